@@ -1,0 +1,9 @@
+"""The two errors that are spoken to a person at the door: one line, no traceback from the command line."""
+
+
+class UserError(ValueError):
+    """Something the caller can mend: the message says what was found, what was expected, what to type next."""
+
+
+class DataError(UserError):
+    """Audio, labels or a corpus layout that cannot be used as it is; the message names the file."""

@@ -1,0 +1,116 @@
+"""Law 2: what a frame is. The only place where 16000 Hz, 400 samples and 160 samples are written down.
+
+Three alignments, drawn for window=4, hop=2 over the samples ``0123456789``::
+
+    causal   frame 0  ..01          zeros stand before the audio; frame t ends with sample (t+1)*hop - 1,
+             frame 1  0123          so nothing waits for the future: num_frames = n // hop
+    snip     frame 0  0123          Kaldi's snip_edges: whole windows only, 1 + (n - window) // hop
+             frame 1    2345
+    center   frame 0  ..01          librosa and Whisper: frame t is centred on sample t*hop and needs the
+             frame 1  0123          samples after it, offline only: 1 + n // hop
+
+All arithmetic is in whole samples. The time of a frame, and of its label, is the centre of its window.
+Standard library only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+ALIGNMENTS = ("causal", "snip", "center")
+
+
+@dataclass(frozen=True)
+class Framing:
+    """How samples become frames. `sample_rate` in Hz, `window` and `hop` in samples.
+
+    Raises:
+        ValueError: a number is not positive, hop is longer than the window, or align is unknown.
+
+    Example:
+        >>> Framing().num_frames(16_000)
+        100
+        >>> Framing(align="snip").seconds_at(0)
+        0.0125
+    """
+
+    sample_rate: int = 16000
+    window: int = 400
+    hop: int = 160
+    align: str = "causal"
+
+    def __post_init__(self) -> None:
+        for name in ("sample_rate", "window", "hop"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"Framing.{name} must be a positive whole number, got {value!r}.")
+        if self.hop > self.window:
+            raise ValueError(
+                f"Framing.hop must not exceed window, got hop {self.hop} and window {self.window}: "
+                "samples between two windows would be heard by no frame."
+            )
+        if self.align not in ALIGNMENTS:
+            raise ValueError(f"Framing.align must be one of {', '.join(ALIGNMENTS)}, got {self.align!r}.")
+
+    @property
+    def hop_ms(self) -> float:
+        """Milliseconds from one frame to the next."""
+        return 1000 * self.hop / self.sample_rate
+
+    @property
+    def frames_per_second(self) -> float:
+        """Frames in one second of audio."""
+        return self.sample_rate / self.hop
+
+    @property
+    def left_padding(self) -> int:
+        """Samples of zeros that stand before the audio."""
+        return -self.span_samples(0)[0]
+
+    def num_frames(self, num_samples: int) -> int:
+        """Frames in `num_samples` samples; 0 for less than one hop, whatever the alignment."""
+        if num_samples < 0:
+            raise ValueError(f"num_samples must be 0 or more, got {num_samples}.")
+        if num_samples < self.hop:
+            return 0
+        if self.align == "causal":
+            return num_samples // self.hop
+        if self.align == "snip":
+            return max(0, 1 + (num_samples - self.window) // self.hop)
+        return 1 + num_samples // self.hop
+
+    def span_samples(self, t: int) -> tuple[int, int]:
+        """Half-open range of samples that frame `t` hears; it may begin before 0 or end after the audio."""
+        start = t * self.hop
+        if self.align == "causal":
+            start += self.hop - self.window
+        elif self.align == "center":
+            start -= self.window // 2
+        return start, start + self.window
+
+    def center_sample(self, t: int, num_samples: int | None = None) -> int:
+        """The sample in the middle of frame `t`, clipped to [0, num_samples): where its label is read."""
+        start, _ = self.span_samples(t)
+        center = max(0, start + self.window // 2)
+        return center if num_samples is None else min(center, max(0, num_samples - 1))
+
+    def seconds_at(self, t: int, num_samples: int | None = None) -> float:
+        """The time of frame `t`, the centre of its window, in seconds, clipped to the audio."""
+        return self.center_sample(t, num_samples) / self.sample_rate
+
+    def frame_at(self, seconds: float) -> int:
+        """The frame whose centre is nearest to `seconds` (the later one of two); frames start at 0.
+
+        It undoes `seconds_at`: ``frame_at(seconds_at(t)) == t``.
+        """
+        first_center = self.span_samples(0)[0] + self.window // 2
+        return max(0, (self.samples_at(seconds) - first_center + self.hop // 2) // self.hop)
+
+    def samples_at(self, seconds: float) -> int:
+        """The sample nearest to `seconds`: the one place where time becomes samples."""
+        return round(seconds * self.sample_rate)
+
+    def require_streamable(self) -> None:
+        """Raise ValueError when frames need samples that have not been heard yet."""
+        if self.align == "center":
+            raise ValueError('Framing(align="center") hears the future and cannot stream; use align="causal".')

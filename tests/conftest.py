@@ -1,0 +1,45 @@
+"""Where the real data lies, for every test that reads it: beside the checkout, or skipped with a reason."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+SHARED = Path(__file__).parents[1].parent / "shared" / "data"
+
+
+def shared_folder(name: str) -> Path:
+    folder = SHARED / name
+    if not folder.is_dir():
+        pytest.skip(f"{name} is not in ../shared/data beside this checkout")
+    return folder
+
+
+@pytest.fixture
+def librispeech_tiny() -> Path:
+    """Seven LibriSpeech utterances with phone alignments: LibriSpeech/ and alignments/."""
+    return shared_folder("librispeech_tiny")
+
+
+@pytest.fixture
+def librispeech_shared() -> Path:
+    """365 LibriSpeech utterances of 205 speakers with phone alignments: LibriSpeech/ and alignments/."""
+    return shared_folder("librispeech_shared")
+
+
+@pytest.fixture
+def long_chapters() -> Path:
+    """One chapter of 16.8 minutes."""
+    return shared_folder("long_chapters")
+
+
+@pytest.fixture
+def fsdd_mini() -> Path:
+    """Spoken digits at 8 kHz."""
+    return shared_folder("fsdd_mini")
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Every test starts from the same random numbers."""
+    torch.manual_seed(0)
