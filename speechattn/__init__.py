@@ -1,0 +1,86 @@
+"""speechattn: truncated self-attention over speech, exact, linear in time and memory.
+
+The map: every public name, listed by hand, imported when it is first used. `import speechattn` costs nothing.
+
+    import speechattn as sa
+    encoder = sa.Encoder(sa.EncoderConfig(input_dim=80, context=sa.Context.truncated(left=64, right=64)))
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from speechattn.attention.functional import attention, attention_weights
+    from speechattn.attention.layer import SelfAttention
+    from speechattn.baselines import build_encoder
+    from speechattn.config import EncoderConfig, ModelConfig
+    from speechattn.context import Context
+    from speechattn.data.audio import load_audio
+    from speechattn.data.librispeech import LibriSpeech
+    from speechattn.encoder import Encoder
+    from speechattn.errors import ConfigError, DataError, UserError
+    from speechattn.framing import Framing
+    from speechattn.frontend.logmel import LogMel
+    from speechattn.frontend.normalize import Normalize
+    from speechattn.heads import FrameClassifier
+    from speechattn.model import SpeechModel, load
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Context": "context",
+    "Framing": "framing",
+    "EncoderConfig": "config",
+    "ModelConfig": "config",
+    "ConfigError": "errors",
+    "UserError": "errors",
+    "DataError": "errors",
+    "attention": "attention.functional",
+    "attention_weights": "attention.functional",
+    "SelfAttention": "attention.layer",
+    "LogMel": "frontend.logmel",
+    "Normalize": "frontend.normalize",
+    "load_audio": "data.audio",
+    "LibriSpeech": "data.librispeech",
+    "Encoder": "encoder",
+    "build_encoder": "baselines",
+    "FrameClassifier": "heads",
+    "SpeechModel": "model",
+    "load": "model",
+}
+
+__all__ = [
+    "ConfigError",
+    "Context",
+    "DataError",
+    "Encoder",
+    "EncoderConfig",
+    "FrameClassifier",
+    "Framing",
+    "LibriSpeech",
+    "LogMel",
+    "ModelConfig",
+    "Normalize",
+    "SelfAttention",
+    "SpeechModel",
+    "UserError",
+    "attention",
+    "attention_weights",
+    "build_encoder",
+    "load",
+    "load_audio",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'speechattn' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"speechattn.{_HOMES[name]}"), name)
+    globals()[name] = value  # the next look-up is an ordinary one
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

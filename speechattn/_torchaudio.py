@@ -21,7 +21,7 @@ def require_torchaudio(purpose: str) -> ModuleType:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
             f"{purpose} needs torchaudio, which cannot be imported here (torch {_version('torch')}, torchaudio "
-            f"{_version('torchaudio')}: {reason}). Install a matching pair: pip install torch==2.11.0 torchaudio==2.11.0"
+            f"{_version('torchaudio')}: {reason}). A pair that works: pip install torch==2.11.0 torchaudio==2.11.0"
         ) from error
 
 

@@ -14,6 +14,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
+
+IndexT = TypeVar("IndexT", bound=Any)
 
 UNLIMITED_OFFSETS = 128
 """Distances that a relative-bias table spends on a side without limit; farther keys share the last one."""
@@ -103,7 +106,7 @@ class Context:
         """
         if i < 0 or (num_frames is not None and i >= num_frames):
             raise IndexError(f"frame {i} is outside [0, {'end' if num_frames is None else num_frames}).")
-        start, stop = self._span(i)
+        start, stop = self.span(i)
         if num_frames is not None:
             stop = num_frames if stop is None else min(stop, num_frames)
         return (0 if start is None else max(start, 0)), stop
@@ -153,11 +156,11 @@ class Context:
         """What a user asks, as a table: seen back, waited for and kept, per layer and through the stack."""
         return describe((self,) * num_layers, hop_ms)
 
-    def _span(self, i: int) -> tuple[int | None, int | None]:
-        """`visible` without clipping; None on an unlimited side."""
+    def span(self, i: IndexT) -> tuple[IndexT | None, IndexT | None]:
+        """`visible` without clipping, None on an unlimited side; `i` is an int or an integer array or tensor."""
         chunk_start = i // self.chunk * self.chunk
         start = None if self.left is None else chunk_start - self.left
-        stop = None if self.right is None else chunk_start + self.chunk + self.right
+        stop = None if self.right is None else chunk_start + (self.chunk + self.right)
         return start, stop
 
     def __str__(self) -> str:
@@ -220,7 +223,7 @@ def _walk(contexts: Sequence[Context], first: bool) -> Iterator[tuple[int, int]]
         i = chunk_start if first else chunk_start + chunk - 1
         farthest = i
         for context in reversed(contexts):
-            start, stop = context._span(farthest)
+            start, stop = context.span(farthest)
             assert start is not None or first
             assert stop is not None or not first
             farthest = stop - 1 if first else start  # type: ignore[operator, assignment]
@@ -245,7 +248,7 @@ def describe(contexts: Sequence[Context], hop_ms: float = 10.0) -> str:
             return "unlimited"
         return f"{frames} frame{'' if frames == 1 else 's'} ({frames * hop_ms:g} ms)"
 
-    rows = [("layer", "context", "seen back through", "waited for through", "kept in the layer")]
+    rows: list[tuple[str, ...]] = [("layer", "context", "seen back through", "waited for through", "kept in the layer")]
     kept: int | None = 0
     for depth, context in enumerate(contexts, start=1):
         through = contexts[:depth]

@@ -1,4 +1,4 @@
-"""The two errors that are spoken to a person at the door: one line, no traceback from the command line."""
+"""The errors that are spoken to a person at the door: one line, no traceback from the command line."""
 
 
 class UserError(ValueError):
@@ -7,3 +7,7 @@ class UserError(ValueError):
 
 class DataError(UserError):
     """Audio, labels or a corpus layout that cannot be used as it is; the message names the file."""
+
+
+class ConfigError(UserError):
+    """A setting that is unknown, of the wrong type, or impossible together with another."""

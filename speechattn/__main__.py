@@ -1,0 +1,9 @@
+"""`python -m speechattn`: the same as the command `speechattn`."""
+
+from __future__ import annotations
+
+import sys
+
+from speechattn.cli import main
+
+sys.exit(main())

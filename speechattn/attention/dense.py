@@ -1,0 +1,58 @@
+"""The reference: mask, scores, weights, sum. Plain, quadratic, never optimised; every execution equals it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from speechattn.attention.masks import context_mask
+from speechattn.context import Context
+from speechattn.lengths import full_lengths, valid_mask
+
+
+def dense_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    context: Context,
+    lengths: Tensor | None,
+    scores: str,
+    relative_bias: Tensor | None,
+    scale: float,
+) -> Tensor:
+    """Output [B, H, T, Dv] of queries and keys [B, H, T, D] and values [B, H, T, Dv].
+
+    `lengths` [B] or None, `relative_bias` [H, len(context.offsets())] or None. Float16 and bfloat16 are
+    computed in float32. Meant to be called through `attention(..., execution="dense")`.
+    """
+    output_dtype = q.dtype
+    if q.dtype in (torch.float16, torch.bfloat16):
+        q, k, v = q.float(), k.float(), v.float()
+    num_frames = q.shape[2]
+    # Padding may hold NaN, and 0 * NaN is NaN: it is replaced, not multiplied away.
+    valid = valid_mask(full_lengths(q[:, 0]) if lengths is None else lengths.to(q.device), num_frames)[:, None, :, None]
+    q, k, v = (torch.where(valid, x, x.new_zeros(())) for x in (q, k, v))
+    mask = context_mask(context, num_frames, q.device) & valid.transpose(2, 3) & valid
+
+    raw = (q * scale) @ k.transpose(2, 3)
+    if relative_bias is not None:
+        raw = raw + dense_relative_bias(relative_bias.to(raw.dtype), context, num_frames)
+    if scores == "relu":
+        weights = torch.where(mask, raw.relu(), raw.new_zeros(())) / mask.sum(-1, keepdim=True).clamp(min=1)
+    else:
+        # A padded query sees nothing. Softmax over nothing is NaN, so it is given everything, then zeros.
+        seen = mask | ~valid
+        weights = torch.where(mask, raw.masked_fill(~seen, -torch.inf).softmax(-1), raw.new_zeros(()))
+    return (weights @ v).to(output_dtype)
+
+
+def dense_relative_bias(table: Tensor, context: Context, num_frames: int) -> Tensor:
+    """Bias [H, T, T] from a table [H, len(context.offsets())] indexed by key minus query, ends shared."""
+    frames = torch.arange(num_frames, device=table.device)
+    return table[:, relative_index(context, frames, frames)]
+
+
+def relative_index(context: Context, queries: Tensor, keys: Tensor) -> Tensor:
+    """Column [Tq, Tk] of a relative-bias table for every pair of frame indices; past an end, that end."""
+    offsets = context.offsets()
+    return (keys - queries[:, None] - offsets.start).clamp(0, len(offsets) - 1)

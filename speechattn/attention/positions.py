@@ -1,0 +1,70 @@
+"""Where a frame is: sinusoidal and rotary positions, and a learned bias by distance.
+
+Everything takes absolute frame indices, never a buffer length, so that a stream that continues at frame
+one million computes the same numbers as an offline pass over it. Angles are computed in float64.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from speechattn.context import Context
+
+POSITIONS = ("none", "sinusoidal", "rotary", "relative")
+
+
+def angles(positions: Tensor, num_angles: int, base: float = 10_000.0) -> Tensor:
+    """Angles [T, num_angles] in radians, float64: position times base ** (-j / num_angles).
+
+    `positions` [T] are absolute frame indices.
+    """
+    exponents = torch.arange(num_angles, dtype=torch.float64, device=positions.device) / num_angles
+    return positions.to(torch.float64)[:, None] * base**-exponents
+
+
+def sinusoidal(positions: Tensor, d_model: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Sines, then cosines, [T, d_model], of absolute frame indices [T] (Vaswani et al. 2017, section 3.5).
+
+    The paper interleaves sines and cosines; a linear layer on top cannot tell the difference.
+    """
+    theta = angles(positions, (d_model + 1) // 2)
+    return torch.cat((theta.sin(), theta.cos()), -1)[:, :d_model].to(dtype)
+
+
+def rotary(x: Tensor, positions: Tensor) -> Tensor:
+    """`x` [B, H, T, D] with each pair (d, d + D/2) turned by its position's angle (Su et al. 2021, eq. 34).
+
+    The product of a turned query and a turned key depends on their distance alone. The paper pairs
+    neighbours (2d, 2d + 1); halves are the same up to a permutation of the projections. D must be even.
+    """
+    half = x.shape[-1] // 2
+    theta = angles(positions, half)
+    cos, sin = theta.cos().to(x.dtype), theta.sin().to(x.dtype)
+    first, second = x[..., :half], x[..., half:]
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), -1)
+
+
+class RelativeBias(nn.Module):
+    """A learned number per head for every distance key minus query (Raffel et al. 2020, without buckets).
+
+    The table is sized once, by the context given here; used with another context its ends are shared by
+    all farther keys, so the weights never depend on the context of a call. Heads start out preferring
+    different distances, in both directions, so that from the first step some look near and some far.
+    """
+
+    def __init__(self, num_heads: int, context: Context) -> None:
+        super().__init__()
+        self.offsets = context.offsets()
+        distance = torch.tensor(self.offsets, dtype=torch.float32)
+        spread = 2.0 ** torch.arange(num_heads).div(2, rounding_mode="floor")  # 1, 1, 2, 2, 4, 4, ... frames
+        side = torch.where(torch.arange(num_heads) % 2 == 0, -1.0, 1.0)
+        self.table = nn.Parameter(-(distance - (side * spread)[:, None]).abs() / (2 * spread[:, None]))
+
+    def forward(self, context: Context) -> Tensor:
+        """Bias [H, len(context.offsets())] for `attention(..., relative_bias=)`."""
+        wanted = context.offsets()
+        if wanted == self.offsets:
+            return self.table
+        index = torch.arange(wanted.start, wanted.stop, device=self.table.device) - self.offsets.start
+        return self.table[:, index.clamp(0, len(self.offsets) - 1)]

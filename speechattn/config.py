@@ -1,0 +1,284 @@
+"""What is built and how it is trained, as frozen dataclasses. Standard library only.
+
+Every config turns into plain JSON with `to_dict` and back with a strict `from_dict` (see plain.py), and an
+impossible combination is refused when the config is built, not after an hour of work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from speechattn.context import Context
+from speechattn.errors import ConfigError
+from speechattn.framing import Framing
+from speechattn.plain import check_choice, from_dict, to_dict
+
+BLOCKS = ("transformer", "mlp", "linear")
+POSITIONS = ("none", "sinusoidal", "rotary", "relative")
+SCORES = ("softmax", "relu")
+FLAVORS = ("kaldi", "librosa")
+
+EncoderKind = Literal["truncated", "full", "linear", "mlp"]
+
+DEFAULT_CONTEXT = Context.truncated(left=64, right=64)
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """The encoder: frames [B, T, input_dim] -> [B, T, d_model].
+
+    Args:
+        input_dim: features of an input frame.
+        d_model: features inside and at the output.
+        num_heads: attention heads; divides d_model.
+        num_layers: blocks, or hidden layers of an MLP.
+        d_ff: width of the feed-forward layers; None is 4 * d_model.
+        context: what a frame may see in one layer, or one Context per layer. An MLP splices it once, at its
+            input (so it needs two limits and chunk 1); a linear encoder sees its own frame only.
+        block: "transformer", or the baselines "mlp" and "linear".
+        positions: "none", "sinusoidal", "rotary" or "relative".
+        scores: "softmax" or "relu".
+        dropout: probability, on the residual branches.
+    """
+
+    input_dim: int
+    d_model: int = 256
+    num_heads: int = 4
+    num_layers: int = 6
+    d_ff: int | None = None
+    context: Context | tuple[Context, ...] = DEFAULT_CONTEXT
+    block: str = "transformer"
+    positions: str = "relative"
+    scores: str = "softmax"
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name in ("input_dim", "d_model", "num_heads", "num_layers"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"EncoderConfig.{name} must be 1 or more, got {getattr(self, name)}.")
+        if self.d_ff is not None and self.d_ff < 1:
+            raise ConfigError(f"EncoderConfig.d_ff must be 1 or more, or None for 4 * d_model, got {self.d_ff}.")
+        check_choice("EncoderConfig", "block", self.block, BLOCKS)
+        check_choice("EncoderConfig", "positions", self.positions, POSITIONS)
+        check_choice("EncoderConfig", "scores", self.scores, SCORES)
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"EncoderConfig.dropout must be in [0, 1), got {self.dropout}.")
+        if isinstance(self.context, list):
+            object.__setattr__(self, "context", tuple(self.context))
+        if isinstance(self.context, tuple) and len(self.context) != self.num_layers:
+            raise ConfigError(
+                f"EncoderConfig.context must be one Context or one per layer: got {len(self.context)} "
+                f"for num_layers={self.num_layers}."
+            )
+        if self.block == "transformer":
+            self._check_heads()
+        if self.block == "mlp" and (
+            not isinstance(self.context, Context) or not self.context.limited or self.context.chunk != 1
+        ):
+            raise ConfigError(
+                f'EncoderConfig.block="mlp" splices one window of frames: context must be one '
+                f"Context.truncated(left, right) with limits, got {self.context}."
+            )
+
+    def _check_heads(self) -> None:
+        if self.d_model % self.num_heads:
+            near = [heads for heads in range(1, self.d_model + 1) if self.d_model % heads == 0]
+            nearest = min(near, key=lambda heads: abs(heads - self.num_heads))
+            raise ConfigError(
+                f"EncoderConfig.num_heads must divide d_model: {self.d_model} features do not split into "
+                f"{self.num_heads} heads; use num_heads={nearest}."
+            )
+        if self.positions == "rotary" and self.d_model // self.num_heads % 2:
+            raise ConfigError(
+                f'EncoderConfig.positions="rotary" turns pairs of features: a head must be even, '
+                f"got d_model / num_heads = {self.d_model // self.num_heads}."
+            )
+
+    @property
+    def contexts(self) -> tuple[Context, ...]:
+        """The context of every layer that mixes frames, next to the input first."""
+        if self.block == "linear":
+            return ()
+        if self.block == "mlp":
+            assert isinstance(self.context, Context)
+            return (self.context,)
+        return self.context if isinstance(self.context, tuple) else (self.context,) * self.num_layers
+
+    @property
+    def feed_forward_dim(self) -> int:
+        """d_ff, or 4 * d_model."""
+        return 4 * self.d_model if self.d_ff is None else self.d_ff
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        data: dict[str, Any] = to_dict(self)
+        return data
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> EncoderConfig:
+        """The config that `to_dict` wrote; an unknown key is a ConfigError."""
+        return from_dict(cls, data)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Frontend, encoder and the classes of the head: all that a saved model needs besides its weights."""
+
+    classes: tuple[str, ...]
+    encoder: EncoderConfig
+    num_mels: int = 80
+    flavor: str = "kaldi"
+    framing: Framing = field(default_factory=Framing)
+
+    def __post_init__(self) -> None:
+        check_choice("ModelConfig", "flavor", self.flavor, FLAVORS)
+        if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
+            raise ConfigError(f"ModelConfig.classes must be 2 or more different names, got {list(self.classes)}.")
+        if self.encoder.input_dim != self.num_mels:
+            raise ConfigError(
+                f"ModelConfig.encoder.input_dim must equal num_mels, got {self.encoder.input_dim} and {self.num_mels}."
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        data: dict[str, Any] = to_dict(self)
+        return data
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ModelConfig:
+        """The config that `to_dict` wrote; an unknown key is a ConfigError."""
+        return from_dict(cls, data)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One run of the frame-classifier recipe: data, encoder, training.
+
+    Args:
+        data: "synthetic" (made with espeak-ng, no download), or a folder in LibriSpeech layout.
+        subset: the subset to train on, for example train-clean-100.
+        alignments: folder with <subset>.phones.ctm or <subset>.frame_labels.txt.
+        test_subsets: further subsets of `data` to report at the end, for example test-other.
+        output: folder of the run; the same command again resumes it.
+        encoder: truncated (a window per layer), full (no window), mlp (11 spliced frames), linear (one frame).
+        baselines: encoders trained beside it on the same data and budget, for the table.
+        left: frames a layer sees before each frame.
+        right: frames a layer sees after each frame.
+        chunk: frames that share one view; 1 is a window per frame.
+        d_model: features inside the encoder.
+        num_heads: attention heads.
+        num_layers: blocks.
+        d_ff: width of the feed-forward layers.
+        positions: none, sinusoidal, rotary or relative.
+        scores: softmax, or relu.
+        dropout: on the residual branches.
+        mlp_width: hidden width of the MLP baseline, which has two hidden layers.
+        num_mels: mel bins of a frame.
+        flavor: kaldi or librosa log-mel.
+        epochs: passes over the training data.
+        batch_frames: frames in a batch, padding included.
+        crop_frames: longest piece of an utterance in training; pieces are cut anew each epoch.
+        learning_rate: peak, reached after warmup_steps, then a half cosine to 0.
+        warmup_steps: updates until the peak.
+        weight_decay: of the weight matrices.
+        average: decay of the running mean of the weights that is saved and evaluated; 0 keeps the last weights.
+        augment: warp, tilt, noise and masks on the training frames.
+        stretch: training pieces are played this much faster or slower, 0.1 is 10 percent.
+        valid_fraction: share of the speakers held out for validation.
+        valid_every: epochs between two validations.
+        checkpoint_seconds: seconds between two checkpoints.
+        seed: of everything random.
+        threads: of torch; 0 leaves torch's own choice.
+        device: auto, cpu or cuda.
+    """
+
+    data: str = "synthetic"
+    subset: str = "train"
+    alignments: str | None = None
+    test_subsets: tuple[str, ...] = ()
+    output: str = "runs/frame_classifier"
+    encoder: EncoderKind = "truncated"
+    baselines: tuple[EncoderKind, ...] = ("linear", "mlp")
+    left: int = 15
+    right: int = 15
+    chunk: int = 1
+    d_model: int = 160
+    num_heads: int = 4
+    num_layers: int = 4
+    d_ff: int = 640
+    positions: Literal["none", "sinusoidal", "rotary", "relative"] = "relative"
+    scores: Literal["softmax", "relu"] = "softmax"
+    dropout: float = 0.1
+    mlp_width: int = 384
+    num_mels: int = 80
+    flavor: Literal["kaldi", "librosa"] = "kaldi"
+    epochs: int = 40
+    batch_frames: int = 6000
+    crop_frames: int = 400
+    learning_rate: float = 2e-3
+    warmup_steps: int = 100
+    weight_decay: float = 0.01
+    average: float = 0.0
+    augment: bool = True
+    stretch: float = 0.0
+    valid_fraction: float = 0.1
+    valid_every: int = 2
+    checkpoint_seconds: float = 60.0
+    seed: int = 0
+    threads: int = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    def __post_init__(self) -> None:
+        least = {"epochs": 1, "batch_frames": 1, "crop_frames": 10, "valid_every": 1, "mlp_width": 1, "threads": 0}
+        for name, minimum in least.items():
+            if getattr(self, name) < minimum:
+                raise ConfigError(f"TrainConfig.{name} must be {minimum} or more, got {getattr(self, name)}.")
+        if not self.learning_rate > 0:
+            raise ConfigError(f"TrainConfig.learning_rate must be positive, got {self.learning_rate}.")
+        for name in ("average", "stretch"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"TrainConfig.{name} must be in [0, 1), got {getattr(self, name)}.")
+        if not 0 < self.valid_fraction < 1:
+            raise ConfigError(f"TrainConfig.valid_fraction must be between 0 and 1, got {self.valid_fraction}.")
+        for kind in (self.encoder, *self.baselines):
+            check_choice("TrainConfig", "encoder", kind, get_args(EncoderKind))
+            self.encoder_config(kind)  # an impossible encoder is refused now, not after an hour
+        if self.data != "synthetic" and self.alignments is None:
+            raise ConfigError(
+                f"TrainConfig.alignments is missing: --data {self.data} needs --alignments DIR "
+                f"with {self.subset}.phones.ctm or {self.subset}.frame_labels.txt."
+            )
+
+    def encoder_config(self, kind: EncoderKind) -> EncoderConfig:
+        """The encoder of this run that `kind` names."""
+        if kind == "linear":
+            return EncoderConfig(self.num_mels, self.d_model, block="linear", dropout=self.dropout)
+        if kind == "mlp":
+            window = Context.truncated(5, 5)
+            return EncoderConfig(
+                self.num_mels, self.mlp_width, num_layers=2, context=window, block="mlp", dropout=self.dropout
+            )
+        context = Context.full() if kind == "full" else Context(self.left, self.right, self.chunk)
+        return EncoderConfig(
+            self.num_mels,
+            self.d_model,
+            self.num_heads,
+            self.num_layers,
+            self.d_ff,
+            context,
+            positions=self.positions,
+            scores=self.scores,
+            dropout=self.dropout,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        data: dict[str, Any] = to_dict(self)
+        return data
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> TrainConfig:
+        """The config that `to_dict` wrote; an unknown key is a ConfigError."""
+        return from_dict(cls, data)

@@ -1,0 +1,126 @@
+"""Blocks and the encoder: frames [B, T, F] -> hidden [B, T, D], each layer looking through its own context."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from speechattn import context as law
+from speechattn.attention.layer import SelfAttention
+from speechattn.attention.positions import sinusoidal
+from speechattn.config import EncoderConfig
+from speechattn.context import Context
+from speechattn.errors import ConfigError
+from speechattn.lengths import check_lengths, full_lengths, zero_padding
+
+
+class FramesEncoder(nn.Module):
+    """What every encoder behind the one door shares: its config, and the derived numbers a user asks for."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    def reach(self, i: int, num_frames: int | None = None) -> tuple[int, int | None]:
+        """Half-open range of input frames that output frame `i` depends on, through all layers."""
+        return law.reach(self.config.contexts, i, num_frames)
+
+    @property
+    def lookahead(self) -> int | None:
+        """The most future frames any output waits for; None is all of them."""
+        return law.lookahead(self.config.contexts)
+
+    def describe(self, hop_ms: float = 10.0) -> str:
+        """What is seen back, waited for and kept, per layer and through the stack, in frames and ms."""
+        return law.describe(self.config.contexts, hop_ms)
+
+    @property
+    def num_parameters(self) -> int:
+        """Trainable numbers."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def check_input(self, input: Tensor, lengths: Tensor | None) -> Tensor | None:
+        """Checked lengths [B] or None; raises a clear error for an input that is not [B, T, input_dim]."""
+        if input.ndim != 3 or input.shape[2] != self.config.input_dim:
+            raise ValueError(
+                f"input must be frames [B, T, {self.config.input_dim}], got {list(input.shape)}. "
+                "Waveforms go through a frontend first: sa.LogMel(num_mels)(waveform)."
+            )
+        lengths = check_lengths(lengths, input.shape[0], input.shape[1])
+        return None if lengths is None else lengths.to(input.device)
+
+    def extra_repr(self) -> str:
+        back, ahead = law.lookback(self.config.contexts), self.lookahead
+        reach = "unlimited" if back is None or ahead is None else f"{back + 1 + ahead} frames"
+        return (
+            f"reach={reach}, lookback={'unlimited' if back is None else back}, "
+            f"lookahead={'unlimited' if ahead is None else ahead}, parameters={self.num_parameters:,}"
+        )
+
+
+class Block(nn.Module):
+    """A pre-norm transformer block: attention, then a feed-forward layer, each added to what came in."""
+
+    def __init__(self, config: EncoderConfig, context: Context) -> None:
+        super().__init__()
+        d_model = config.d_model
+        in_layer = config.positions if config.positions in ("rotary", "relative") else "none"
+        self.attention_norm = nn.LayerNorm(d_model)
+        self.attention = SelfAttention(d_model, config.num_heads, context, in_layer, config.scores)
+        self.feed_forward = nn.Sequential(
+            nn.LayerNorm(d_model),
+            nn.Linear(d_model, config.feed_forward_dim),
+            nn.SiLU(),
+            nn.Linear(config.feed_forward_dim, d_model),
+        )
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None, context: Context | None = None) -> Tensor:
+        """Frames [B, T, D] -> [B, T, D]."""
+        x = x + self.dropout(self.attention(self.attention_norm(x), lengths, context))
+        x = x + self.dropout(self.feed_forward(x))
+        return x
+
+
+class Encoder(FramesEncoder):
+    """Truncated self-attention: frames [B, T, input_dim] -> (hidden [B, T, d_model], lengths [B]).
+
+    Time and memory are linear in T when every context is limited. Weights do not depend on the context, so
+    one trained encoder runs with any other: ``encoder(frames, lengths, context=Context.truncated(32, 0))``.
+
+    Example:
+        >>> encoder = Encoder(EncoderConfig(input_dim=80, d_model=32, num_layers=2))
+        >>> hidden, lengths = encoder(torch.zeros(1, 50, 80))
+        >>> hidden.shape, lengths.tolist()
+        (torch.Size([1, 50, 32]), [50])
+    """
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__(config)
+        if config.block != "transformer":
+            raise ConfigError(
+                f'Encoder builds block="transformer", got {config.block!r}; sa.build_encoder(config) builds them all.'
+            )
+        self.input = nn.Linear(config.input_dim, config.d_model)
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(Block(config, context) for context in config.contexts)
+        self.norm = nn.LayerNorm(config.d_model)
+
+    def forward(
+        self, input: Tensor, lengths: Tensor | None = None, context: Context | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Hidden [B, T, d_model] and lengths [B] int64; exactly 0 at and past `lengths`.
+
+        `context` replaces the context of every layer for this call. Lengths of None mean all frames.
+
+        Raises:
+            TypeError, ValueError: input is not [B, T, input_dim], or lengths do not fit it.
+        """
+        lengths = self.check_input(input, lengths)
+        x = self.input(zero_padding(input, lengths))
+        if self.config.positions == "sinusoidal":
+            x = x + sinusoidal(torch.arange(x.shape[1], device=x.device), x.shape[2], x.dtype)
+        x = self.dropout(x)
+        for block in self.blocks:
+            x = block(x, lengths, context)
+        return zero_padding(self.norm(x), lengths), full_lengths(x) if lengths is None else lengths

@@ -1,0 +1,25 @@
+"""Pictures of speech, labels and attention. Each function takes arrays and returns a matplotlib Figure.
+
+Figures are made without pyplot: nothing global changes, nothing opens a window, and a Figure that is
+dropped is freed. Save one with `figure.savefig("name.png", dpi=pictures.DPI)`.
+"""
+
+from .attention import attention_band, attention_profile, mass_outside
+from .palette import DPI
+from .posterior import posteriors
+from .scores import confusion, curves, encoder_bars, per_class_bars
+from .strips import disagreements, phone_strips
+
+__all__ = [
+    "DPI",
+    "attention_band",
+    "attention_profile",
+    "confusion",
+    "curves",
+    "disagreements",
+    "encoder_bars",
+    "mass_outside",
+    "per_class_bars",
+    "phone_strips",
+    "posteriors",
+]

@@ -1,0 +1,158 @@
+"""What all pictures share: colours of phone families, colours of lines, fonts, and one empty Figure.
+
+Fills are Paul Tol's "light" scheme and lines his "bright" one (personal.sron.nl/~pault): both stay apart for
+colour-blind readers, and black text is readable on every fill. Heat maps are matplotlib's magma.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from numpy.typing import ArrayLike, NDArray
+
+from ..framing import Framing
+
+DPI = 110
+"""Dots per inch of every PNG: a 13-inch picture is 1430 pixels wide."""
+INK, GREY, PALE = "#1f2430", "#6b7280", "#e5e7eb"
+ALARM = "#c2185b"
+"""What is wrong: read as dark against every fill by colour-blind readers too, and never used for a family."""
+OUTLINE = "#66ccee"
+"""What is allowed or true, drawn over a heat map."""
+HEAT = "magma"
+LINES = ("#4477aa", "#ee6677", "#228833", "#aa3377", "#66ccee", "#ccbb44", "#777777")
+
+
+def _on_white(dark: str) -> LinearSegmentedColormap:
+    """A dark heat map turned round and faded into white: for matrices that are mostly nothing."""
+    at = np.linspace(0, 1, 64)[:, None]
+    strength = np.minimum(at / 0.35, 1)
+    colours = colormaps[dark](1 - at[:, 0])[:, :3] * strength + (1 - strength)
+    return LinearSegmentedColormap.from_list(f"{dark} on white", list(map(tuple, colours)))
+
+
+LIGHT_HEAT = _on_white(HEAT)
+
+FAMILIES: dict[str, tuple[str, str]] = {
+    "silence": ("#dddddd", "SIL SP SPN NSN"),
+    "vowel": ("#ee8866", "AA AE AH AO EH ER IH IY UH UW AX IX AXR"),
+    "diphthong": ("#eedd88", "AW AY EY OW OY"),
+    "approximant": ("#bbcc33", "L R W Y"),
+    "nasal": ("#44bb99", "M N NG"),
+    "fricative": ("#77aadd", "DH F HH S SH TH V Z ZH"),
+    "affricate": ("#99ddff", "CH JH"),
+    "stop": ("#ffaabb", "B D G K P T"),
+    "other": ("#f7f7f7", ""),
+}
+"""Family -> (fill colour, its ARPAbet phones), in the order in which pictures list them."""
+
+STYLE: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 10,
+    "text.color": INK,
+    "axes.labelcolor": GREY,
+    "axes.edgecolor": "#9ca3af",
+    "axes.titlelocation": "left",
+    "axes.titlesize": 12,
+    "axes.titleweight": "bold",
+    "axes.titlepad": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": False,
+    "grid.color": PALE,
+    "axes.axisbelow": True,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "legend.frameon": False,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "text.usetex": False,
+    "text.parse_math": False,
+}
+"""Read while a figure is built, by `matplotlib.rc_context(STYLE)` on each public function."""
+
+
+def family(phone: str) -> str:
+    """The family of a phone: "vowel", "stop", ...; stress digits do not matter, unknown labels are "other".
+
+    Example:
+        >>> family("AA1"), family("t"), family("seven")
+        ('vowel', 'stop', 'other')
+    """
+    plain = phone.upper().rstrip("0123456789")
+    return next((name for name, (_, phones) in FAMILIES.items() if plain in phones.split()), "other")
+
+
+def fill(phone: str) -> str:
+    """The fill colour of a phone's family."""
+    return FAMILIES[family(phone)][0]
+
+
+def by_family(classes: Sequence[str]) -> list[int]:
+    """Indices of `classes` with families together, in the order of `FAMILIES`; inside one, as they came."""
+    order = list(FAMILIES)
+    return sorted(range(len(classes)), key=lambda index: order.index(family(classes[index])))
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty Figure in inches that keeps its parts apart, tied to no window."""
+    return Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+
+
+def as_array(values: ArrayLike, axes: str) -> NDArray[np.float64]:
+    """`values` (array, nested lists, or tensor on any device, with gradient or without) as float64.
+
+    `axes` names the axes that are expected, as in "T, C": another number of them is a ValueError.
+    """
+    detach = getattr(values, "detach", None)
+    array = np.asarray(values if detach is None else detach().cpu().double(), dtype=np.float64)
+    if array.ndim != len(axes.split(",")):
+        raise ValueError(f"expected an array [{axes}], got shape {list(array.shape)}.")
+    return array
+
+
+def frame_edges(framing: Framing, num_frames: int) -> NDArray[np.float64]:
+    """Seconds [T+1] between which each frame is drawn: half a hop to both sides of its window's centre."""
+    start, stop = framing.span_samples(0)
+    first = (start + stop - framing.hop) / 2
+    return (first + framing.hop * np.arange(num_frames + 1)) / framing.sample_rate
+
+
+def phone_ticks(axis: Axis, phones: Sequence[str], size: float = 7.5) -> None:
+    """One tick a phone at 0, 1, 2, ..., each label on a chip in its family's colour."""
+    axis.set_ticks(range(len(phones)), list(phones))
+    axis.set_tick_params(length=0, pad=4, labelsize=size, labelcolor=INK)
+    for label, phone in zip(axis.get_ticklabels(), phones, strict=True):
+        label.set_bbox({"facecolor": fill(phone), "edgecolor": "none", "boxstyle": "round,pad=0.18"})
+
+
+def family_legend(figure: Figure, phones: Sequence[str], extra: Sequence[Patch] = ()) -> None:
+    """One line under the figure with the families that occur among `phones`, and `extra` patches."""
+    present = {family(phone) for phone in phones}
+    patches = [Patch(facecolor=colour, label=name) for name, (colour, _) in FAMILIES.items() if name in present]
+    handles = [*patches, *extra]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=9, handlelength=1.1)
+
+
+def heading(figure: Figure, title: str, note: str = "", alarm: bool = False) -> None:
+    """A bold title at the top left and a grey line under it; `alarm` makes the line stand out."""
+    height = figure.get_figheight()
+    colour, weight = (ALARM, "bold") if alarm else (GREY, "normal")
+    figure.text(0.008, 1 - 0.1 / height, title, va="top", fontsize=12.5, fontweight="bold")
+    figure.text(0.008, 1 - 0.35 / height, note, va="top", fontsize=10, color=colour, fontweight=weight)
+    # Inches, so that the two lines take the same room in a low picture and in a high one.
+    figure.set_layout_engine("constrained", rect=(0, 0, 1, 1 - (0.62 if note else 0.4) / height))
+
+
+def say_empty(axes: Axes, message: str) -> None:
+    """Write in the middle of empty axes why there is nothing to see."""
+    axes.text(0.5, 0.5, message, transform=axes.transAxes, ha="center", va="center", color=GREY)
+    axes.set(xticks=[], yticks=[])

@@ -1,0 +1,200 @@
+"""Numbers of a run as pictures: curves over steps, confusion, accuracy per class and per encoder."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
+
+from .palette import (
+    GREY,
+    INK,
+    LIGHT_HEAT,
+    LINES,
+    PALE,
+    STYLE,
+    as_array,
+    by_family,
+    family,
+    family_legend,
+    fill,
+    heading,
+    new_figure,
+    phone_ticks,
+    say_empty,
+)
+
+
+@matplotlib.rc_context(STYLE)
+def curves(records: Sequence[Mapping[str, Any]], title: str = "Learning curves") -> Figure:
+    """Loss and accuracy over steps from the records of `metrics.jsonl`, one colour for each encoder.
+
+    Training is thin and smoothed over a twentieth of the run, validation thick with a dot at each measurement.
+    A step that was done twice (a resumed run) counts as the last time; values that are not finite leave a gap.
+    """
+    figure = new_figure(13.0, 4.6)
+    panels = figure.subplots(1, 2)
+    encoders = list(dict.fromkeys(str(record.get("encoder", "model")) for record in records))
+    for axes, key in zip(panels, ("loss", "accuracy"), strict=True):
+        drawn = [_draw_encoder(axes, records, name, key, LINES[i % len(LINES)]) for i, name in enumerate(encoders)]
+        axes.set_title("Cross-entropy loss" if key == "loss" else "Frame accuracy", fontsize=10.5, fontweight="normal")
+        if not any(drawn):
+            say_empty(axes, "no records yet")
+            continue
+        axes.grid(axis="y")
+        axes.set_xlabel("step")
+        axes.legend(fontsize=9, loc="upper right" if key == "loss" else "lower right")
+    heading(figure, title, "thick with dots: validation     thin: training, smoothed")
+    return figure
+
+
+def _draw_encoder(axes: Axes, records: Sequence[Mapping[str, Any]], name: str, key: str, colour: str) -> bool:
+    """Training and validation of one encoder; the legend gives the last validation. False: nothing to draw."""
+    mine = [record for record in records if str(record.get("encoder", "model")) == name]
+    train, valid = (
+        _series([record for record in mine if record.get("kind") == kind], key) for kind in ("train", "valid")
+    )
+    if len(train[0]):
+        label = None if len(valid[0]) else f"{name}, training"
+        axes.plot(train[0], _smooth(train[1]), color=colour, linewidth=1.0, alpha=0.6, label=label)
+    if len(valid[0]):
+        label = f"{name}  {valid[1][-1]:.3f}"
+        axes.plot(*valid, color=colour, linewidth=2.2, marker="o", markersize=4, label=label)
+    return bool(len(train[0]) or len(valid[0]))
+
+
+def _series(records: Sequence[Mapping[str, Any]], key: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Steps and values in order of step, the last record of a step winning, finite values only."""
+    points = {float(record["step"]): float(record[key]) for record in records if "step" in record and key in record}
+    kept = sorted((step, value) for step, value in points.items() if math.isfinite(value))
+    array = np.array(kept, dtype=np.float64).reshape(-1, 2)
+    return array[:, 0], array[:, 1]
+
+
+def _smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Moving mean over about a twentieth of the points, shorter at both ends instead of padded."""
+    reach = len(values) // 40
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    index = np.arange(len(values))
+    start, stop = np.maximum(index - reach, 0), np.minimum(index + reach + 1, len(values))
+    return np.asarray((sums[stop] - sums[start]) / (stop - start))
+
+
+@matplotlib.rc_context(STYLE)
+def confusion(matrix: ArrayLike, classes: Sequence[str], title: str = "Confusion") -> Figure:
+    """What each class is taken for: rows are the reference and sum to 1, columns the prediction.
+
+    `matrix` is counts [C, C]. Families stand together, divided by lines; classes that neither occur nor are
+    predicted are left out, and a row that has no frames is grey. Colour is the square root of the share.
+    """
+    counts = as_array(matrix, "C, C")
+    if counts.shape != (len(classes), len(classes)):
+        raise ValueError(f"a confusion matrix of {len(classes)} classes is square, got {list(counts.shape)}.")
+    order = [index for index in by_family(classes) if counts[index].sum() + counts[:, index].sum() > 0]
+    names = [classes[index] for index in order]
+    size = max(5.5, 0.21 * len(names) + 1.6)
+    figure = new_figure(size + 0.9, size + 0.6)
+    axes = figure.subplots()
+    if not order:
+        say_empty(axes, "no frames")
+        return figure
+    rows = counts[np.ix_(order, order)]
+    totals = rows.sum(1, keepdims=True)
+    shares = np.divide(rows, totals, out=np.full_like(rows, np.nan), where=totals > 0)
+    heat = axes.imshow(
+        shares, cmap=LIGHT_HEAT.with_extremes(bad=PALE), norm=PowerNorm(0.5, vmin=0, vmax=1), interpolation="nearest"
+    )
+    for at in range(1, len(names)):
+        if family(names[at]) != family(names[at - 1]):
+            axes.axhline(at - 0.5, color=GREY, linewidth=0.7)
+            axes.axvline(at - 0.5, color=GREY, linewidth=0.7)
+    phone_ticks(axes.xaxis, names)
+    axes.tick_params(axis="x", labelrotation=90)
+    phone_ticks(axes.yaxis, names)
+    axes.set(xlabel="predicted", ylabel="reference")
+    axes.spines[:].set_visible(False)
+    bar = figure.colorbar(heat, ax=axes, shrink=0.7, aspect=35, pad=0.015, label="share of the reference's frames")
+    bar.outline.set_visible(False)
+    family_legend(figure, names)
+    right, total = float(np.trace(rows)), float(rows.sum())
+    heading(figure, title, f"{right / total:.1%} of {total:,.0f} frames on the diagonal")
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def per_class_bars(per_class: Mapping[str, tuple[float, int]], title: str = "Accuracy of each class") -> Figure:
+    """Recall of each class as a bar in its family's colour, best first inside a family, frame counts below.
+
+    `per_class` is what `FrameScores.per_class` gives; classes without frames are left out.
+    """
+    seen = {name: value for name, value in per_class.items() if value[1] and math.isfinite(value[0])}
+    best_first = sorted(seen, key=lambda name: -seen[name][0])
+    names = [best_first[index] for index in by_family(best_first)]
+    figure = new_figure(13.0, 4.2)
+    axes = figure.subplots()
+    if not names:
+        say_empty(axes, "no frames")
+        return figure
+    recalls = [seen[name][0] for name in names]
+    axes.bar(range(len(names)), recalls, width=0.82, color=[fill(name) for name in names])
+    for at, (name, recall) in enumerate(zip(names, recalls, strict=True)):
+        axes.text(at, recall + 0.012, f"{100 * recall:.0f}", ha="center", va="bottom", fontsize=7.5, color=INK)
+        axes.text(at, -0.1, _short(seen[name][1]), ha="center", va="top", fontsize=6.5, color=GREY)
+    phone_ticks(axes.xaxis, names, size=8)
+    axes.set(xlim=(-0.6, len(names) - 0.4), ylim=(0, 1.05), ylabel="share labelled right")
+    axes.spines[["left", "bottom"]].set_visible(False)
+    axes.grid(axis="y")
+    family_legend(figure, names)
+    heading(figure, title, "above: percent of the class's frames     below: frames")
+    return figure
+
+
+def _short(count: int) -> str:
+    """A count in at most four characters: 873, 1.2k, 45k, 3.1M."""
+    for size, letter in ((1_000_000, "M"), (1000, "k")):
+        if count >= size:
+            return f"{count / size:.1f}{letter}" if count < 10 * size else f"{count / size:.0f}{letter}"
+    return str(count)
+
+
+@matplotlib.rc_context(STYLE)
+def encoder_bars(results: Sequence[Mapping[str, Any]], title: str = "Frame accuracy of each encoder") -> Figure:
+    """Accuracy of every row of the final table, with silence and without, in the table's order.
+
+    A row is {"encoder", "accuracy", "accuracy_no_sil", ...}; what is missing or None has no bar.
+    """
+    figure = new_figure(9.5, 0.62 * len(results) + 1.5)
+    axes = figure.subplots()
+    if not results:
+        say_empty(axes, "no results")
+        return figure
+    for offset, key, colour, label in (
+        (-0.19, "accuracy", LINES[0], "all frames"),
+        (0.19, "accuracy_no_sil", "#b3c6dd", "without silence"),
+    ):
+        values = [_finite(row.get(key)) for row in results]
+        axes.barh(np.arange(len(results)) + offset, [value or 0.0 for value in values], 0.36, color=colour, label=label)
+        for at, value in enumerate(values):
+            text = "" if value is None else f"{value:.3f}"
+            axes.text((value or 0) + 0.006, at + offset, text, va="center", fontsize=8.5, color=INK)
+    axes.set_yticks(range(len(results)), [str(row.get("encoder", "?")) for row in results])
+    axes.tick_params(axis="y", length=0, labelcolor=INK, labelsize=10)
+    axes.set(ylim=(len(results) - 0.5, -0.5), xlabel="share of frames labelled right")
+    axes.spines["left"].set_visible(False)
+    axes.grid(axis="x", color=PALE)
+    axes.set_xlim(0, 1.1 * max([0.1, *(_finite(row.get("accuracy")) or 0.0 for row in results)]))
+    heading(figure, title)
+    figure.legend(loc="upper right", ncols=2, fontsize=9)
+    return figure
+
+
+def _finite(value: Any) -> float | None:
+    """A number that can be drawn, or None."""
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None

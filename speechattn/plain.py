@@ -1,0 +1,88 @@
+"""Dataclasses as plain JSON types and back, strictly. Standard library only.
+
+An unknown key is an error that names the nearest valid one: a setting that has no effect is worse than none.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar, get_args, get_origin
+
+from speechattn.errors import ConfigError
+
+ConfigT = TypeVar("ConfigT")
+
+
+def check_choice(owner: str, name: str, value: object, choices: tuple[str, ...]) -> None:
+    """Raise a ConfigError that names the nearest choice when `value` is none of `choices`."""
+    if value not in choices:
+        near = difflib.get_close_matches(str(value), choices, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ConfigError(f"{owner}.{name} must be one of {', '.join(choices)}, got {value!r}.{hint}")
+
+
+def to_dict(config: Any) -> Any:
+    """A config as plain JSON types: dataclasses become dicts, tuples lists."""
+    if dataclasses.is_dataclass(config):
+        return {entry.name: to_dict(getattr(config, entry.name)) for entry in dataclasses.fields(config)}
+    if isinstance(config, (tuple, list)):
+        return [to_dict(item) for item in config]
+    return config
+
+
+def from_dict(cls: type[ConfigT], data: Mapping[str, Any], where: str = "") -> ConfigT:
+    """A config of type `cls` from plain JSON types.
+
+    Raises:
+        ConfigError: a key is unknown (the nearest valid one is named), missing, or of the wrong type.
+    """
+    where = where or cls.__name__
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"{where} must be an object with named settings, got {data!r}.")
+    hints = typing.get_type_hints(cls)
+    names = [entry.name for entry in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    for key in data:
+        if key not in names:
+            near = difflib.get_close_matches(key, names, n=1, cutoff=0.5)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise ConfigError(f"{where} has no setting {key!r}.{hint} Valid: {', '.join(names)}.")
+    for entry in dataclasses.fields(cls):  # type: ignore[arg-type]
+        required = entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING
+        if required and entry.name not in data:
+            raise ConfigError(f"{where} lacks the setting {entry.name!r}, which has no default.")
+    return cls(**{key: _decode(hints[key], value, f"{where}.{key}") for key, value in data.items()})
+
+
+def _decode(hint: Any, value: Any, where: str) -> Any:
+    """`value` as the type `hint`: the handful of types that configs are made of."""
+    if isinstance(hint, types.UnionType) or get_origin(hint) is typing.Union:
+        if value is None and type(None) in get_args(hint):
+            return None
+        options = [option for option in get_args(hint) if option is not type(None)]
+        sequences = [option for option in options if _is_tuple(option)]
+        others = [option for option in options if not _is_tuple(option)]
+        chosen = sequences if isinstance(value, (list, tuple)) else others
+        return _decode((chosen or options)[0], value, where)
+    if dataclasses.is_dataclass(hint):
+        return value if isinstance(value, hint) else from_dict(hint, value, where)  # type: ignore[arg-type]
+    if get_origin(hint) is Literal:
+        owner, name = where.rsplit(".", 1)
+        check_choice(owner, name, value, get_args(hint))
+        return value
+    if _is_tuple(hint):
+        if not isinstance(value, (list, tuple)):
+            raise ConfigError(f"{where} must be a list, got {value!r}.")
+        return tuple(_decode(get_args(hint)[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise ConfigError(f"{where} must be of type {hint.__name__}, got {value!r}.")
+    return value
+
+
+def _is_tuple(hint: Any) -> bool:
+    return get_origin(hint) in (tuple,)
