@@ -12,19 +12,19 @@ traceback. `train` and `evaluate` read their own options, so `speechattn train -
 from __future__ import annotations
 
 import argparse
-import importlib
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NoReturn
 
+from speechattn.config import FLAVORS
 from speechattn.errors import UserError
 
-DELEGATED = {"train": "speechattn.training", "evaluate": "speechattn.evaluation"}
-FLAVORS = ("kaldi", "librosa")
+DELEGATED = ("train", "evaluate")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,7 +34,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ["SPEECHATTN_DEBUG"] = "1"
         del arguments[0]
     try:
-        status = _run(arguments)
+        with warnings.catch_warnings():
+            if not os.environ.get("SPEECHATTN_DEBUG"):
+                warnings.showwarning = _show_warning
+            status = _run(arguments)
         sys.stdout.flush()  # a closed pipe shows here, while somebody still listens for it
         return status
     except UserError as error:
@@ -50,10 +53,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 141
 
 
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    """A warning as one line for a person; where in the source it was raised is for --debug."""
+    print(f"speechattn: warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+
 def _run(arguments: list[str]) -> int:
     if arguments and arguments[0] in DELEGATED:
-        status: int = importlib.import_module(DELEGATED[arguments[0]]).main(arguments[1:])
-        return status
+        from speechattn import commands
+
+        return commands.train(arguments[1:]) if arguments[0] == "train" else commands.evaluate(arguments[1:])
     options = _parser().parse_args(arguments)
     if options.command == "doctor":
         from speechattn import doctor
@@ -74,11 +83,7 @@ def features(files: Sequence[Path], out: Path, num_mels: int, flavor: str, pictu
     from speechattn.data.audio import load_audio
     from speechattn.frontend.logmel import LogMel
 
-    frontend = LogMel(num_mels=num_mels, flavor=flavor)  # type: ignore[arg-type]
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out {out} cannot be made a directory ({error.strerror}): choose another.") from error
+    frontend = LogMel(num_mels=num_mels, flavor=flavor)
     unread = 0
     for file in files:
         try:
@@ -89,9 +94,13 @@ def features(files: Sequence[Path], out: Path, num_mels: int, flavor: str, pictu
             print(f"speechattn: {error}", file=sys.stderr)
             unread += 1
             continue
-        write_bytes(out / f"{file.stem}.npy", _npy(frames))
-        if picture:
-            write_bytes(out / f"{file.stem}.png", _png(frames, frontend.framing.hop_ms / 1000, file.name))
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            write_bytes(out / f"{file.stem}.npy", _npy(frames))
+            if picture:
+                write_bytes(out / f"{file.stem}.png", _png(frames, frontend.framing.hop_ms / 1000, file.name))
+        except OSError as error:
+            raise UserError(f"Cannot write to {out} ({error.strerror}): choose another --out.") from error
         print(f"{out / file.stem}.npy  {frames.shape[0]} frames x {frames.shape[1]}")
     if unread:
         raise UserError(f"{unread} of {len(files)} files gave no features; they are named above.")
@@ -101,7 +110,7 @@ def features(files: Sequence[Path], out: Path, num_mels: int, flavor: str, pictu
 def _check_files(files: Sequence[Path]) -> None:
     """What can be said before torch is imported: files that are not there, and names that would collide."""
     for file in files:
-        if not file.exists():
+        if not os.path.exists(file):  # unlike Path.exists, False where a folder may not be looked into
             raise UserError(f"{file} does not exist. Give the paths of sound files (wav, flac, ogg, mp3).")
     stems: dict[str, Path] = {}
     for file in files:
@@ -168,10 +177,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be 1 or more, got {value}")
-    return value
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number, 1 or more, got {text!r}")
+    return int(text)
 
 
 def _version() -> str:

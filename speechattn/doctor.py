@@ -43,8 +43,8 @@ class Finding:
     fix: str = ""
 
     def __str__(self) -> str:
-        line = f"{self.name:<14}{self.version:<20}{self.state}"
-        return f"{line}: {self.fix}" if self.fix else line
+        line = f"{self.name:<14}{self.version:<14}{self.state}"
+        return f"{line}, {self.fix}" if self.fix else line
 
 
 def check_package(name: str) -> Finding:
@@ -58,7 +58,7 @@ def check_package(name: str) -> Finding:
         if isinstance(error, ModuleNotFoundError) and error.name == name:
             return Finding(name, "-", "missing", f"pip install {name}")
         reason = (str(error).splitlines() or [""])[0] or type(error).__name__
-        return Finding(name, found or "-", "broken", f"{reason}; try pip install --force-reinstall {name}")
+        return Finding(name, found or "-", "broken", f"{reason}: pip install --force-reinstall {name}")
     return Finding(name, found or "unknown")
 
 
@@ -66,13 +66,13 @@ def check_torchaudio() -> Finding:
     """torchaudio must be built for the torch beside it; the newest of both do not fit each other."""
     found = _version("torchaudio")
     if found is None:
-        return Finding("torchaudio", "-", "missing", f"forced alignment and its parity tests need it; {TESTED_PAIR}")
+        return Finding("torchaudio", "-", "missing", f"for forced alignment and augmentation: {TESTED_PAIR}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             require_torchaudio("doctor")
     except UserError:
-        return Finding("torchaudio", found, "mismatched", f"it does not fit torch {_version('torch')}; {TESTED_PAIR}")
+        return Finding("torchaudio", found, "mismatched", f"does not fit torch {_version('torch')}: {TESTED_PAIR}")
     return Finding("torchaudio", found)
 
 
@@ -81,9 +81,8 @@ def check_extra(name: str) -> Finding:
     packages, purpose = EXTRAS[name]
     missing = [package for package in packages if _version(package) is None]
     if not missing:
-        return Finding(name, ", ".join(f"{_version(package)}" for package in packages))
-    command = f"pip install 'speechattn[{name}]'" if name != "numba" else "pip install numba"
-    return Finding(name, "-", "missing", f"{purpose} ({', '.join(missing)}); {command}")
+        return Finding(name, _version(packages[0]) or "-" if len(packages) == 1 else f"all {len(packages)}")
+    return Finding(name, "-", "missing", f"for {purpose}: pip install {' '.join(missing)}")
 
 
 def describe_machine() -> Iterable[str]:

@@ -22,10 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .errors import UserError
-
-IGNORE = -100
-"""The label of a frame that does not count; the same as in `torch.nn.functional.cross_entropy`."""
+from speechattn.data.segments import IGNORE
+from speechattn.errors import UserError
 
 
 def validate(predicted: Tensor, labels: Tensor, num_classes: int) -> None:

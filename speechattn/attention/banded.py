@@ -12,7 +12,7 @@ of k and v: nothing is copied. Blocks that reach past an end of their row have t
 
 Only q, k and v are saved for the backward pass, which computes the scores again: the softmax of a slab that
 lies in the cache is cheaper than reading T * window weights back. A row is processed up to its length and
-no further: padding is never read. Double backward is not offered.
+no further: padding is never read. It is differentiated once: a second time is refused.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from speechattn.attention.dense import relative_index
 from speechattn.attention.masks import band_mask
@@ -82,8 +81,9 @@ class _Banded(torch.autograd.Function):
         return output
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            raise RuntimeError("banded attention cannot be differentiated twice; use execution='dense' for that.")
         q, k, v, table = ctx.saved_tensors
         call: _Call = ctx.call
         grad_output = grad_output.contiguous()  # an expanded gradient has stride 0

@@ -24,7 +24,28 @@ from speechattn.framing import Framing
 
 PHONES: tuple[str, ...] = (
     "SIL",
-    *("AA", "AE", "AH", "AO", "AW", "AY", "B", "CH", "D", "DH", "EH", "ER", "EY", "F", "G", "HH", "IH", "IY", "JH", "K"),
+    *(
+        "AA",
+        "AE",
+        "AH",
+        "AO",
+        "AW",
+        "AY",
+        "B",
+        "CH",
+        "D",
+        "DH",
+        "EH",
+        "ER",
+        "EY",
+        "F",
+        "G",
+        "HH",
+        "IH",
+        "IY",
+        "JH",
+        "K",
+    ),
     *("L", "M", "N", "NG", "OW", "OY", "P", "R", "S", "SH", "T", "TH", "UH", "UW", "V", "W", "Y", "Z", "ZH"),
     "SPN",
 )
@@ -33,6 +54,7 @@ PHONES: tuple[str, ...] = (
 MAX_OVERHANG_S = 0.5
 """How far an alignment may end from its audio's end before the two do not belong together."""
 
+SNIP = Framing(align="snip")
 ONE_FRAME_S = Framing().hop_ms / 1000
 SILENCES = dict.fromkeys(("", "SIL", "SP", "PAU", "SILENCE", "<EPS>", "<SIL>"), "SIL")
 NOISES = dict.fromkeys(("SPN", "NSN", "<UNK>", "<SPN>"), "SPN")
@@ -75,8 +97,9 @@ def phone_class(label: str, classes: Sequence[str] = PHONES) -> str:
     for name in classes:
         if name.upper() == plain:
             return name
-    near = difflib.get_close_matches(plain, classes, n=1, cutoff=0)
-    raise DataError(f"unknown phone {label!r}: the nearest of the {len(classes)} classes is {near[0] if near else None!r}.")
+    near = difflib.get_close_matches(plain, classes, n=1, cutoff=0.4)
+    known = f"the nearest of the {len(classes)} classes is {near[0]!r}" if near else f"classes are {', '.join(classes)}"
+    raise DataError(f"unknown phone {label!r}: {known}.")
 
 
 def read_ctm(path: str | Path) -> dict[str, list[Segment]]:
@@ -102,7 +125,9 @@ def read_ctm(path: str | Path) -> dict[str, list[Segment]]:
                 f"{path}:{number}: expected 'utterance channel start duration label', got {line.strip()!r}."
             ) from error
         if not (math.isfinite(begin) and math.isfinite(length) and begin >= 0 and length >= 0):
-            raise DataError(f"{path}:{number}: start and duration must be 0 or more seconds, got {start} and {duration}.")
+            raise DataError(
+                f"{path}:{number}: start and duration must be 0 or more seconds, got {start} and {duration}."
+            )
         rows.setdefault(id, []).append((Segment(begin, begin + length, label), number))
     return {id: _in_order(segments, path) for id, segments in rows.items()}
 
@@ -122,7 +147,7 @@ def _in_order(rows: list[tuple[Segment, int]], path: str | Path) -> list[Segment
 
 
 def read_frame_rows(
-    path: str | Path, classes: Sequence[str] = PHONES, framing: Framing = Framing(align="snip")
+    path: str | Path, classes: Sequence[str] = PHONES, framing: Framing = SNIP
 ) -> dict[str, list[Segment]]:
     """Segments by utterance id, from lines `utterance c c c ...` with one class index per frame.
 
@@ -144,7 +169,9 @@ def read_frame_rows(
     return rows
 
 
-def frame_labels(segments: Sequence[Segment], num_samples: int, framing: Framing, classes: Sequence[str] = PHONES) -> Tensor:
+def frame_labels(
+    segments: Sequence[Segment], num_samples: int, framing: Framing, classes: Sequence[str] = PHONES
+) -> Tensor:
     """The class index of each frame, [T] int64 with T = framing.num_frames(num_samples), IGNORE outside segments.
 
     Raises:
@@ -192,7 +219,9 @@ def labels_to_segments(
     """
     values: list[int] = labels.tolist() if isinstance(labels, Tensor) else list(labels)
     if num_samples is not None and len(values) != framing.num_frames(num_samples):
-        raise ValueError(f"got {len(values)} labels, but {num_samples} samples are {framing.num_frames(num_samples)} frames.")
+        raise ValueError(
+            f"got {len(values)} labels, but {num_samples} samples are {framing.num_frames(num_samples)} frames."
+        )
     for value in values:
         if value != IGNORE and not 0 <= value < len(classes):
             raise ValueError(f"labels must be class indices in [0, {len(classes)}) or {IGNORE}, got {value}.")
@@ -235,7 +264,13 @@ def load_alignments(
     else:
         names = path.parent / "classes.txt"
         alignments = read_frame_rows(path, read_classes(names) if names.is_file() else classes)
+    return {
+        id: [replace(s, label=_class_at(path, id, s.label, classes)) for s in row] for id, row in alignments.items()
+    }
+
+
+def _class_at(path: Path, id: str, label: str, classes: Sequence[str]) -> str:
     try:
-        return {id: [replace(s, label=phone_class(s.label, classes)) for s in row] for id, row in alignments.items()}
+        return phone_class(label, classes)
     except DataError as error:
-        raise DataError(f"{path}: {error}") from error
+        raise DataError(f"{path}: utterance {id}: {error}") from error

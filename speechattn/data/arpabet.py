@@ -15,8 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 SILENCE = "SIL"
-VOWELS = tuple("AA AE AH AO AW AY EH ER EY IH IY OW OY UH UW".split())
-CONSONANTS = tuple("B CH D DH F G HH JH K L M N NG P R S SH T TH V W Y Z ZH".split())
+VOWELS = ("AA", "AE", "AH", "AO", "AW", "AY", "EH", "ER", "EY", "IH", "IY", "OW", "OY", "UH", "UW")
+CONSONANTS = (
+    "B", "CH", "D", "DH", "F", "G", "HH", "JH", "K", "L", "M", "N",
+    "NG", "P", "R", "S", "SH", "T", "TH", "V", "W", "Y", "Z", "ZH",
+)  # fmt: skip
 ARPABET = tuple(sorted(VOWELS + CONSONANTS))
 CLASSES = (SILENCE, *ARPABET, "SPN")
 """The 41 labels of this project by index: silence, the 39 phones of ARPAbet, spoken noise (never in this corpus)."""
@@ -40,14 +43,14 @@ _SILENT_R = {"3": "AH", "A@": "AA", "O@": "AO", "o@": "AO", "e@": "EH", "U@": "U
 _ACCENTED = {"en-us-nyc": _SILENT_R, "en-gb-x-rp": {**_SILENT_R, "aa": "AA"}}
 _BEFORE_R = {"A@": "AA", "O@": "AO", "o@": "AO", "e@": "EH", "U@": "UH", "i@3": "IH", "i@": "IH"}
 _STRESS = str.maketrans("", "", "',=%|")
-_STOPS = frozenset("P T K B D G CH JH".split())
+_STOPS = ("P", "T", "K", "B", "D", "G", "CH", "JH")
 
 _FIRST_SHARE = 0.55  # of a mark that is two phones
 _STEP_S = 0.0025  # resolution of the search for a closure
 _CLOSURE_S = 0.09  # a closure is no longer than this
 _CLOSURE_DB = 22.0  # and this far under the loudest moment of the phone before
 _SHORTEST_S = 0.01  # what a closure must leave of the phone before
-_SHORTEST_SILENCE_S = 0.02  # a shorter pause belongs to the phone before
+_SHORTEST_SILENCE_S = 0.03  # a shorter pause belongs to the phone before it
 
 
 class Mark(NamedTuple):
@@ -78,19 +81,25 @@ def phones(marks: Sequence[Mark], waveform: NDArray[np.float32], sample_rate: in
         >>> [tuple(phone)[:3] for phone in phones(marks, np.ones(2000, np.float32), 10_000, "en-us")]
         [(0, 400, 'SIL'), (400, 950, 'AA'), (950, 1400, 'R'), (1400, 2000, 'SIL')]
     """
+    marks = [mark._replace(mnemonic=mark.mnemonic.translate(_STRESS)) for mark in marks]
     found = [Phone(0, 0, SILENCE, 0)]
-    names = [mark.mnemonic.translate(_STRESS) for mark in marks]
-    for mark, name, following in zip(marks, names, [*marks[1:], Mark(len(waveform), "_", 0)], strict=True):
-        labels = _labels(name, following.mnemonic, accent)
-        if mark.sample < following.sample:
+    for mark, following in pairwise([*marks, Mark(len(waveform), "_", 0)]):
+        labels = _labels(mark.mnemonic, following.mnemonic, accent)
+        last = found[-1]
+        if mark.mnemonic in ("l", "r") and last.word == mark.word and last.label in VOWELS and _closes(mark, following):
+            if (last.label, *labels) != ("ER", "R"):
+                start = last.start + round(_FIRST_SHARE * (mark.sample - last.start))
+                found.append(Phone(start, 0, labels[0], mark.word))
+        elif mark.sample < following.sample:
             second = mark.sample + round(_FIRST_SHARE * (following.sample - mark.sample))
             for start, label in zip((mark.sample, second), labels, strict=False):
                 found.append(Phone(start, 0, label, 0 if label == SILENCE else mark.word))
-        elif labels in (["L"], ["R"]) and found[-1].label in VOWELS and found[-1].label != "ER":
-            # A mark without length: this l or r is the end of the vowel before it.
-            start = found[-1].start + round(_FIRST_SHARE * (mark.sample - found[-1].start))
-            found.append(Phone(start, 0, labels[0], mark.word))
     return _with_closures(_merged(found, len(waveform), sample_rate), waveform, sample_rate)
+
+
+def _closes(mark: Mark, following: Mark) -> bool:
+    """Whether an l or r ends its syllable: espeak then speaks it inside the vowel, and marks its end or nothing."""
+    return following.word != mark.word or _PHONES.get(following.mnemonic, "").split(" ")[0] not in VOWELS
 
 
 def _labels(name: str, following: str, accent: str) -> list[str]:
@@ -102,7 +111,9 @@ def _labels(name: str, following: str, accent: str) -> list[str]:
         table = _BEFORE_R
     found = table.get(name, _PHONES.get(name))
     if found is None:
-        raise ValueError(f"espeak-ng reported a phone {name!r} in accent {accent!r} that has no ARPAbet equivalent here.")
+        raise ValueError(
+            f"espeak-ng reported a phone {name!r} in accent {accent!r} that has no ARPAbet equivalent here."
+        )
     return found.split()
 
 

@@ -141,7 +141,9 @@ def _open(path: str | Path) -> Iterator[Any]:
         if _starts_with_text(path):
             message = f"{path} holds text, not audio. A failed download or a Git LFS pointer looks like this."
             raise AudioError(message, path, "text") from error
-        raise AudioError(f"{path} is not in a known audio format ({_said_by(error)}).", path, "unknown format") from error
+        raise AudioError(
+            f"{path} is not in a known audio format ({_said_by(error)}).", path, "unknown format"
+        ) from error
     with sound:
         if not MIN_RATE <= sound.samplerate <= MAX_RATE:
             message = f"{path}: the header claims {sound.samplerate} Hz, expected {MIN_RATE} to {MAX_RATE} Hz."

@@ -30,7 +30,7 @@ class Batches:
 
     Example:
         >>> Batches([3, 50, 4, 52], max_frames=104, seed=0).batches(epoch=0)
-        [[1, 3], [0, 2]]
+        [[0, 2], [1, 3]]
     """
 
     def __init__(self, lengths: Sequence[int], max_frames: int, seed: int) -> None:

@@ -23,6 +23,7 @@ from speechattn.data.segments import Segment, Utterance
 from speechattn.errors import DataError
 
 NO_ALIGNMENT = "no alignment"
+MISMATCH = "alignment and audio differ in length"
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,10 @@ class LabelledUtterance:
 
 
 class Corpus:
-    """What `load_corpus` found. `skipped` holds the ids that were left out, by reason.
+    """What `load_corpus` found: `utterances` sorted by id, and in `skipped` the ids that were left out, by reason.
 
     A missing alignment is no damage; every other reason counts against `max_bad`, a share of the aligned
-    recordings.
+    recordings. A file found bad later leaves `utterances`, which is then a new list: older ones stay as they are.
     """
 
     def __init__(self, subset: str, max_bad: float = 0.01, sample_rate: int = SAMPLE_RATE) -> None:
@@ -57,14 +58,10 @@ class Corpus:
         self.subset = subset
         self.max_bad = max_bad
         self.sample_rate = sample_rate
+        self.utterances: list[LabelledUtterance] = []
         self.skipped: dict[str, list[str]] = {}
-        self._labelled: list[LabelledUtterance] = []
         self._bad: dict[str, str] = {}
-
-    @property
-    def utterances(self) -> list[LabelledUtterance]:
-        """All that are not known to be bad, sorted by id. A new list: a pass over an older one is not disturbed."""
-        return [item for item in self._labelled if item.id not in self._bad]
+        self._aligned = 0
 
     def read(self, item: LabelledUtterance) -> Tensor:
         """The waveform [N] of one utterance, N = item.num_samples. Raises AudioError; nothing is counted."""
@@ -92,6 +89,7 @@ class Corpus:
             try:
                 waveform = self.read(item)
             except AudioError as error:
+                self.utterances = [other for other in self.utterances if other.id != item.id]
                 self._reject(item.id, error.reason)
                 self._check_limit()
                 continue
@@ -101,12 +99,25 @@ class Corpus:
 
     def summary(self) -> str:
         """What is there and what was left out, a line for each reason."""
-        utterances = self.utterances
-        minutes = sum(item.num_samples for item in utterances) / self.sample_rate / 60
-        speakers = len({item.speaker for item in utterances})
-        lines = [f"{self.subset}: {len(utterances)} utterances, {speakers} speakers, {minutes:.1f} minutes"]
+        minutes = sum(item.num_samples for item in self.utterances) / self.sample_rate / 60
+        speakers = len({item.speaker for item in self.utterances})
+        lines = [f"{self.subset}: {len(self.utterances)} utterances, {speakers} speakers, {minutes:.1f} minutes"]
         lines += [f"  left out, {reason}: {len(ids)} ({_first(ids, 3)})" for reason, ids in self.skipped.items()]
         return "\n".join(lines)
+
+    def _admit(self, utterance: Utterance, segments: Sequence[Segment]) -> None:
+        """Take an aligned recording if its header is sound and its length is the alignment's."""
+        self._aligned += 1
+        try:
+            num_samples = audio_samples(utterance.path, self.sample_rate)
+        except AudioError as error:
+            self._reject(utterance.id, error.reason)
+            return
+        end = segments[-1].stop if segments else 0.0
+        if abs(end - num_samples / self.sample_rate) > MAX_OVERHANG_S:
+            self._reject(utterance.id, MISMATCH)
+        else:
+            self.utterances.append(LabelledUtterance(utterance, num_samples, segments))
 
     def _skip(self, id: str, reason: str) -> None:
         self.skipped.setdefault(reason, []).append(id)
@@ -115,14 +126,105 @@ class Corpus:
         self._bad[id] = reason
         self._skip(id, reason)
 
-    def _aligned(self) -> int:
-        return len(self._labelled) + sum(id not in {item.id for item in self._labelled} for id in self._bad)
-
     def _complaint(self) -> str:
+        bad, share = len(self._bad), len(self._bad) / self._aligned
         named = _first([f"{id} ({reason})" for id, reason in self._bad.items()], 10)
-        total = self._aligned()
-        return f"{len(self._bad)} of {total} utterances of {self.subset} are unusable ({len(self._bad) / total:.1%}): {named}"
+        return f"{self.subset}: {bad} of {self._aligned} utterances ({share:.1%}) cannot be used: {named}"
 
     def _check_limit(self) -> None:
-        if len(self._bad) > self.max_bad * self._aligned():
-            raise DataError(f"{self._complaint()}. At most {self.max_bad:.1%} may be: restore these files, or raise max_bad.")
+        if len(self._bad) > self.max_bad * self._aligned:
+            raise DataError(
+                f"{self._complaint()}. max_bad allows {self.max_bad:.1%}: restore these files, or raise it."
+            )
+
+
+def load_corpus(
+    root: str | Path,
+    subset: str,
+    alignments: str | Path,
+    classes: Sequence[str] = PHONES,
+    max_bad: float = 0.01,
+    *,
+    sample_rate: int = SAMPLE_RATE,
+) -> Corpus:
+    """The labelled utterances of `subset`: folders and headers are read, sound is not decoded.
+
+    `alignments` is a folder or file for `load_alignments`. Recordings without an alignment are left out and
+    counted. So are those whose header is bad or whose alignment ends more than 0.5 s from the audio's end, and
+    of these at most `max_bad` of the aligned ones is forgiven; for a test set give `max_bad=0`.
+
+    Raises:
+        DataError: the layout or the alignments are malformed, no recording has an alignment, or too many are
+            bad (the first ten are named with the reason).
+    """
+    corpus = Corpus(subset, max_bad, sample_rate)
+    recordings = LibriSpeech(root, subset)
+    by_id = load_alignments(alignments, subset, classes)
+    for utterance in recordings:
+        if utterance.id in by_id:
+            corpus._admit(utterance, by_id[utterance.id])
+        else:
+            corpus._skip(utterance.id, NO_ALIGNMENT)
+    if NO_ALIGNMENT in corpus.skipped and len(corpus.skipped[NO_ALIGNMENT]) == len(recordings):
+        raise DataError(
+            f"none of the {len(recordings)} recordings in {recordings.folder} has an alignment in {alignments}: "
+            f"recordings are called {recordings[0].id}, alignments {_first(sorted(by_id), 1) or 'nothing'}."
+        )
+    corpus._check_limit()
+    return corpus
+
+
+class Spoken(Protocol):
+    """Anything with a speaker: Utterance, LabelledUtterance."""
+
+    @property
+    def speaker(self) -> str:
+        """The speaker's id."""
+
+
+S = TypeVar("S", bound=Spoken)
+
+
+def split_by_speaker(utterances: Sequence[S], fraction: float = 0.1, seed: int = 0) -> tuple[list[S], list[S]]:
+    """(train, valid): about `fraction` of the speakers, with all they said, are valid.
+
+    Each speaker's side is decided by a hash of its id and the seed alone, so more data never moves a speaker
+    across; a side that would be empty gets the speaker nearest to it.
+
+    Raises:
+        ValueError: fraction is not between 0 and 1.
+        DataError: there are fewer than two speakers.
+
+    Example:
+        >>> people = [Utterance(f"{speaker}-1", speaker, Path("x.flac")) for speaker in "ab"]
+        >>> [len(side) for side in split_by_speaker(people)]
+        [1, 1]
+    """
+    if not 0 < fraction < 1:
+        raise ValueError(f"fraction must lie between 0 and 1, got {fraction}.")
+    place = {speaker: _place(speaker, seed) for speaker in {item.speaker for item in utterances}}
+    if len(place) < 2:
+        raise DataError(f"a split by speaker needs at least 2 speakers, got {len(place)}: add speakers to the subset.")
+    ranked = sorted(place, key=lambda speaker: (place[speaker], speaker))
+    chosen = {speaker for speaker in ranked[1:-1] if place[speaker] < fraction} | {ranked[0]}
+    train = [item for item in utterances if item.speaker not in chosen]
+    return train, [item for item in utterances if item.speaker in chosen]
+
+
+def check_disjoint(train: Iterable[Spoken], test: Iterable[Spoken]) -> None:
+    """Raise DataError, naming the speakers, when somebody is heard on both sides."""
+    shared = sorted({item.speaker for item in train} & {item.speaker for item in test})
+    if shared:
+        raise DataError(
+            f"{len(shared)} speakers are in both training and test data: {_first(shared, 10)}. Use another subset, "
+            "or split_by_speaker."
+        )
+
+
+def _place(speaker: str, seed: int) -> float:
+    """A number in [0, 1) that this speaker keeps, whoever else is there."""
+    return int.from_bytes(hashlib.sha256(f"{seed}:{speaker}".encode()).digest()[:8], "big") / 2**64
+
+
+def _first(names: Sequence[str], count: int) -> str:
+    return ", ".join(names[:count]) + (", ..." if len(names) > count else "")

@@ -86,7 +86,7 @@ class Engine:
     """One espeak-ng voice box. The library is one global machine: make at most one Engine in a process.
 
     It carries state from text to text, so the audio of a sentence depends on what was said before it: labels hold
-    only for the audio of the same call.
+    only for the audio of the same call. Two fresh processes that say the same in the same order agree.
     """
 
     def __init__(self) -> None:
@@ -96,6 +96,7 @@ class Engine:
         self._sample_rate = int(self._library.espeak_Initialize(_SYNCHRONOUS, 0, data_path.encode(), options))
         if self._sample_rate <= 0:
             raise UserError(f"espeak-ng found no voices in {data_path}; reinstall espeakng-loader.")
+        self._library.espeak_ng_SetRandSeed(1)  # the clock is its own seed, and breathy voices use it
         self._blocks: list[NDArray[np.int16]] = []
         self._marks: list[Mark] = []
         self._word = 0
@@ -119,7 +120,7 @@ class Engine:
         data = text.encode("ascii")
         flags = _UTF8 | _END_PAUSE
         self._check(self._library.espeak_Synth(data, len(data) + 1, 0, _FROM_CHARACTER, 0, flags, None, None), "text")
-        waveform = np.concatenate(self._blocks).astype(np.float32) / 32768
+        waveform: NDArray[np.float32] = np.concatenate(self._blocks).astype(np.float32) / np.float32(32768)
         return Spoken(waveform, self._sample_rate, phones(self._marks, waveform, self._sample_rate, accent))
 
     def _check(self, status: int, what: str) -> None:

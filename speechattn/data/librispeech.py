@@ -1,4 +1,4 @@
-"""The LibriSpeech layout: `<root>/<subset>/<speaker>/<chapter>/<utterance>.flac` beside `<speaker>-<chapter>.trans.txt`.
+"""The LibriSpeech layout: `<subset>/<speaker>/<chapter>/<utterance>.flac` beside `<speaker>-<chapter>.trans.txt`.
 
 A walker over names: it lists files and reads transcripts, and leaves every sound file closed. Any corpus laid
 out this way is read by it, the synthetic one too. Fetching the corpus is a separate act, `download`, that
@@ -11,14 +11,15 @@ import difflib
 import hashlib
 import shutil
 import tarfile
-import urllib.error
 import urllib.request
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from http.client import HTTPException
 from pathlib import Path
 from typing import overload
+from urllib.error import HTTPError
 
 from tqdm import tqdm
 
@@ -74,9 +75,7 @@ class LibriSpeech(Sequence[Utterance]):
         """Fill the two tables; returns the ids that were met twice."""
         twice = set()
         for chapter in (chapter for speaker in _folders(self.folder) for chapter in _folders(speaker)):
-            for path in sorted(chapter.iterdir()):
-                if path.name.startswith("."):  # "._x.flac" is what some systems leave beside x.flac
-                    continue
+            for path in _visible(chapter):
                 if path.suffix in AUDIO_SUFFIXES:
                     if path.stem in self._audio:
                         twice.add(path.stem)
@@ -125,7 +124,9 @@ class LibriSpeech(Sequence[Utterance]):
         return read_speakers(path) if path.exists() else {}
 
     def __repr__(self) -> str:
-        return f"LibriSpeech({str(self.root)!r}, {self.subset!r}): {len(self)} utterances, {len(self.speakers)} speakers"
+        return (
+            f"LibriSpeech({str(self.root)!r}, {self.subset!r}): {len(self)} utterances, {len(self.speakers)} speakers"
+        )
 
 
 def read_speakers(path: str | Path) -> dict[str, Speaker]:
@@ -179,10 +180,15 @@ def _subsets(base: Path) -> str:
 
 
 def _folders(parent: Path) -> list[Path]:
+    return [path for path in _visible(parent) if path.is_dir()]
+
+
+def _visible(folder: Path) -> list[Path]:
+    """What lies in a folder, sorted, without hidden files: some systems leave `._x.flac` beside `x.flac`."""
     try:
-        return sorted(path for path in parent.iterdir() if path.is_dir() and not path.name.startswith("."))
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except OSError as error:
-        raise DataError(f"{parent} cannot be listed: {error.strerror or error}.") from error
+        raise DataError(f"{folder} cannot be listed: {error.strerror or error}.") from error
 
 
 def _list_ids(what: str, ids: Iterable[str]) -> str:
@@ -215,7 +221,9 @@ def download(root: str | Path, subset: str, progress: bool = True) -> Path:
     root.mkdir(parents=True, exist_ok=True)
     url, digest = table[subset]
     archive = root / url.rsplit("/", 1)[-1]
-    if not archive.exists():
+    if archive.exists():
+        verify(archive, digest)
+    else:
         fetch(url, archive, digest, progress)
     return extract(archive, root, subset)
 
@@ -224,30 +232,51 @@ def fetch(url: str, target: Path, sha256: str, progress: bool = True) -> None:
     """Download `url` into `target`, continuing a `.part` file; `target` exists only with the right SHA-256.
 
     Raises:
-        UserError: the connection failed; what came so far is kept for the next try.
-        DataError: the sum is wrong; the file is removed.
+        UserError: the connection failed or broke off; what came so far is kept for the next try.
+        DataError: the sum is wrong; the part is removed.
     """
     part = target.with_name(target.name + ".part")
+    try:
+        _receive(url, part, progress)
+    except (OSError, HTTPException) as error:  # URLError is an OSError; so is a full disk
+        raise UserError(f"{url} did not arrive whole ({error}). Run again to continue after {part}.") from error
+    try:
+        verify(part, sha256)
+    except DataError:
+        part.unlink()
+        raise
+    part.replace(target)
+
+
+def _receive(url: str, part: Path, progress: bool) -> None:
+    """Append to `part` what it still lacks."""
     done = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
     try:
-        with urllib.request.urlopen(request, timeout=60) as response:
-            resumed = response.status == 206  # another server sends everything again
-            total = int(response.headers.get("Content-Length", 0)) + (done if resumed else 0)
-            bar = tqdm(total=total or None, initial=done if resumed else 0, unit="B", unit_scale=True, disable=not progress)
-            with bar, part.open("ab" if resumed else "wb") as file:
-                while block := response.read(1 << 20):
-                    file.write(block)
-                    bar.update(len(block))
-    except OSError as error:  # URLError is one; so is a full disk
-        if not (isinstance(error, urllib.error.HTTPError) and error.code == 416):  # 416: nothing is left to send
-            raise UserError(f"{url} did not arrive ({error}). Run again to continue after {part}.") from error
-    with part.open("rb") as file:
+        response = urllib.request.urlopen(request, timeout=60)
+    except HTTPError as error:
+        if done and error.code == 416:  # nothing is left to send
+            return
+        raise
+    with response:
+        if response.status != 206:  # this server sends everything again
+            done = 0
+        total = done + int(response.headers.get("Content-Length", 0))
+        bar = tqdm(total=total or None, initial=done, unit="B", unit_scale=True, disable=not progress)
+        with bar, part.open("ab" if done else "wb") as file:
+            while block := response.read(1 << 20):
+                file.write(block)
+                bar.update(len(block))
+    if part.stat().st_size < total:
+        raise OSError(f"{part.stat().st_size} of {total} bytes")
+
+
+def verify(path: Path, sha256: str) -> None:
+    """Raise DataError unless the file has this SHA-256."""
+    with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != sha256:
-        part.unlink()
-        raise DataError(f"{part} had SHA-256 {digest}, expected {sha256}. It was removed: run again.")
-    part.replace(target)
+        raise DataError(f"{path} is damaged: SHA-256 {digest}, expected {sha256}. Remove it and run again.")
 
 
 def extract(archive: Path, root: Path, subset: str) -> Path:
@@ -270,6 +299,8 @@ def extract(archive: Path, root: Path, subset: str) -> Path:
             path.replace(base / path.name)
         return (fresh / subset).replace(base / subset)
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-        raise DataError(f"{archive} cannot be extracted ({error}). If it is damaged, remove it and run again.") from error
+        raise DataError(
+            f"{archive} cannot be extracted ({error}). If it is damaged, remove it and run again."
+        ) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)

@@ -2,14 +2,15 @@
 
 Two flavors, each equal to someone else's answer: "kaldi" is torchaudio.compliance.kaldi.fbank without dither,
 "librosa" is the log of librosa.feature.melspectrogram. Both work with every alignment. Audio is read in
-slabs of overlapping views, so an hour costs its output and a few megabytes; there is no dither, no energy
+slabs of overlapping views, so an hour costs its output and a few megabytes. There is no dither, no energy
 column and no per-utterance normalisation, which could not stream.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -21,30 +22,32 @@ from speechattn.frontend.mel import kaldi_filterbank, slaney_filterbank
 from speechattn.lengths import check_lengths
 
 PREEMPHASIS = 0.97
-KALDI_FLOOR = torch.finfo(torch.float32).eps
-LIBROSA_FLOOR = 1e-10
-"""Least mel energy, below which the logarithm would only measure rounding."""
+LOW_HZ = {"kaldi": 20.0, "librosa": 0.0}
+FLOOR = {"kaldi": torch.finfo(torch.float32).eps, "librosa": 1e-10}
+"""Least mel energy; below it the logarithm would only measure rounding."""
+SLAB_FRAMES = 128
+"""Frames computed at once: larger temporaries leave the cache and are mapped and unmapped for every slab."""
 
 
 class LogMel(nn.Module):
-    """Log-mel energies, natural logarithm, of waveforms in [-1, 1].
+    """Log-mel energies (natural logarithm) of waveforms in [-1, 1].
 
     The values are those of the reference on the *same* samples: nothing is scaled to 16-bit integers, so
-    Kaldi's own binaries, which read integers, are higher by 2 ln 32768 = 20.8.
+    Kaldi's own binaries, which read integers, give 2 ln 32768 = 20.8 more.
 
     Args:
         num_mels: bands per frame.
-        framing: sample rate, window, hop and alignment; what stands outside the audio is zeros.
+        framing: sample rate, window, hop and alignment. Around the audio stand zeros.
         flavor: "kaldi" (DC removal, pre-emphasis 0.97, Povey window, FFT of the next power of two, HTK mel,
             floor 1.2e-7) or "librosa" (FFT of the window, periodic Hann, Slaney mel and norm, floor 1e-10).
         low_hz, high_hz: ends of the mel bands; None is 20 Hz (kaldi) or 0 (librosa), and half the sample rate.
         nan: "error" refuses a valid sample that is NaN or infinite, "zero" hears it as 0.
-        slab_frames: frames computed at once; changes speed and memory, not the result.
+        slab_frames: frames computed at once; it changes speed and memory, not the result.
 
     Shape:
         waveform [B, N] float32 or float64, lengths [B] int64 samples -> frames [B, T, num_mels] of the same
-        dtype, lengths [B] int64 frames. T is `framing.num_frames(N)`. Frames at and past a row's length are
-        exactly 0 and what the padding holds is never read; less than one hop of audio is 0 frames.
+        dtype, lengths [B] int64 frames, T = framing.num_frames(N). Frames at and past a row's length are
+        exactly 0, and what the padding holds is never read; less than one hop of audio is 0 frames.
 
     Example:
         >>> frames, lengths = LogMel()(torch.zeros(2, 16000), torch.tensor([16000, 8000]))
@@ -59,36 +62,41 @@ class LogMel(nn.Module):
         self,
         num_mels: int = 80,
         framing: Framing | None = None,
-        flavor: Literal["kaldi", "librosa"] = "kaldi",
+        flavor: str = "kaldi",
         *,
         low_hz: float | None = None,
         high_hz: float | None = None,
-        nan: Literal["error", "zero"] = "error",
-        slab_frames: int = 512,
+        nan: str = "error",
+        slab_frames: int = SLAB_FRAMES,
     ) -> None:
         super().__init__()
-        framing = Framing() if framing is None else framing
-        nyquist = framing.sample_rate / 2
-        self.low_hz = low_hz if low_hz is not None else 20.0 if flavor == "kaldi" else 0.0
-        self.high_hz = nyquist if high_hz is None else high_hz
-        if flavor not in ("kaldi", "librosa"):
+        if flavor not in FLOOR:
             raise ValueError(f'flavor must be "kaldi" or "librosa", got {flavor!r}.')
         if nan not in ("error", "zero"):
             raise ValueError(f'nan must be "error" or "zero", got {nan!r}.')
         if num_mels < 1 or slab_frames < 1:
             raise ValueError(f"num_mels and slab_frames must be 1 or more, got {num_mels} and {slab_frames}.")
+        self.num_mels, self.flavor, self.nan, self.slab_frames = num_mels, flavor, nan, slab_frames
+        self.framing = Framing() if framing is None else framing
+        nyquist = self.framing.sample_rate / 2
+        self.low_hz = LOW_HZ[flavor] if low_hz is None else low_hz
+        self.high_hz = nyquist if high_hz is None else high_hz
         if not 0 <= self.low_hz < self.high_hz <= nyquist:
             raise ValueError(
-                f"mel bands must lie in 0 <= low_hz < high_hz <= {nyquist:g} (half the sample rate), "
+                f"mel bands need 0 <= low_hz < high_hz <= {nyquist:g} (half the sample rate), "
                 f"got low_hz={self.low_hz:g} and high_hz={self.high_hz:g}."
             )
-        self.num_mels, self.framing, self.flavor = num_mels, framing, flavor
-        self.nan, self.slab_frames = nan, slab_frames
-        self.n_fft = 1 << (framing.window - 1).bit_length() if flavor == "kaldi" else framing.window
-        window, filterbank = self._constants()
-        dtype = torch.get_default_dtype()
-        self.register_buffer("window", window.to(dtype), persistent=False)
-        self.register_buffer("filterbank", filterbank.to(dtype), persistent=False)
+        size = self.framing.window
+        self.n_fft = 1 << (size - 1).bit_length() if flavor == "kaldi" else size
+        window, filterbank = self._constants(torch.get_default_dtype(), torch.device("cpu"))
+        self.register_buffer("window", window, persistent=False)
+        self.register_buffer("filterbank", filterbank, persistent=False)
+        empty = int((filterbank.sum(0) == 0).sum())
+        if empty:
+            warnings.warn(
+                f"{empty} of {num_mels} mel bands hold no FFT bin and would never change: use fewer num_mels.",
+                stacklevel=2,
+            )
 
     def forward(self, waveform: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Frames [B, T, num_mels] and lengths [B] in frames; see the class for shapes.
@@ -109,13 +117,12 @@ class LogMel(nn.Module):
         return frames, torch.tensor(counts, dtype=torch.int64, device=waveform.device)
 
     def _gather(self, rows: list[Tensor], counts: list[int], num_frames: int, like: Tensor) -> Tensor:
-        """All rows' slabs in one [B, num_frames, num_mels] tensor, zeros after each row's count."""
-        if torch.is_grad_enabled() and like.requires_grad:  # writing slabs into one tensor would chain their gradients
-            padded = [
-                torch.cat([*self._slabs(row, count), like.new_zeros(num_frames - count, self.num_mels)])
-                for row, count in zip(rows, counts, strict=True)
-            ]
-            return torch.stack(padded) if padded else like.new_zeros(0, num_frames, self.num_mels)
+        """The slabs of all rows in one [B, num_frames, num_mels] tensor, zeros after each row's count."""
+        if rows and torch.is_grad_enabled() and like.requires_grad:
+            # Writing slabs into one tensor would send the gradient of all of it through every slab.
+            zeros = like.new_zeros(num_frames, self.num_mels)
+            pairs = zip(rows, counts, strict=True)
+            return torch.stack([torch.cat([*self._slabs(row, count), zeros[count:]]) for row, count in pairs])
         frames = like.new_empty(len(rows), num_frames, self.num_mels)
         for out, row, count in zip(frames, rows, counts, strict=True):
             start = 0
@@ -126,7 +133,7 @@ class LogMel(nn.Module):
         return frames
 
     def _slabs(self, row: Tensor, count: int) -> Iterator[Tensor]:
-        """Log-mel [n, num_mels] of the row's frames, `slab_frames` at a time; only the edges are copied to be padded."""
+        """Log-mel [n, num_mels] of `count` frames of one row, slab by slab; only a slab at an edge is copied."""
         for start in range(0, count, self.slab_frames):
             last = min(start + self.slab_frames, count) - 1
             begin, end = self.framing.span_samples(start)[0], self.framing.span_samples(last)[1]
@@ -136,22 +143,26 @@ class LogMel(nn.Module):
             yield self._log_mel(heard.unfold(0, self.framing.window, self.framing.hop))
 
     def _log_mel(self, framed: Tensor) -> Tensor:
-        """Framed samples [n, window] -> log-mel [n, num_mels]: the arithmetic, written once for whole files and streams."""
-        window, filterbank = self.window.to(framed.dtype), self.filterbank.to(framed.dtype)
+        """Framed samples [n, window] -> log-mel [n, num_mels]: the arithmetic, written once.
+
+        A quiet band beside a loud one magnifies rounding: the order of operations is the reference's, and
+        the librosa flavor transforms in float64 as librosa does. Another order would differ by 3e-4.
+        """
         if self.flavor == "kaldi":
-            # Kaldi's window is 0 at its first sample, so that sample's special pre-emphasis cannot be heard, and
-            # dropping it shifts the frame by one sample, which no power spectrum shows.
-            centered = framed - framed.mean(-1, keepdim=True)
-            emphasised = torch.sub(centered[:, 1:], centered[:, :-1], alpha=PREEMPHASIS)
-            spectrum = torch.fft.rfft(emphasised.mul_(window[1:]), n=self.n_fft)
+            window = self.window.to(framed.dtype)
+            x = framed - framed.mean(-1, keepdim=True)
+            # The Povey window is 0 at the first sample: what pre-emphasis makes of that sample is never heard.
+            x = (x[:, 1:] - PREEMPHASIS * x[:, :-1]).mul_(window[1:])
+            x = F.pad(x, (1, self.n_fft - len(window)))
         else:
-            spectrum = torch.fft.rfft(framed * window)
-        power = spectrum.real.square() + spectrum.imag.square()
-        return (power @ filterbank).clamp(min=KALDI_FLOOR if self.flavor == "kaldi" else LIBROSA_FLOOR).log()
+            x = framed.to(self.window.dtype) * self.window
+        x = torch.view_as_real(torch.fft.rfft(x)).square()
+        power = (x[..., 0] + x[..., 1]).to(framed.dtype)
+        return (power @ self.filterbank.to(framed.dtype)).clamp(min=FLOOR[self.flavor]).log()
 
     def _finite(self, row: Tensor, b: int) -> Tensor:
-        """`row` when every sample is finite, else an error, or zeros in their place."""
-        # A sum reads once and allocates nothing; it may overflow on finite samples, so the exact look decides.
+        """`row` [n] when every sample is finite; else an error, or zeros in the place of the others."""
+        # A sum allocates nothing. It may overflow on finite samples, so the exact look decides.
         if torch.compiler.is_compiling() or bool(row.detach().sum().isfinite()):
             return row
         finite = row.detach().isfinite()
@@ -161,33 +172,34 @@ class LogMel(nn.Module):
             return torch.where(finite, row, row.new_zeros(()))
         first = int(finite.logical_not().nonzero()[0])
         raise UserError(
-            f"waveform row {b} holds {row[first].item()} at sample {first} ({first / self.framing.sample_rate:.3f} s), "
-            f"the first of {int((~finite).sum())} such samples: audio must be finite. "
-            'Repair the audio, or use LogMel(nan="zero") to hear such samples as silence.'
+            f"waveform row {b} holds {row[first].item()} at sample {first} ({first / self.framing.sample_rate:.3f} s); "
+            'audio must be finite. Repair it, or use LogMel(nan="zero") to hear such samples as silence.'
         )
 
-    def _constants(self) -> tuple[Tensor, Tensor]:
-        """Window [window] and filterbank [n_fft//2 + 1, num_mels], float64 on the CPU."""
-        size, kaldi = self.framing.window, self.flavor == "kaldi"
-        window = torch.hann_window(size, periodic=not kaldi, dtype=torch.float64, device="cpu")
-        bands = (self.num_mels, self.n_fft, self.framing.sample_rate, self.low_hz, self.high_hz)
-        return (window**0.85, kaldi_filterbank(*bands)) if kaldi else (window, slaney_filterbank(*bands))
+    def _constants(self, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Window [window] and filterbank [n_fft//2 + 1, num_mels], in float32 at least."""
+        dtype = torch.promote_types(dtype, torch.float32)
+        size, bands = self.framing.window, (self.num_mels, self.n_fft, self.framing.sample_rate)
+        if self.flavor == "kaldi":
+            window = torch.hann_window(size, periodic=False, dtype=dtype, device="cpu").pow(0.85)
+            filterbank = kaldi_filterbank(*bands, self.low_hz, self.high_hz)
+        else:
+            wide = torch.float32 if device.type == "mps" else torch.float64  # Apple's GPUs have no float64
+            window = torch.hann_window(size, dtype=torch.float64, device="cpu").to(wide)
+            filterbank = slaney_filterbank(*bands, self.low_hz, self.high_hz)
+        return window.to(device), filterbank.to(device, dtype)
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
-        """Constants are recomputed after a move, never cast: .double() is then exact and .half() harmless."""
-        module = super()._apply(fn, recurse)
-        dtype = torch.promote_types(self.window.dtype, torch.float32)
-        window, filterbank = self._constants()
-        self.window = window.to(self.window.device, dtype)
-        self.filterbank = filterbank.to(self.filterbank.device, dtype)
-        return module
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Constants are computed again after .to(), never cast: .double() is exact and .half() does no harm."""
+        self.window = self.window.float()  # Apple's GPUs refuse float64
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.window, self.filterbank = self._constants(self.filterbank.dtype, self.filterbank.device)
+        return self
 
     def extra_repr(self) -> str:
-        framing = self.framing
-        return (
-            f"{self.num_mels} mels {self.low_hz:g}-{self.high_hz:g} Hz, {self.flavor}, {framing.sample_rate} Hz, "
-            f"window {framing.window}, hop {framing.hop} ({framing.hop_ms:g} ms), {framing.align}, n_fft {self.n_fft}"
-        )
+        f = self.framing
+        bands = f"{self.num_mels} mels {self.low_hz:g}-{self.high_hz:g} Hz, {self.flavor}, n_fft={self.n_fft}"
+        return f"{bands}, {f.align}, {f.sample_rate} Hz, window={f.window}, hop={f.hop} ({f.hop_ms:g} ms)"
 
 
 def _check_waveform(waveform: Tensor) -> None:

@@ -4,11 +4,13 @@ Figures are made without pyplot: nothing global changes, nothing opens a window,
 dropped is freed. Save one with `figure.savefig("name.png", dpi=pictures.DPI)`.
 """
 
-from .attention import attention_band, attention_profile, mass_outside
-from .palette import DPI
-from .posterior import posteriors
-from .scores import confusion, curves, encoder_bars, per_class_bars
-from .strips import disagreements, phone_strips
+from speechattn.pictures.agreement import disagreements
+from speechattn.pictures.attention import attention_band, attention_profile, mass_outside
+from speechattn.pictures.learning import curves
+from speechattn.pictures.palette import DPI
+from speechattn.pictures.posterior import posteriors
+from speechattn.pictures.scores import confusion, encoder_bars, per_class_bars
+from speechattn.pictures.strips import phone_strips
 
 __all__ = [
     "DPI",

@@ -16,8 +16,19 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import ArrayLike, NDArray
 
-from ..context import Context
-from .palette import GREY, HEAT, LINES, OUTLINE, PALE, STYLE, as_array, heading, new_figure, say_empty
+from speechattn.context import Context
+from speechattn.pictures.palette import (
+    GREY,
+    HEAT,
+    LINES,
+    OUTLINE,
+    PALE,
+    STYLE,
+    as_array,
+    heading,
+    new_figure,
+    say_empty,
+)
 
 MOST_FRAMES = 300
 """Queries and keys drawn, from the start: 3 s at one pixel or more for each frame."""

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import ArrayLike, NDArray
 
-from ..framing import Framing
+from speechattn.framing import Framing
 
 DPI = 110
 """Dots per inch of every PNG: a 13-inch picture is 1430 pixels wide."""

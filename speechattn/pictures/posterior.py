@@ -6,13 +6,26 @@ from collections.abc import Sequence
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike
 
-from ..framing import Framing
-from .palette import HEAT, OUTLINE, STYLE, as_array, by_family, frame_edges, heading, new_figure, phone_ticks, say_empty
-from .strips import WIDTH, Labelled
+from speechattn.framing import Framing
+from speechattn.pictures.agreement import Labelled
+from speechattn.pictures.palette import (
+    HEAT,
+    OUTLINE,
+    STYLE,
+    as_array,
+    by_family,
+    frame_edges,
+    heading,
+    new_figure,
+    phone_ticks,
+    say_empty,
+)
+from speechattn.pictures.strips import WIDTH
 
 
 @matplotlib.rc_context(STYLE)
@@ -51,12 +64,7 @@ def posteriors(
         vmax=1,
         rasterized=True,
     )
-    rows = {name: row for row, name in enumerate(names)}
-    for segment in reference:
-        if segment.label in rows:
-            corner = (segment.start, rows[segment.label] - 0.5)
-            size = (segment.stop - segment.start, 1.0)
-            axes.add_patch(Rectangle(corner, *size, facecolor="none", edgecolor=OUTLINE, linewidth=1.1))
+    _outline(axes, names, reference)
     axes.set(xlim=(max(0.0, float(edges[0])), end), ylim=(len(names) - 0.5, -0.5), xlabel="seconds")
     axes.spines[:].set_visible(False)
     phone_ticks(axes.yaxis, names)
@@ -68,3 +76,12 @@ def posteriors(
     part = f"first {end:.1f} of {edges[-1]:.1f} s; " if end < edges[-1] else ""
     heading(figure, title, f"{part}outlined: the reference")
     return figure
+
+
+def _outline(axes: Axes, names: Sequence[str], reference: Sequence[Labelled]) -> None:
+    """A box round each reference segment, in the row of its label; labels that are no class have no row."""
+    rows = {name: row for row, name in enumerate(names)}
+    for segment in reference:
+        if segment.label in rows:
+            corner, width = (segment.start, rows[segment.label] - 0.5), segment.stop - segment.start
+            axes.add_patch(Rectangle(corner, width, 1.0, facecolor="none", edgecolor=OUTLINE, linewidth=1.1))

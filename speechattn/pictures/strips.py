@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
 
 import librosa
 import matplotlib
@@ -19,8 +18,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from numpy.typing import ArrayLike, NDArray
 
-from ..framing import Framing
-from .palette import (
+from speechattn.framing import Framing
+from speechattn.pictures.agreement import Labelled, disagreements, overlaps
+from speechattn.pictures.palette import (
     ALARM,
     HEAT,
     INK,
@@ -38,49 +38,6 @@ WIDTH = 13.0
 """Inches of a picture with a time axis."""
 PHONE_SIZE = 7.5
 """Points of a phone's name in a strip."""
-
-
-class Labelled(Protocol):
-    """A label from `start` to `stop`, in seconds: what `speechattn.data.segments.Segment` is."""
-
-    @property
-    def start(self) -> float: ...
-    @property
-    def stop(self) -> float: ...
-    @property
-    def label(self) -> str: ...
-
-
-def disagreements(reference: Sequence[Labelled], predicted: Sequence[Labelled]) -> list[tuple[float, float]]:
-    """Where a prediction contradicts the reference: (start, stop) in seconds, neighbours joined.
-
-    Time that only one of the two covers is not judged.
-    """
-    wrong: list[tuple[float, float]] = []
-    for start, stop, truth, guess in _overlaps(reference, predicted):
-        if truth == guess:
-            continue
-        if wrong and math.isclose(wrong[-1][1], start, abs_tol=1e-6):
-            start = wrong.pop()[0]
-        wrong.append((start, stop))
-    return wrong
-
-
-def _overlaps(reference: Sequence[Labelled], predicted: Sequence[Labelled]) -> list[tuple[float, float, str, str]]:
-    """Stretches that both label: (start, stop, reference label, predicted label), in order of time."""
-    found = []
-    first = sorted(reference, key=lambda segment: segment.start)
-    second = sorted(predicted, key=lambda segment: segment.start)
-    i = j = 0
-    while i < len(first) and j < len(second):
-        start, stop = max(first[i].start, second[j].start), min(first[i].stop, second[j].stop)
-        if stop - start > 1e-9:
-            found.append((start, stop, first[i].label, second[j].label))
-        if first[i].stop < second[j].stop:
-            i += 1
-        else:
-            j += 1
-    return found
 
 
 @matplotlib.rc_context(STYLE)
@@ -123,7 +80,7 @@ def phone_strips(
 
 def _verdict(reference: Sequence[Labelled], predicted: Sequence[Labelled], wrong: Sequence[tuple[float, float]]) -> str:
     """How much of the time that both label is labelled right, in words."""
-    judged = sum(stop - start for start, stop, _, _ in _overlaps(reference, predicted))
+    judged = sum(stop - start for start, stop, _, _ in overlaps(reference, predicted))
     if not judged:
         return "nothing to compare: reference and prediction do not overlap"
     right = 1 - sum(stop - start for start, stop in wrong) / judged

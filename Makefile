@@ -1,0 +1,48 @@
+# Every target works from a fresh clone with Python 3.11 or newer and make; .venv is made on first use.
+
+PYTHON ?= python3
+# without --no-compile pip spends half a minute compiling files that nobody imports
+PIP_INSTALL = bin/pip install --quiet --no-compile --disable-pip-version-check
+RUN = .venv/bin/python
+TRAIN = recipes/frame_classifier/train.py
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-newest check clean
+
+help:  ## what can be made
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-18s%s\n", $$1, $$2 }'
+
+demo: .venv/.ready  ## synthetic speech, training and a report with pictures, in minutes
+	$(RUN) $(TRAIN) --preset demo --output runs/demo
+	@echo "The report: runs/demo/report.html"
+
+test: .venv/.ready  ## the tests, README examples included
+	$(RUN) -m pytest
+
+check: .venv/.ready  ## lint, format and types
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+
+# The install of somebody who has their own torch: the newest, and no torchaudio at all.
+NEWEST_TESTS = tests/test_context.py tests/test_framing.py tests/test_lengths.py tests/test_config.py \
+	tests/frontend tests/attention tests/test_encoder.py tests/contracts
+test-newest: .venv-newest/.ready  ## definitions, frontend, attention, encoder with the newest torch, without torchaudio
+	@.venv-newest/bin/python -c "import torch, sys; print('torch', torch.__version__, 'python', sys.version.split()[0])"
+	PYTHONPATH=. .venv-newest/bin/python -m pytest $(NEWEST_TESTS)
+
+clean:  ## remove caches and build products; runs and environments stay
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find speechattn tests recipes scripts -name __pycache__ -prune -exec rm -rf {} +
+
+# A stamp instead of the folder: a set-up that was interrupted is done again.
+.venv/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	.venv/$(PIP_INSTALL) -c constraints.txt -e '.[dev,synth]'
+	@touch $@
+
+.venv-newest/.ready:
+	$(PYTHON) -m venv .venv-newest
+	.venv-newest/$(PIP_INSTALL) --upgrade torch librosa soundfile soxr safetensors tqdm matplotlib tyro pytest hypothesis
+	@touch $@

@@ -1,0 +1,100 @@
+"""The options of `train` and `evaluate`, read from the config dataclasses before anything heavy is imported.
+
+Used by the command line and by the recipes, which bring presets of their own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from speechattn.config import TrainConfig
+from speechattn.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Score a saved model on labelled speech.
+
+    Args:
+        model: folder of a saved model, for example runs/frame_classifier/model.
+        data: folder in LibriSpeech layout.
+        subset: the subset to score, for example test-other.
+        alignments: folder with <subset>.phones.ctm or <subset>.frame_labels.txt.
+        json: file to write the numbers to.
+        max_bad: share of unusable recordings that is left out and counted; 0 stops at the first.
+    """
+
+    model: str
+    data: str
+    subset: str
+    alignments: str
+    json: str | None = None
+    max_bad: float = 0.0
+
+
+def train(argv: Sequence[str], presets: Mapping[str, TrainConfig] | None = None) -> int:
+    """Run `train` with the options `argv`; returns the exit status, 130 or 143 after a signal."""
+    config, restart = parse_train(argv, presets or {})
+    from speechattn.experiment import run
+    from speechattn.training import Interrupted
+
+    try:
+        run(config, restart)
+    except Interrupted as interruption:
+        print(f"\n{interruption}; everything is saved. The same command continues.")
+        return interruption.exit_code
+    return 0
+
+
+def evaluate(argv: Sequence[str]) -> int:
+    """Run `evaluate` with the options `argv`; returns the exit status."""
+    options = tyro.cli(EvaluateConfig, args=list(argv), prog="speechattn evaluate")
+    from speechattn.evaluation import evaluate_directory
+
+    evaluate_directory(
+        options.model, options.data, options.subset, options.alignments, options.json, max_bad=options.max_bad
+    )
+    return 0
+
+
+def parse_train(argv: Sequence[str], presets: Mapping[str, TrainConfig]) -> tuple[TrainConfig, bool]:
+    """(config, restart) from options: a preset or a file first, single settings over it.
+
+    Raises:
+        ConfigError: the file is missing, no JSON, or has an unknown setting; the combination is impossible.
+        SystemExit: an unknown option, or --help.
+    """
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--config")
+    first.add_argument("--preset", choices=sorted(presets))
+    first.add_argument("--restart", action="store_true")
+    own, rest = first.parse_known_args(list(argv))
+    base = presets[own.preset] if own.preset else TrainConfig()
+    if own.config:
+        base = TrainConfig.from_dict({**base.to_dict(), **_read(own.config)})
+    description = (
+        "Train a phone-per-frame classifier and write its report; the same command resumes.\n\n"
+        "--config FILE reads settings from JSON, "
+        + (f"--preset {{{','.join(sorted(presets))}}} picks a set of them, " if presets else "")
+        + "--restart moves an earlier run in --output aside."
+    )
+    config = tyro.cli(TrainConfig, args=rest, default=base, prog="speechattn train", description=description)
+    return config, bool(own.restart)
+
+
+def _read(path: str) -> dict[str, object]:
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"--config {path} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise ConfigError(f"--config {path} is not JSON: {error}.") from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"--config {path} must hold one object with named settings, got {type(data).__name__}.")
+    return data

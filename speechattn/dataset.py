@@ -1,0 +1,107 @@
+"""Utterances as frames and labels in memory, and the training batches cut from them.
+
+An hour of 80-bin frames is 115 MB, so they are computed once. Batch k of epoch e is a pure function of
+(data, seed, e, k): a run that was killed and started again sees what an uninterrupted one sees.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from speechattn.config import TrainConfig
+from speechattn.data.alignments import frame_labels
+from speechattn.data.batches import Batches, collate
+from speechattn.data.corpus import Corpus, LabelledUtterance
+from speechattn.frontend.augment import time_stretch
+from speechattn.frontend.logmel import LogMel
+
+
+@dataclass(frozen=True)
+class Example:
+    """One utterance: its frames [T, F] and labels [T], -100 where nobody knows."""
+
+    utterance: LabelledUtterance
+    frames: Tensor
+    labels: Tensor
+
+
+def make_examples(corpus: Corpus, frontend: LogMel, classes: Sequence[str], description: str) -> list[Example]:
+    """Frames and labels of every readable utterance of `corpus`; the corpus counts what it had to skip."""
+    examples = []
+    waveforms = tqdm(corpus.waveforms(), total=len(corpus.utterances), desc=description, unit="utt", leave=False)
+    with torch.no_grad():
+        for labelled, waveform in waveforms:
+            frames, lengths = frontend(waveform[None])
+            labels = frame_labels(labelled.segments, len(waveform), frontend.framing, classes)
+            if len(labels) != int(lengths[0]):
+                raise AssertionError(f"{labelled.utterance.id}: {lengths[0]} frames but {len(labels)} labels")
+            examples.append(Example(labelled, frames[0], labels))
+    return examples
+
+
+def fingerprint(examples: Sequence[Example]) -> str:
+    """A hash of which utterances, how long, and how they are labelled: another one is other data."""
+    digest = hashlib.sha256()
+    for example in examples:
+        digest.update(f"{example.utterance.utterance.id} {example.utterance.num_samples}\n".encode())
+        digest.update(example.labels.to(torch.int16).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Frames [start, stop) of example `item`, played `speed` times as fast."""
+
+    item: int
+    start: int
+    stop: int
+    speed: float
+
+    @property
+    def num_frames(self) -> int:
+        """Frames after the change of speed."""
+        return max(1, round((self.stop - self.start) / self.speed))
+
+
+class TrainingBatches:
+    """Batches of pieces of at most `crop_frames` frames; where utterances are cut differs in every epoch."""
+
+    def __init__(self, examples: Sequence[Example], config: TrainConfig) -> None:
+        self.examples, self.config = examples, config
+
+    def epoch(self, epoch: int) -> list[list[Piece]]:
+        """All batches of one epoch, in order: a pure function of (examples, config, epoch)."""
+        pieces = self._pieces(epoch)
+        batches = Batches([piece.num_frames for piece in pieces], self.config.batch_frames, self.config.seed)
+        return [[pieces[i] for i in batch] for batch in batches.batches(epoch)]
+
+    def load(self, batch: Sequence[Piece]) -> tuple[Tensor, Tensor, Tensor]:
+        """Frames [B, T, F], lengths [B] and labels [B, T] of one batch."""
+        frames, labels = zip(*(self._cut(piece) for piece in batch), strict=True)
+        return collate(list(frames), list(labels))
+
+    def _pieces(self, epoch: int) -> list[Piece]:
+        random = np.random.default_rng([self.config.seed, epoch])
+        crop, stretch = self.config.crop_frames, self.config.stretch
+        pieces = []
+        for item, example in enumerate(self.examples):
+            length = len(example.labels)
+            first = int(random.integers(1, crop + 1))
+            cuts = [0, *range(min(first, length), length, crop), length] if length > crop else [0, length]
+            for start, stop in itertools.pairwise(cuts):
+                if stop > start:
+                    pieces.append(Piece(item, start, stop, float(random.uniform(1 - stretch, 1 + stretch))))
+        return pieces
+
+    def _cut(self, piece: Piece) -> tuple[Tensor, Tensor]:
+        example = self.examples[piece.item]
+        frames, labels = example.frames[piece.start : piece.stop], example.labels[piece.start : piece.stop]
+        return (frames, labels) if piece.speed == 1 else time_stretch(frames, labels, piece.speed)

@@ -1,0 +1,102 @@
+"""How good a model is on labelled speech: the numbers of `evaluate.py` and of a run's final table."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from speechattn.checkpoint import write_json
+from speechattn.data.corpus import load_corpus
+from speechattn.dataset import Example, make_examples
+from speechattn.errors import UserError
+from speechattn.heads import FrameClassifier
+from speechattn.metrics import FrameScores
+from speechattn.model import SpeechModel, load
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The outcome on one labelled subset; accuracies are shares of frames, speed is of model and frontend."""
+
+    accuracy: float
+    accuracy_no_sil: float
+    always_sil: float
+    loss: float
+    frames: int
+    utterances: int
+    frames_per_s: float
+    per_class: dict[str, tuple[float, int]]
+    confusion: list[list[int]]
+
+
+@torch.no_grad()
+def score_examples(model: SpeechModel, examples: Sequence[Example]) -> tuple[float, FrameScores]:
+    """Mean loss in nats over labelled frames, and the scores, of a model in evaluation mode."""
+    was_training = model.training
+    model.eval()
+    device = next(model.parameters()).device
+    scores = FrameScores(len(model.config.classes))
+    total = 0.0
+    for example in examples:
+        logits = model.classify(example.frames[None].to(device))[0].cpu()
+        labels = example.labels[None]
+        total += float(FrameClassifier.loss(logits, labels)) * int((labels >= 0).sum())
+        scores.update(logits, labels)
+    model.train(was_training)
+    return total / max(1, scores.frames), scores
+
+
+def evaluate_examples(model: SpeechModel, examples: Sequence[Example]) -> Evaluation:
+    """The evaluation of a model on frames that are already in memory."""
+    begin = time.perf_counter()
+    loss, scores = score_examples(model, examples)
+    seconds = time.perf_counter() - begin
+    return Evaluation(
+        accuracy=scores.accuracy,
+        accuracy_no_sil=scores.accuracy_no_sil,
+        always_sil=scores.always_silence,
+        loss=loss,
+        frames=scores.frames,
+        utterances=len(examples),
+        frames_per_s=scores.frames / max(seconds, 1e-9),
+        per_class=scores.per_class(model.config.classes),
+        confusion=scores.confusion.tolist(),
+    )
+
+
+def evaluate_directory(
+    model_directory: str, data: str, subset: str, alignments: str, json_path: str | None, max_bad: float = 0.0
+) -> dict[str, Any]:
+    """Score a saved model on a labelled subset, print it and write it as JSON.
+
+    Utterances without an alignment are counted under "skipped". Bad audio stops a test set, unless `max_bad`
+    forgives a share of it.
+    """
+    model = load(model_directory)
+    corpus = load_corpus(
+        data, subset, alignments, model.config.classes, max_bad, sample_rate=model.config.framing.sample_rate
+    )
+    examples = make_examples(corpus, model.frontend, model.config.classes, subset)
+    if not any(bool((example.labels >= 0).any()) for example in examples):
+        raise UserError(f"no frame of {subset} has a label: nothing to score. Look at {alignments}.")
+    outcome = {
+        **asdict(evaluate_examples(model, examples)),
+        "skipped": corpus.skipped,
+        "model": model_directory,
+        "subset": subset,
+    }
+    print(corpus.summary())
+    print(
+        f"accuracy {outcome['accuracy']:.4f}   without silence {outcome['accuracy_no_sil']:.4f}   "
+        f"always silence {outcome['always_sil']:.4f}   frames {outcome['frames']:,}"
+    )
+    if json_path is not None:
+        Path(json_path).resolve().parent.mkdir(parents=True, exist_ok=True)
+        write_json(json_path, outcome)
+        print(f"written to {json_path}")
+    return outcome

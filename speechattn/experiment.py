@@ -1,0 +1,185 @@
+"""One run from data to report: the encoder and its baselines on the same data, labels, split and budget.
+
+The folder of a run, which the same command continues and a finished one only reads:
+
+    config.json   metrics.jsonl   results.json   report.html   pictures/   model/   checkpoints/
+    baselines/<encoder>/{model, checkpoints, result.json}      result.json (of the run's own encoder)
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from speechattn.checkpoint import RunLock, write_json
+from speechattn.config import EncoderKind, ModelConfig, TrainConfig
+from speechattn.data.alignments import PHONES
+from speechattn.data.corpus import check_disjoint, load_corpus, split_by_speaker
+from speechattn.dataset import Example, TrainingBatches, fingerprint, make_examples
+from speechattn.errors import UserError
+from speechattn.evaluation import Evaluation, evaluate_examples
+from speechattn.frontend.logmel import LogMel
+from speechattn.frontend.normalize import Normalize
+from speechattn.model import SpeechModel, load
+from speechattn.profiling import peak_memory_bytes, reset_peak_memory
+from speechattn.runlog import RunLog
+from speechattn.runreport import print_table, report_run
+from speechattn.training import StopSignal, train
+
+
+@dataclass(frozen=True)
+class Data:
+    """The examples of a run: training and validation speakers, and further subsets by name."""
+
+    train: list[Example]
+    valid: list[Example]
+    tests: dict[str, list[Example]]
+
+
+def run(config: TrainConfig, restart: bool = False) -> Path:
+    """Train, evaluate and report; returns the path of the report.
+
+    Raises:
+        UserError: the folder is in use, or holds a run with another config or other data.
+        Interrupted: SIGINT or SIGTERM came; the same command continues.
+    """
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    output = Path(config.output)
+    if restart:
+        _move_aside(output)
+    output.mkdir(parents=True, exist_ok=True)
+    with RunLock(output), StopSignal() as stop:
+        _check_same(output / "config.json", config.to_dict(), "--restart to begin anew, or another --output")
+        data = prepare(config, stop)
+        identity = {"train": fingerprint(data.train), "valid": fingerprint(data.valid)}
+        _check_same(output / "data.json", identity, "the data of this run has changed; use another --output")
+        log = RunLog(output)
+        results = []
+        for kind in dict.fromkeys((config.encoder, *config.baselines)):
+            folder = output if kind == config.encoder else output / "baselines" / kind
+            results.append(_train_one(kind, config, data, folder, log, stop))
+        write_json(output / "results.json", results)
+        model = load(output / "model")
+        page = report_run(output, config, model, data.valid, results, log.records())
+    print_table(results)
+    print(f"\nmodel   {output / 'model'}\nreport  {page}")
+    return page
+
+
+def prepare(config: TrainConfig, stop: StopSignal) -> Data:
+    """Load, label and split the data: frames of every utterance, speakers of the three parts disjoint."""
+    root, alignments, tests = Path(config.data), config.alignments, config.test_subsets
+    if config.data == "synthetic":
+        from speechattn.data.synthetic import SyntheticConfig, default_cache, synthesize_corpus
+
+        root = synthesize_corpus(default_cache(), SyntheticConfig())
+        alignments, tests = str(root / "alignments"), config.test_subsets or ("test",)
+    assert alignments is not None
+    frontend = make_frontend(config)
+    rate = frontend.framing.sample_rate
+    corpus = load_corpus(root, config.subset, alignments, PHONES, sample_rate=rate)
+    print(corpus.summary())
+    train_side, valid_side = split_by_speaker(corpus.utterances, config.valid_fraction, config.seed)
+    chosen = {item.id for item in valid_side}
+    others = {}
+    for name in tests:
+        other = load_corpus(root, name, alignments, PHONES, max_bad=0.0, sample_rate=rate)
+        check_disjoint(corpus.utterances, other.utterances)
+        print(other.summary())
+        others[name] = other
+    examples = make_examples(corpus, frontend, PHONES, config.subset)
+    stop.poll()
+    data = Data(
+        [example for example in examples if example.utterance.id not in chosen],
+        [example for example in examples if example.utterance.id in chosen],
+        {name: make_examples(other, frontend, PHONES, name) for name, other in others.items()},
+    )
+    speakers = (len({item.speaker for item in side}) for side in (train_side, valid_side))
+    print("training on {} speakers, validating on {} others".format(*speakers))
+    return data
+
+
+def make_frontend(config: TrainConfig) -> LogMel:
+    """The frontend of a run."""
+    return LogMel(config.num_mels, flavor=config.flavor)
+
+
+def _train_one(
+    kind: EncoderKind, config: TrainConfig, data: Data, folder: Path, log: RunLog, stop: StopSignal
+) -> dict[str, Any]:
+    """Train one encoder, or read the result of having done so."""
+    done = folder / "result.json"
+    if done.exists():
+        result: dict[str, Any] = json.loads(done.read_text(encoding="utf-8"))
+        return result
+    torch.manual_seed(config.seed)
+    device = _device(config.device)
+    model = SpeechModel(ModelConfig(PHONES, config.encoder_config(kind), config.num_mels, config.flavor))
+    model.normalize = Normalize.fit(example.frames for example in data.train)
+    model.to(device)
+    reset_peak_memory()
+    begin = time.perf_counter()
+    progress = train(model, TrainingBatches(data.train, config), data.valid, config, folder, kind, log, stop)
+    peak = peak_memory_bytes()
+    model.save(folder / "model")
+    outcome = evaluate_examples(model, data.valid)
+    result = {
+        "encoder": kind,
+        **_scores(outcome),
+        "tests": {name: _scores(evaluate_examples(model, examples)) for name, examples in data.tests.items()},
+        "always_sil": outcome.always_sil,
+        "parameters": model.encoder.num_parameters + sum(p.numel() for p in model.head.parameters()),
+        "steps": progress.step,
+        "bad_steps": progress.bad_steps,
+        "seconds": round(progress.seconds, 1),
+        "train_frames_per_s": progress.frames / max(progress.seconds, 1e-9),
+        "frames_per_s": outcome.frames_per_s,
+        "peak_memory_mb": peak / 1e6,
+        "finished_in_one_go_s": round(time.perf_counter() - begin, 1),
+        "per_class": outcome.per_class,
+        "confusion": outcome.confusion,
+    }
+    write_json(done, result)
+    return result
+
+
+def _scores(outcome: Evaluation) -> dict[str, float]:
+    return {"accuracy": outcome.accuracy, "accuracy_no_sil": outcome.accuracy_no_sil, "frames": outcome.frames}
+
+
+def _device(name: str) -> torch.device:
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError(
+            "--device cuda: torch finds no CUDA device here. Use --device cpu; speechattn doctor says more."
+        )
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _check_same(path: Path, wanted: dict[str, Any], advice: str) -> None:
+    """Write `wanted` to `path`, or, if something stands there already, insist that it is the same."""
+    if not path.exists():
+        write_json(path, wanted)
+        return
+    found = json.loads(path.read_text(encoding="utf-8"))
+    differing = [key for key in {**found, **wanted} if found.get(key) != wanted.get(key) and key != "output"]
+    if differing:
+        changes = ", ".join(f"{key} was {found.get(key)!r} and is {wanted.get(key)!r}" for key in differing[:5])
+        raise UserError(f"{path.parent} holds a run with other settings: {changes}. Use {advice}.")
+
+
+def _move_aside(output: Path) -> None:
+    """Rename a run's folder to the first free `<name>.previous-<n>`: nothing is ever deleted."""
+    if not output.exists():
+        return
+    with RunLock(output):
+        number = 1
+        while (target := output.with_name(f"{output.name}.previous-{number}")).exists():
+            number += 1
+    output.rename(target)
+    print(f"the run that was in {output} is now in {target}")

@@ -1,0 +1,93 @@
+"""Normalisation by the mean and standard deviation of a corpus: two vectors, learned once, saved with the model.
+
+Never by those of an utterance: its mean is known only when it has ended, so a stream could not give the same frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from speechattn.errors import UserError
+from speechattn.lengths import check_lengths, zero_padding
+
+MIN_STD = 1e-2
+"""In log-mel 0.01 is 0.04 dB: a feature that varies less is constant, and dividing by it would magnify nothing else."""
+
+
+class Normalize(nn.Module):
+    """(frames - mean) / std per feature; the identity until it is fitted or loaded.
+
+    Shape:
+        frames [B, T, num_features], lengths [B] int64 or None -> [B, T, num_features], 0 at and past `lengths`.
+
+    Example:
+        >>> normalize = Normalize.fit([torch.tensor([[0.0], [2.0]]), torch.tensor([[4.0]])])
+        >>> normalize.mean.tolist(), normalize(torch.tensor([[[2.0]]])).tolist()
+        ([2.0], [[[0.0]]])
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, num_features: int) -> None:
+        super().__init__()
+        if num_features < 1:
+            raise ValueError(f"num_features must be 1 or more, got {num_features}.")
+        self.register_buffer("mean", torch.zeros(num_features))
+        self.register_buffer("std", torch.ones(num_features))
+
+    @classmethod
+    def fit(cls, corpus: Iterable[Tensor], *, min_std: float = MIN_STD) -> Normalize:
+        """A Normalize with the mean and population deviation of all frames of `corpus`, an iterable of [T, F].
+
+        Every frame weighs the same, however long its utterance. Sums are float64 and merged utterance by
+        utterance (Chan, Golub and LeVeque 1979), so a large mean costs no digits. `std` is at least `min_std`.
+
+        Raises:
+            ValueError: an item is not [T, F], or F changes.
+            UserError: the corpus holds no frames, or frames that are not finite.
+        """
+        count, mean, squares = 0, torch.zeros(0), torch.zeros(0)
+        for index, frames in enumerate(corpus):
+            if frames.ndim != 2 or (count and frames.shape[1] != len(mean)):
+                wanted = f"[T, {len(mean)}]" if count else "[T, F]"
+                raise ValueError(f"item {index} of the corpus must be frames {wanted}, got {list(frames.shape)}.")
+            if not len(frames):
+                continue
+            frames = frames.detach().to("cpu", torch.float64)
+            if not bool(frames.isfinite().all()):
+                raise UserError(f"item {index} of the corpus holds NaN or infinite frames; leave it out or repair it.")
+            own_mean = frames.mean(0)
+            own_squares = (frames - own_mean).square().sum(0)
+            if not count:
+                count, mean, squares = len(frames), own_mean, own_squares
+                continue
+            total = count + len(frames)
+            apart = own_mean - mean
+            squares = squares + own_squares + apart.square() * (count * len(frames) / total)
+            mean = mean + apart * (len(frames) / total)
+            count = total
+        if not count:
+            raise UserError("there are no frames to learn a mean from: the corpus is empty, or shorter than one hop.")
+        normalize = cls(len(mean))
+        normalize.mean.copy_(mean)
+        normalize.std.copy_((squares / count).sqrt().clamp(min=min_std))
+        return normalize
+
+    def forward(self, frames: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Normalised frames, exactly 0 at and past `lengths` whatever the padding holds.
+
+        Raises:
+            ValueError: frames are not [B, T, num_features], or a length is outside [0, T].
+        """
+        if frames.ndim != 3 or frames.shape[-1] != len(self.mean):
+            raise ValueError(f"frames must be [B, T, {len(self.mean)}], got {list(frames.shape)}.")
+        lengths = check_lengths(lengths, frames.shape[0], frames.shape[1])
+        mean, std = self.mean.to(frames.dtype), self.std.to(frames.dtype)
+        return zero_padding((frames - mean) / std, lengths)
+
+    def extra_repr(self) -> str:
+        return f"{len(self.mean)}"

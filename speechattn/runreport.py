@@ -1,0 +1,144 @@
+"""The end of a run: its table in the terminal and its page of pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from speechattn.attention.functional import attention
+from speechattn.attention.layer import SelfAttention
+from speechattn.config import TrainConfig
+from speechattn.data.alignments import labels_to_segments
+from speechattn.dataset import Example
+from speechattn.model import SpeechModel
+from speechattn.report import write_run_report
+
+PICTURE_FRAMES = 300
+"""Attention is drawn over at most 3 s: T x T weights, and a picture in which a frame is still visible."""
+
+NUM_EXAMPLES = 3
+
+
+def print_table(results: Sequence[dict[str, Any]]) -> None:
+    """The final table of a run, and the accuracy of its own encoder per class."""
+    header, rows = summary_table(results)
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    print()
+    for row in [header, *rows]:
+        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+    per_class = sorted(results[0]["per_class"].items(), key=lambda item: -item[1][1])
+    cells = [f"{name:>3} {share:.2f}" for name, (share, count) in per_class if count]
+    print(f"\naccuracy per class of {results[0]['encoder']}, most frequent first:")
+    for begin in range(0, len(cells), 10):
+        print("  " + "  ".join(cells[begin : begin + 10]))
+
+
+def summary_table(results: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows as text: one row an encoder, and what always saying silence would reach."""
+    tests = list(results[0]["tests"])
+    header = ["encoder", "accuracy", "without SIL", *tests, "parameters", "train frames/s", "frames/s", "peak MB", "s"]
+    rows = [
+        [
+            result["encoder"],
+            f"{result['accuracy']:.4f}",
+            f"{result['accuracy_no_sil']:.4f}",
+            *(f"{result['tests'][name]['accuracy']:.4f}" for name in tests),
+            f"{result['parameters']:,}",
+            f"{result['train_frames_per_s']:,.0f}",
+            f"{result['frames_per_s']:,.0f}",
+            f"{result['peak_memory_mb']:,.0f}",
+            f"{result['seconds']:,.0f}",
+        ]
+        for result in results
+    ]
+    blank = [""] * (len(header) - 3)
+    return header, [*rows, ["always SIL", f"{results[0]['always_sil']:.4f}", f"{0:.4f}", *blank]]
+
+
+def report_run(
+    output: Path,
+    config: TrainConfig,
+    model: SpeechModel,
+    valid: Sequence[Example],
+    results: Sequence[dict[str, Any]],
+    records: Sequence[dict[str, Any]],
+) -> Path:
+    """Write report.html and its pictures; returns the page's path."""
+    shown = ("encoder", "accuracy", "accuracy_no_sil", "frames_per_s", "parameters", "peak_memory_mb", "seconds")
+    rows = []
+    for result in results:
+        row = {key: result[key] for key in shown}
+        row.update({name: scores["accuracy"] for name, scores in result["tests"].items()})
+        rows.append(row)
+    rows.append({"encoder": "always SIL", "accuracy": results[0]["always_sil"], "accuracy_no_sil": 0.0})
+    data = "speech made with espeak-ng" if config.data == "synthetic" else config.subset
+    return write_run_report(
+        output,
+        f"A phone per frame: {config.encoder} encoder on {data}",
+        rows,
+        [describe_example(model, example) for example in _choose(valid)],
+        records,
+        torch.tensor(results[0]["confusion"]),
+        model.config.classes,
+        model.config.framing,
+        model.config.encoder.contexts or None,
+        [
+            f"Validated on speakers that were not trained on. {config.epochs} epochs, seed {config.seed}, torch "
+            f"{torch.__version__}, {torch.get_num_threads()} threads; all settings are in config.json.",
+        ],
+    )
+
+
+def _choose(examples: Sequence[Example]) -> list[Example]:
+    """A few utterances of different speakers, neither very short nor very long: nearest to 5 s first."""
+    ranked = sorted(examples, key=lambda example: abs(len(example.labels) - 500))
+    by_speaker = {example.utterance.speaker: example for example in reversed(ranked)}
+    return [example for example in ranked if by_speaker[example.utterance.speaker] is example][:NUM_EXAMPLES]
+
+
+@torch.no_grad()
+def describe_example(model: SpeechModel, example: Example) -> dict[str, Any]:
+    """What the report shows of one utterance: frames, segments, posteriors, and the weights of each layer."""
+    framing, classes = model.config.framing, model.config.classes
+    logits, _ = model.classify(example.frames[None])
+    num_samples = example.utterance.num_samples
+    return {
+        "id": example.utterance.id,
+        "transcript": example.utterance.utterance.transcript or "",
+        "log_mel": example.frames,
+        "reference": labels_to_segments(example.labels, framing, classes, num_samples),
+        "predicted": labels_to_segments(logits[0].argmax(1), framing, classes, num_samples),
+        "posteriors": logits[0].softmax(1),
+        "attention": attention_maps(model, example.frames[:PICTURE_FRAMES]),
+        "context": model.config.encoder.contexts or None,
+    }
+
+
+@torch.no_grad()
+def attention_maps(model: SpeechModel, frames: Tensor) -> list[Tensor]:
+    """The weights [H, T, T] that each layer of `model` really uses on frames [T, F].
+
+    They are read out by attending to an identity matrix in place of the values, so a weight outside the band
+    would show, whichever execution computed it.
+    """
+    maps: list[Tensor] = []
+
+    def read(layer: SelfAttention, inputs: tuple[Tensor, ...]) -> None:
+        q, k, _ = layer.project(inputs[0])
+        identity = torch.eye(q.shape[2], dtype=q.dtype).expand(*q.shape[:3], q.shape[2])
+        context = layer.context
+        weights = attention(q, k, identity, context, scores=layer.scores, relative_bias=layer.bias(context))
+        maps.append(weights[0])
+
+    layers = [module for module in model.encoder.modules() if isinstance(module, SelfAttention)]
+    hooks = [layer.register_forward_pre_hook(read) for layer in layers]
+    try:
+        model.classify(frames[None])
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return maps

@@ -1,0 +1,232 @@
+"""One readable loop: a model, its batches, and a directory it can be killed in at any moment.
+
+Step k uses nothing but the weights, the optimiser and random numbers seeded by (seed, k), so a run that
+continues from its newest whole checkpoint ends with the weights of a run that was never interrupted.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from speechattn.checkpoint import load_checkpoint, pack_optimizer, save_checkpoint, unpack_optimizer
+from speechattn.config import TrainConfig
+from speechattn.dataset import Example, Piece, TrainingBatches
+from speechattn.errors import UserError
+from speechattn.evaluation import score_examples
+from speechattn.frontend.augment import Augment
+from speechattn.heads import IGNORE, FrameClassifier
+from speechattn.model import SpeechModel
+from speechattn.runlog import RunLog
+
+MAX_BAD_STEPS = 10
+GRADIENT_NORM = 1.0
+RECORD_EVERY = 10
+
+
+class Interrupted(Exception):  # noqa: N818 - nothing went wrong
+    """SIGINT or SIGTERM came: the step was finished and saved. `exit_code` is 130 or 143."""
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(f"stopped by signal {signal_number}")
+        self.exit_code = 128 + signal_number
+
+
+class StopSignal:
+    """Remembers SIGINT and SIGTERM instead of dying of them; a second SIGINT dies at once."""
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+
+    def __enter__(self) -> StopSignal:
+        self._before = {number: signal.signal(number, self._receive) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self.received is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.received = number
+
+    def poll(self) -> None:
+        """Raise Interrupted when a signal has come."""
+        if self.received is not None:
+            raise Interrupted(self.received)
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+@dataclass
+class Progress:
+    """Where a run stands: all that a checkpoint holds besides tensors."""
+
+    step: int = 0
+    bad_steps: int = 0
+    bad_in_a_row: int = 0
+    seconds: float = 0.0
+    frames: int = 0
+
+
+def train(
+    model: SpeechModel,
+    batches: TrainingBatches,
+    valid: Sequence[Example],
+    config: TrainConfig,
+    directory: Path,
+    name: str,
+    log: RunLog,
+    stop: StopSignal,
+) -> Progress:
+    """Train `model` in place for `config.epochs` and leave the weights to evaluate in it.
+
+    Checkpoints go to `directory`/checkpoints; the newest whole one there is continued.
+
+    Raises:
+        Interrupted: a signal came; everything up to the last finished step is saved.
+        UserError: ten steps in a row had a loss that is not finite.
+    """
+    run = _Run(model, config, directory / "checkpoints")
+    schedule = [batches.epoch(epoch) for epoch in range(config.epochs)]
+    total = sum(len(epoch) for epoch in schedule)
+    progress = run.resume()
+    log.rewind(name, progress.step)
+    done_before = 0
+    with tqdm(total=total, initial=progress.step, desc=name, unit="step", dynamic_ncols=True) as bar:
+        for epoch, epoch_batches in enumerate(schedule):
+            for batch in epoch_batches[max(0, progress.step - done_before) :]:
+                loss, accuracy = _timed_step(run, batches, batch, total, progress)
+                bar.update()
+                bar.set_postfix_str(f"loss {loss:.3f}, accuracy {accuracy:.3f}, {run.speed(progress):,.0f} frames/s")
+                if progress.step % RECORD_EVERY == 0:
+                    log.train(name, progress.step, epoch, loss, accuracy, run.speed(progress))
+                run.save_if_due(progress, force=stop.received is not None)
+                stop.poll()
+            done_before += len(epoch_batches)
+            last = epoch + 1 == config.epochs
+            if done_before >= progress.step and (last or (epoch + 1) % config.valid_every == 0):
+                loss, scores = score_examples(run.average, valid)
+                log.valid(name, progress.step, epoch, loss, scores)
+                bar.write(f"{name}: epoch {epoch + 1}/{config.epochs}, validation accuracy {scores.accuracy:.4f}")
+    run.save_if_due(progress, force=True)
+    model.load_state_dict(run.average.state_dict())
+    return progress
+
+
+def learning_rate(step: int, total: int, config: TrainConfig) -> float:
+    """Linear from 0 to the peak over `warmup_steps`, then half a cosine down to 0 at step `total`."""
+    warmup = min(config.warmup_steps, total // 2)
+    if step < warmup:
+        return config.learning_rate * (step + 1) / warmup
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+
+
+def _timed_step(
+    run: _Run, batches: TrainingBatches, batch: Sequence[Piece], total: int, progress: Progress
+) -> tuple[float, float]:
+    begin = time.perf_counter()
+    frames, lengths, labels = batches.load(batch)
+    loss, accuracy = run.update(frames, lengths, labels, total, progress)
+    progress.step += 1
+    progress.frames += int(lengths.sum())
+    progress.seconds += time.perf_counter() - begin
+    return loss, accuracy
+
+
+class _Run:
+    """The model with its optimiser, its running average and its checkpoints."""
+
+    def __init__(self, model: SpeechModel, config: TrainConfig, directory: Path) -> None:
+        self.model, self.config, self.directory = model, config, directory
+        self.average = copy.deepcopy(model) if config.average else model
+        self.device = next(model.parameters()).device
+        matrices = [p for p in model.parameters() if p.ndim > 1]
+        vectors = [p for p in model.parameters() if p.ndim <= 1]
+        groups = [
+            {"params": matrices, "weight_decay": config.weight_decay},
+            {"params": vectors, "weight_decay": 0.0},
+        ]
+        self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98))
+        self.augment = Augment(fill=model.normalize.mean) if config.augment else None
+        self.saved_at = time.monotonic()
+
+    def update(
+        self, frames: Tensor, lengths: Tensor, labels: Tensor, total: int, progress: Progress
+    ) -> tuple[float, float]:
+        """One step on one batch; returns its loss in nats and its accuracy."""
+        seed = int(np.random.SeedSequence([self.config.seed, progress.step]).generate_state(1)[0])
+        torch.manual_seed(seed)  # dropout
+        if self.augment is not None:
+            frames = self.augment(frames, lengths, torch.Generator().manual_seed(seed))
+        frames, lengths, labels = frames.to(self.device), lengths.to(self.device), labels.to(self.device)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(progress.step, total, self.config)
+        self.model.train()
+        logits, _ = self.model.classify(frames, lengths)
+        loss = FrameClassifier.loss(logits, labels)
+        accuracy = (logits.detach().argmax(2) == labels).sum() / (labels != IGNORE).sum().clamp(min=1)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), GRADIENT_NORM)
+        if not bool(torch.isfinite(loss) & torch.isfinite(norm)):
+            self._count_bad_step(progress)
+            return float(loss.detach()), float(accuracy)
+        progress.bad_in_a_row = 0
+        self.optimizer.step()
+        self._update_average(progress.step)
+        return float(loss.detach()), float(accuracy)
+
+    def _count_bad_step(self, progress: Progress) -> None:
+        progress.bad_steps += 1
+        progress.bad_in_a_row += 1
+        if progress.bad_in_a_row >= MAX_BAD_STEPS:
+            raise UserError(
+                f"the loss was not finite in {MAX_BAD_STEPS} steps in a row (step {progress.step}). Start again in "
+                f"another --output with a smaller --learning-rate than {self.config.learning_rate:g}."
+            )
+
+    @torch.no_grad()
+    def _update_average(self, step: int) -> None:
+        if self.average is self.model:
+            return
+        decay = min(self.config.average, (step + 1) / (step + 10))  # the first steps would weigh too much
+        for mean, parameter in zip(self.average.parameters(), self.model.parameters(), strict=True):
+            mean.lerp_(parameter, 1 - decay)
+
+    def speed(self, progress: Progress) -> float:
+        """Frames per second of training."""
+        return progress.frames / max(progress.seconds, 1e-9)
+
+    def save_if_due(self, progress: Progress, force: bool = False) -> None:
+        """Write a checkpoint when the last one is old enough."""
+        if not force and time.monotonic() - self.saved_at < self.config.checkpoint_seconds:
+            return
+        optimizer, meta = pack_optimizer(self.optimizer)
+        tensors = {"model": self.model.state_dict(), "optimizer": optimizer}
+        if self.average is not self.model:
+            tensors["average"] = self.average.state_dict()
+        state = {"optimizer": meta, "progress": vars(progress)}
+        save_checkpoint(self.directory, progress.step, tensors, state)
+        self.saved_at = time.monotonic()
+
+    def resume(self) -> Progress:
+        """Continue from the newest whole checkpoint, if there is one."""
+        checkpoint = load_checkpoint(self.directory)
+        if checkpoint is None:
+            return Progress()
+        self.model.load_state_dict(checkpoint.tensors["model"])
+        if self.average is not self.model:
+            self.average.load_state_dict(checkpoint.tensors["average"])
+        unpack_optimizer(self.optimizer, checkpoint.tensors["optimizer"], checkpoint.state["optimizer"])
+        return Progress(**checkpoint.state["progress"])

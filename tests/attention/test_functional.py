@@ -1,0 +1,164 @@
+"""The door: what it refuses, what layouts and dtypes it takes, and the weights it shows."""
+
+import pytest
+import torch
+
+import speechattn as sa
+from speechattn.attention.functional import attention, attention_weights
+from speechattn.context import Context
+
+WINDOW = Context.truncated(5, 3)
+
+
+def random(*shape, dtype=torch.float64):
+    return torch.randn(*shape, dtype=dtype)
+
+
+def test_the_public_name_can_be_called_whatever_was_imported_before():
+    q = random(1, 1, 4, 2)
+    assert torch.equal(sa.attention(q, q, q, WINDOW), attention(q, q, q, WINDOW))
+
+
+def test_wrong_calls_are_refused_by_name():
+    q = random(1, 2, 6, 4)
+    with pytest.raises(TypeError, match=r"speechattn\.Context, got tuple"):
+        attention(q, q, q, (5, 3))
+    with pytest.raises(ValueError, match=r"\[B, H, T, D\]"):
+        attention(q[0], q[0], q[0], WINDOW)
+    with pytest.raises(ValueError, match="equal B, H and T"):
+        attention(q, q, q[:, :, 1:], WINDOW)
+    with pytest.raises(TypeError, match="one floating dtype"):
+        attention(q, q, q.float(), WINDOW)
+    with pytest.raises(ValueError, match="scores must be one of softmax, relu"):
+        attention(q, q, q, WINDOW, scores="sigmoid")
+    with pytest.raises(ValueError, match="execution must be one of auto, dense, banded"):
+        attention(q, q, q, WINDOW, execution="fast")
+    with pytest.raises(ValueError, match=r"= \[2, 9\], got \[2, 8\]"):
+        attention(q, q, q, WINDOW, relative_bias=random(2, 8))
+    with pytest.raises(ValueError, match="Did you pass samples"):
+        attention(q, q, q, WINDOW, lengths=torch.tensor([960]))
+
+
+@pytest.mark.parametrize("execution", ["dense", "banded"])
+def test_any_memory_layout_gives_the_same(execution):
+    plain = random(3, 2, 2, 70, 4)
+    expected = attention(*plain, WINDOW, execution=execution)
+    time_first = plain.permute(3, 0, 1, 2, 4).contiguous().permute(1, 2, 3, 0, 4)
+    last_strided = torch.stack((plain, plain), -1)[..., 0]
+    for layout in (time_first, last_strided):
+        assert (attention(*layout, WINDOW, execution=execution) - expected).abs().max() < 1e-12
+    offset = torch.cat((random(1, 2, 2, 70, 4), plain))[1:]
+    assert torch.equal(attention(*offset, WINDOW, execution=execution), expected)
+
+
+@pytest.mark.parametrize("execution", ["dense", "banded"])
+def test_expanded_inputs_and_gradients(execution):
+    q = random(1, 1, 50, 4).expand(2, 3, 50, 4)
+    expected = attention(*(q.contiguous(),) * 3, WINDOW, execution=execution)
+    assert (attention(q, q, q, WINDOW, execution=execution) - expected).abs().max() < 1e-12
+    leaf = random(2, 3, 50, 4).requires_grad_()
+    attention(leaf, leaf, leaf, WINDOW, execution=execution).sum().backward()  # an expanded gradient, stride 0
+    assert leaf.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("execution", ["dense", "banded"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_low_precision_is_computed_in_float32(dtype, execution):
+    q, k, v = (x.to(dtype) for x in random(3, 1, 2, 80, 16))
+    output = attention(q, k, v, WINDOW, execution=execution)
+    reference = attention(q.double(), k.double(), v.double(), WINDOW, execution="dense")
+    assert output.dtype == dtype
+    # Half a unit in the last place of the largest value, and float32's own rounding.
+    assert (output.double() - reference).abs().max() <= torch.finfo(dtype).eps * reference.abs().max() + 1e-6
+
+
+def test_huge_float16_scores_do_not_overflow():
+    q = torch.full((1, 1, 40, 64), 200.0, dtype=torch.float16)
+    output = attention(q, q, q, WINDOW)
+    assert output.isfinite().all() and torch.all(output == 200)
+
+
+def test_autocast_and_a_later_backward():
+    leaf = random(3, 1, 2, 60, 8, dtype=torch.float32).requires_grad_()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = attention(*leaf, WINDOW)
+    output.sum().backward()
+    assert output.dtype == torch.float32 and leaf.grad.isfinite().all()
+
+
+def test_values_may_have_another_width():
+    q, k = random(2, 1, 2, 40, 4)
+    v = random(1, 2, 40, 7)
+    dense = attention(q, k, v, WINDOW, execution="dense")
+    assert dense.shape == (1, 2, 40, 7)
+    assert (attention(q, k, v, WINDOW, execution="banded") - dense).abs().max() < 1e-10
+
+
+def test_scale_replaces_the_root_of_the_width():
+    q, k, v = random(3, 1, 2, 40, 4)
+    assert torch.allclose(attention(q, k, v, WINDOW, scale=0.5), attention(q, k, v, WINDOW))
+    flat = attention(q, k, v, Context.full(), scale=0.0, execution="dense")
+    assert torch.allclose(flat, v.mean(2, keepdim=True).expand_as(v))
+
+
+def test_empty_batches_and_empty_audio():
+    for shape in ((0, 2, 5, 4), (2, 2, 0, 4), (0, 2, 0, 4)):
+        for execution in ("dense", "banded", "auto"):
+            for context in (WINDOW, Context.full()):
+                leaf = random(*shape).requires_grad_()
+                output = attention(leaf, leaf, leaf, context, execution=execution)
+                output.sum().backward()
+                assert output.shape == shape and leaf.grad.shape == shape
+
+
+@pytest.mark.parametrize("scores", ["softmax", "relu"])
+@pytest.mark.parametrize("context", [WINDOW, Context.chunked(4, 3, 2), Context.truncated(40, 0)], ids=str)
+def test_weights_in_the_window_are_the_dense_weights(context, scores):
+    num_frames, lengths = 90, torch.tensor([90, 31, 0])
+    q, k = random(2, 3, 2, num_frames, 4)
+    bias = random(2, len(context.offsets()))
+    identity = torch.eye(num_frames, dtype=torch.float64).expand(3, 2, -1, -1)
+    kwargs = {"lengths": lengths, "scores": scores, "relative_bias": bias}
+    dense = attention(q, k, identity, context, execution="dense", **kwargs)
+    window = attention_weights(q, k, context, **kwargs)
+    assert window.shape == (3, 2, num_frames, context.window)
+    rebuilt = torch.zeros_like(dense)
+    for i in range(num_frames):
+        start, _ = context.span(i)
+        for column in range(context.window):
+            if 0 <= start + column < num_frames:
+                rebuilt[:, :, i, start + column] = window[:, :, i, column]
+    assert (rebuilt - dense).abs().max() < 1e-10
+    assert (window.sum(-1) - dense.sum(-1)).abs().max() < 1e-10
+
+
+def test_weights_need_a_window():
+    q = random(1, 1, 5, 2)
+    with pytest.raises(ValueError, match="two limits"):
+        attention_weights(q, q, Context.causal())
+
+
+def test_relu_weighting_divides_by_the_visible_keys():
+    q = torch.ones(1, 1, 4, 1, dtype=torch.float64)
+    v = torch.arange(4.0, dtype=torch.float64).view(1, 1, 4, 1)
+    output = attention(q, q, v, Context.truncated(1, 0), scores="relu", scale=1.0)
+    assert output.flatten().tolist() == [0.0, 0.5, 1.5, 2.5]
+
+
+def test_double_backward_is_refused_rather_than_wrong():
+    leaf = random(1, 1, 20, 4).requires_grad_()
+    output = attention(leaf, leaf, leaf, WINDOW, execution="banded")
+    with pytest.raises(RuntimeError, match="use execution='dense'"):
+        torch.autograd.grad(output.sum(), leaf, create_graph=True)
+
+
+@pytest.mark.parametrize("context", [WINDOW, Context.chunked(4, 3, 2), Context.causal()], ids=str)
+def test_gradients_against_finite_differences(context):
+    inputs = [random(1, 2, 9, 2).requires_grad_() for _ in range(3)]
+    bias = random(2, len(context.offsets())).requires_grad_()
+    lengths = torch.tensor([7])
+
+    def call(q, k, v, table):
+        return attention(q, k, v, context, lengths=lengths, relative_bias=table, execution="banded")
+
+    assert torch.autograd.gradcheck(call, (*inputs, bias), fast_mode=True)

@@ -1,0 +1,75 @@
+"""Positions: absolute indices in, distances out, and the table that no context can outgrow."""
+
+import pytest
+import torch
+
+from speechattn.attention.layer import SelfAttention
+from speechattn.attention.positions import RelativeBias, angles, rotary, sinusoidal
+from speechattn.context import Context
+
+
+def test_rotary_scores_depend_on_the_distance_alone_after_ten_hours():
+    q, k = torch.randn(2, 1, 1, 1, 8, dtype=torch.float64)
+
+    def score(query_frame, key_frame):
+        return (rotary(q, torch.tensor([query_frame])) * rotary(k, torch.tensor([key_frame]))).sum()
+
+    # An angle near 3.6e6 radians carries 3.6e6 * 2**-53 = 4e-10 of rounding in float64.
+    assert (score(17, 12) - score(3_600_017, 3_600_012)).abs() < 1e-8
+    assert (score(17, 12) - score(12, 17)).abs() > 1e-3
+
+
+def test_rotary_keeps_lengths_and_float32_stays_accurate_far_out():
+    x = torch.randn(1, 2, 5, 8)
+    frames = torch.arange(5) + 3_600_000
+    turned = rotary(x, frames)
+    assert torch.allclose(turned.norm(dim=-1), x.norm(dim=-1), atol=1e-5)
+    assert (turned.double() - rotary(x.double(), frames)).abs().max() < 1e-5
+
+
+def test_sinusoidal_is_bounded_distinct_and_takes_odd_widths():
+    table = sinusoidal(torch.arange(500), 33)
+    assert table.shape == (500, 33) and table.abs().max() <= 1
+    assert torch.cdist(table, table).add(torch.eye(500) * 9).min() > 1e-2
+    assert angles(torch.tensor([2]), 3)[0, 0] == 2.0
+
+
+def test_heads_start_with_different_distances():
+    context = Context.truncated(9, 9)
+    table = RelativeBias(4, context).table
+    peaks = [context.offsets()[i] for i in table.argmax(1).tolist()]
+    assert peaks == [-1, 1, -2, 2]
+
+
+def test_another_context_shares_the_ends_of_the_table():
+    bias = RelativeBias(2, Context.truncated(2, 1))
+    torch.nn.init.normal_(bias.table)
+    wide = bias(Context.truncated(5, 3))
+    assert wide.shape == (2, 9)
+    assert torch.equal(wide[:, 3:7], bias.table)
+    assert torch.all(wide[:, :3] == bias.table[:, :1]) and torch.all(wide[:, 7:] == bias.table[:, -1:])
+    assert torch.equal(bias(Context.truncated(1, 0)), bias.table[:, 1:3])
+    assert bias(Context.truncated(2, 1)) is bias.table
+
+
+@pytest.mark.parametrize("positions", ["none", "rotary", "relative"])
+@pytest.mark.parametrize("context", [Context.truncated(7, 2), Context.chunked(4, 9, 1), Context(None, 1)], ids=str)
+def test_every_position_in_every_execution(positions, context):
+    layer = SelfAttention(16, 2, context, positions).double()
+    x = torch.randn(2, 60, 16, dtype=torch.float64)
+    lengths = torch.tensor([60, 22])
+    results = []
+    for execution in ("dense", "banded"):
+        layer.zero_grad()
+        output = layer(x, lengths, execution=execution)
+        output.square().sum().backward()
+        results.append([output, *(p.grad.clone() for p in layer.parameters())])
+    for dense, banded in zip(*results, strict=True):
+        assert (dense - banded).abs().max() < 1e-10
+
+
+def test_impossible_layers_are_refused():
+    with pytest.raises(ValueError, match="divisible by num_heads"):
+        SelfAttention(16, 3, Context.full())
+    with pytest.raises(ValueError, match="even head"):
+        SelfAttention(6, 2, Context.full(), "rotary")

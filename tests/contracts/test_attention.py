@@ -1,0 +1,160 @@
+"""banded == dense, outputs and every gradient; padding and neighbours change nothing.
+
+Tolerance 1e-10 in float64: both sum the same numbers in another order, so only a wrong algorithm is farther off.
+"""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from speechattn.attention.functional import attention
+from speechattn.context import Context
+
+TOLERANCE = 1e-10
+CONTEXTS = [
+    Context.truncated(0, 0),
+    Context.truncated(3, 5),
+    Context.truncated(0, 9),
+    Context.truncated(40, 20),
+    Context.truncated(300, 10),
+    Context.causal(17),
+    Context.chunked(4, 7, 3),
+    Context.chunked(16, 64),
+    Context.chunked(7, 0, 30),
+    Context.chunked(150, 7, 3),
+    Context.causal(),
+    Context(None, 3, 4),
+    Context(5, None, 3),
+    Context.full(),
+]
+
+
+def both(context, q, k, v, lengths, bias, scores, grad, other="banded"):
+    """Output and gradients of q, k, v and the bias, from dense and from another execution."""
+    results = []
+    for execution in ("dense", other):
+        leaves = [x.detach().clone().requires_grad_() for x in (q, k, v, *([] if bias is None else [bias]))]
+        table = None if bias is None else leaves[3]
+        output = attention(
+            *leaves[:3], context, lengths=lengths, scores=scores, relative_bias=table, execution=execution
+        )
+        results.append((output, *torch.autograd.grad(output, leaves, grad)))
+    return results
+
+
+def assert_equal(results):
+    for dense, other in zip(*results, strict=True):
+        assert dense.shape == other.shape
+        if dense.numel():
+            assert (dense - other).abs().max() <= TOLERANCE
+
+
+@pytest.mark.parametrize("scores", ["softmax", "relu"])
+@pytest.mark.parametrize("with_bias", [False, True])
+@pytest.mark.parametrize("context", CONTEXTS, ids=str)
+def test_banded_equals_dense(context, with_bias, scores):
+    for num_frames in (0, 1, 2, 33, 97, 300):
+        packed = torch.randn(3, num_frames, 3, 2, 8, dtype=torch.float64)
+        q, k, v = packed.permute(2, 0, 3, 1, 4)
+        lengths = torch.tensor([num_frames, num_frames // 2, max(0, num_frames - 1)])
+        bias = torch.randn(2, len(context.offsets()), dtype=torch.float64) if with_bias else None
+        grad = torch.randn(3, 2, num_frames, 8, dtype=torch.float64)
+        assert_equal(both(context, q, k, v, lengths, bias, scores, grad))
+
+
+limited = st.builds(Context, st.integers(0, 40), st.integers(0, 40), st.integers(1, 40))
+unlimited = st.builds(Context, st.none() | st.integers(0, 9), st.none() | st.integers(0, 9), st.integers(1, 9))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    context=limited | unlimited,
+    lengths=st.lists(st.integers(0, 120), min_size=1, max_size=3),
+    with_bias=st.booleans(),
+    seed=st.integers(0, 2**31),
+)
+def test_any_context_and_any_lengths(context, lengths, with_bias, seed):
+    generator = torch.Generator().manual_seed(seed)
+
+    def random(*shape):
+        return torch.randn(*shape, dtype=torch.float64, generator=generator)
+
+    batch, num_frames = len(lengths), max(lengths)
+    q, k, v, grad = (random(batch, 2, num_frames, 4) for _ in range(4))
+    bias = random(2, len(context.offsets())) if with_bias else None
+    assert_equal(both(context, q, k, v, torch.tensor(lengths), bias, "softmax", grad))
+    if not with_bias:
+        assert_equal(both(context, q, k, v, torch.tensor(lengths), bias, "softmax", grad, other="auto"))
+
+
+@pytest.mark.parametrize(
+    "context", [Context.truncated(64, 64), Context.truncated(128, 0), Context.chunked(64, 128, 32)]
+)
+def test_several_thousand_frames(context):
+    q, k, v, grad = (torch.randn(1, 2, 3001, 16, dtype=torch.float64) for _ in range(4))
+    bias = torch.randn(2, len(context.offsets()), dtype=torch.float64)
+    assert_equal(both(context, q, k, v, None, bias, "softmax", grad))
+
+
+@pytest.mark.parametrize("execution", ["dense", "banded", "auto"])
+@pytest.mark.parametrize(
+    "context", [Context.truncated(9, 4), Context.chunked(8, 5, 3), Context.causal(), Context.full()]
+)
+@pytest.mark.parametrize("rubbish", [1e30, float("nan"), float("inf"), -float("inf")])
+def test_what_the_padding_holds_changes_nothing(context, execution, rubbish):
+    lengths = torch.tensor([70, 0, 41])
+    clean = torch.randn(3, 3, 2, 70, 4, dtype=torch.float64)
+    padded = torch.arange(70) >= lengths[:, None]
+    dirty = clean.masked_fill(padded[None, :, None, :, None], rubbish)
+    outputs = []
+    for x in (clean, dirty):
+        leaf = x.clone().requires_grad_()
+        output = attention(*leaf, context, lengths=lengths, execution=execution)
+        # The gradient that comes in at the padding is arbitrary as well.
+        (grad,) = torch.autograd.grad(output, leaf, torch.ones_like(output))
+        outputs.append((output, grad))
+    (clean_out, clean_grad), (dirty_out, dirty_grad) = outputs
+    assert torch.equal(clean_out, dirty_out)
+    assert torch.equal(clean_grad, dirty_grad)
+    assert torch.all(dirty_out.transpose(1, 2)[padded] == 0)
+    assert torch.all(dirty_grad.permute(1, 3, 0, 2, 4)[padded] == 0)
+
+
+@pytest.mark.parametrize("context", [Context.truncated(9, 4), Context.chunked(8, 5, 3), Context.causal()])
+def test_a_row_alone_equals_the_row_in_a_batch(context):
+    q, k, v = torch.randn(3, 4, 2, 90, 4, dtype=torch.float64)
+    lengths = torch.tensor([90, 13, 0, 55])
+    together = attention(q, k, v, context, lengths=lengths)
+    for row, length in enumerate(lengths.tolist()):
+        alone = attention(*(x[row : row + 1, :, :length] for x in (q, k, v)), context)
+        assert torch.equal(together[row : row + 1, :, :length], alone)
+
+
+@pytest.mark.parametrize("execution", ["dense", "banded"])
+@pytest.mark.parametrize(
+    "context",
+    [Context.truncated(3, 5), Context.truncated(40, 0), Context.chunked(8, 5, 3), Context(None, 2, 3)],
+    ids=str,
+)
+def test_the_weights_reach_exactly_the_declared_window(context, execution):
+    num_frames = 100
+    q, k = torch.randn(2, 1, 2, num_frames, 4, dtype=torch.float64)
+    identity = torch.eye(num_frames, dtype=torch.float64).expand(1, 2, -1, -1)
+    weights = attention(q, k, identity, context, execution=execution)[0]
+    assert torch.allclose(weights.sum(-1), torch.ones(2, num_frames, dtype=torch.float64))
+    for i in range(num_frames):
+        start, stop = context.visible(i, num_frames)
+        assert torch.all(weights[:, i, start:stop] > 0)
+        assert torch.all(weights[:, i, :start] == 0) and torch.all(weights[:, i, stop:] == 0)
+
+
+def test_a_nan_among_valid_frames_spreads_no_further_than_its_window():
+    context = Context.truncated(4, 2)
+    q, k, v = torch.randn(3, 1, 1, 400, 4)
+    v[0, 0, 200] = float("nan")
+    output = attention(q, k, v, context, execution="banded")[0, 0]
+    touched = output.isnan().any(-1).nonzero().flatten()
+    # A block of queries shares its keys, so the promise is the block, not the frame.
+    assert 200 in touched
+    assert touched.min() >= 200 - 2 - 16 and touched.max() <= 200 + 4 + 16

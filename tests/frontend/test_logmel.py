@@ -1,0 +1,181 @@
+"""LogMel's own corners: shapes, errors, dtypes, constants. Its promises are in tests/contracts/test_frontend.py."""
+
+import copy
+import warnings
+
+import pytest
+import torch
+
+from speechattn.errors import UserError
+from speechattn.framing import Framing
+from speechattn.frontend import LogMel
+from speechattn.frontend.mel import kaldi_filterbank, slaney_filterbank
+
+FLAVORS = ("kaldi", "librosa")
+
+
+@pytest.mark.parametrize("flavor", FLAVORS)
+@pytest.mark.parametrize("shape", [(0, 0), (0, 1600), (2, 0), (2, 159), (1, 160), (3, 1600)])
+def test_shapes_of_small_and_empty_batches(flavor: str, shape: tuple[int, int]) -> None:
+    frames, lengths = LogMel(40, flavor=flavor)(torch.randn(shape))
+    num_frames = Framing().num_frames(shape[1])
+    assert frames.shape == (shape[0], num_frames, 40)
+    assert lengths.dtype == torch.int64 and lengths.tolist() == [num_frames] * shape[0]
+
+
+@pytest.mark.parametrize("shape", [(0, 1600), (2, 0), (2, 159)])
+def test_empty_batches_take_part_in_a_graph(shape: tuple[int, int]) -> None:
+    waveform = torch.randn(shape, requires_grad=True)
+    frames, _ = LogMel()(waveform)
+    assert frames.numel() == 0
+
+
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_silence_is_the_floor(flavor: str) -> None:
+    frames, _ = LogMel(flavor=flavor)(torch.zeros(1, 1600))
+    floor = torch.finfo(torch.float32).eps if flavor == "kaldi" else 1e-10
+    torch.testing.assert_close(frames, torch.full((1, 10, 80), floor).log())
+
+
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_a_tone_is_loudest_in_the_band_that_holds_it(flavor: str) -> None:
+    seconds = torch.arange(16_000) / 16_000
+    frames, _ = LogMel(flavor=flavor)(torch.sin(2 * torch.pi * 1000 * seconds)[None])
+    build = kaldi_filterbank if flavor == "kaldi" else slaney_filterbank
+    n_fft = 512 if flavor == "kaldi" else 400
+    weights = build(80, n_fft, 16_000, 20.0 if flavor == "kaldi" else 0.0, 8000.0)
+    assert frames[0, 50].argmax() == weights[1000 * n_fft // 16_000].argmax()
+
+
+def test_causal_frames_are_snip_frames_of_the_padded_signal() -> None:
+    waveform = torch.randn(1, 8000)
+    padded = torch.nn.functional.pad(waveform, (240, 0))
+    causal, _ = LogMel()(waveform)
+    snip, _ = LogMel(framing=Framing(align="snip"))(padded)
+    assert torch.equal(causal, snip)
+
+
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_float64_after_double_is_as_exact_as_built_in_float64(flavor: str) -> None:
+    waveform = torch.randn(1, 4000, dtype=torch.float64)
+    moved, _ = LogMel(flavor=flavor).double()(waveform)
+    torch.set_default_dtype(torch.float64)
+    try:
+        built, _ = LogMel(flavor=flavor)(waveform)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert moved.dtype == torch.float64 and torch.equal(moved, built)
+
+
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_a_half_precision_model_keeps_its_features(flavor: str) -> None:
+    waveform = torch.randn(1, 4000)
+    module = LogMel(flavor=flavor)
+    assert torch.equal(copy.deepcopy(module).half()(waveform)[0], module(waveform)[0])
+
+
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_autocast_does_not_reach_the_features(flavor: str) -> None:
+    waveform, module = torch.randn(1, 4000), LogMel(flavor=flavor)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        frames, _ = module(waveform)
+    assert torch.equal(frames, module(waveform)[0])
+
+
+def test_constants_survive_materialisation_and_are_not_saved() -> None:
+    module = LogMel()
+    expected, _ = module(waveform := torch.randn(1, 1600))
+    assert module.state_dict() == {}
+    assert torch.equal(module.to("meta").to_empty(device="cpu")(waveform)[0], expected)
+
+
+def test_strided_and_expanded_waveforms() -> None:
+    base = torch.randn(3200, 2)
+    module = LogMel()
+    torch.testing.assert_close(module(base.T)[0], module(base.T.contiguous())[0], rtol=0, atol=1e-5)
+    expanded, _ = module(base[:, 0].expand(3, -1))
+    assert torch.equal(expanded[0], expanded[2])
+
+
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_other_rates_and_odd_windows(flavor: str) -> None:
+    framing = Framing(sample_rate=8000, window=201, hop=80, align="snip")
+    module = LogMel(23, framing, flavor)
+    assert module.n_fft == (256 if flavor == "kaldi" else 201)
+    frames, lengths = module(torch.randn(2, 800), torch.tensor([800, 250]))
+    assert frames.shape == (2, 8, 23) and lengths.tolist() == [8, 1] and frames.isfinite().all()
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_a_sample_that_is_not_finite_is_named(bad: float) -> None:
+    waveform = torch.zeros(3, 1000)
+    waveform[1, 320] = waveform[1, 700] = bad
+    with pytest.raises(UserError, match=r"row 1 holds -?(nan|inf) at sample 320 \(0\.020 s\).*nan=\"zero\""):
+        LogMel()(waveform)
+
+
+@pytest.mark.parametrize("grad", [False, True])
+def test_nan_zero_hears_silence(grad: bool) -> None:
+    waveform = torch.randn(2, 1600)
+    holed, silent = waveform.clone(), waveform.clone()
+    holed[1, 100:200], silent[1, 100:200] = float("nan"), 0.0
+    holed.requires_grad_(grad)
+    frames, _ = LogMel(nan="zero")(holed)
+    assert torch.equal(frames.detach(), LogMel()(silent)[0])
+    if grad:
+        frames.sum().backward()
+        assert holed.grad is not None and holed.grad.isfinite().all()
+        assert (holed.grad[1, 100:200] == 0).all()
+
+
+def test_finite_samples_whose_sum_overflows_are_not_refused() -> None:
+    waveform = torch.full((1, 1600), 1e37)
+    assert LogMel()(waveform)[0].shape == (1, 10, 80)
+
+
+@pytest.mark.parametrize(
+    ("waveform", "error", "message"),
+    [
+        (torch.zeros(1, 1600, dtype=torch.int16), TypeError, "got torch.int16. Divide 16-bit samples by 32768"),
+        (torch.zeros(1, 1600, dtype=torch.float16), TypeError, "waveform.float()"),
+        ([0.0] * 1600, TypeError, "tensor .B, N., got list"),
+        (torch.zeros(1600), ValueError, r"got \[1600\]. One recording is waveform\[None\]"),
+        (torch.zeros(1, 2, 1600), ValueError, "Average the channels"),
+    ],
+)
+def test_what_is_not_a_waveform_is_told(waveform: object, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        LogMel()(waveform)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "error"),
+    [(torch.tensor([0.5]), TypeError), (torch.tensor([1601]), ValueError), (torch.tensor([-1]), ValueError),
+     (torch.tensor([1, 2]), ValueError)],
+)  # fmt: skip
+def test_lengths_are_checked(lengths: torch.Tensor, error: type[Exception]) -> None:
+    with pytest.raises(error, match="lengths must"):
+        LogMel()(torch.zeros(1, 1600), lengths)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"flavor": "htk"}, {"nan": "skip"}, {"num_mels": 0}, {"slab_frames": 0}, {"low_hz": 9000.0}, {"high_hz": 8001.0}],
+)
+def test_settings_are_checked(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        LogMel(**wrong)
+
+
+def test_bands_without_an_fft_bin_warn_once() -> None:
+    with pytest.warns(UserWarning, match="of 200 mel bands hold no FFT bin"):
+        module = LogMel(200)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        module.double()
+
+
+def test_repr_says_what_it_is() -> None:
+    text = repr(LogMel(framing=Framing(align="snip")))
+    for part in ("80 mels", "20-8000 Hz", "kaldi", "16000 Hz", "window=400", "hop=160 (10 ms)", "snip", "n_fft=512"):
+        assert part in text

@@ -1,0 +1,135 @@
+"""Law 1 against its own definition, frame by frame, and against numbers worked out by hand."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from speechattn.context import Context, describe, lookahead, lookback, reach
+
+sides = st.one_of(st.none(), st.integers(0, 9))
+contexts = st.builds(Context, sides, sides, st.integers(1, 7))
+
+
+@given(contexts, st.integers(0, 40), st.integers(1, 41))
+def test_visible_is_the_definition(context, i, num_frames):
+    if i >= num_frames:
+        with pytest.raises(IndexError):
+            context.visible(i, num_frames)
+        return
+    chunk_start = i - i % context.chunk
+    seen = [
+        j
+        for j in range(num_frames)
+        if (context.left is None or j >= chunk_start - context.left)
+        and (context.right is None or j < chunk_start + context.chunk + context.right)
+    ]
+    assert context.visible(i, num_frames) == (seen[0], seen[-1] + 1)
+    assert i in seen
+
+
+@given(contexts, st.integers(0, 60))
+def test_ready_counts_the_frames_whose_view_is_complete(context, n):
+    stops = [context.visible(i)[1] for i in range(n)]
+    complete = sum(stop is not None and stop <= n for stop in stops)
+    assert context.ready(n) == complete
+
+
+@given(st.builds(Context, st.integers(0, 9), st.integers(0, 9), st.integers(1, 7)), st.integers(1, 60))
+def test_a_stream_never_needs_more_than_kept_frames(context, n):
+    first_owed = context.ready(n)
+    if first_owed < n:
+        oldest_needed = context.visible(first_owed)[0]
+        assert n - oldest_needed <= context.kept_frames
+    oldest_future = context.visible(n)[0]
+    assert n - oldest_future <= context.kept_frames
+
+
+@given(st.lists(contexts, max_size=4), st.integers(0, 30), st.integers(1, 31))
+def test_reach_is_the_set_of_frames_connected_through_the_layers(stack, i, num_frames):
+    if i >= num_frames:
+        return
+    frames = {i}
+    for context in reversed(stack):
+        frames = {j for frame in frames for j in range(*context.visible(frame, num_frames))}
+    assert reach(stack, i, num_frames) == (min(frames), max(frames) + 1)
+
+
+@given(st.lists(st.builds(Context, st.integers(0, 6), st.integers(0, 6), st.integers(1, 5)), max_size=4))
+def test_lookahead_and_lookback_are_the_most_over_all_positions(stack):
+    # 60 is a multiple of every chunk up to 5, and 200 frames keep the ends of the audio out of sight.
+    spans = [reach(stack, i) for i in range(200, 260)]
+    assert lookahead(stack) == max(stop - 1 - i for i, (_, stop) in enumerate(spans, start=200))
+    assert lookback(stack) == max(i - start for i, (start, _) in enumerate(spans, start=200))
+
+
+@pytest.mark.parametrize(
+    ("context", "expected"),
+    [
+        (Context.truncated(64, 2), [2, 12, 24]),
+        (Context.chunked(16, left=64), [15, 15, 15]),
+        (Context.chunked(16, left=64, right=8), [23, 103, 199]),
+    ],
+)
+def test_lookahead_through_1_6_and_12_layers(context, expected):
+    assert [context.lookahead(layers) for layers in (1, 6, 12)] == expected
+
+
+@given(contexts, st.integers(0, 50), st.integers(1, 20))
+def test_plan_covers_every_query_once_with_all_its_keys(context, num_frames, block):
+    queries = []
+    for begin, end, key_begin, key_end in context.plan(num_frames, block):
+        queries += range(begin, end)
+        views = [context.visible(i, num_frames) for i in range(begin, end)]
+        assert (key_begin, key_end) == (min(v[0] for v in views), max(v[1] for v in views))
+    assert queries == list(range(num_frames))
+
+
+@given(st.builds(Context, st.integers(0, 9), st.integers(0, 9), st.integers(1, 7)))
+def test_offsets_are_exactly_the_distances_that_occur(context):
+    distances = {j - i for i in range(60, 60 + context.chunk) for j in range(*context.visible(i))}
+    start = 60 // context.chunk * context.chunk
+    distances |= {j - i for i in range(start, start + context.chunk) for j in range(*context.visible(i))}
+    assert (min(distances), max(distances)) == (context.offsets().start, context.offsets().stop - 1)
+
+
+def test_unlimited_sides():
+    full = Context.full()
+    assert full.visible(5) == (0, None)
+    assert full.visible(5, 9) == (0, 9)
+    assert full.ready(100) == 0
+    assert full.kept_frames is None and full.lookahead() is None and full.lookback(3) is None
+    assert Context.causal().kept_frames is None
+    assert Context.causal().ready(7) == 7
+    assert Context.causal().lookahead(12) == 0
+    assert Context(3, None).reach(4, 2) == (0, None)
+
+
+def test_constructors_say_what_they_are_called():
+    assert Context.full() == Context(None, None, 1)
+    assert Context.causal(5) == Context(5, 0)
+    assert Context.truncated(4, 2) == Context(left=4, right=2)
+    assert Context.chunked(16, left=64) == Context(64, 0, 16)
+    assert Context.chunked(16, 64, 8) == Context(64, 8, 16)
+
+
+@pytest.mark.parametrize("bad", [{"left": -1}, {"right": -3}, {"chunk": 0}])
+def test_impossible_numbers_are_refused_by_name(bad):
+    (name,) = bad
+    with pytest.raises(ValueError, match=f"Context.{name}"):
+        Context(**bad)
+
+
+@pytest.mark.parametrize("bad", [{"left": 1.5}, {"right": "3"}, {"chunk": None}, {"chunk": True}])
+def test_wrong_types_are_refused_by_name(bad):
+    (name,) = bad
+    with pytest.raises(TypeError, match=f"Context.{name}"):
+        Context(**bad)
+
+
+def test_describe_shows_the_trap_of_chunk_with_right_context():
+    text = Context.chunked(16, left=64, right=8).describe(num_layers=12, hop_ms=10.0)
+    assert "199 frames (1990 ms)" in text.splitlines()[-2]
+    assert "add up" in text
+    assert "quadratic" in Context.full().describe()
+    assert "grows" in Context.causal().describe()
+    assert describe([], 10.0).splitlines()[-1].startswith("stack")

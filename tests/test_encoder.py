@@ -1,0 +1,114 @@
+"""Encoders behind the one door: reach by autograd, lengths, and what they refuse."""
+
+import copy
+
+import pytest
+import torch
+
+from speechattn.baselines import build_encoder, splice
+from speechattn.config import EncoderConfig
+from speechattn.context import Context
+from speechattn.encoder import Encoder
+from speechattn.errors import ConfigError
+
+SMALL = {"input_dim": 6, "d_model": 8, "num_heads": 2, "num_layers": 2, "dropout": 0.0}
+
+
+def encoder(**settings):
+    return build_encoder(EncoderConfig(**{**SMALL, "context": Context.truncated(5, 3), **settings})).double().eval()
+
+
+def test_lengths_come_back_full_or_as_given():
+    model = encoder()
+    output, lengths = model(torch.randn(2, 9, 6, dtype=torch.float64))
+    assert output.shape == (2, 9, 8) and lengths.tolist() == [9, 9] and lengths.dtype == torch.int64
+    _, lengths = model(torch.randn(2, 9, 6, dtype=torch.float64), torch.tensor([9, 4], dtype=torch.int32))
+    assert lengths.tolist() == [9, 4] and lengths.dtype == torch.int64
+
+
+@pytest.mark.parametrize("settings", [{}, {"block": "mlp"}, {"block": "linear"}], ids=str)
+@pytest.mark.parametrize("shape", [(0, 5, 6), (2, 0, 6), (0, 0, 6)])
+def test_empty_input_gives_empty_output_and_finite_gradients(shape, settings):
+    model = encoder(**settings)
+    output, _ = model(torch.zeros(shape, dtype=torch.float64))
+    output.sum().backward()
+    assert output.shape == (*shape[:2], 8)
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_a_row_of_length_zero_beside_others():
+    model = encoder()
+    output, _ = model(torch.randn(2, 12, 6, dtype=torch.float64), torch.tensor([0, 12]))
+    output.square().sum().backward()
+    assert torch.all(output[0] == 0)
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_samples_instead_of_frames_are_recognised():
+    with pytest.raises(ValueError, match=r"frames \[B, T, 6\], got \[1, 16000\]. Waveforms go through a frontend"):
+        encoder()(torch.zeros(1, 16000))
+    with pytest.raises(ValueError, match="Did you pass samples"):
+        encoder()(torch.zeros(1, 100, 6, dtype=torch.float64), torch.tensor([16000]))
+
+
+def test_the_encoder_builds_transformers_and_the_door_builds_all():
+    with pytest.raises(ConfigError, match=r"sa\.build_encoder"):
+        Encoder(EncoderConfig(6, block="linear"))
+
+
+def test_context_can_be_replaced_per_call():
+    x = torch.randn(1, 80, 6, dtype=torch.float64)
+    for positions in ("none", "sinusoidal", "rotary", "relative"):
+        narrow, wide = (encoder(context=context, positions=positions) for context in (Context(5, 3), Context(9, 9)))
+        if positions != "relative":  # its table is sized by the context it was built for
+            wide.load_state_dict(narrow.state_dict())
+            assert torch.allclose(narrow(x, context=Context(9, 9))[0], wide(x)[0])
+        assert not torch.allclose(narrow(x, context=Context(0, 0))[0], narrow(x)[0])
+    for block in ("mlp", "linear"):
+        with pytest.raises(ValueError, match="got"):
+            encoder(block=block)(x, context=Context(9, 9))
+
+
+def test_one_context_a_layer():
+    stack = (Context(0, 4), Context(6, 0))
+    model = encoder(context=stack)
+    assert model.reach(50) == (44, 55)
+    assert model.lookahead == 4
+    assert [block.attention.context for block in model.blocks] == list(stack)
+
+
+def test_extra_repr_tells_reach_lookahead_and_parameters():
+    text = repr(encoder(context=Context.truncated(5, 3)))
+    assert "reach=17 frames" in text and "lookahead=6" in text and "parameters=" in text
+    assert "lookahead=unlimited" in repr(encoder(context=Context.full()))
+    assert "6 frames (60 ms)" in encoder().describe()
+
+
+def test_splice_puts_neighbours_side_by_side():
+    x = torch.arange(1.0, 5.0).view(1, 4, 1)
+    assert splice(x, Context.truncated(1, 2))[0].tolist() == [
+        [0.0, 1.0, 2.0, 3.0],
+        [1.0, 2.0, 3.0, 4.0],
+        [2.0, 3.0, 4.0, 0.0],
+        [3.0, 4.0, 0.0, 0.0],
+    ]
+
+
+def test_a_copy_and_other_modes_give_the_same():
+    model = encoder()
+    x = torch.randn(1, 40, 6, dtype=torch.float64)
+    expected = model(x)[0]
+    assert torch.equal(copy.deepcopy(model)(x)[0], expected)
+    with torch.no_grad():
+        assert torch.equal(model(x)[0], expected)
+    with torch.inference_mode():
+        assert torch.equal(model(x)[0], expected)
+    model(x)[0].sum().backward()
+
+
+def test_dropout_belongs_to_training():
+    model = encoder(dropout=0.5)
+    x = torch.randn(1, 40, 6, dtype=torch.float64)
+    assert torch.equal(model(x)[0], model(x)[0])
+    model.train()
+    assert not torch.equal(model(x)[0], model(x)[0])

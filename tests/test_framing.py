@@ -1,0 +1,80 @@
+"""Law 2: frames against librosa's and Kaldi's counts, and time against samples."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from speechattn.framing import ALIGNMENTS, Framing
+
+framings = st.builds(
+    lambda hop, more, align: Framing(16000, hop + more, hop, align),
+    st.integers(1, 300),
+    st.integers(0, 400),
+    st.sampled_from(ALIGNMENTS),
+)
+
+
+@pytest.mark.parametrize(("samples", "frames"), [(0, 0), (1, 0), (159, 0), (160, 1), (319, 1), (320, 2), (16000, 100)])
+def test_causal_is_exactly_100_frames_a_second(samples, frames):
+    assert Framing().num_frames(samples) == frames
+
+
+@pytest.mark.parametrize(("samples", "frames"), [(159, 0), (399, 0), (400, 1), (559, 1), (560, 2), (16000, 98)])
+def test_snip_is_kaldis_snip_edges(samples, frames):
+    assert Framing(align="snip").num_frames(samples) == frames
+
+
+@pytest.mark.parametrize("samples", [160, 161, 400, 1599, 1600, 16000])
+def test_center_is_librosas_count(samples):
+    import librosa
+    import numpy as np
+
+    frames = librosa.util.frame(np.zeros(samples + 400), frame_length=400, hop_length=160).shape[1]
+    assert Framing(align="center").num_frames(samples) == frames
+
+
+@given(framings, st.integers(0, 500))
+def test_frame_at_undoes_seconds_at(framing, t):
+    assert framing.frame_at(framing.seconds_at(t)) == t or framing.center_sample(t) == 0
+
+
+def test_frame_at_undoes_seconds_at_after_ten_hours():
+    framing = Framing()
+    assert all(framing.frame_at(framing.seconds_at(t)) == t for t in range(3_600_000, 3_600_500))
+
+
+@given(framings, st.integers(1, 20_000))
+def test_the_last_frame_hears_the_audio_and_the_next_would_lack_samples(framing, samples):
+    frames = framing.num_frames(samples)
+    if frames == 0 or framing.align == "center":  # librosa's last frame is centred past the last sample
+        return
+    start, stop = framing.span_samples(frames - 1)
+    assert start < samples and 0 < stop <= samples < framing.span_samples(frames)[1]
+
+
+def test_label_time_is_the_window_centre_clipped_to_the_audio():
+    causal = Framing()
+    assert causal.seconds_at(0) == 0.0
+    assert causal.seconds_at(1) == pytest.approx(0.0075)
+    assert causal.seconds_at(100) == pytest.approx(0.9975)
+    assert Framing(align="snip").seconds_at(3) == pytest.approx(0.0425)
+    assert Framing(align="center").seconds_at(3) == pytest.approx(0.03)
+    assert Framing(align="center").center_sample(100, num_samples=16000) == 15999
+
+
+def test_left_padding_is_the_window_less_the_hop():
+    assert Framing().left_padding == 240
+    assert Framing(align="snip").left_padding == 0
+
+
+def test_bad_framings_are_refused():
+    with pytest.raises(ValueError, match="align must be one of causal, snip, center"):
+        Framing(align="left")
+    with pytest.raises(ValueError, match="hop must not exceed window"):
+        Framing(window=100, hop=200)
+    with pytest.raises(ValueError, match="sample_rate"):
+        Framing(sample_rate=0)
+    with pytest.raises(ValueError, match="num_samples"):
+        Framing().num_frames(-1)
+    with pytest.raises(ValueError, match="causal"):
+        Framing(align="center").require_streamable()
