@@ -7,7 +7,7 @@ RUN = .venv/bin/python
 TRAIN = recipes/frame_classifier/train.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-newest check clean
+.PHONY: help demo test test-newest check bench clean
 
 help:  ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-18s%s\n", $$1, $$2 }'
@@ -23,6 +23,9 @@ check: .venv/.ready  ## lint, format and types
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
+
+bench: .venv/.ready  ## memory and time of attention over 8192 to 65536 frames, a minute on one core
+	$(RUN) scripts/benchmark_attention_memory.py
 
 # The install of somebody who has their own torch: the newest, and no torchaudio at all.
 NEWEST_TESTS = tests/test_context.py tests/test_framing.py tests/test_lengths.py tests/test_config.py \

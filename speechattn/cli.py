@@ -16,19 +16,22 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NoReturn
 
-from speechattn.config import FLAVORS
+from speechattn.config import FLAVORS, TrainConfig
 from speechattn.errors import UserError
 
 DELEGATED = ("train", "evaluate")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit status: 0, 2 for a mistake of the user, 130 after Ctrl-C."""
+def main(argv: Sequence[str] | None = None, presets: Mapping[str, TrainConfig] | None = None) -> int:
+    """Run one command; returns its exit status: 0, 2 for a mistake of the user, 130 after Ctrl-C.
+
+    `presets` are what ``train --preset NAME`` can pick from; a recipe brings its own.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["--debug"]:
         os.environ["SPEECHATTN_DEBUG"] = "1"
@@ -37,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             if not os.environ.get("SPEECHATTN_DEBUG"):
                 warnings.showwarning = _show_warning
-            status = _run(arguments)
+            status = _run(arguments, presets or {})
         sys.stdout.flush()  # a closed pipe shows here, while somebody still listens for it
         return status
     except UserError as error:
@@ -58,11 +61,13 @@ def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
     print(f"speechattn: warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
-def _run(arguments: list[str]) -> int:
+def _run(arguments: list[str], presets: Mapping[str, TrainConfig]) -> int:
     if arguments and arguments[0] in DELEGATED:
         from speechattn import commands
 
-        return commands.train(arguments[1:]) if arguments[0] == "train" else commands.evaluate(arguments[1:])
+        if arguments[0] == "train":
+            return commands.train(arguments[1:], presets)
+        return commands.evaluate(arguments[1:])
     options = _parser().parse_args(arguments)
     if options.command == "doctor":
         from speechattn import doctor
@@ -79,8 +84,8 @@ def features(files: Sequence[Path], out: Path, num_mels: int, flavor: str, pictu
     _check_files(files)
     import torch
 
-    from speechattn.checkpoint import write_bytes
     from speechattn.data.audio import load_audio
+    from speechattn.files import write_bytes
     from speechattn.frontend.logmel import LogMel
 
     frontend = LogMel(num_mels=num_mels, flavor=flavor)

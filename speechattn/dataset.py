@@ -104,4 +104,4 @@ class TrainingBatches:
     def _cut(self, piece: Piece) -> tuple[Tensor, Tensor]:
         example = self.examples[piece.item]
         frames, labels = example.frames[piece.start : piece.stop], example.labels[piece.start : piece.stop]
-        return (frames, labels) if piece.speed == 1 else time_stretch(frames, labels, piece.speed)
+        return (frames, labels) if piece.speed == 1 else time_stretch(frames, labels, 1 / piece.speed)

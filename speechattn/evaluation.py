@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
-from speechattn.checkpoint import write_json
 from speechattn.data.corpus import load_corpus
 from speechattn.dataset import Example, make_examples
 from speechattn.errors import UserError
+from speechattn.files import write_json
 from speechattn.heads import FrameClassifier
 from speechattn.metrics import FrameScores
 from speechattn.model import SpeechModel, load

@@ -16,15 +16,16 @@ from typing import Any
 
 import torch
 
-from speechattn.checkpoint import RunLock, write_json
 from speechattn.config import EncoderKind, ModelConfig, TrainConfig
 from speechattn.data.alignments import PHONES
 from speechattn.data.corpus import check_disjoint, load_corpus, split_by_speaker
 from speechattn.dataset import Example, TrainingBatches, fingerprint, make_examples
 from speechattn.errors import UserError
 from speechattn.evaluation import Evaluation, evaluate_examples
+from speechattn.files import write_json
 from speechattn.frontend.logmel import LogMel
 from speechattn.frontend.normalize import Normalize
+from speechattn.lock import RunLock
 from speechattn.model import SpeechModel, load
 from speechattn.profiling import peak_memory_bytes, reset_peak_memory
 from speechattn.runlog import RunLog

@@ -9,12 +9,14 @@ import json
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from speechattn.baselines import build_encoder
 from speechattn.config import ModelConfig
 from speechattn.errors import UserError
+from speechattn.files import write_bytes, write_json
 from speechattn.frontend.logmel import LogMel
 from speechattn.frontend.normalize import Normalize
 from speechattn.heads import FrameClassifier
@@ -26,6 +28,7 @@ class SpeechModel(nn.Module):
     """Frontend, normalisation, encoder and frame classifier.
 
     Example:
+        >>> import torch
         >>> from speechattn import EncoderConfig
         >>> config = ModelConfig(("SIL", "AA"), EncoderConfig(input_dim=40, d_model=16, num_layers=1), num_mels=40)
         >>> logits, lengths = SpeechModel(config)(torch.zeros(1, 16_000))
@@ -36,7 +39,7 @@ class SpeechModel(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.frontend = LogMel(config.num_mels, framing=config.framing, flavor=config.flavor)
+        self.frontend = LogMel(config.num_mels, config.framing, config.flavor)
         self.normalize = Normalize(config.num_mels)
         self.encoder = build_encoder(config.encoder)
         self.head = FrameClassifier(config.encoder.d_model, len(config.classes))
@@ -55,13 +58,8 @@ class SpeechModel(nn.Module):
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
-        weights = directory / "model.safetensors.tmp"
-        save_file(tensors, weights)
-        weights.rename(directory / "model.safetensors")
-        text = json.dumps({"format_version": FORMAT_VERSION, "model": self.config.to_dict()}, indent=2)
-        settings = directory / "config.json.tmp"
-        settings.write_text(text + "\n", encoding="utf-8")
-        settings.rename(directory / "config.json")
+        write_bytes(directory / "model.safetensors", to_bytes(tensors))
+        write_json(directory / "config.json", {"format_version": FORMAT_VERSION, "model": self.config.to_dict()})
 
 
 def load(directory: str | Path) -> SpeechModel:

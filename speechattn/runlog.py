@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from speechattn.checkpoint import write_bytes
+from speechattn.files import write_bytes
 from speechattn.metrics import FrameScores, read_metrics
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import math
 import signal
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from speechattn.checkpoint import load_checkpoint, pack_optimizer, save_checkpoint, unpack_optimizer
+from speechattn.checkpoint import load_checkpoint, save_checkpoint
 from speechattn.config import TrainConfig
 from speechattn.dataset import Example, Piece, TrainingBatches
 from speechattn.errors import UserError
@@ -28,6 +29,7 @@ from speechattn.evaluation import score_examples
 from speechattn.frontend.augment import Augment
 from speechattn.heads import IGNORE, FrameClassifier
 from speechattn.model import SpeechModel
+from speechattn.packing import pack_optimizer, unpack_optimizer
 from speechattn.runlog import RunLog
 
 MAX_BAD_STEPS = 10
@@ -103,12 +105,14 @@ def train(
     progress = run.resume()
     log.rewind(name, progress.step)
     done_before = 0
-    with tqdm(total=total, initial=progress.step, desc=name, unit="step", dynamic_ncols=True) as bar:
+    interval = 0.5 if sys.stderr.isatty() else 30.0  # a log file wants a line now and then
+    with tqdm(total=total, initial=progress.step, desc=name, unit="step", mininterval=interval) as bar:
         for epoch, epoch_batches in enumerate(schedule):
             for batch in epoch_batches[max(0, progress.step - done_before) :]:
                 loss, accuracy = _timed_step(run, batches, batch, total, progress)
+                text = f"loss {loss:.3f}, accuracy {accuracy:.3f}, {run.speed(progress):,.0f} frames/s"
+                bar.set_postfix_str(text, refresh=False)
                 bar.update()
-                bar.set_postfix_str(f"loss {loss:.3f}, accuracy {accuracy:.3f}, {run.speed(progress):,.0f} frames/s")
                 if progress.step % RECORD_EVERY == 0:
                     log.train(name, progress.step, epoch, loss, accuracy, run.speed(progress))
                 run.save_if_due(progress, force=stop.received is not None)

@@ -39,6 +39,9 @@ def fsdd_mini() -> Path:
     return shared_folder("fsdd_mini")
 
 
+torch.set_num_threads(1)  # the tensors of tests are small: more threads only wait for each other
+
+
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     """Every test starts from the same random numbers."""

@@ -1,4 +1,4 @@
-"""Checkpoints survive what disks and people do to them: kills at every moment, full disks, flipped bits, two runs.
+"""Checkpoints survive what disks and people do to them: kills at every moment, full disks, flipped bits.
 
 Everything here is compared bit for bit: a checkpoint that is nearly right is wrong.
 """
@@ -7,31 +7,17 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import os
-import random
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from speechattn import checkpoint
-from speechattn.checkpoint import (
-    RunLock,
-    load_checkpoint,
-    pack_optimizer,
-    pack_rng,
-    save_checkpoint,
-    unpack_optimizer,
-    unpack_rng,
-    write_bytes,
-    write_json,
-)
+from speechattn.checkpoint import load_checkpoint, save_checkpoint
 from speechattn.errors import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -207,7 +193,7 @@ def test_leftovers_go_but_not_those_of_a_living_process(tmp_path: Path) -> None:
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
 def test_a_full_disk_leaves_the_previous_one(tmp_path: Path, monkeypatch, failing_write: int, code: int) -> None:
     save(tmp_path, 1)
-    write, count = checkpoint._write_synced, iter(range(100))
+    write, count = checkpoint.write_synced, iter(range(100))
 
     def full(path: Path, data: bytes) -> str:
         if next(count) == failing_write:
@@ -215,7 +201,7 @@ def test_a_full_disk_leaves_the_previous_one(tmp_path: Path, monkeypatch, failin
             raise OSError(code, os.strerror(code))
         return write(path, data)
 
-    monkeypatch.setattr(checkpoint, "_write_synced", full)
+    monkeypatch.setattr(checkpoint, "write_synced", full)
     with pytest.raises(UserError, match=r"step 2 cannot be written .* needs .* MB, .* MB are free.*intact"):
         save(tmp_path, 2)
     monkeypatch.undo()
@@ -237,7 +223,7 @@ def test_an_interrupted_save_leaves_nothing_behind(tmp_path: Path, monkeypatch) 
     def interrupted(path: Path) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(checkpoint, "_sync_directory", interrupted)
+    monkeypatch.setattr(checkpoint, "sync_directory", interrupted)
     with pytest.raises(KeyboardInterrupt):
         save(tmp_path, 1)
     assert list(tmp_path.iterdir()) == []
@@ -332,141 +318,3 @@ def test_kill_9_at_every_moment_of_a_save(tmp_path: Path) -> None:
         timeout=120,
     )
     assert ran.returncode == 0, ran.stderr
-
-
-def test_the_lock_is_for_one(tmp_path: Path) -> None:
-    with RunLock(tmp_path / "new" / "run") as lock:
-        assert lock is not None
-        with (
-            pytest.raises(UserError, match=rf"in use by pid {os.getpid()}\. .*--output"),
-            RunLock(tmp_path / "new" / "run"),
-        ):
-            pass
-    with RunLock(tmp_path / "new" / "run"):
-        pass
-
-
-FORKER = """
-import os, sys, time
-from speechattn.checkpoint import RunLock
-with RunLock(sys.argv[1]):
-    child = os.fork()
-    if child == 0:
-        time.sleep(60)
-        os._exit(0)
-    print(child, flush=True)
-    input()
-"""
-
-
-def start(program: str, directory: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", program, str(directory)],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-
-
-def test_the_lock_of_a_killed_process_is_gone_though_its_worker_lives(tmp_path: Path) -> None:
-    with start(FORKER, tmp_path) as holder:
-        assert holder.stdout is not None
-        worker = int(holder.stdout.readline())
-        with pytest.raises(UserError, match=f"pid {holder.pid}"), RunLock(tmp_path):
-            pass
-        holder.kill()
-        holder.wait()
-        os.kill(worker, 0)  # the orphan is there
-        with RunLock(tmp_path):
-            pass
-        os.kill(worker, signal.SIGKILL)
-
-
-def test_a_lock_file_left_behind_locks_nothing(tmp_path: Path) -> None:
-    (tmp_path / ".lock").write_text(f"{os.getppid()}\n")
-    with RunLock(tmp_path):
-        assert (tmp_path / ".lock").read_text() == f"{os.getpid()}\n"
-
-
-def test_a_lock_where_nothing_can_be_written(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="Choose another --output"), RunLock(tmp_path / "file"):
-        pass
-
-
-def train(model: torch.nn.Module, optimizer: torch.optim.Optimizer, seed: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    for _ in range(3):
-        optimizer.zero_grad()
-        model(torch.randn(4, 5, generator=generator)).square().sum().backward()
-        optimizer.step()
-
-
-@pytest.mark.parametrize("options", [{}, {"amsgrad": True, "lr": torch.tensor(0.01)}, {"betas": (0.8, 0.9)}])
-def test_an_optimizer_goes_on_as_if_never_stopped(tmp_path: Path, options: dict) -> None:
-    def fresh() -> tuple[torch.nn.Module, torch.optim.Optimizer]:
-        model = torch.nn.Sequential(torch.nn.Linear(5, 3), torch.nn.Linear(3, 2))
-        decayed = [{"params": [model[0].weight], "weight_decay": 0.3}, {"params": [*model[1].parameters()]}]
-        return model, torch.optim.AdamW(decayed, **options)
-
-    model, optimizer = fresh()
-    train(model, optimizer, seed=1)
-    tensors, meta = pack_optimizer(optimizer)
-    save_checkpoint(tmp_path, 3, {"model": model.state_dict(), "optimizer": tensors}, {"optimizer": meta})
-    found = load_checkpoint(tmp_path)
-    assert found is not None
-    other, resumed = fresh()
-    other.load_state_dict(found.tensors["model"])
-    unpack_optimizer(resumed, found.tensors["optimizer"], found.state["optimizer"])
-    assert resumed.param_groups[0]["betas"] == optimizer.param_groups[0]["betas"]
-    before = {name: tensor.clone() for name, tensor in found.tensors["optimizer"].items()}
-    train(model, optimizer, seed=2)
-    train(other, resumed, seed=2)
-    for ours, theirs in zip(model.parameters(), other.parameters(), strict=True):
-        assert torch.equal(ours, theirs)
-    assert all(torch.equal(before[name], tensor) for name, tensor in found.tensors["optimizer"].items())
-
-
-def test_a_fresh_optimizer_packs_too() -> None:
-    optimizer = torch.optim.AdamW(torch.nn.Linear(2, 2).parameters())
-    tensors, meta = pack_optimizer(optimizer)
-    assert tensors == {}
-    unpack_optimizer(optimizer, tensors, json.loads(json.dumps(meta)))
-    assert optimizer.state_dict()["state"] == {}
-
-
-@pytest.mark.parametrize("model", [torch.nn.Linear(5, 4), torch.nn.Linear(5, 3, bias=False)])
-def test_the_optimizer_of_another_model_is_refused(model: torch.nn.Module) -> None:
-    trained = torch.nn.Linear(5, 3)
-    optimizer = torch.optim.AdamW(trained.parameters())
-    train(trained, optimizer, seed=1)
-    with pytest.raises(UserError, match="belongs to another model"):
-        unpack_optimizer(torch.optim.AdamW(model.parameters()), *pack_optimizer(optimizer))
-
-
-def test_every_random_generator_goes_on() -> None:
-    def draw() -> list[float]:
-        drawn = [*torch.rand(2).tolist(), torch.randn(()).item()]
-        return [*drawn, *np.random.rand(2), np.random.randn(), random.random(), random.gauss(0, 1)]
-
-    random.gauss(0, 1)  # leaves its twin waiting in the state
-    np.random.randn()
-    packed = json.loads(json.dumps(pack_rng()))
-    first = draw()
-    assert draw() != first
-    unpack_rng(packed)
-    assert draw() == first
-
-
-def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch) -> None:
-    path = tmp_path / "metrics.json"
-    write_json(path, {"a": [1, "ü"]})
-    assert json.loads(path.read_text()) == {"a": [1, "ü"]}
-    with pytest.raises(TypeError):
-        write_json(path, {"a": object()})
-    monkeypatch.setattr(checkpoint.os, "fsync", lambda handle: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
-    with pytest.raises(OSError, match="full"):
-        write_bytes(path, b"half")
-    assert json.loads(path.read_text()) == {"a": [1, "ü"]}
-    assert [entry.name for entry in tmp_path.iterdir()] == ["metrics.json"]

@@ -18,37 +18,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from speechattn.data.arpabet import CLASSES
 from speechattn.data.segments import IGNORE, Segment, read_lines
 from speechattn.errors import DataError
 from speechattn.framing import Framing
 
-PHONES: tuple[str, ...] = (
-    "SIL",
-    *(
-        "AA",
-        "AE",
-        "AH",
-        "AO",
-        "AW",
-        "AY",
-        "B",
-        "CH",
-        "D",
-        "DH",
-        "EH",
-        "ER",
-        "EY",
-        "F",
-        "G",
-        "HH",
-        "IH",
-        "IY",
-        "JH",
-        "K",
-    ),
-    *("L", "M", "N", "NG", "OW", "OY", "P", "R", "S", "SH", "T", "TH", "UH", "UW", "V", "W", "Y", "Z", "ZH"),
-    "SPN",
-)
+PHONES: tuple[str, ...] = CLASSES
 """The 41 classes: silence, 39 ARPAbet phones without stress, spoken noise."""
 
 MAX_OVERHANG_S = 0.5

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import os
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -23,6 +24,7 @@ _SYNCHRONOUS, _REPORT_PHONES, _DO_NOT_EXIT = 2, 0x0001, 0x8000
 _FROM_CHARACTER, _UTF8, _END_PAUSE = 1, 1, 0x1000
 _WORD, _PHONEME = 1, 7  # types of events; 0 ends a list
 _RATE, _PITCH, _RANGE, _WORD_GAP = 1, 3, 4, 7  # parameters
+_LONGEST_PATH = 160  # N_PATH_HOME of the library, the closing zero included
 
 
 class _Event(ctypes.Structure):
@@ -92,10 +94,15 @@ class Engine:
     def __init__(self) -> None:
         self._library, data_path = _load()
         self._variants = Path(data_path) / "voices" / "!v"
+        if len(data_path) >= _LONGEST_PATH:
+            data_path = os.path.relpath(data_path)
         options = _REPORT_PHONES | _DO_NOT_EXIT
         self._sample_rate = int(self._library.espeak_Initialize(_SYNCHRONOUS, 0, data_path.encode(), options))
         if self._sample_rate <= 0:
-            raise UserError(f"espeak-ng found no voices in {data_path}; reinstall espeakng-loader.")
+            raise UserError(
+                f"espeak-ng found no voices in {data_path}, whose path may have {_LONGEST_PATH - 1} characters: "
+                "install espeakng-loader again, or in a folder that is not as deep."
+            )
         self._library.espeak_ng_SetRandSeed(1)  # the clock is its own seed, and breathy voices use it
         self._blocks: list[NDArray[np.int16]] = []
         self._marks: list[Mark] = []

@@ -18,10 +18,11 @@ import numpy as np
 import soundfile
 
 from speechattn.data.arpabet import Phone
-from speechattn.data.espeak import Engine
+from speechattn.data.espeak import Engine, require_espeak
 from speechattn.data.sentences import sentences
-from speechattn.data.synthetic import CANNOT_WRITE, SUBSETS, SyntheticConfig
+from speechattn.data.synthetic import CANNOT_SPEAK, CANNOT_WRITE, SUBSETS, SyntheticConfig
 from speechattn.data.voices import SAMPLE_RATE, Voice, record, voices
+from speechattn.errors import UserError
 
 
 class Reading(NamedTuple):
@@ -97,13 +98,14 @@ def _append(path: Path, lines: list[str]) -> None:
 def main(folder: str, index: str, of: str, config_json: str) -> None:
     """Read every `of`-th speaker from the `index`-th on, with one fresh engine."""
     config = SyntheticConfig(**json.loads(config_json))
-    engine = Engine()
     try:
+        os.chdir(str(require_espeak().__path__[0]))  # near its data, whose path the library wants to be short
+        engine = Engine()
         for reading in readings(config)[int(index) :: int(of)]:
             read_aloud(Path(folder), reading, engine, config.seed, part=int(index))
-    except OSError as error:  # a full disk, or nobody listens any more
+    except (OSError, UserError) as error:  # a full disk, nobody listens any more; or no voices
         sys.stderr.write(f"{error}\n")
-        sys.exit(CANNOT_WRITE)
+        sys.exit(CANNOT_WRITE if isinstance(error, OSError) else CANNOT_SPEAK)
 
 
 if __name__ == "__main__":

@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     _Process = subprocess.Popen[bytes]
 
 SUBSETS = ("train", "test")
-CANNOT_WRITE = 3
-"""Exit status of a narrator that met an OSError."""
+CANNOT_WRITE, CANNOT_SPEAK = 3, 4
+"""Exit statuses of a narrator that met an OSError or a UserError."""
 
 _NARRATORS = 2
 _BYTES_PER_UTTERANCE = 120_000  # 3.9 s at 16 bits, before FLAC
@@ -188,6 +188,8 @@ def _narrate(partial: Path, config: SyntheticConfig, progress: bool) -> dict[str
             said = complaints.read().decode(errors="replace").strip()
             if CANNOT_WRITE in statuses:
                 raise OSError(said.splitlines()[-1])
+            if CANNOT_SPEAK in statuses:
+                raise UserError(said.splitlines()[-1])
             raise RuntimeError(f"Narrators of the synthetic corpus ended with status {statuses}:\n{said}")
     return seconds
 
@@ -197,7 +199,7 @@ def _start(partial: Path, config: SyntheticConfig, index: int, output: IO[bytes]
     package = str(Path(__file__).parents[2])
     path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    share = [str(partial), str(index), str(_NARRATORS), json.dumps(asdict(config))]
+    share = [str(partial.resolve()), str(index), str(_NARRATORS), json.dumps(asdict(config))]
     command = [sys.executable, "-P", "-m", "speechattn.data.narrator", *share]
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=complaints, env=environment)
 

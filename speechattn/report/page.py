@@ -15,8 +15,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from speechattn.checkpoint import write_bytes
 from speechattn.errors import UserError
+from speechattn.files import write_bytes
 from speechattn.pictures import DPI
 from speechattn.report.style import PAGE, STYLE
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from speechattn.data import synthetic
+from speechattn.data import narrator, synthetic
 from speechattn.data.alignments import PHONES, read_classes, read_ctm
 from speechattn.data.arpabet import VOWELS
 from speechattn.data.librispeech import LibriSpeech
@@ -195,6 +195,20 @@ def test_a_worker_that_fails_is_reported(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(RuntimeError, match=r"SyntheticConfig.seed must be a whole number from 0, got -1"):
         synthesize_corpus(tmp_path, TINY, progress=False)
     assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
+
+
+@pytest.mark.parametrize(("error", "status"), [(OSError("disk full"), 3), (UserError("no voices"), 4)])
+def test_a_narrator_says_why_it_ends(
+    error: Exception, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise error
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(narrator, "Engine", fail)
+    with pytest.raises(SystemExit) as ended:
+        narrator.main(str(tmp_path), "0", "2", "{}")
+    assert ended.value.code == status and capsys.readouterr().err == f"{error}\n"
 
 
 @pytest.mark.parametrize("wrong", [{"train_utterances": 0}, {"test_speakers": -1}, {"seed": -1}, {"seed": 0.5}])

@@ -1,0 +1,14 @@
+"""Frame accuracy of a saved model on any labelled directory in LibriSpeech layout.
+
+    python recipes/frame_classifier/evaluate.py --model runs/librispeech/model --data DIR --subset NAME \
+        --alignments DIR --json out.json
+
+The JSON holds accuracy, accuracy_no_sil, frames, utterances, per_class, confusion, skipped and more.
+"""
+
+import sys
+
+from speechattn.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["evaluate", *sys.argv[1:]]))

@@ -1,0 +1,37 @@
+"""A phone for every 10 ms of speech: truncated self-attention beside a linear layer and an 11-frame MLP.
+
+    python recipes/frame_classifier/train.py --preset demo
+    python recipes/frame_classifier/train.py --preset librispeech --data DIR --subset NAME --alignments DIR
+
+Same data, labels, speakers, augmentation and number of epochs for every row of the table at the end. The same
+command continues a run that was stopped. `--help` lists all settings; README.md has the numbers.
+"""
+
+import sys
+
+from speechattn.cli import main
+from speechattn.config import TrainConfig
+
+PRESETS = {
+    # A few minutes on two cores: half an hour of synthetic speech, a small encoder.
+    "demo": TrainConfig(
+        output="runs/demo",
+        d_model=96,
+        num_layers=3,
+        d_ff=384,
+        epochs=8,
+        mlp_width=256,
+        num_mels=40,
+    ),
+    # Twenty minutes on two cores for an hour of real speech.
+    "librispeech": TrainConfig(
+        data="LibriSpeech",
+        subset="train-clean-100",
+        alignments="alignments",
+        output="runs/librispeech",
+        epochs=45,
+    ),
+}
+
+if __name__ == "__main__":
+    sys.exit(main(["train", *sys.argv[1:]], presets=PRESETS))

@@ -1,0 +1,97 @@
+"""Files that are written whole or not at all, and what a writer asks of the disk.
+
+A file or folder is first written aside, under its own name with `.tmp-<pid>` after it, synced to the disk and then
+renamed: a kill or a full disk at any moment leaves the old one as it was, and permissions follow the umask. Not
+here: what is in the files. Standard library only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+_LEFTOVER = re.compile(r".+\.tmp-(\d+)")
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Put `data` into the file `path`, written aside and renamed: a reader sees the old file or the new, whole."""
+    path = Path(path)
+    aside = path_aside(path)
+    try:
+        write_synced(aside, data)
+        aside.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            aside.unlink()
+        raise
+    sync_directory(path.parent)
+
+
+def write_json(path: str | Path, obj: Any) -> None:
+    """`write_bytes` of `obj` as indented JSON in UTF-8; TypeError, and nothing written, if it is not JSON."""
+    write_bytes(path, (json.dumps(obj, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def write_synced(path: Path, data: bytes) -> str:
+    """Write a new file through to the disk; returns the sha256 of `data`."""
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    return hashlib.sha256(data).hexdigest()
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the names in `directory` durable: a rename is on the disk only after this."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def path_aside(path: Path) -> Path:
+    """Where this process writes `path` until it is whole; `remove_leftovers` knows the name."""
+    return path.with_name(f"{path.name}.tmp-{os.getpid()}")
+
+
+def remove_leftovers(directory: Path) -> None:
+    """Remove what a killed process wrote aside in `directory`; what a living one writes now stays."""
+    for path in directory.glob("*.tmp-*"):
+        match = _LEFTOVER.fullmatch(path.name)
+        if match is None or (int(match[1]) != os.getpid() and _alive(int(match[1]))):
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):  # a read-only directory can still be loaded from
+                path.unlink()
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True  # somebody else's
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True
+
+
+def free_space(directory: Path) -> str:
+    """How much is free where `directory` lies, as the middle of a sentence: "12.3 MB are"."""
+    try:
+        return f"{megabytes(shutil.disk_usage(directory).free)} are"
+    except OSError:
+        return "an unknown amount is"
+
+
+def megabytes(size: int) -> str:
+    """Bytes for a person to read."""
+    return f"{size / 1e6:.1f} MB"

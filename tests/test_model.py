@@ -1,0 +1,94 @@
+"""SpeechModel end to end, and the directory it is saved in."""
+
+import json
+import os
+import stat
+
+import pytest
+import torch
+
+import speechattn as sa
+from speechattn.config import EncoderConfig, ModelConfig
+from speechattn.context import Context
+from speechattn.errors import UserError
+from speechattn.model import SpeechModel, load
+
+CLASSES = ("SIL", "AA", "B")
+
+
+@pytest.fixture
+def model():
+    encoder = EncoderConfig(20, 16, 2, 2, 32, Context.truncated(4, 2))
+    return SpeechModel(ModelConfig(CLASSES, encoder, num_mels=20)).eval()
+
+
+def test_audio_becomes_one_row_of_logits_per_10_ms(model, librispeech_tiny):
+    path = next((librispeech_tiny / "LibriSpeech" / "dev-clean").rglob("*.flac"))
+    waveform, rate = sa.load_audio(path)
+    logits, lengths = model(waveform[None])
+    assert rate == 16000
+    assert logits.shape == (1, len(waveform) // 160, 3) and lengths.tolist() == [len(waveform) // 160]
+    assert logits.isfinite().all()
+
+
+def test_forward_is_frontend_then_classify(model):
+    waveform, lengths = torch.randn(2, 5000), torch.tensor([5000, 900])
+    logits, frame_lengths = model(waveform, lengths)
+    assert frame_lengths.tolist() == [31, 5]
+    assert torch.equal(logits, model.classify(*model.frontend(waveform, lengths))[0])
+    assert torch.all(logits[1, 5:] == 0)
+
+
+def test_less_than_one_hop_is_no_frames_and_no_exception(model):
+    logits, lengths = model(torch.zeros(1, 159))
+    assert logits.shape == (1, 0, 3) and lengths.tolist() == [0]
+
+
+def test_save_and_load_give_the_same_numbers_and_config(model, tmp_path):
+    model.normalize.mean.normal_()
+    model.save(tmp_path / "m")
+    again = load(tmp_path / "m")
+    waveform = torch.randn(1, 4000)
+    assert torch.equal(again(waveform)[0], model(waveform)[0])
+    assert again.config == model.config and not again.training
+    assert sorted(path.name for path in (tmp_path / "m").iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_a_saved_model_can_be_read_by_whom_the_umask_says(model, tmp_path):
+    before = os.umask(0o027)
+    try:
+        model.save(tmp_path)
+    finally:
+        os.umask(before)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o640}
+
+
+def test_damaged_models_are_refused_in_one_line(model, tmp_path):
+    with pytest.raises(UserError, match=r"config\.json is missing"):
+        load(tmp_path)
+    model.save(tmp_path)
+    config = tmp_path / "config.json"
+    data = json.loads(config.read_text())
+    config.write_text(json.dumps({**data, "format_version": 99}))
+    with pytest.raises(UserError, match="format version 99"):
+        load(tmp_path)
+    config.write_text("{")
+    with pytest.raises(UserError, match="is not a model's config"):
+        load(tmp_path)
+    data["model"]["encoder"]["d_model"] = 32
+    config.write_text(json.dumps(data))
+    with pytest.raises(UserError, match="does not hold this model's weights"):
+        load(tmp_path)
+    model.save(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(UserError, match="does not hold this model's weights"):
+        load(tmp_path)
+
+
+def test_the_loss_ignores_padding_and_unknown_labels():
+    logits = torch.randn(1, 4, 3)
+    labels = torch.tensor([[1, -100, 2, -100]])
+    expected = torch.nn.functional.cross_entropy(logits[0, [0, 2]], labels[0, [0, 2]])
+    assert torch.allclose(sa.FrameClassifier.loss(logits, labels), expected)
+    assert sa.FrameClassifier.loss(logits, torch.full((1, 4), -100)) == 0

@@ -1,0 +1,202 @@
+"""The loop: batches that are a pure function, learning that happens, and kill -9 that changes nothing."""
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from speechattn.config import EncoderConfig, ModelConfig, TrainConfig
+from speechattn.data.arpabet import CLASSES
+from speechattn.data.corpus import LabelledUtterance
+from speechattn.data.segments import Segment, Utterance
+from speechattn.dataset import Example, TrainingBatches, fingerprint
+from speechattn.errors import UserError
+from speechattn.heads import IGNORE
+from speechattn.model import SpeechModel
+from speechattn.runlog import RunLog
+from speechattn.training import StopSignal, learning_rate, train
+
+TINY = {"num_mels": 8, "d_model": 16, "num_heads": 2, "num_layers": 2, "d_ff": 32, "left": 3, "right": 2}
+
+
+def example(i, num_frames):
+    """Frames whose loudest bin is their label: something a model can learn in a few steps."""
+    generator = torch.Generator().manual_seed(i)
+    labels = torch.randint(0, 8, (num_frames // 5 + 1,), generator=generator).repeat_interleave(5)[:num_frames]
+    frames = torch.nn.functional.one_hot(labels, 8) * 4.0 + torch.randn(num_frames, 8, generator=generator)
+    utterance = Utterance(f"{i}-1-0", str(i), Path("none.flac"))
+    return Example(LabelledUtterance(utterance, num_frames * 160, [Segment(0, 1, "SIL")]), frames, labels)
+
+
+def config_of(**settings):
+    return TrainConfig(
+        **{**TINY, "epochs": 3, "batch_frames": 600, "crop_frames": 80, "warmup_steps": 5, "augment": False, **settings}
+    )
+
+
+@pytest.fixture
+def examples():
+    return [example(i, 60 + 37 * i) for i in range(8)]
+
+
+def new_model(config):
+    torch.manual_seed(1)
+    return SpeechModel(ModelConfig(CLASSES, config.encoder_config("truncated"), num_mels=8))
+
+
+def run(examples, config, directory):
+    model = new_model(config)
+    with StopSignal() as stop:
+        batches = TrainingBatches(examples, config)
+        progress = train(model, batches, [example(90, 200)], config, directory, "truncated", RunLog(directory), stop)
+    return model, progress
+
+
+def test_an_epoch_covers_every_frame_once_and_is_a_pure_function(examples):
+    batches = TrainingBatches(examples, config_of())
+    for epoch in (0, 5):
+        pieces = [piece for batch in batches.epoch(epoch) for piece in batch]
+        seen = sorted((piece.item, frame) for piece in pieces for frame in range(piece.start, piece.stop))
+        assert seen == [(item, frame) for item, e in enumerate(examples) for frame in range(len(e.labels))]
+        assert batches.epoch(epoch) == TrainingBatches(examples, config_of()).epoch(epoch)
+    assert batches.epoch(0) != batches.epoch(1)
+
+
+def test_batches_are_padded_with_labels_that_are_ignored(examples):
+    batches = TrainingBatches(examples, config_of())
+    for batch in batches.epoch(0):
+        frames, lengths, labels = batches.load(batch)
+        assert frames.shape[:2] == labels.shape and frames.shape[0] * frames.shape[1] <= 600
+        for row, length in enumerate(lengths.tolist()):
+            assert torch.all(labels[row, :length] >= 0) and torch.all(labels[row, length:] == IGNORE)
+
+
+def test_stretching_changes_the_length_and_keeps_labels_beside_their_frames(examples):
+    batches = TrainingBatches(examples, config_of(stretch=0.2))
+    pieces = [piece for batch in batches.epoch(0) for piece in batch]
+    assert len({round(piece.speed, 3) for piece in pieces}) > 5
+    for batch in batches.epoch(0):
+        frames, lengths, labels = batches.load(batch)
+        assert all(abs(n - piece.num_frames) <= 1 for n, piece in zip(lengths.tolist(), batch, strict=True))
+        known = labels >= 0
+        assert (frames.argmax(2)[known] == labels[known]).float().mean() > 0.8
+
+
+def test_the_fingerprint_sees_another_label(examples):
+    before = fingerprint(examples)
+    examples[3].labels[0] = (examples[3].labels[0] + 1) % 8
+    assert fingerprint(examples) != before
+
+
+def test_the_learning_rate_rises_and_falls_to_nothing():
+    config = config_of(learning_rate=1.0, warmup_steps=10)
+    rates = [learning_rate(step, 100, config) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1) and max(rates) == 1.0 and rates[-1] < 1e-3
+    assert rates[9] == 1.0 and all(a >= b for a, b in itertools.pairwise(rates[10:]))
+
+
+@pytest.mark.parametrize("settings", [{}, {"average": 0.9, "augment": True}], ids=str)
+def test_it_learns_and_logs(examples, tmp_path, settings):
+    config = config_of(epochs=12, learning_rate=1e-2, batch_frames=300, **settings)
+    _, progress = run(examples, config, tmp_path)
+    records = RunLog(tmp_path).records()
+    valid = [record for record in records if record["kind"] == "valid"]
+    assert valid[-1]["loss"] < valid[0]["loss"] * 0.8
+    assert progress.bad_steps == 0 and valid[-1]["step"] == progress.step
+    assert {"loss", "accuracy", "frames_per_s"} <= records[0].keys()
+
+
+class Stopped(StopSignal):
+    """Receives a signal after so many polls."""
+
+    def __init__(self, steps):
+        super().__init__()
+        self.left = steps
+
+    def poll(self):
+        self.left -= 1
+        if self.left == 0:
+            self.received = signal.SIGTERM
+        super().poll()
+
+
+@pytest.mark.parametrize("average", [0.0, 0.9])
+def test_stopped_at_any_step_and_continued_gives_the_same_weights(examples, tmp_path, average):
+    from speechattn.training import Interrupted
+
+    config = config_of(augment=True, average=average, checkpoint_seconds=0.0)
+    expected, whole = run(examples, config, tmp_path / "whole")
+    steps = 0
+    for stop_after in (1, 3, 4, 1):
+        steps += stop_after
+        model = new_model(config)
+        with Stopped(stop_after) as stop, pytest.raises(Interrupted) as interruption:
+            batches = TrainingBatches(examples, config)
+            train(model, batches, examples[:2], config, tmp_path / "cut", "truncated", RunLog(tmp_path), stop)
+        assert interruption.value.exit_code == 143
+    model, progress = run(examples, config, tmp_path / "cut")
+    assert progress.step == whole.step > steps
+    for name, tensor in expected.state_dict().items():
+        assert torch.equal(tensor, model.state_dict()[name]), name
+
+
+def test_ten_bad_losses_in_a_row_stop_the_run_and_one_is_counted(examples, tmp_path):
+    config = config_of(epochs=30)
+    examples[0].frames[:] = float("nan")
+    with pytest.raises(UserError, match="not finite in 10 steps in a row"):
+        run(examples[:1], config, tmp_path / "a")
+    few = config_of(epochs=1, batch_frames=300)
+    model, progress = run(examples, few, tmp_path / "b")
+    assert 0 < progress.bad_steps < progress.step
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+
+
+KILLED = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+import test_training as t
+config = t.config_of(epochs=40, augment=True, average=0.9, checkpoint_seconds=0.0)
+model, _ = t.run([t.example(i, 60 + 37 * i) for i in range(8)], config, Path(sys.argv[1]))
+model.save(Path(sys.argv[1]) / "model")
+"""
+
+
+def test_kill_9_at_random_moments_and_the_same_command_gives_equal_weights(tmp_path):
+    command = [sys.executable, "-c", KILLED.format(tests=str(Path(__file__).parent)), "RUN"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def start(folder):
+        return subprocess.Popen([*command[:3], str(folder)], env=environment, stderr=subprocess.DEVNULL)
+
+    assert start(tmp_path / "whole").wait() == 0
+    kills = 0
+    for delay in (0.0, 0.3, 0.7):
+        process = start(tmp_path / "cut")
+        checkpoints = tmp_path / "cut" / "checkpoints"
+        before = {path.name for path in checkpoints.glob("step-*")} if checkpoints.exists() else set()
+        while process.poll() is None and {p.name for p in checkpoints.glob("step-????????")} <= before:
+            time.sleep(0.01)
+        time.sleep(delay)
+        process.kill()
+        kills += process.wait() == -signal.SIGKILL
+    assert kills >= 1
+    assert start(tmp_path / "cut").wait() == 0
+    whole, cut = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "cut"))
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+    steps = [json.loads(line)["step"] for line in (tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(steps)
+
+
+def test_an_encoder_is_what_the_config_says():
+    config = config_of()
+    assert isinstance(config.encoder_config("mlp"), EncoderConfig)
+    assert new_model(config).encoder.reach(50) == (44, 55)
