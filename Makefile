@@ -24,7 +24,7 @@ check: .venv/.ready  ## lint, format and types
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 
-bench: .venv/.ready  ## memory and time of attention over 8192 to 65536 frames, a minute on one core
+bench: .venv/.ready  ## memory and time of attention over 8192 to 65536 frames, half a minute
 	$(RUN) scripts/benchmark_attention_memory.py
 
 # The install of somebody who has their own torch: the newest, and no torchaudio at all.

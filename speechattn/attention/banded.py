@@ -77,7 +77,7 @@ class _Banded(torch.autograd.Function):
             for piece in ctx.call.pieces(length):
                 for head in piece.heads:
                     weights = ctx.call.weights(piece, head, piece.queries(q[row], head), piece.keys(k[row], head))
-                    piece.write(output[row], head, torch.bmm(weights, piece.keys(v[row], head)))
+                    torch.bmm(weights, piece.keys(v[row], head), out=piece.queries(output[row], head))
         return output
 
     @staticmethod
@@ -100,9 +100,9 @@ class _Banded(torch.autograd.Function):
                     grad_scores = call.grad_scores(piece, grad_weights, weights)
                     if grad_table is not None:
                         call.add_to_table(grad_table, piece, head, grad_scores)
-                    grad_scores *= call.scale
-                    piece.write(grad_q[row], head, torch.bmm(grad_scores, keys))
-                    piece.add_to_keys(grad_k[row], head, torch.bmm(grad_scores.transpose(1, 2), queries))
+                    target = piece.queries(grad_q[row], head)
+                    torch.baddbmm(target, grad_scores, keys, beta=0, alpha=call.scale, out=target)
+                    piece.add_to_keys(grad_k[row], head, torch.bmm(grad_scores.transpose(1, 2), queries), call.scale)
         return grad_q, grad_k, grad_v, grad_table, None, None, None, None
 
 
@@ -127,19 +127,15 @@ class _Slab:
         """[count, window, D] of x [H, T, D]: overlapping views."""
         return _windows(x[head], self.key_start, self.count, self.block, self.window)
 
-    def write(self, x: Tensor, head: int, values: Tensor) -> None:
-        """Store [count, block, D] into x [H, T, D]."""
-        self.queries(x, head).copy_(values)
-
-    def add_to_keys(self, x: Tensor, head: int, values: Tensor) -> None:
-        """Add [count, window, D] into x [H, T, D], where neighbouring windows overlap.
+    def add_to_keys(self, x: Tensor, head: int, values: Tensor, scale: float = 1.0) -> None:
+        """Add [count, window, D] times `scale` into x [H, T, D], where neighbouring windows overlap.
 
         Columns are added in strips of one block: within a strip no two windows touch the same frame.
         """
         for strip in range(0, self.window, self.block):
             width = min(self.block, self.window - strip)
             target = _windows(x[head], self.key_start + strip, self.count, self.block, width)
-            target += values[:, strip : strip + width]
+            target.add_(values[:, strip : strip + width], alpha=scale)
 
     def bias_of(self, head: int) -> Tensor:
         """[1, block, window]."""
@@ -164,11 +160,8 @@ class _Edge:
     def keys(self, x: Tensor, head: int) -> Tensor:
         return x[:, self.key_start : self.key_stop]
 
-    def write(self, x: Tensor, head: int, values: Tensor) -> None:
-        self.queries(x, head).copy_(values)
-
-    def add_to_keys(self, x: Tensor, head: int, values: Tensor) -> None:
-        self.keys(x, head).add_(values)
+    def add_to_keys(self, x: Tensor, head: int, values: Tensor, scale: float = 1.0) -> None:
+        self.keys(x, head).add_(values, alpha=scale)
 
     def bias_of(self, head: int) -> Tensor:
         return self.bias
