@@ -23,6 +23,7 @@ FLAVORS = ("kaldi", "librosa")
 EncoderKind = Literal["truncated", "full", "linear", "mlp"]
 
 DEFAULT_CONTEXT = Context.truncated(left=64, right=64)
+NO_SPLICE = Context.truncated(left=0, right=0)
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,8 @@ class EncoderConfig:
         num_heads: attention heads; divides d_model.
         num_layers: blocks, or hidden layers of an MLP.
         d_ff: width of the feed-forward layers; None is 4 * d_model.
-        context: what a frame may see in one layer, or one Context per layer. An MLP splices it once, at its
-            input (so it needs two limits and chunk 1); a linear encoder sees its own frame only.
+        context: what a frame may see in one layer, or one Context per layer; only attention uses it.
+        splice: neighbours put beside each frame at the input: Context.truncated(5, 5) makes 11 frames of one.
         block: "transformer", or the baselines "mlp" and "linear".
         positions: "none", "sinusoidal", "rotary" or "relative".
         scores: "softmax" or "relu".
@@ -49,6 +50,7 @@ class EncoderConfig:
     num_layers: int = 6
     d_ff: int | None = None
     context: Context | tuple[Context, ...] = DEFAULT_CONTEXT
+    splice: Context = NO_SPLICE
     block: str = "transformer"
     positions: str = "relative"
     scores: str = "softmax"
@@ -74,12 +76,10 @@ class EncoderConfig:
             )
         if self.block == "transformer":
             self._check_heads()
-        if self.block == "mlp" and (
-            not isinstance(self.context, Context) or not self.context.limited or self.context.chunk != 1
-        ):
+        if not self.splice.limited or self.splice.chunk != 1:
             raise ConfigError(
-                f'EncoderConfig.block="mlp" splices one window of frames: context must be one '
-                f"Context.truncated(left, right) with limits, got {self.context}."
+                f"EncoderConfig.splice is a window of frames at the input: it must be "
+                f"Context.truncated(left, right) with two limits, got ({self.splice})."
             )
 
     def _check_heads(self) -> None:
@@ -98,13 +98,19 @@ class EncoderConfig:
 
     @property
     def contexts(self) -> tuple[Context, ...]:
-        """The context of every layer that mixes frames, next to the input first."""
-        if self.block == "linear":
-            return ()
-        if self.block == "mlp":
-            assert isinstance(self.context, Context)
-            return (self.context,)
+        """Everything that mixes frames, next to the input first: the splice, if there is one, then each layer."""
+        splice = () if self.splice == NO_SPLICE else (self.splice,)
+        return splice + (self.layer_contexts if self.block == "transformer" else ())
+
+    @property
+    def layer_contexts(self) -> tuple[Context, ...]:
+        """The context of each of the num_layers attention layers."""
         return self.context if isinstance(self.context, tuple) else (self.context,) * self.num_layers
+
+    @property
+    def spliced_dim(self) -> int:
+        """Features of an input frame beside its neighbours."""
+        return self.input_dim * len(self.splice.offsets())
 
     @property
     def feed_forward_dim(self) -> int:
@@ -167,6 +173,7 @@ class TrainConfig:
         left: frames a layer sees before each frame.
         right: frames a layer sees after each frame.
         chunk: frames that share one view; 1 is a window per frame.
+        splice: neighbours on each side put beside a frame at the input of the attention encoders.
         d_model: features inside the encoder.
         num_heads: attention heads.
         num_layers: blocks.
@@ -204,18 +211,19 @@ class TrainConfig:
     left: int = 15
     right: int = 15
     chunk: int = 1
+    splice: int = 3
     d_model: int = 160
-    num_heads: int = 4
+    num_heads: int = 8
     num_layers: int = 4
     d_ff: int = 640
     positions: Literal["none", "sinusoidal", "rotary", "relative"] = "relative"
     scores: Literal["softmax", "relu"] = "softmax"
     dropout: float = 0.1
     mlp_width: int = 384
-    num_mels: int = 80
+    num_mels: int = 40
     flavor: Literal["kaldi", "librosa"] = "kaldi"
     epochs: int = 40
-    batch_frames: int = 6000
+    batch_frames: int = 2000
     crop_frames: int = 400
     learning_rate: float = 2e-3
     warmup_steps: int = 100
@@ -258,7 +266,7 @@ class TrainConfig:
         if kind == "mlp":
             window = Context.truncated(5, 5)
             return EncoderConfig(
-                self.num_mels, self.mlp_width, num_layers=2, context=window, block="mlp", dropout=self.dropout
+                self.num_mels, self.mlp_width, num_layers=2, splice=window, block="mlp", dropout=self.dropout
             )
         context = Context.full() if kind == "full" else Context(self.left, self.right, self.chunk)
         return EncoderConfig(
@@ -268,6 +276,7 @@ class TrainConfig:
             self.num_layers,
             self.d_ff,
             context,
+            Context.truncated(self.splice, self.splice),
             positions=self.positions,
             scores=self.scores,
             dropout=self.dropout,

@@ -230,10 +230,11 @@ def _walk(contexts: Sequence[Context], first: bool) -> Iterator[tuple[int, int]]
         yield i, farthest
 
 
-def describe(contexts: Sequence[Context], hop_ms: float = 10.0) -> str:
+def describe(contexts: Sequence[Context], hop_ms: float = 10.0, names: Sequence[str] | None = None) -> str:
     """A table of what a stack sees back, waits for and keeps, after each layer, in frames and ms.
 
     "Through" columns are counted from the input to that layer's output; the last row is the whole stack.
+    `names` are what the layers are called, 1, 2, ... if not given.
 
     Example:
         >>> print(Context.truncated(left=3, right=1).describe(num_layers=2))
@@ -254,7 +255,8 @@ def describe(contexts: Sequence[Context], hop_ms: float = 10.0) -> str:
         through = contexts[:depth]
         kept = None if kept is None or context.kept_frames is None else kept + context.kept_frames
         columns = (lookback(through), lookahead(through), context.kept_frames)
-        rows.append((str(depth), str(context), *map(cell, columns)))
+        name = str(depth) if names is None else names[depth - 1]
+        rows.append((name, str(context), *map(cell, columns)))
     rows.append(("stack", "", cell(lookback(contexts)), cell(lookahead(contexts)), cell(kept)))
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
     lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from speechattn import context as law
 from speechattn.attention.layer import SelfAttention
 from speechattn.attention.positions import sinusoidal
-from speechattn.config import EncoderConfig
+from speechattn.config import NO_SPLICE, EncoderConfig
 from speechattn.context import Context
 from speechattn.errors import ConfigError
 from speechattn.lengths import check_lengths, full_lengths, zero_padding
@@ -32,22 +32,31 @@ class FramesEncoder(nn.Module):
 
     def describe(self, hop_ms: float = 10.0) -> str:
         """What is seen back, waited for and kept, per layer and through the stack, in frames and ms."""
-        return law.describe(self.config.contexts, hop_ms)
+        contexts = self.config.contexts
+        spliced = self.config.splice in contexts[:1] and self.config.splice != NO_SPLICE
+        names = ["splice"] * spliced + [str(layer + 1) for layer in range(len(contexts) - spliced)]
+        return law.describe(contexts, hop_ms, names)
 
     @property
     def num_parameters(self) -> int:
         """Trainable numbers."""
         return sum(parameter.numel() for parameter in self.parameters())
 
-    def check_input(self, input: Tensor, lengths: Tensor | None) -> Tensor | None:
-        """Checked lengths [B] or None; raises a clear error for an input that is not [B, T, input_dim]."""
+    def enter(self, input: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Frames [B, T, spliced_dim] without padding's rubbish, and checked lengths [B] or None.
+
+        Raises:
+            TypeError, ValueError: input is not [B, T, input_dim], or lengths do not fit it.
+        """
         if input.ndim != 3 or input.shape[2] != self.config.input_dim:
             raise ValueError(
                 f"input must be frames [B, T, {self.config.input_dim}], got {list(input.shape)}. "
                 "Waveforms go through a frontend first: sa.LogMel(num_mels)(waveform)."
             )
         lengths = check_lengths(lengths, input.shape[0], input.shape[1])
-        return None if lengths is None else lengths.to(input.device)
+        if lengths is not None:
+            lengths = lengths.to(input.device)
+        return splice(zero_padding(input, lengths), self.config.splice), lengths
 
     def extra_repr(self) -> str:
         back, ahead = law.lookback(self.config.contexts), self.lookahead
@@ -56,6 +65,15 @@ class FramesEncoder(nn.Module):
             f"reach={reach}, lookback={'unlimited' if back is None else back}, "
             f"lookahead={'unlimited' if ahead is None else ahead}, parameters={self.num_parameters:,}"
         )
+
+
+def splice(input: Tensor, window: Context) -> Tensor:
+    """Each frame beside its neighbours: [B, T, F] -> [B, T, (left + 1 + right) * F], zeros past the ends."""
+    assert window.left is not None and window.right is not None
+    if window == NO_SPLICE:
+        return input
+    padded = nn.functional.pad(input, (0, 0, window.left, window.right))
+    return torch.cat([padded[:, shift : shift + input.shape[1]] for shift in range(len(window.offsets()))], 2)
 
 
 class Block(nn.Module):
@@ -101,9 +119,9 @@ class Encoder(FramesEncoder):
             raise ConfigError(
                 f'Encoder builds block="transformer", got {config.block!r}; sa.build_encoder(config) builds them all.'
             )
-        self.input = nn.Linear(config.input_dim, config.d_model)
+        self.input = nn.Linear(config.spliced_dim, config.d_model)
         self.dropout = nn.Dropout(config.dropout)
-        self.blocks = nn.ModuleList(Block(config, context) for context in config.contexts)
+        self.blocks = nn.ModuleList(Block(config, context) for context in config.layer_contexts)
         self.norm = nn.LayerNorm(config.d_model)
 
     def forward(
@@ -116,8 +134,8 @@ class Encoder(FramesEncoder):
         Raises:
             TypeError, ValueError: input is not [B, T, input_dim], or lengths do not fit it.
         """
-        lengths = self.check_input(input, lengths)
-        x = self.input(zero_padding(input, lengths))
+        x, lengths = self.enter(input, lengths)
+        x = self.input(x)
         if self.config.positions == "sinusoidal":
             x = x + sinusoidal(torch.arange(x.shape[1], device=x.device), x.shape[2], x.dtype)
         x = self.dropout(x)

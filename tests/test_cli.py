@@ -89,7 +89,7 @@ def test_config_errors_answer_without_torch(arguments: list[str], said: str) -> 
 def test_long_commands_get_their_own_arguments(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[list[str]] = []
 
-    def stand_in(argv: list[str]) -> int:
+    def stand_in(argv: list[str], *presets: object) -> int:
         given.append(argv)
         return 143
 
@@ -99,7 +99,7 @@ def test_long_commands_get_their_own_arguments(command: str, monkeypatch: pytest
 
 
 def raising(error: BaseException):
-    def command(argv: list[str]) -> int:
+    def command(argv: list[str], *presets: object) -> int:
         raise error
 
     return command

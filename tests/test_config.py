@@ -12,7 +12,7 @@ from speechattn.framing import Framing
 CONFIGS = [
     EncoderConfig(80),
     EncoderConfig(80, num_layers=2, context=(Context(3, 4), Context.full())),
-    EncoderConfig(40, block="mlp", context=Context.truncated(5, 5), d_ff=7),
+    EncoderConfig(40, block="mlp", splice=Context.truncated(5, 4), d_ff=7),
     ModelConfig(("SIL", "AA"), EncoderConfig(80), framing=Framing(align="snip")),
     TrainConfig(test_subsets=("test", "other"), baselines=()),
 ]
@@ -49,8 +49,8 @@ def test_wrong_settings_name_the_right_one(data, message):
         ({"dropout": 1.0}, "dropout"),
         ({"d_ff": 0}, "d_ff"),
         ({"num_layers": 0}, "num_layers must be 1 or more"),
-        ({"block": "mlp", "context": Context.full()}, "splices one window"),
-        ({"block": "mlp", "context": Context.chunked(4, 4)}, "splices one window"),
+        ({"splice": Context.causal()}, "a window of frames at the input"),
+        ({"splice": Context.chunked(4, 4)}, "a window of frames at the input"),
     ],
 )
 def test_impossible_encoders_are_refused_when_the_config_is_built(settings, message):
@@ -85,11 +85,12 @@ def test_impossible_runs_are_refused_when_the_config_is_built(settings, message)
 def test_one_context_a_layer_or_one_for_all():
     assert EncoderConfig(80, num_layers=3, context=Context(1, 2)).contexts == (Context(1, 2),) * 3
     assert EncoderConfig(80, block="linear").contexts == ()
-    assert EncoderConfig(80, block="mlp", num_layers=3, context=Context(5, 5)).contexts == (Context(5, 5),)
+    assert EncoderConfig(80, block="mlp", num_layers=3, splice=Context(5, 5)).contexts == (Context(5, 5),)
+    assert EncoderConfig(80, num_layers=2, splice=Context(2, 1)).contexts == (Context(2, 1), *[Context(64, 64)] * 2)
 
 
 def test_the_encoders_of_a_run_differ_only_in_kind():
-    config = TrainConfig(left=9, right=3)
+    config = TrainConfig(left=9, right=3, splice=0)
     assert config.encoder_config("truncated").contexts == (Context(9, 3),) * config.num_layers
     assert config.encoder_config("full").contexts == (Context.full(),) * config.num_layers
     assert len(config.encoder_config("mlp").contexts[0].offsets()) == 11

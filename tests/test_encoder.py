@@ -5,10 +5,10 @@ import copy
 import pytest
 import torch
 
-from speechattn.baselines import build_encoder, splice
+from speechattn.baselines import build_encoder
 from speechattn.config import EncoderConfig
 from speechattn.context import Context
-from speechattn.encoder import Encoder
+from speechattn.encoder import Encoder, splice
 from speechattn.errors import ConfigError
 
 SMALL = {"input_dim": 6, "d_model": 8, "num_heads": 2, "num_layers": 2, "dropout": 0.0}
@@ -71,9 +71,10 @@ def test_context_can_be_replaced_per_call():
 
 def test_one_context_a_layer():
     stack = (Context(0, 4), Context(6, 0))
-    model = encoder(context=stack)
-    assert model.reach(50) == (44, 55)
-    assert model.lookahead == 4
+    model = encoder(context=stack, splice=Context.truncated(2, 1))
+    assert model.reach(50) == (42, 56)
+    assert model.lookahead == 5
+    assert [line.split()[0] for line in model.describe().splitlines()] == ["layer", "splice", "1", "2", "stack"]
     assert [block.attention.context for block in model.blocks] == list(stack)
 
 

@@ -24,7 +24,7 @@ from speechattn.model import SpeechModel
 from speechattn.runlog import RunLog
 from speechattn.training import StopSignal, learning_rate, train
 
-TINY = {"num_mels": 8, "d_model": 16, "num_heads": 2, "num_layers": 2, "d_ff": 32, "left": 3, "right": 2}
+TINY = {"num_mels": 8, "d_model": 16, "num_heads": 2, "num_layers": 2, "d_ff": 32, "left": 3, "right": 2, "splice": 0}
 
 
 def example(i, num_frames):

@@ -21,7 +21,6 @@ PRESETS = {
         d_ff=384,
         epochs=8,
         mlp_width=256,
-        num_mels=40,
     ),
     # Twenty minutes on two cores for an hour of real speech.
     "librispeech": TrainConfig(

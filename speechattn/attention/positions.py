@@ -49,17 +49,19 @@ class RelativeBias(nn.Module):
     """A learned number per head for every distance key minus query (Raffel et al. 2020, without buckets).
 
     The table is sized once, by the context given here; used with another context its ends are shared by
-    all farther keys, so the weights never depend on the context of a call. Heads start out preferring
-    different distances, in both directions, so that from the first step some look near and some far.
+    all farther keys, so the weights never depend on the context of a call.
+
+    Heads start out as the taps of a convolution: the first prefers the frame itself, the next two the frames
+    1 before and after it, then 2, 4, ..., each less sharply than the one before, and the last looks everywhere.
     """
 
     def __init__(self, num_heads: int, context: Context) -> None:
         super().__init__()
         self.offsets = context.offsets()
-        distance = torch.tensor(self.offsets, dtype=torch.float32)
-        spread = 2.0 ** torch.arange(num_heads).div(2, rounding_mode="floor")  # 1, 1, 2, 2, 4, 4, ... frames
-        side = torch.where(torch.arange(num_heads) % 2 == 0, -1.0, 1.0)
-        self.table = nn.Parameter(-(distance - (side * spread)[:, None]).abs() / (2 * spread[:, None]))
+        distances = torch.tensor(self.offsets, dtype=torch.float32)
+        self.table = nn.Parameter(
+            -torch.stack([_slope(h, num_heads) * (distances - _tap(h, self.offsets)).abs() for h in range(num_heads)])
+        )
 
     def forward(self, context: Context) -> Tensor:
         """Bias [H, len(context.offsets())] for `attention(..., relative_bias=)`."""
@@ -68,3 +70,18 @@ class RelativeBias(nn.Module):
             return self.table
         index = torch.arange(wanted.start, wanted.stop, device=self.table.device) - self.offsets.start
         return self.table[:, index.clamp(0, len(self.offsets) - 1)]
+
+
+def _tap(head: int, offsets: range) -> int:
+    """The distance that a head prefers at first: 0, -1, 1, -2, 2, -4, 4, ..., as far as the context goes."""
+    if head == 0:
+        return 0
+    distance = 1 << (head - 1) // 2
+    return max(-distance, offsets.start) if head % 2 else min(distance, offsets.stop - 1)
+
+
+def _slope(head: int, num_heads: int) -> float:
+    """How much a score falls with each frame from a head's preferred distance, in nats."""
+    if head == num_heads - 1:
+        return 0.05
+    return min(1.5, 2 / (1 << (head - 1) // 2)) if head else 1.5

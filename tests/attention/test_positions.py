@@ -34,11 +34,14 @@ def test_sinusoidal_is_bounded_distinct_and_takes_odd_widths():
     assert angles(torch.tensor([2]), 3)[0, 0] == 2.0
 
 
-def test_heads_start_with_different_distances():
-    context = Context.truncated(9, 9)
-    table = RelativeBias(4, context).table
-    peaks = [context.offsets()[i] for i in table.argmax(1).tolist()]
-    assert peaks == [-1, 1, -2, 2]
+@pytest.mark.parametrize(
+    ("context", "peaks"),
+    [(Context.truncated(9, 9), [0, -1, 1, -2, 2, -4]), (Context.causal(3), [0, -1, 0, -2, 0, -3])],
+)
+def test_heads_start_as_the_taps_of_a_convolution(context, peaks):
+    table = RelativeBias(7, context).table
+    assert [context.offsets()[i] for i in table.argmax(1).tolist()[:-1]] == peaks
+    assert table[-1].max() - table[-1].min() < 1  # the last head starts out nearly even
 
 
 def test_another_context_shares_the_ends_of_the_table():
