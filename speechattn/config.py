@@ -189,7 +189,7 @@ class TrainConfig:
         crop_frames: longest piece of an utterance in training; pieces are cut anew each epoch.
         learning_rate: peak, reached after warmup_steps, then a half cosine to 0.
         warmup_steps: updates until the peak.
-        weight_decay: of the weight matrices.
+        weight_decay: of the encoder's weight matrices.
         average: decay of the running mean of the weights that is saved and evaluated; 0 keeps the last weights.
         augment: warp, tilt, noise and masks on the training frames.
         stretch: training pieces are played this much faster or slower, 0.1 is 10 percent.
@@ -225,7 +225,7 @@ class TrainConfig:
     epochs: int = 40
     batch_frames: int = 2000
     crop_frames: int = 400
-    learning_rate: float = 2e-3
+    learning_rate: float = 3e-3
     warmup_steps: int = 100
     weight_decay: float = 0.01
     average: float = 0.0

@@ -1,6 +1,6 @@
 """One readable loop: a model, its batches, and a directory it can be killed in at any moment.
 
-Step k uses nothing but the weights, the optimiser and random numbers seeded by (seed, k), so a run that
+Step k uses nothing but the weights, the optimisers and random numbers seeded by (seed, k), so a run that
 continues from its newest whole checkpoint ends with the weights of a run that was never interrupted.
 """
 
@@ -15,10 +15,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from speechattn.checkpoint import load_checkpoint, save_checkpoint
@@ -29,6 +30,7 @@ from speechattn.evaluation import score_examples
 from speechattn.frontend.augment import Augment
 from speechattn.heads import IGNORE, FrameClassifier
 from speechattn.model import SpeechModel
+from speechattn.muon import Muon
 from speechattn.packing import pack_optimizer, unpack_optimizer
 from speechattn.runlog import RunLog
 
@@ -136,6 +138,18 @@ def learning_rate(step: int, total: int, config: TrainConfig) -> float:
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
 
 
+def make_optimizers(model: SpeechModel, config: TrainConfig) -> dict[str, torch.optim.Optimizer]:
+    """Muon for the matrices of the encoder's linear layers, AdamW for everything else; both at one learning rate."""
+    matrices = [layer.weight for layer in model.encoder.modules() if isinstance(layer, nn.Linear)]
+    others = {id(parameter): parameter for parameter in model.parameters()}
+    for matrix in matrices:
+        del others[id(matrix)]
+    return {
+        "muon": Muon(matrices, lr=config.learning_rate, weight_decay=config.weight_decay),
+        "adamw": torch.optim.AdamW(others.values(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.0),
+    }
+
+
 def _timed_step(
     run: _Run, batches: TrainingBatches, batch: Sequence[Piece], total: int, progress: Progress
 ) -> tuple[float, float]:
@@ -149,19 +163,13 @@ def _timed_step(
 
 
 class _Run:
-    """The model with its optimiser, its running average and its checkpoints."""
+    """The model with its optimisers, its running average and its checkpoints."""
 
     def __init__(self, model: SpeechModel, config: TrainConfig, directory: Path) -> None:
         self.model, self.config, self.directory = model, config, directory
         self.average = copy.deepcopy(model) if config.average else model
         self.device = next(model.parameters()).device
-        matrices = [p for p in model.parameters() if p.ndim > 1]
-        vectors = [p for p in model.parameters() if p.ndim <= 1]
-        groups = [
-            {"params": matrices, "weight_decay": config.weight_decay},
-            {"params": vectors, "weight_decay": 0.0},
-        ]
-        self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98))
+        self.optimizers = make_optimizers(model, config)
         self.augment = Augment(fill=model.normalize.mean) if config.augment else None
         self.saved_at = time.monotonic()
 
@@ -174,20 +182,23 @@ class _Run:
         if self.augment is not None:
             frames = self.augment(frames, lengths, torch.Generator().manual_seed(seed))
         frames, lengths, labels = frames.to(self.device), lengths.to(self.device), labels.to(self.device)
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(progress.step, total, self.config)
+        rate = learning_rate(progress.step, total, self.config)
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = rate
         self.model.train()
         logits, _ = self.model.classify(frames, lengths)
         loss = FrameClassifier.loss(logits, labels)
         accuracy = (logits.detach().argmax(2) == labels).sum() / (labels != IGNORE).sum().clamp(min=1)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.model.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), GRADIENT_NORM)
         if not bool(torch.isfinite(loss) & torch.isfinite(norm)):
             self._count_bad_step(progress)
             return float(loss.detach()), float(accuracy)
         progress.bad_in_a_row = 0
-        self.optimizer.step()
+        for optimizer in self.optimizers.values():
+            optimizer.step()
         self._update_average(progress.step)
         return float(loss.detach()), float(accuracy)
 
@@ -216,11 +227,12 @@ class _Run:
         """Write a checkpoint when the last one is old enough."""
         if not force and time.monotonic() - self.saved_at < self.config.checkpoint_seconds:
             return
-        optimizer, meta = pack_optimizer(self.optimizer)
-        tensors = {"model": self.model.state_dict(), "optimizer": optimizer}
+        tensors = {"model": self.model.state_dict()}
+        state: dict[str, Any] = {"progress": vars(progress)}
         if self.average is not self.model:
             tensors["average"] = self.average.state_dict()
-        state = {"optimizer": meta, "progress": vars(progress)}
+        for name, optimizer in self.optimizers.items():
+            tensors[name], state[name] = pack_optimizer(optimizer)
         save_checkpoint(self.directory, progress.step, tensors, state)
         self.saved_at = time.monotonic()
 
@@ -232,5 +244,6 @@ class _Run:
         self.model.load_state_dict(checkpoint.tensors["model"])
         if self.average is not self.model:
             self.average.load_state_dict(checkpoint.tensors["average"])
-        unpack_optimizer(self.optimizer, checkpoint.tensors["optimizer"], checkpoint.state["optimizer"])
+        for name, optimizer in self.optimizers.items():
+            unpack_optimizer(optimizer, checkpoint.tensors[name], checkpoint.state[name])
         return Progress(**checkpoint.state["progress"])
