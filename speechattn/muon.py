@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""Of the quintic that drives singular values towards 1: Jordan's choice, steep at 0, within 0.7 to 1.2 after 5 rounds."""
+"""Of the quintic that drives singular values towards 1: Jordan's, steep at 0, within 0.7 to 1.2 after 5 rounds."""
 
 
 def orthogonalize(update: Tensor, rounds: int = 5) -> Tensor:

@@ -17,9 +17,10 @@ PRESETS = {
     "demo": TrainConfig(
         output="runs/demo",
         d_model=96,
+        num_heads=6,
         num_layers=3,
         d_ff=384,
-        epochs=8,
+        epochs=6,
         mlp_width=256,
     ),
     # Twenty minutes on two cores for an hour of real speech.
@@ -29,6 +30,7 @@ PRESETS = {
         alignments="alignments",
         output="runs/librispeech",
         epochs=45,
+        stretch=0.1,
     ),
 }
 
