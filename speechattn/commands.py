@@ -8,8 +8,9 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
+from typing import Any, get_type_hints
 
 import tyro
 
@@ -84,8 +85,17 @@ def parse_train(argv: Sequence[str], presets: Mapping[str, TrainConfig]) -> tupl
         + (f"--preset {{{','.join(sorted(presets))}}} picks a set of them, " if presets else "")
         + "--restart moves an earlier run in --output aside."
     )
-    config = tyro.cli(TrainConfig, args=rest, default=base, prog="speechattn train", description=description)
-    return config, bool(own.restart)
+    options = tyro.cli(_unchecked(base), args=rest, prog="speechattn train", description=description)
+    return TrainConfig(**vars(options)), bool(own.restart)
+
+
+def _unchecked(base: TrainConfig) -> type[Any]:
+    """TrainConfig's fields with the defaults of `base`, but not its checks, whose errors are ours to print."""
+    hints = get_type_hints(TrainConfig)
+    entries = [(entry.name, hints[entry.name], field(default=getattr(base, entry.name))) for entry in fields(base)]
+    options = make_dataclass("TrainConfig", entries)
+    options.__doc__ = TrainConfig.__doc__
+    return options
 
 
 def _read(path: str) -> dict[str, object]:

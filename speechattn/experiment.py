@@ -54,12 +54,18 @@ def run(config: TrainConfig, restart: bool = False) -> Path:
     output = Path(config.output)
     if restart:
         _move_aside(output)
-    output.mkdir(parents=True, exist_ok=True)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--output {output} cannot be made ({error.strerror}); choose another folder.") from error
     with RunLock(output), StopSignal() as stop:
-        _check_same(output / "config.json", config.to_dict(), "--restart to begin anew, or another --output")
+        settings = {"config.json": config.to_dict()}
+        _check_same(output, settings)  # before the work of preparing the data
         data = prepare(config, stop)
-        identity = {"train": fingerprint(data.train), "valid": fingerprint(data.valid)}
-        _check_same(output / "data.json", identity, "the data of this run has changed; use another --output")
+        settings["data.json"] = {"train": fingerprint(data.train), "valid": fingerprint(data.valid)}
+        _check_same(output, settings)
+        for name, content in settings.items():
+            write_json(output / name, content)
         log = RunLog(output)
         results = []
         for kind in dict.fromkeys((config.encoder, *config.baselines)):
@@ -162,16 +168,19 @@ def _device(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def _check_same(path: Path, wanted: dict[str, Any], advice: str) -> None:
-    """Write `wanted` to `path`, or, if something stands there already, insist that it is the same."""
-    if not path.exists():
-        write_json(path, wanted)
-        return
-    found = json.loads(path.read_text(encoding="utf-8"))
-    differing = [key for key in {**found, **wanted} if found.get(key) != wanted.get(key) and key != "output"]
-    if differing:
-        changes = ", ".join(f"{key} was {found.get(key)!r} and is {wanted.get(key)!r}" for key in differing[:5])
-        raise UserError(f"{path.parent} holds a run with other settings: {changes}. Use {advice}.")
+def _check_same(output: Path, settings: dict[str, dict[str, Any]]) -> None:
+    """Insist that a run which `output` already holds has these settings and these data."""
+    for name, wanted in settings.items():
+        if not (output / name).exists():
+            continue
+        found = json.loads((output / name).read_text(encoding="utf-8"))
+        differing = [key for key in {**found, **wanted} if found.get(key) != wanted.get(key) and key != "output"]
+        if differing:
+            changes = ", ".join(f"{key} was {found.get(key)!r} and is {wanted.get(key)!r}" for key in differing[:5])
+            what = "other settings" if name == "config.json" else "other data"
+            raise UserError(
+                f"{output} holds a run with {what}: {changes}. Choose another --output, or --restart to move it aside."
+            )
 
 
 def _move_aside(output: Path) -> None:

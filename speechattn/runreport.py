@@ -12,6 +12,7 @@ from torch import Tensor
 from speechattn.attention.functional import attention
 from speechattn.attention.layer import SelfAttention
 from speechattn.config import TrainConfig
+from speechattn.context import Context
 from speechattn.data.alignments import labels_to_segments
 from speechattn.dataset import Example
 from speechattn.model import SpeechModel
@@ -85,7 +86,7 @@ def report_run(
         torch.tensor(results[0]["confusion"]),
         model.config.classes,
         model.config.framing,
-        model.config.encoder.contexts or None,
+        _layer_contexts(model),
         [
             f"Validated on speakers that were not trained on. {config.epochs} epochs, seed {config.seed}, torch "
             f"{torch.__version__}, {torch.get_num_threads()} threads; all settings are in config.json.",
@@ -114,8 +115,14 @@ def describe_example(model: SpeechModel, example: Example) -> dict[str, Any]:
         "predicted": labels_to_segments(logits[0].argmax(1), framing, classes, num_samples),
         "posteriors": logits[0].softmax(1),
         "attention": attention_maps(model, example.frames[:PICTURE_FRAMES]),
-        "context": model.config.encoder.contexts or None,
+        "context": _layer_contexts(model),
     }
+
+
+def _layer_contexts(model: SpeechModel) -> tuple[Context, ...] | None:
+    """The context of each attention layer, None for an encoder without attention."""
+    encoder = model.config.encoder
+    return encoder.layer_contexts if encoder.block == "transformer" else None
 
 
 @torch.no_grad()

@@ -1,0 +1,101 @@
+"""One run from real audio to report, its evaluation from the command line's side, and what stops it early."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from speechattn import commands
+from speechattn.config import TrainConfig
+from speechattn.errors import DataError, UserError
+from speechattn.experiment import run
+from speechattn.lock import RunLock
+
+
+@pytest.fixture
+def config(librispeech_tiny, tmp_path):
+    return TrainConfig(
+        data=str(librispeech_tiny / "LibriSpeech"),
+        subset="test-clean",
+        alignments=str(librispeech_tiny / "alignments"),
+        test_subsets=("dev-clean",),
+        output=str(tmp_path / "run"),
+        baselines=("linear", "mlp"),
+        left=4,
+        right=3,
+        d_model=16,
+        num_heads=2,
+        num_layers=2,
+        d_ff=32,
+        mlp_width=16,
+        num_mels=20,
+        epochs=2,
+        warmup_steps=2,
+    )
+
+
+def test_a_run_leaves_table_model_and_report_and_evaluate_agrees(config, tmp_path, capsys):
+    page = run(config)
+    output = tmp_path / "run"
+    results = json.loads((output / "results.json").read_text())
+    assert [row["encoder"] for row in results] == ["truncated", "linear", "mlp"]
+    assert all(0 <= row["accuracy"] <= 1 and row["peak_memory_mb"] > 50 for row in results)
+    assert TrainConfig.from_dict(json.loads((output / "config.json").read_text())) == config
+    html = page.read_text()
+    assert "data:image/png;base64" in html and "http" not in html.replace("http://www.w3.org", "")
+    pictures = {path.stem for path in (output / "pictures").glob("*.png")}
+    assert {"phones", "posteriors", "curves", "confusion", "attention-1"} <= pictures
+    printed = capsys.readouterr().out
+    assert "always SIL" in printed and "accuracy per class" in printed
+
+    written = tmp_path / "out" / "scores.json"
+    arguments = ["--model", str(output / "model"), "--data", config.data, "--subset", "dev-clean"]
+    assert commands.evaluate([*arguments, "--alignments", config.alignments, "--json", str(written)]) == 0
+    scores = json.loads(written.read_text())
+    assert {"accuracy", "accuracy_no_sil", "frames", "utterances"} <= scores.keys()
+    assert scores["utterances"] == 2
+    # The run scored frames it kept, evaluate read the audio again: the same numbers, frame for frame.
+    assert scores["accuracy"] == pytest.approx(results[0]["tests"]["dev-clean"]["accuracy"], abs=1e-12)
+    assert scores["frames"] == results[0]["tests"]["dev-clean"]["frames"]
+
+
+def test_the_same_command_on_a_finished_run_reads_it_and_another_config_is_refused(config):
+    config = replace(config, baselines=(), epochs=1)
+    run(config)
+    model = (page := run(config)).parent / "model" / "model.safetensors"
+    written = model.stat().st_mtime_ns
+    assert run(config) == page and model.stat().st_mtime_ns == written
+    with pytest.raises(UserError, match="d_ff was 32 and is 48"):
+        run(replace(config, d_ff=48))
+    with RunLock(config.output), pytest.raises(UserError, match="in use by pid"):
+        run(config)
+    run(replace(config, d_ff=48), restart=True)
+    assert (page.parent.parent / "run.previous-1" / "report.html").exists()
+
+
+def test_speakers_on_both_sides_are_refused(config):
+    with pytest.raises(DataError, match=r"2 speakers are in both training and test data: 1089, 1995"):
+        run(replace(config, test_subsets=("test-clean",)))
+
+
+def test_missing_data_is_refused_before_anything_is_trained(config, tmp_path):
+    with pytest.raises(DataError, match="nowhere"):
+        run(replace(config, data=str(tmp_path / "nowhere")))
+    with pytest.raises(DataError, match="test-clean"):
+        run(replace(config, alignments=str(tmp_path)))
+
+
+def test_options_come_from_a_preset_or_a_file_and_then_from_the_command_line(tmp_path):
+    presets = {"small": TrainConfig(d_model=96, num_heads=6)}
+    config, restart = commands.parse_train(["--preset", "small", "--epochs", "3"], presets)
+    assert (config.d_model, config.epochs, restart) == (96, 3, False)
+    file = tmp_path / "settings.json"
+    file.write_text('{"d_model": 64, "baselines": ["mlp"]}')
+    config, restart = commands.parse_train(["--config", str(file), "--num-heads", "4", "--restart"], presets)
+    assert (config.d_model, config.num_heads, config.baselines, restart) == (64, 4, ("mlp",), True)
+    file.write_text('{"d_modle": 64}')
+    with pytest.raises(UserError, match="Did you mean 'd_model'"):
+        commands.parse_train(["--config", str(file)], presets)
+    file.write_text("[1]")
+    with pytest.raises(UserError, match="one object"):
+        commands.parse_train(["--config", str(file)], presets)

@@ -1,0 +1,45 @@
+"""The recipes' scripts: presets that can be built, help without torch, and one line for a mistake."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+RECIPE = Path(__file__).parents[1] / "recipes" / "frame_classifier"
+
+
+def script(name, *arguments, **environment):
+    return subprocess.run(
+        [sys.executable, str(RECIPE / name), *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        cwd=RECIPE,
+    )
+
+
+@pytest.mark.parametrize("name", ["train.py", "evaluate.py"])
+def test_help_says_what_can_be_set(name):
+    result = script(name, "--help")
+    assert result.returncode == 0 and "--subset" in result.stdout
+
+
+def test_mistakes_are_one_line():
+    for arguments, said in [
+        (["--data", "elsewhere"], "needs --alignments DIR"),
+        (["--num-heads", "7"], "do not split into 7 heads"),
+        (["--data", "elsewhere", "--alignments", "a", "--output", os.devnull], "elsewhere"),
+    ]:
+        result = script("train.py", *arguments)
+        assert result.returncode == 2, result
+        assert said in result.stderr and len(result.stderr.strip().splitlines()) == 1
+    result = script("evaluate.py", "--model", "absent", "--data", "d", "--subset", "s", "--alignments", "a")
+    assert result.returncode == 2 and "absent is not a saved model" in result.stderr
+
+
+def test_presets_are_shown_and_can_be_built():
+    result = script("train.py", "--preset", "librispeech", "--help")
+    assert "runs/librispeech" in result.stdout
+    assert "invalid choice" in script("train.py", "--preset", "big").stderr
