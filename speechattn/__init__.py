@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from speechattn.framing import Framing
     from speechattn.frontend.logmel import LogMel
     from speechattn.frontend.normalize import Normalize
-    from speechattn.heads import FrameClassifier
+    from speechattn.heads import CTC, FrameClassifier, UtteranceClassifier
     from speechattn.model import SpeechModel, load
 
 __version__ = "0.1.0"
@@ -47,11 +47,14 @@ _HOMES = {
     "Encoder": "encoder",
     "build_encoder": "baselines",
     "FrameClassifier": "heads",
+    "UtteranceClassifier": "heads",
+    "CTC": "heads",
     "SpeechModel": "model",
     "load": "model",
 }
 
 __all__ = [
+    "CTC",
     "ConfigError",
     "Context",
     "DataError",
@@ -66,6 +69,7 @@ __all__ = [
     "SelfAttention",
     "SpeechModel",
     "UserError",
+    "UtteranceClassifier",
     "attention",
     "attention_weights",
     "build_encoder",

@@ -1,17 +1,26 @@
-"""Hidden frames [B, T, D] -> labels. Losses ignore padding and the label -100."""
+"""Hidden frames [B, T, D] -> labels, in the three shapes a sequence can give: N -> N, N -> 1, N -> M.
+
+Losses ignore padding, and the label -100.
+"""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, ctc_loss
 
-from speechattn.lengths import check_lengths, zero_padding
+from speechattn.lengths import check_lengths, full_lengths, zero_padding
 
 IGNORE = -100
 
 
 class FrameClassifier(nn.Module):
-    """N -> N: one label per frame, logits [B, T, C]."""
+    """N -> N: one label per frame, logits [B, T, C].
+
+    Example:
+        >>> FrameClassifier(d_model=8, num_classes=41)(torch.zeros(2, 100, 8)).shape
+        torch.Size([2, 100, 41])
+    """
 
     def __init__(self, d_model: int, num_classes: int) -> None:
         super().__init__()
@@ -23,10 +32,78 @@ class FrameClassifier(nn.Module):
         return zero_padding(self.output(hidden), lengths)
 
     @staticmethod
-    def loss(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    def loss(logits: Tensor, labels: Tensor) -> Tensor:
         """Mean cross entropy in nats over the frames of `labels` [B, T] that are not -100; 0 without any."""
-        flat = labels.flatten()
-        total = cross_entropy(
-            logits.flatten(0, 1), flat, ignore_index=IGNORE, reduction="sum", label_smoothing=label_smoothing
-        )
-        return total / (flat != IGNORE).sum().clamp(min=1)
+        return _mean_cross_entropy(logits.flatten(0, 1), labels.flatten())
+
+
+class UtteranceClassifier(nn.Module):
+    """N -> 1: one label per utterance, logits [B, C], from the mean of its valid frames.
+
+    An utterance without frames has a mean of zero, so its logits are the bias.
+
+    Example:
+        >>> UtteranceClassifier(d_model=8, num_classes=10)(torch.zeros(2, 100, 8)).shape
+        torch.Size([2, 10])
+    """
+
+    def __init__(self, d_model: int, num_classes: int) -> None:
+        super().__init__()
+        self.output = nn.Linear(d_model, num_classes)
+
+    def forward(self, hidden: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Logits [B, C] of hidden frames [B, T, D] with `lengths` [B]."""
+        lengths = check_lengths(lengths, hidden.shape[0], hidden.shape[1])
+        counts = full_lengths(hidden) if lengths is None else lengths.to(hidden.device)
+        mean = zero_padding(hidden, lengths).sum(1) / counts.clamp(min=1)[:, None]
+        logits: Tensor = self.output(mean)
+        return logits
+
+    @staticmethod
+    def loss(logits: Tensor, labels: Tensor) -> Tensor:
+        """Mean cross entropy in nats over the rows of `labels` [B] that are not -100; 0 without any."""
+        return _mean_cross_entropy(logits, labels)
+
+
+class CTC(nn.Module):
+    """N -> M: a sequence of labels shorter than the frames, by connectionist temporal classification.
+
+    Class 0 is the blank (Graves et al. 2006).
+
+    Example:
+        >>> head = CTC(d_model=8, num_classes=30)
+        >>> head(torch.zeros(1, 100, 8)).exp().sum(-1).allclose(torch.ones(1, 100))
+        True
+    """
+
+    def __init__(self, d_model: int, num_classes: int) -> None:
+        super().__init__()
+        self.output = nn.Linear(d_model, num_classes)
+
+    def forward(self, hidden: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Log probabilities [B, T, C], exactly 0 at and past `lengths` [B]."""
+        lengths = check_lengths(lengths, hidden.shape[0], hidden.shape[1])
+        return zero_padding(self.output(hidden).log_softmax(-1), lengths)
+
+    @staticmethod
+    def loss(log_probs: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor) -> Tensor:
+        """Mean over the batch of the negative log likelihood per target label, in nats.
+
+        `log_probs` [B, T, C], `lengths` [B] frames, `targets` [B, M] classes from 1 on, `target_lengths` [B].
+        A target that does not fit into its frames costs 0, instead of infinity.
+        """
+        return ctc_loss(log_probs.transpose(0, 1), targets, lengths, target_lengths, zero_infinity=True)
+
+    @staticmethod
+    def decode(log_probs: Tensor, lengths: Tensor) -> list[list[int]]:
+        """The best path of each row with repeats merged and blanks removed: a list of classes per row."""
+        rows = []
+        for row, length in zip(log_probs.argmax(-1), lengths.tolist(), strict=True):
+            merged = torch.unique_consecutive(row[:length])
+            rows.append(merged[merged != 0].tolist())
+        return rows
+
+
+def _mean_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    total = cross_entropy(logits, labels, ignore_index=IGNORE, reduction="sum")
+    return total / (labels != IGNORE).sum().clamp(min=1)

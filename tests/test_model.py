@@ -84,11 +84,3 @@ def test_damaged_models_are_refused_in_one_line(model, tmp_path):
     weights.write_bytes(weights.read_bytes()[:100])
     with pytest.raises(UserError, match="does not hold this model's weights"):
         load(tmp_path)
-
-
-def test_the_loss_ignores_padding_and_unknown_labels():
-    logits = torch.randn(1, 4, 3)
-    labels = torch.tensor([[1, -100, 2, -100]])
-    expected = torch.nn.functional.cross_entropy(logits[0, [0, 2]], labels[0, [0, 2]])
-    assert torch.allclose(sa.FrameClassifier.loss(logits, labels), expected)
-    assert sa.FrameClassifier.loss(logits, torch.full((1, 4), -100)) == 0
