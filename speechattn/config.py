@@ -190,7 +190,6 @@ class TrainConfig:
         learning_rate: peak, reached after warmup_steps, then a half cosine to 0.
         warmup_steps: updates until the peak.
         weight_decay: of the encoder's weight matrices.
-        average: decay of the running mean of the weights that is saved and evaluated; 0 keeps the last weights.
         augment: warp, tilt, noise and masks on the training frames.
         stretch: training pieces are played this much faster or slower, 0.1 is 10 percent.
         valid_fraction: share of the speakers held out for validation.
@@ -228,7 +227,6 @@ class TrainConfig:
     learning_rate: float = 3e-3
     warmup_steps: int = 100
     weight_decay: float = 0.01
-    average: float = 0.0
     augment: bool = True
     stretch: float = 0.0
     valid_fraction: float = 0.1
@@ -245,9 +243,8 @@ class TrainConfig:
                 raise ConfigError(f"TrainConfig.{name} must be {minimum} or more, got {getattr(self, name)}.")
         if not self.learning_rate > 0:
             raise ConfigError(f"TrainConfig.learning_rate must be positive, got {self.learning_rate}.")
-        for name in ("average", "stretch"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"TrainConfig.{name} must be in [0, 1), got {getattr(self, name)}.")
+        if not 0 <= self.stretch < 1:
+            raise ConfigError(f"TrainConfig.stretch must be in [0, 1), got {self.stretch}.")
         if not 0 < self.valid_fraction < 1:
             raise ConfigError(f"TrainConfig.valid_fraction must be between 0 and 1, got {self.valid_fraction}.")
         for kind in (self.encoder, *self.baselines):

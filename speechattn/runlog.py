@@ -21,7 +21,12 @@ class RunLog:
         """Forget what `encoder` recorded past `step`: those steps are about to be taken again."""
         if not self.path.exists():
             return
-        kept = [r for r in read_metrics(self.path) if r["encoder"] != encoder or r["step"] <= step]
+        # A validation at this very step is repeated as well: it follows the step, and may not have been reached.
+        kept = [
+            record
+            for record in read_metrics(self.path)
+            if record["encoder"] != encoder or record["step"] < step + (record["kind"] == "train")
+        ]
         write_bytes(self.path, "".join(json.dumps(record) + "\n" for record in kept).encode())
 
     def train(self, encoder: str, step: int, epoch: int, loss: float, accuracy: float, frames_per_s: float) -> None:

@@ -6,7 +6,6 @@ continues from its newest whole checkpoint ends with the weights of a run that w
 
 from __future__ import annotations
 
-import copy
 import math
 import signal
 import sys
@@ -93,7 +92,7 @@ def train(
     log: RunLog,
     stop: StopSignal,
 ) -> Progress:
-    """Train `model` in place for `config.epochs` and leave the weights to evaluate in it.
+    """Train `model` in place for `config.epochs`.
 
     Checkpoints go to `directory`/checkpoints; the newest whole one there is continued.
 
@@ -122,11 +121,10 @@ def train(
             done_before += len(epoch_batches)
             last = epoch + 1 == config.epochs
             if done_before >= progress.step and (last or (epoch + 1) % config.valid_every == 0):
-                loss, scores = score_examples(run.average, valid)
+                loss, scores = score_examples(model, valid)
                 log.valid(name, progress.step, epoch, loss, scores)
                 bar.write(f"{name}: epoch {epoch + 1}/{config.epochs}, validation accuracy {scores.accuracy:.4f}")
     run.save_if_due(progress, force=True)
-    model.load_state_dict(run.average.state_dict())
     return progress
 
 
@@ -163,11 +161,10 @@ def _timed_step(
 
 
 class _Run:
-    """The model with its optimisers, its running average and its checkpoints."""
+    """The model with its optimisers and its checkpoints."""
 
     def __init__(self, model: SpeechModel, config: TrainConfig, directory: Path) -> None:
         self.model, self.config, self.directory = model, config, directory
-        self.average = copy.deepcopy(model) if config.average else model
         self.device = next(model.parameters()).device
         self.optimizers = make_optimizers(model, config)
         self.augment = Augment(fill=model.normalize.mean) if config.augment else None
@@ -199,7 +196,6 @@ class _Run:
         progress.bad_in_a_row = 0
         for optimizer in self.optimizers.values():
             optimizer.step()
-        self._update_average(progress.step)
         return float(loss.detach()), float(accuracy)
 
     def _count_bad_step(self, progress: Progress) -> None:
@@ -211,14 +207,6 @@ class _Run:
                 f"another --output with a smaller --learning-rate than {self.config.learning_rate:g}."
             )
 
-    @torch.no_grad()
-    def _update_average(self, step: int) -> None:
-        if self.average is self.model:
-            return
-        decay = min(self.config.average, (step + 1) / (step + 10))  # the first steps would weigh too much
-        for mean, parameter in zip(self.average.parameters(), self.model.parameters(), strict=True):
-            mean.lerp_(parameter, 1 - decay)
-
     def speed(self, progress: Progress) -> float:
         """Frames per second of training."""
         return progress.frames / max(progress.seconds, 1e-9)
@@ -229,8 +217,6 @@ class _Run:
             return
         tensors = {"model": self.model.state_dict()}
         state: dict[str, Any] = {"progress": vars(progress)}
-        if self.average is not self.model:
-            tensors["average"] = self.average.state_dict()
         for name, optimizer in self.optimizers.items():
             tensors[name], state[name] = pack_optimizer(optimizer)
         save_checkpoint(self.directory, progress.step, tensors, state)
@@ -242,8 +228,6 @@ class _Run:
         if checkpoint is None:
             return Progress()
         self.model.load_state_dict(checkpoint.tensors["model"])
-        if self.average is not self.model:
-            self.average.load_state_dict(checkpoint.tensors["average"])
         for name, optimizer in self.optimizers.items():
             unpack_optimizer(optimizer, checkpoint.tensors[name], checkpoint.state[name])
         return Progress(**checkpoint.state["progress"])

@@ -72,7 +72,7 @@ def test_a_model_needs_classes_and_matching_features():
         ({"epochs": 0}, "epochs"),
         ({"learning_rate": 0.0}, "learning_rate"),
         ({"valid_fraction": 1.0}, "valid_fraction"),
-        ({"average": 1.0}, "average"),
+        ({"stretch": 1.0}, "stretch"),
         ({"num_heads": 7}, "do not split into 7 heads"),
         ({"encoder": "truncate"}, "Did you mean 'truncated'"),
     ],
