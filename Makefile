@@ -31,6 +31,7 @@ bench: .venv/.ready  ## memory and time of attention over 8192 to 65536 frames, 
 NEWEST_TESTS = tests/test_context.py tests/test_framing.py tests/test_lengths.py tests/test_config.py \
 	tests/frontend tests/attention tests/test_encoder.py tests/contracts
 test-newest: .venv-newest/.ready  ## definitions, frontend, attention, encoder with the newest torch, without torchaudio
+	.venv-newest/$(PIP_INSTALL) --upgrade torch librosa soundfile soxr safetensors tqdm matplotlib tyro pytest hypothesis
 	@.venv-newest/bin/python -c "import torch, sys; print('torch', torch.__version__, 'python', sys.version.split()[0])"
 	PYTHONPATH=. .venv-newest/bin/python -m pytest $(NEWEST_TESTS)
 
@@ -47,5 +48,4 @@ clean:  ## remove caches and build products; runs and environments stay
 
 .venv-newest/.ready:
 	$(PYTHON) -m venv .venv-newest
-	.venv-newest/$(PIP_INSTALL) --upgrade torch librosa soundfile soxr safetensors tqdm matplotlib tyro pytest hypothesis
 	@touch $@

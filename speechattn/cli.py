@@ -5,13 +5,15 @@
     speechattn features ...    log-mel frames of sound files as .npy, and as pictures
     speechattn doctor          what is installed, and whether it works
 
-A mistake of the user is one line on stderr and exit status 2; SPEECHATTN_DEBUG=1, or --debug first, shows the
-traceback. `train` and `evaluate` read their own options, so `speechattn train --help` lists them.
+A mistake of the user is one line on stderr (an unknown option of train: a box with the nearest one) and exit
+status 2; SPEECHATTN_DEBUG=1, or --debug first, shows the traceback. `train` and `evaluate` read their own options, so
+`speechattn train --help` lists them.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 import traceback
@@ -33,6 +35,8 @@ def main(argv: Sequence[str] | None = None, presets: Mapping[str, TrainConfig] |
     `presets` are what ``train --preset NAME`` can pick from; a recipe brings its own.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal cannot show is no reason to stop
+        sys.stdout.reconfigure(errors="backslashreplace")
     if arguments[:1] == ["--debug"]:
         os.environ["SPEECHATTN_DEBUG"] = "1"
         del arguments[0]
@@ -54,6 +58,11 @@ def main(argv: Sequence[str] | None = None, presets: Mapping[str, TrainConfig] |
     except BrokenPipeError:  # `speechattn doctor | head -1`: the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:  # a full disk, a folder without permission: the user's to mend
+        if os.environ.get("SPEECHATTN_DEBUG"):
+            traceback.print_exc()
+        print(f"speechattn: {error}", file=sys.stderr)
+        return 2
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:

@@ -43,7 +43,7 @@ def train(argv: Sequence[str], presets: Mapping[str, TrainConfig] | None = None)
     """Run `train` with the options `argv`; returns the exit status, 130 or 143 after a signal."""
     config, restart = parse_train(argv, presets or {})
     from speechattn.experiment import run
-    from speechattn.training import Interrupted
+    from speechattn.signals import Interrupted
 
     try:
         run(config, restart)
@@ -71,11 +71,14 @@ def parse_train(argv: Sequence[str], presets: Mapping[str, TrainConfig]) -> tupl
         ConfigError: the file is missing, no JSON, or has an unknown setting; the combination is impossible.
         SystemExit: an unknown option, or --help.
     """
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first = argparse.ArgumentParser("speechattn train", argparse.SUPPRESS, add_help=False, allow_abbrev=False)
     first.add_argument("--config")
-    first.add_argument("--preset", choices=sorted(presets))
+    first.add_argument("--preset")
     first.add_argument("--restart", action="store_true")
     own, rest = first.parse_known_args(list(argv))
+    if own.preset is not None and own.preset not in presets:
+        known = ", ".join(sorted(presets)) or "a recipe's, for example of recipes/frame_classifier/train.py"
+        raise ConfigError(f"--preset must be one of {known}, got {own.preset!r}.")
     base = presets[own.preset] if own.preset else TrainConfig()
     if own.config:
         base = TrainConfig.from_dict({**base.to_dict(), **_read(own.config)})
@@ -100,7 +103,7 @@ def _unchecked(base: TrainConfig) -> type[Any]:
 
 def _read(path: str) -> dict[str, object]:
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        data = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"--config {path} cannot be read: {error.strerror}.") from error
     except ValueError as error:

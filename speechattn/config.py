@@ -6,6 +6,7 @@ impossible combination is refused when the config is built, not after an hour of
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -37,11 +38,11 @@ class EncoderConfig:
         num_layers: blocks, or hidden layers of an MLP.
         d_ff: width of the feed-forward layers; None is 4 * d_model.
         context: what a frame may see in one layer, or one Context per layer; only attention uses it.
-        splice: neighbours put beside each frame at the input: Context.truncated(5, 5) makes 11 frames of one.
         block: "transformer", or the baselines "mlp" and "linear".
         positions: "none", "sinusoidal", "rotary" or "relative".
         scores: "softmax" or "relu".
         dropout: probability, on the residual branches.
+        splice: neighbours put beside each frame at the input: Context.truncated(5, 5) makes 11 frames of one.
     """
 
     input_dim: int
@@ -50,11 +51,11 @@ class EncoderConfig:
     num_layers: int = 6
     d_ff: int | None = None
     context: Context | tuple[Context, ...] = DEFAULT_CONTEXT
-    splice: Context = NO_SPLICE
     block: str = "transformer"
     positions: str = "relative"
     scores: str = "softmax"
     dropout: float = 0.1
+    splice: Context = NO_SPLICE
 
     def __post_init__(self) -> None:
         for name in ("input_dim", "d_model", "num_heads", "num_layers"):
@@ -69,6 +70,13 @@ class EncoderConfig:
             raise ConfigError(f"EncoderConfig.dropout must be in [0, 1), got {self.dropout}.")
         if isinstance(self.context, list):
             object.__setattr__(self, "context", tuple(self.context))
+        contexts = self.context if isinstance(self.context, tuple) else (self.context,)
+        for context in (*contexts, self.splice):
+            if not isinstance(context, Context):
+                raise ConfigError(
+                    f"EncoderConfig.context must be a Context, or one per layer, and splice one; got {context!r}. "
+                    "Try Context.truncated(left=64, right=64)."
+                )
         if isinstance(self.context, tuple) and len(self.context) != self.num_layers:
             raise ConfigError(
                 f"EncoderConfig.context must be one Context or one per layer: got {len(self.context)} "
@@ -237,11 +245,12 @@ class TrainConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
     def __post_init__(self) -> None:
-        least = {"epochs": 1, "batch_frames": 1, "crop_frames": 10, "valid_every": 1, "mlp_width": 1, "threads": 0}
+        least: dict[str, float] = {"epochs": 1, "batch_frames": 1, "crop_frames": 10, "valid_every": 1, "mlp_width": 1}
+        least |= {"threads": 0, "seed": 0, "warmup_steps": 0, "weight_decay": 0.0, "checkpoint_seconds": 0.0}
         for name, minimum in least.items():
-            if getattr(self, name) < minimum:
+            if not minimum <= getattr(self, name) < math.inf:  # nor NaN
                 raise ConfigError(f"TrainConfig.{name} must be {minimum} or more, got {getattr(self, name)}.")
-        if not self.learning_rate > 0:
+        if not 0 < self.learning_rate < math.inf:
             raise ConfigError(f"TrainConfig.learning_rate must be positive, got {self.learning_rate}.")
         if not 0 <= self.stretch < 1:
             raise ConfigError(f"TrainConfig.stretch must be in [0, 1), got {self.stretch}.")
@@ -249,7 +258,10 @@ class TrainConfig:
             raise ConfigError(f"TrainConfig.valid_fraction must be between 0 and 1, got {self.valid_fraction}.")
         for kind in (self.encoder, *self.baselines):
             check_choice("TrainConfig", "encoder", kind, get_args(EncoderKind))
-            self.encoder_config(kind)  # an impossible encoder is refused now, not after an hour
+            try:
+                self.encoder_config(kind)  # an impossible encoder is refused now, not after an hour
+            except (TypeError, ValueError) as error:
+                raise error if isinstance(error, ConfigError) else ConfigError(str(error)) from error
         if self.data != "synthetic" and self.alignments is None:
             raise ConfigError(
                 f"TrainConfig.alignments is missing: --data {self.data} needs --alignments DIR "
@@ -273,10 +285,10 @@ class TrainConfig:
             self.num_layers,
             self.d_ff,
             context,
-            Context.truncated(self.splice, self.splice),
             positions=self.positions,
             scores=self.scores,
             dropout=self.dropout,
+            splice=Context.truncated(self.splice, self.splice),
         )
 
     def to_dict(self) -> dict[str, Any]:

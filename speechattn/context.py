@@ -207,6 +207,21 @@ def lookahead(contexts: Sequence[Context]) -> int | None:
     return max((last - i for i, last in _walk(contexts, first=True)), default=0)
 
 
+def reach_width(contexts: Sequence[Context]) -> int | None:
+    """The most input frames that any one output of a stack depends on; None when a side is unlimited.
+
+    Example:
+        >>> reach_width([Context.chunked(16, left=64, right=8)])
+        88
+    """
+    if not all(context.limited for context in contexts):
+        return None
+    starts = dict(_walk(contexts, first=False))
+    # Frames of one chunk of the last layer share their reach; its first waits longest, its last looks back farthest.
+    chunk = contexts[-1].chunk if contexts else 1
+    return max((last + 1 - starts[i + chunk - 1] for i, last in _walk(contexts, first=True)), default=1)
+
+
 def lookback(contexts: Sequence[Context]) -> int | None:
     """The most past frames that any output of a stack can see; None when a left side is unlimited."""
     if any(context.left is None for context in contexts):
@@ -247,7 +262,7 @@ def describe(contexts: Sequence[Context], hop_ms: float = 10.0, names: Sequence[
     def cell(frames: int | None) -> str:
         if frames is None:
             return "unlimited"
-        return f"{frames} frame{'' if frames == 1 else 's'} ({frames * hop_ms:g} ms)"
+        return f"{frames} frame{'' if frames == 1 else 's'} ({frames * hop_ms:.10g} ms)"
 
     rows: list[tuple[str, ...]] = [("layer", "context", "seen back through", "waited for through", "kept in the layer")]
     kept: int | None = 0

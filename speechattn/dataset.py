@@ -22,6 +22,7 @@ from speechattn.data.batches import Batches, collate
 from speechattn.data.corpus import Corpus, LabelledUtterance
 from speechattn.frontend.augment import time_stretch
 from speechattn.frontend.logmel import LogMel
+from speechattn.signals import StopSignal
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,18 @@ class Example:
     labels: Tensor
 
 
-def make_examples(corpus: Corpus, frontend: LogMel, classes: Sequence[str], description: str) -> list[Example]:
+def make_examples(
+    corpus: Corpus, frontend: LogMel, classes: Sequence[str], stop: StopSignal | None = None
+) -> list[Example]:
     """Frames and labels of every readable utterance of `corpus`; the corpus counts what it had to skip."""
     examples = []
-    waveforms = tqdm(corpus.waveforms(), total=len(corpus.utterances), desc=description, unit="utt", leave=False)
+    waveforms = tqdm(
+        corpus.waveforms(), total=len(corpus.utterances), desc=f"frames of {corpus.subset}", unit="utt", leave=False
+    )
     with torch.no_grad():
         for labelled, waveform in waveforms:
+            if stop is not None:
+                stop.poll()
             frames, lengths = frontend(waveform[None])
             labels = frame_labels(labelled.segments, len(waveform), frontend.framing, classes)
             if len(labels) != int(lengths[0]):

@@ -33,7 +33,7 @@ class FramesEncoder(nn.Module):
     def describe(self, hop_ms: float = 10.0) -> str:
         """What is seen back, waited for and kept, per layer and through the stack, in frames and ms."""
         contexts = self.config.contexts
-        spliced = self.config.splice in contexts[:1] and self.config.splice != NO_SPLICE
+        spliced = self.config.splice != NO_SPLICE
         names = ["splice"] * spliced + [str(layer + 1) for layer in range(len(contexts) - spliced)]
         return law.describe(contexts, hop_ms, names)
 
@@ -54,17 +54,13 @@ class FramesEncoder(nn.Module):
                 "Waveforms go through a frontend first: sa.LogMel(num_mels)(waveform)."
             )
         lengths = check_lengths(lengths, input.shape[0], input.shape[1])
-        if lengths is not None:
-            lengths = lengths.to(input.device)
         return splice(zero_padding(input, lengths), self.config.splice), lengths
 
     def extra_repr(self) -> str:
-        back, ahead = law.lookback(self.config.contexts), self.lookahead
-        reach = "unlimited" if back is None or ahead is None else f"{back + 1 + ahead} frames"
-        return (
-            f"reach={reach}, lookback={'unlimited' if back is None else back}, "
-            f"lookahead={'unlimited' if ahead is None else ahead}, parameters={self.num_parameters:,}"
-        )
+        contexts = self.config.contexts
+        derived = {"reach": law.reach_width(contexts), "lookback": law.lookback(contexts), "lookahead": self.lookahead}
+        told = [f"{name}={'unlimited' if frames is None else frames}" for name, frames in derived.items()]
+        return ", ".join([*told, f"parameters={self.num_parameters:,}"])
 
 
 def splice(input: Tensor, window: Context) -> Tensor:
@@ -82,7 +78,7 @@ class Block(nn.Module):
     def __init__(self, config: EncoderConfig, context: Context) -> None:
         super().__init__()
         d_model = config.d_model
-        in_layer = config.positions if config.positions in ("rotary", "relative") else "none"
+        in_layer = "none" if config.positions == "sinusoidal" else config.positions
         self.attention_norm = nn.LayerNorm(d_model)
         self.attention = SelfAttention(d_model, config.num_heads, context, in_layer, config.scores)
         self.feed_forward = nn.Sequential(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -17,11 +18,16 @@ from speechattn.files import write_json
 from speechattn.heads import FrameClassifier
 from speechattn.metrics import FrameScores
 from speechattn.model import SpeechModel, load
+from speechattn.signals import StopSignal
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The outcome on one labelled subset; accuracies are shares of frames, speed is of model and frontend."""
+    """The outcome on one labelled subset.
+
+    Accuracies are shares of the `frames` that have a label; `frames_per_s` is the speed of encoder and head on
+    frames that are in memory, one utterance at a time.
+    """
 
     accuracy: float
     accuracy_no_sil: float
@@ -35,7 +41,9 @@ class Evaluation:
 
 
 @torch.no_grad()
-def score_examples(model: SpeechModel, examples: Sequence[Example]) -> tuple[float, FrameScores]:
+def score_examples(
+    model: SpeechModel, examples: Sequence[Example], stop: StopSignal | None = None
+) -> tuple[float, FrameScores]:
     """Mean loss in nats over labelled frames, and the scores, of a model in evaluation mode."""
     was_training = model.training
     model.eval()
@@ -43,6 +51,8 @@ def score_examples(model: SpeechModel, examples: Sequence[Example]) -> tuple[flo
     scores = FrameScores(len(model.config.classes))
     total = 0.0
     for example in examples:
+        if stop is not None:
+            stop.poll()
         logits = model.classify(example.frames[None].to(device))[0].cpu()
         labels = example.labels[None]
         total += float(FrameClassifier.loss(logits, labels)) * int((labels >= 0).sum())
@@ -51,10 +61,10 @@ def score_examples(model: SpeechModel, examples: Sequence[Example]) -> tuple[flo
     return total / max(1, scores.frames), scores
 
 
-def evaluate_examples(model: SpeechModel, examples: Sequence[Example]) -> Evaluation:
+def evaluate_examples(model: SpeechModel, examples: Sequence[Example], stop: StopSignal | None = None) -> Evaluation:
     """The evaluation of a model on frames that are already in memory."""
     begin = time.perf_counter()
-    loss, scores = score_examples(model, examples)
+    loss, scores = score_examples(model, examples, stop)
     seconds = time.perf_counter() - begin
     return Evaluation(
         accuracy=scores.accuracy,
@@ -63,7 +73,7 @@ def evaluate_examples(model: SpeechModel, examples: Sequence[Example]) -> Evalua
         loss=loss,
         frames=scores.frames,
         utterances=len(examples),
-        frames_per_s=scores.frames / max(seconds, 1e-9),
+        frames_per_s=sum(len(example.labels) for example in examples) / max(seconds, 1e-9),
         per_class=scores.per_class(model.config.classes),
         confusion=scores.confusion.tolist(),
     )
@@ -76,12 +86,19 @@ def evaluate_directory(
 
     Utterances without an alignment are counted under "skipped". Bad audio stops a test set, unless `max_bad`
     forgives a share of it.
+
+    Raises:
+        UserError, DataError: the model, the data or the place for the JSON cannot be used.
     """
+    if not 0 <= max_bad <= 1:
+        raise UserError(f"--max-bad must be a share from 0 to 1, got {max_bad:g}.")
+    if json_path is not None:
+        _check_writable(Path(json_path))
     model = load(model_directory)
     corpus = load_corpus(
         data, subset, alignments, model.config.classes, max_bad, sample_rate=model.config.framing.sample_rate
     )
-    examples = make_examples(corpus, model.frontend, model.config.classes, subset)
+    examples = make_examples(corpus, model.frontend, model.config.classes)
     if not any(bool((example.labels >= 0).any()) for example in examples):
         raise UserError(f"no frame of {subset} has a label: nothing to score. Look at {alignments}.")
     outcome = {
@@ -96,7 +113,17 @@ def evaluate_directory(
         f"always silence {outcome['always_sil']:.4f}   frames {outcome['frames']:,}"
     )
     if json_path is not None:
-        Path(json_path).resolve().parent.mkdir(parents=True, exist_ok=True)
         write_json(json_path, outcome)
         print(f"written to {json_path}")
     return outcome
+
+
+def _check_writable(path: Path) -> None:
+    """Say before the work, not after it, that a result could not be written."""
+    folder = path.resolve().parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--json {path}: {folder} cannot be made ({error.strerror}).") from error
+    if path.is_dir() or not os.access(folder, os.W_OK):
+        raise UserError(f"--json {path} cannot be written: give the path of a file in a folder you may write to.")

@@ -1,15 +1,17 @@
 """One run from data to report: the encoder and its baselines on the same data, labels, split and budget.
 
-The folder of a run, which the same command continues and a finished one only reads:
+The folder of a run, which the same command continues:
 
-    config.json   metrics.jsonl   results.json   report.html   pictures/   model/   checkpoints/
-    baselines/<encoder>/{model, checkpoints, result.json}      result.json (of the run's own encoder)
+    config.json, data.json         what this is a run of; another config or other data are refused
+    metrics.jsonl, tensorboard/    the log
+    checkpoints/, model/           of the run's own encoder, and result.json once it is trained and scored
+    baselines/<encoder>/           the same of each baseline
+    results.json, report.html, pictures/
 """
 
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +32,8 @@ from speechattn.model import SpeechModel, load
 from speechattn.profiling import peak_memory_bytes, reset_peak_memory
 from speechattn.runlog import RunLog
 from speechattn.runreport import print_table, report_run
-from speechattn.training import StopSignal, train
+from speechattn.signals import StopSignal
+from speechattn.training import train
 
 
 @dataclass(frozen=True)
@@ -61,19 +64,19 @@ def run(config: TrainConfig, restart: bool = False) -> Path:
     with RunLock(output), StopSignal() as stop:
         settings = {"config.json": config.to_dict()}
         _check_same(output, settings)  # before the work of preparing the data
+        _device(config.device)
         data = prepare(config, stop)
         settings["data.json"] = {"train": fingerprint(data.train), "valid": fingerprint(data.valid)}
         _check_same(output, settings)
         for name, content in settings.items():
             write_json(output / name, content)
-        log = RunLog(output)
         results = []
-        for kind in dict.fromkeys((config.encoder, *config.baselines)):
-            folder = output if kind == config.encoder else output / "baselines" / kind
-            results.append(_train_one(kind, config, data, folder, log, stop))
+        with RunLog(output) as log:
+            for kind in dict.fromkeys((config.encoder, *config.baselines)):
+                folder = output if kind == config.encoder else output / "baselines" / kind
+                results.append(_train_one(kind, config, data, folder, log, stop))
         write_json(output / "results.json", results)
-        model = load(output / "model")
-        page = report_run(output, config, model, data.valid, results, log.records())
+        page = report_run(output, config, load(output / "model"), data.valid, results, log.records())
     print_table(results)
     print(f"\nmodel   {output / 'model'}\nreport  {page}")
     return page
@@ -86,6 +89,7 @@ def prepare(config: TrainConfig, stop: StopSignal) -> Data:
         from speechattn.data.synthetic import SyntheticConfig, default_cache, synthesize_corpus
 
         root = synthesize_corpus(default_cache(), SyntheticConfig())
+        stop.poll()
         alignments, tests = str(root / "alignments"), config.test_subsets or ("test",)
     assert alignments is not None
     frontend = make_frontend(config)
@@ -100,12 +104,11 @@ def prepare(config: TrainConfig, stop: StopSignal) -> Data:
         check_disjoint(corpus.utterances, other.utterances)
         print(other.summary())
         others[name] = other
-    examples = make_examples(corpus, frontend, PHONES, config.subset)
-    stop.poll()
+    examples = make_examples(corpus, frontend, PHONES, stop)
     data = Data(
         [example for example in examples if example.utterance.id not in chosen],
         [example for example in examples if example.utterance.id in chosen],
-        {name: make_examples(other, frontend, PHONES, name) for name, other in others.items()},
+        {name: make_examples(other, frontend, PHONES, stop) for name, other in others.items()},
     )
     speakers = (len({item.speaker for item in side}) for side in (train_side, valid_side))
     print("training on {} speakers, validating on {} others".format(*speakers))
@@ -123,23 +126,22 @@ def _train_one(
     """Train one encoder, or read the result of having done so."""
     done = folder / "result.json"
     if done.exists():
-        result: dict[str, Any] = json.loads(done.read_text(encoding="utf-8"))
-        return result
+        return _read_object(done)
     torch.manual_seed(config.seed)
     device = _device(config.device)
     model = SpeechModel(ModelConfig(PHONES, config.encoder_config(kind), config.num_mels, config.flavor))
     model.normalize = Normalize.fit(example.frames for example in data.train)
     model.to(device)
     reset_peak_memory()
-    begin = time.perf_counter()
-    progress = train(model, TrainingBatches(data.train, config), data.valid, config, folder, kind, log, stop)
+    batches = TrainingBatches(data.train, config)
+    progress = train(model, batches, data.valid, config, directory=folder, name=kind, log=log, stop=stop)
     peak = peak_memory_bytes()
     model.save(folder / "model")
-    outcome = evaluate_examples(model, data.valid)
+    outcome = evaluate_examples(model, data.valid, stop)
     result = {
         "encoder": kind,
         **_scores(outcome),
-        "tests": {name: _scores(evaluate_examples(model, examples)) for name, examples in data.tests.items()},
+        "tests": {name: _scores(evaluate_examples(model, examples, stop)) for name, examples in data.tests.items()},
         "always_sil": outcome.always_sil,
         "parameters": model.encoder.num_parameters + sum(p.numel() for p in model.head.parameters()),
         "steps": progress.step,
@@ -148,7 +150,6 @@ def _train_one(
         "train_frames_per_s": progress.frames / max(progress.seconds, 1e-9),
         "frames_per_s": outcome.frames_per_s,
         "peak_memory_mb": peak / 1e6,
-        "finished_in_one_go_s": round(time.perf_counter() - begin, 1),
         "per_class": outcome.per_class,
         "confusion": outcome.confusion,
     }
@@ -173,7 +174,7 @@ def _check_same(output: Path, settings: dict[str, dict[str, Any]]) -> None:
     for name, wanted in settings.items():
         if not (output / name).exists():
             continue
-        found = json.loads((output / name).read_text(encoding="utf-8"))
+        found = _read_object(output / name)
         differing = [key for key in {**found, **wanted} if found.get(key) != wanted.get(key) and key != "output"]
         if differing:
             changes = ", ".join(f"{key} was {found.get(key)!r} and is {wanted.get(key)!r}" for key in differing[:5])
@@ -183,13 +184,28 @@ def _check_same(output: Path, settings: dict[str, dict[str, Any]]) -> None:
             )
 
 
+def _read_object(path: Path) -> dict[str, Any]:
+    """A JSON object that an earlier start of the run wrote."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError(f"it holds a {type(found).__name__}")
+    except ValueError as error:
+        raise UserError(
+            f"{path} is damaged ({error}). Restore it, choose another --output, or --restart to move the run aside."
+        ) from error
+    return found
+
+
 def _move_aside(output: Path) -> None:
     """Rename a run's folder to the first free `<name>.previous-<n>`: nothing is ever deleted."""
     if not output.exists():
         return
+    if output.name in ("", ".."):
+        raise UserError(f"--restart cannot move {output} aside: give --output a folder of its own.")
     with RunLock(output):
         number = 1
         while (target := output.with_name(f"{output.name}.previous-{number}")).exists():
             number += 1
-    output.rename(target)
+        output.rename(target)
     print(f"the run that was in {output} is now in {target}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -34,8 +35,28 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 
 
 def write_json(path: str | Path, obj: Any) -> None:
-    """`write_bytes` of `obj` as indented JSON in UTF-8; TypeError, and nothing written, if it is not JSON."""
-    write_bytes(path, (json.dumps(obj, indent=2, ensure_ascii=False) + "\n").encode())
+    """`write_bytes` of `obj` as indented JSON in UTF-8, numbers that are not finite as null (see `to_json`)."""
+    # In JSON a backslash escape is also what a file name that is not UTF-8 needs.
+    write_bytes(path, (to_json(obj, indent=2) + "\n").encode("utf-8", "backslashreplace"))
+
+
+def to_json(obj: Any, indent: int | None = None) -> str:
+    """`obj` as JSON that every reader takes: NaN and infinity, which JSON has no words for, become null.
+
+    Raises:
+        TypeError: it holds something that is not JSON.
+    """
+    return json.dumps(_finite(obj), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def _finite(obj: Any) -> Any:
+    if isinstance(obj, float):
+        return obj if math.isfinite(obj) else None
+    if isinstance(obj, dict):
+        return {key: _finite(value) for key, value in obj.items()}
+    if isinstance(obj, (list, tuple)):
+        return [_finite(value) for value in obj]
+    return obj
 
 
 def write_synced(path: Path, data: bytes) -> str:

@@ -101,7 +101,8 @@ class Framing:
     def frame_at(self, seconds: float) -> int:
         """The frame whose centre is nearest to `seconds` (the later one of two); frames start at 0.
 
-        It undoes `seconds_at`: ``frame_at(seconds_at(t)) == t``.
+        It undoes `seconds_at`, ``frame_at(seconds_at(t)) == t``, save for first frames whose centre lies before
+        the audio and is clipped to 0: none with the default window of 2.5 hops.
         """
         first_center = self.span_samples(0)[0] + self.window // 2
         return max(0, (self.samples_at(seconds) - first_center + self.hop // 2) // self.hop)

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, ctc_loss
 
+from speechattn.data.segments import IGNORE
 from speechattn.lengths import check_lengths, full_lengths, zero_padding
-
-IGNORE = -100
 
 
 class FrameClassifier(nn.Module):
@@ -29,7 +28,7 @@ class FrameClassifier(nn.Module):
     def forward(self, hidden: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Logits [B, T, C], exactly 0 at and past `lengths` [B]."""
         lengths = check_lengths(lengths, hidden.shape[0], hidden.shape[1])
-        return zero_padding(self.output(hidden), lengths)
+        return zero_padding(self.output(zero_padding(hidden, lengths)), lengths)
 
     @staticmethod
     def loss(logits: Tensor, labels: Tensor) -> Tensor:
@@ -83,7 +82,7 @@ class CTC(nn.Module):
     def forward(self, hidden: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Log probabilities [B, T, C], exactly 0 at and past `lengths` [B]."""
         lengths = check_lengths(lengths, hidden.shape[0], hidden.shape[1])
-        return zero_padding(self.output(hidden).log_softmax(-1), lengths)
+        return zero_padding(self.output(zero_padding(hidden, lengths)).log_softmax(-1), lengths)
 
     @staticmethod
     def loss(log_probs: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor) -> Tensor:

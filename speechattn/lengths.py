@@ -22,7 +22,7 @@ def check_lengths(lengths: Tensor | None, batch_size: int, num_frames: int, what
     """
     if lengths is None:
         return None
-    if not isinstance(lengths, Tensor) or lengths.dtype.is_floating_point or lengths.dtype == torch.bool:
+    if not isinstance(lengths, Tensor) or not _counts(lengths.dtype):
         kind = str(lengths.dtype) if isinstance(lengths, Tensor) else type(lengths).__name__
         raise TypeError(f"lengths must be an integer tensor of valid {what} counts, got {kind}.")
     if lengths.shape != (batch_size,):
@@ -33,6 +33,10 @@ def check_lengths(lengths: Tensor | None, batch_size: int, num_frames: int, what
             hint = " Did you pass samples? Use framing.num_frames(samples)." if what == "frame" else ""
             raise ValueError(f"lengths must be valid {what} counts in [0, {num_frames}], got {worst[0]}.{hint}")
     return lengths.to(torch.int64)
+
+
+def _counts(dtype: torch.dtype) -> bool:
+    return not (dtype.is_floating_point or dtype.is_complex or dtype == torch.bool)
 
 
 def valid_mask(lengths: Tensor, num_frames: int) -> Tensor:
@@ -49,5 +53,5 @@ def zero_padding(x: Tensor, lengths: Tensor | None) -> Tensor:
     """`x` [B, T, ...] with exact zeros at and past `lengths`, whatever stood there (NaN included)."""
     if lengths is None:
         return x
-    valid = valid_mask(lengths, x.shape[1])
+    valid = valid_mask(lengths.to(x.device), x.shape[1])
     return torch.where(valid.view(*valid.shape, *(1,) * (x.ndim - 2)), x, x.new_zeros(()))

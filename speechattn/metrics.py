@@ -92,17 +92,8 @@ class FrameScores:
         if logits.shape[-1] != self.num_classes:
             raise ValueError(f"logits must have {self.num_classes} classes on the last axis, got {list(logits.shape)}.")
         if logits.shape[:-1] == labels.shape and bool(logits.isnan().any(-1)[labels != IGNORE].any()):
-            raise ValueError("logits hold NaN at frames that count: the model has diverged, or its input holds NaN.")
+            raise UserError("logits hold NaN at frames that count: the model has diverged, or its input holds NaN.")
         return logits.argmax(-1)
-
-    def merge(self, other: FrameScores) -> None:
-        """Add what `other` has counted: the same numbers as one `FrameScores` fed with both."""
-        if (other.num_classes, other.silence) != (self.num_classes, self.silence):
-            raise ValueError(
-                f"can only merge scores of {self.num_classes} classes with silence {self.silence}, "
-                f"got {other.num_classes} classes with silence {other.silence}."
-            )
-        self.confusion += other.confusion
 
     @property
     def frames(self) -> int:

@@ -81,7 +81,7 @@ def load(directory: str | Path) -> SpeechModel:
         raise UserError(f"{directory / 'config.json'} is not a model's config: {error}.") from error
     if version != FORMAT_VERSION:
         raise UserError(f"{directory} has format version {version}; this speechattn reads version {FORMAT_VERSION}.")
-    model = SpeechModel(ModelConfig.from_dict(data["model"]))
+    model = SpeechModel(ModelConfig.from_dict(data.get("model")))
     try:
         model.load_state_dict(load_file(directory / "model.safetensors"))
     except (SafetensorError, RuntimeError) as error:

@@ -1,7 +1,7 @@
 """Muon: momentum whose matrix updates are made orthogonal (Jordan et al. 2024), for the weights inside the blocks.
 
-Beside AdamW it halves the steps a small encoder needs. `torch.optim.Muon` (torch 2.9) is the same rule, computed in
-bfloat16; on a CPU without bfloat16 units that took longer than the rest of the step, so this one keeps the dtype.
+`torch.optim.Muon` (torch 2.9 and later) is the same rule, computed in bfloat16, which is slow on a CPU without
+bfloat16 units; this one keeps the dtype of the weights and needs no newer torch than the rest of the package.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Muon(torch.optim.Optimizer):
     Args:
         params: matrices [m, n], or groups of them.
         lr: learning rate, of the size that suits AdamW.
-        momentum: of the running sum of gradients, used with a look ahead (Nesterov).
+        momentum: decay of the running mean of gradients, used with a look ahead (Nesterov).
         weight_decay: share of a weight that is taken away per step, times lr.
     """
 

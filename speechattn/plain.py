@@ -47,14 +47,18 @@ def from_dict(cls: type[ConfigT], data: Mapping[str, Any], where: str = "") -> C
     names = [entry.name for entry in dataclasses.fields(cls)]  # type: ignore[arg-type]
     for key in data:
         if key not in names:
-            near = difflib.get_close_matches(key, names, n=1, cutoff=0.5)
+            near = difflib.get_close_matches(str(key), names, n=1, cutoff=0.5)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise ConfigError(f"{where} has no setting {key!r}.{hint} Valid: {', '.join(names)}.")
     for entry in dataclasses.fields(cls):  # type: ignore[arg-type]
         required = entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING
         if required and entry.name not in data:
             raise ConfigError(f"{where} lacks the setting {entry.name!r}, which has no default.")
-    return cls(**{key: _decode(hints[key], value, f"{where}.{key}") for key, value in data.items()})
+    values = {key: _decode(hints[key], value, f"{where}.{key}") for key, value in data.items()}
+    try:
+        return cls(**values)
+    except (TypeError, ValueError) as error:
+        raise error if isinstance(error, ConfigError) else ConfigError(f"{where}: {error}") from error
 
 
 def _decode(hint: Any, value: Any, where: str) -> Any:
@@ -85,4 +89,5 @@ def _decode(hint: Any, value: Any, where: str) -> Any:
 
 
 def _is_tuple(hint: Any) -> bool:
-    return get_origin(hint) in (tuple,)
+    origin: object = get_origin(hint)
+    return origin is tuple

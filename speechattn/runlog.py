@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from speechattn.files import write_bytes
+from speechattn.files import to_json, write_bytes
 from speechattn.metrics import FrameScores, read_metrics
 
 
 class RunLog:
-    """Appends records to `<directory>/metrics.jsonl`."""
+    """Appends records to `<directory>/metrics.jsonl`; a context manager, which closes the board's file at the end."""
 
     def __init__(self, directory: Path) -> None:
         self.path = directory / "metrics.jsonl"
         self._board = _tensorboard(directory / "tensorboard")
+
+    def __enter__(self) -> RunLog:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._board is not None:
+            self._board.close()
 
     def rewind(self, encoder: str, step: int) -> None:
         """Forget what `encoder` recorded past `step`: those steps are about to be taken again."""
@@ -27,7 +33,7 @@ class RunLog:
             for record in read_metrics(self.path)
             if record["encoder"] != encoder or record["step"] < step + (record["kind"] == "train")
         ]
-        write_bytes(self.path, "".join(json.dumps(record) + "\n" for record in kept).encode())
+        write_bytes(self.path, "".join(to_json(record) + "\n" for record in kept).encode())
 
     def train(self, encoder: str, step: int, epoch: int, loss: float, accuracy: float, frames_per_s: float) -> None:
         """Record one training step."""
@@ -45,7 +51,7 @@ class RunLog:
     def _write(self, kind: str, encoder: str, step: int, epoch: int, **values: float) -> None:
         record = {"kind": kind, "encoder": encoder, "step": step, "epoch": epoch, **values}
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+            file.write(to_json(record) + "\n")
         if self._board is not None:
             for name, value in values.items():
                 self._board.add_scalar(f"{encoder}/{kind}/{name}", value, step)

@@ -18,8 +18,11 @@ from speechattn.dataset import Example
 from speechattn.model import SpeechModel
 from speechattn.report import write_run_report
 
-PICTURE_FRAMES = 300
+ATTENTION_S = 3.0
 """Attention is drawn over at most 3 s: T x T weights, and a picture in which a frame is still visible."""
+
+EXAMPLE_S = 5.0
+"""Utterances of about this length are shown."""
 
 NUM_EXAMPLES = 3
 
@@ -81,7 +84,7 @@ def report_run(
         output,
         f"A phone per frame: {config.encoder} encoder on {data}",
         rows,
-        [describe_example(model, example) for example in _choose(valid)],
+        [describe_example(model, example) for example in _choose(valid, model.config.framing.frames_per_second)],
         records,
         torch.tensor(results[0]["confusion"]),
         model.config.classes,
@@ -91,12 +94,14 @@ def report_run(
             f"Validated on speakers that were not trained on. {config.epochs} epochs, seed {config.seed}, torch "
             f"{torch.__version__}, {torch.get_num_threads()} threads; all settings are in config.json.",
         ],
+        reach=model.encoder.describe(model.config.framing.hop_ms),
+        flavor=model.config.flavor,
     )
 
 
-def _choose(examples: Sequence[Example]) -> list[Example]:
-    """A few utterances of different speakers, neither very short nor very long: nearest to 5 s first."""
-    ranked = sorted(examples, key=lambda example: abs(len(example.labels) - 500))
+def _choose(examples: Sequence[Example], frames_per_second: float) -> list[Example]:
+    """A few utterances of different speakers, neither very short nor very long, the most typical first."""
+    ranked = sorted(examples, key=lambda example: abs(len(example.labels) - EXAMPLE_S * frames_per_second))
     by_speaker = {example.utterance.speaker: example for example in reversed(ranked)}
     return [example for example in ranked if by_speaker[example.utterance.speaker] is example][:NUM_EXAMPLES]
 
@@ -114,7 +119,7 @@ def describe_example(model: SpeechModel, example: Example) -> dict[str, Any]:
         "reference": labels_to_segments(example.labels, framing, classes, num_samples),
         "predicted": labels_to_segments(logits[0].argmax(1), framing, classes, num_samples),
         "posteriors": logits[0].softmax(1),
-        "attention": attention_maps(model, example.frames[:PICTURE_FRAMES]),
+        "attention": attention_maps(model, example.frames[: round(ATTENTION_S * framing.frames_per_second)]),
         "context": _layer_contexts(model),
     }
 

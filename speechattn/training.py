@@ -7,13 +7,11 @@ continues from its newest whole checkpoint ends with the weights of a run that w
 from __future__ import annotations
 
 import math
-import signal
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -23,52 +21,21 @@ from tqdm import tqdm
 
 from speechattn.checkpoint import load_checkpoint, save_checkpoint
 from speechattn.config import TrainConfig
+from speechattn.data.segments import IGNORE
 from speechattn.dataset import Example, Piece, TrainingBatches
 from speechattn.errors import UserError
 from speechattn.evaluation import score_examples
 from speechattn.frontend.augment import Augment
-from speechattn.heads import IGNORE, FrameClassifier
+from speechattn.heads import FrameClassifier
 from speechattn.model import SpeechModel
 from speechattn.muon import Muon
 from speechattn.packing import pack_optimizer, unpack_optimizer
 from speechattn.runlog import RunLog
+from speechattn.signals import StopSignal
 
 MAX_BAD_STEPS = 10
 GRADIENT_NORM = 1.0
 RECORD_EVERY = 10
-
-
-class Interrupted(Exception):  # noqa: N818 - nothing went wrong
-    """SIGINT or SIGTERM came: the step was finished and saved. `exit_code` is 130 or 143."""
-
-    def __init__(self, signal_number: int) -> None:
-        super().__init__(f"stopped by signal {signal_number}")
-        self.exit_code = 128 + signal_number
-
-
-class StopSignal:
-    """Remembers SIGINT and SIGTERM instead of dying of them; a second SIGINT dies at once."""
-
-    def __init__(self) -> None:
-        self.received: int | None = None
-
-    def __enter__(self) -> StopSignal:
-        self._before = {number: signal.signal(number, self._receive) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def _receive(self, number: int, frame: FrameType | None) -> None:
-        if self.received is not None and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.received = number
-
-    def poll(self) -> None:
-        """Raise Interrupted when a signal has come."""
-        if self.received is not None:
-            raise Interrupted(self.received)
-
-    def __exit__(self, *exception: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
 
 
 @dataclass
@@ -87,12 +54,13 @@ def train(
     batches: TrainingBatches,
     valid: Sequence[Example],
     config: TrainConfig,
+    *,
     directory: Path,
     name: str,
     log: RunLog,
     stop: StopSignal,
 ) -> Progress:
-    """Train `model` in place for `config.epochs`.
+    """Train `model` in place for `config.epochs`; `name` is what it is called in the log and the progress bar.
 
     Checkpoints go to `directory`/checkpoints; the newest whole one there is continued.
 
@@ -121,7 +89,7 @@ def train(
             done_before += len(epoch_batches)
             last = epoch + 1 == config.epochs
             if done_before >= progress.step and (last or (epoch + 1) % config.valid_every == 0):
-                loss, scores = score_examples(model, valid)
+                loss, scores = score_examples(model, valid, stop)
                 log.valid(name, progress.step, epoch, loss, scores)
                 bar.write(f"{name}: epoch {epoch + 1}/{config.epochs}, validation accuracy {scores.accuracy:.4f}")
     run.save_if_due(progress, force=True)
@@ -129,7 +97,7 @@ def train(
 
 
 def learning_rate(step: int, total: int, config: TrainConfig) -> float:
-    """Linear from 0 to the peak over `warmup_steps`, then half a cosine down to 0 at step `total`."""
+    """Rises to the peak over `warmup_steps` equal stairs, then falls to 0 at step `total` along half a cosine."""
     warmup = min(config.warmup_steps, total // 2)
     if step < warmup:
         return config.learning_rate * (step + 1) / warmup

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speechattn.context import Context, describe, lookahead, lookback, reach
+from speechattn.context import Context, describe, lookahead, lookback, reach, reach_width
 
 sides = st.one_of(st.none(), st.integers(0, 9))
 contexts = st.builds(Context, sides, sides, st.integers(1, 7))
@@ -60,6 +60,7 @@ def test_lookahead_and_lookback_are_the_most_over_all_positions(stack):
     spans = [reach(stack, i) for i in range(200, 260)]
     assert lookahead(stack) == max(stop - 1 - i for i, (_, stop) in enumerate(spans, start=200))
     assert lookback(stack) == max(i - start for i, (start, _) in enumerate(spans, start=200))
+    assert reach_width(stack) == max(stop - start for start, stop in spans)
 
 
 @pytest.mark.parametrize(
@@ -132,4 +133,5 @@ def test_describe_shows_the_trap_of_chunk_with_right_context():
     assert "add up" in text
     assert "quadratic" in Context.full().describe()
     assert "grows" in Context.causal().describe()
+    assert "(12000000 ms)" in Context.causal(100_000).describe(num_layers=12)
     assert describe([], 10.0).splitlines()[-1].startswith("stack")

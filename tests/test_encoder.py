@@ -80,7 +80,8 @@ def test_one_context_a_layer():
 
 def test_extra_repr_tells_reach_lookahead_and_parameters():
     text = repr(encoder(context=Context.truncated(5, 3)))
-    assert "reach=17 frames" in text and "lookahead=6" in text and "parameters=" in text
+    assert "reach=17" in text and "lookahead=6" in text and "parameters=" in text
+    assert "reach=88, lookback=79, lookahead=23" in repr(encoder(context=Context.chunked(16, 64, 8), num_layers=1))
     assert "lookahead=unlimited" in repr(encoder(context=Context.full()))
     assert "6 frames (60 ms)" in encoder().describe()
 

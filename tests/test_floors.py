@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "speechattn"
 STDLIB_ONLY = {
     *("context.py", "framing.py", "config.py", "planning.py", "errors.py", "plain.py"),
-    *("files.py", "lock.py", "_torchaudio.py"),
+    *("files.py", "lock.py", "signals.py", "_torchaudio.py"),
 }
 MAP = {"__init__.py"}  # names every module, lazily: on no floor
 

@@ -55,13 +55,12 @@ def test_logits_and_their_best_classes_count_the_same() -> None:
     assert torch.equal(from_logits.confusion, from_classes.confusion)
 
 
-def test_batches_and_merging_equal_one_update() -> None:
+def test_batches_equal_one_update() -> None:
     whole, predicted, labels = filled()
-    parts = [FrameScores(5), FrameScores(5)]
-    for part, rows in zip(parts, (slice(0, 1), slice(1, 3)), strict=True):
-        part.update(predicted[rows], labels[rows])
-    parts[0].merge(parts[1])
-    assert torch.equal(parts[0].confusion, whole.confusion)
+    parts = FrameScores(5)
+    for rows in (slice(0, 1), slice(1, 3)):
+        parts.update(predicted[rows], labels[rows])
+    assert torch.equal(parts.confusion, whole.confusion)
 
 
 def test_ignored_frames_may_hold_anything() -> None:
@@ -123,9 +122,7 @@ def test_what_cannot_be_counted_says_why_and_counts_nothing(
     assert scores.frames == 0
 
 
-def test_scores_of_another_kind_do_not_merge() -> None:
-    with pytest.raises(ValueError, match="5 classes with silence 0, got 6"):
-        FrameScores(5).merge(FrameScores(6))
+def test_scores_need_classes_and_one_of_them_for_silence() -> None:
     with pytest.raises(ValueError, match="silence"):
         FrameScores(5, silence=5)
     with pytest.raises(ValueError, match="num_classes"):

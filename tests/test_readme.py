@@ -68,8 +68,6 @@ def wrong_commands(text: str) -> list[str]:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_the_python_of_a_document_runs(document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if not document.exists():
-        pytest.skip(f"{document.name} is not there")
     program = tmp_path / f"{document.stem}.py"
     program.write_text(as_program(document.read_text()))
     monkeypatch.chdir(tmp_path)
@@ -78,9 +76,24 @@ def test_the_python_of_a_document_runs(document: Path, tmp_path: Path, monkeypat
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_the_commands_of_a_document_exist(document: Path) -> None:
-    if not document.exists():
-        pytest.skip(f"{document.name} is not there")
+    if document.name == "README.md":
+        assert list(commands(document.read_text())), "a README shows how to run something"
     assert wrong_commands(document.read_text()) == []
+
+
+def test_what_the_readme_says_is_printed_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (ROOT / "README.md").read_text()
+    shown = re.search(r"describe\([^\n]*\)\)\n```\n\n```text\n(.*?)```", text, flags=re.DOTALL)
+    program = tmp_path / "readme.py"
+    program.write_text(as_program(text))
+    runpy.run_path(str(program))
+    assert shown is not None and shown[1] in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_links_to_files_lead_somewhere(document: Path) -> None:
+    for link in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
+        assert (document.parent / link).exists(), link
 
 
 def test_blocks_are_found_in_order_and_on_their_lines() -> None:

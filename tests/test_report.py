@@ -90,6 +90,7 @@ def run_report(directory: Path, **changed: object) -> Path:
         "classes": CLASSES,
         "framing": Framing(),
         "context": Context.truncated(30, 30),
+        "reach": Context.truncated(30, 30).describe(num_layers=2),
         "notes": ["Labels come from an aligner.", "python train.py"],
     }
     return write_run_report(directory, **{**given, **changed})

@@ -16,13 +16,13 @@ from safetensors.torch import load_file
 from speechattn.config import EncoderConfig, ModelConfig, TrainConfig
 from speechattn.data.arpabet import CLASSES
 from speechattn.data.corpus import LabelledUtterance
-from speechattn.data.segments import Segment, Utterance
+from speechattn.data.segments import IGNORE, Segment, Utterance
 from speechattn.dataset import Example, TrainingBatches, fingerprint
 from speechattn.errors import UserError
-from speechattn.heads import IGNORE
 from speechattn.model import SpeechModel
 from speechattn.runlog import RunLog
-from speechattn.training import StopSignal, learning_rate, train
+from speechattn.signals import Interrupted, StopSignal
+from speechattn.training import learning_rate, train
 
 TINY = {"num_mels": 8, "d_model": 16, "num_heads": 2, "num_layers": 2, "d_ff": 32, "left": 3, "right": 2, "splice": 0}
 
@@ -56,7 +56,8 @@ def run(examples, config, directory):
     model = new_model(config)
     with StopSignal() as stop:
         batches = TrainingBatches(examples, config)
-        progress = train(model, batches, [example(90, 200)], config, directory, "truncated", RunLog(directory), stop)
+        where = {"directory": directory, "name": "truncated", "log": RunLog(directory)}
+        progress = train(model, batches, [example(90, 200)], config, **where, stop=stop)
     return model, progress
 
 
@@ -129,8 +130,6 @@ class Stopped(StopSignal):
 
 
 def test_stopped_at_any_step_and_continued_gives_the_same_weights(examples, tmp_path):
-    from speechattn.training import Interrupted
-
     config = config_of(augment=True, checkpoint_seconds=0.0)
     expected, whole = run(examples, config, tmp_path / "whole")
     steps = 0
@@ -139,7 +138,10 @@ def test_stopped_at_any_step_and_continued_gives_the_same_weights(examples, tmp_
         model = new_model(config)
         with Stopped(stop_after) as stop, pytest.raises(Interrupted) as interruption:
             batches = TrainingBatches(examples, config)
-            train(model, batches, examples[:2], config, tmp_path / "cut", "truncated", RunLog(tmp_path), stop)
+            log = RunLog(tmp_path / "cut")
+            train(
+                model, batches, examples[:2], config, directory=tmp_path / "cut", name="truncated", log=log, stop=stop
+            )
         assert interruption.value.exit_code == 143
     model, progress = run(examples, config, tmp_path / "cut")
     assert progress.step == whole.step > steps

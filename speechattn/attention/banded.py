@@ -30,6 +30,8 @@ from speechattn.context import Context
 
 SLAB_BYTES = 700_000
 """Scores of one slab, so that they stay in a 1 MB second-level cache between the products."""
+LONG_WINDOW = 1024
+"""Frames up to which a window's mask is made once, however short the audio."""
 
 
 def banded_attention(
@@ -50,8 +52,7 @@ def banded_attention(
     if relative_bias is not None:
         relative_bias = relative_bias.to(q.dtype)
     q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
-    with torch.autocast(q.device.type, enabled=False):
-        output: Tensor = _Banded.apply(q, k, v, relative_bias, context, rows, scores, scale)  # type: ignore[no-untyped-call]
+    output: Tensor = _Banded.apply(q, k, v, relative_bias, context, rows, scores, scale)  # type: ignore[no-untyped-call]
     return output.to(output_dtype)
 
 
@@ -86,7 +87,8 @@ class _Banded(torch.autograd.Function):
             raise RuntimeError("banded attention cannot be differentiated twice; use execution='dense' for that.")
         q, k, v, table = ctx.saved_tensors
         call: _Call = ctx.call
-        grad_output = grad_output.contiguous()  # an expanded gradient has stride 0
+        if grad_output.stride(-1) != 1:  # an expanded gradient has stride 0
+            grad_output = grad_output.contiguous()
         grad_q, grad_k, grad_v = (torch.zeros(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
         grad_table = None if table is None else torch.zeros_like(table)
         for row, length in enumerate(ctx.rows):
@@ -179,6 +181,9 @@ class _Call:
             # Every block starts on a chunk, so all of them, clipped ones too, cut their mask from this one.
             first = self.block * -(-(context.left or 0) // self.block)
             key_start, key_stop = self._key_range(first)
+            # A window far longer than the audio clips every block, and its mask must not cost memory.
+            self.regular = key_stop - key_start <= max(q.shape[2], LONG_WINDOW)
+        if self.regular:
             self.first_key = key_start - first
             self.bias, self.index = self._bias(first, first + self.block, key_start, key_stop)
 
@@ -261,7 +266,8 @@ def _block_size(context: Context) -> tuple[int, bool]:
 
 
 def _windows(x: Tensor, start: int, count: int, step: int, width: int) -> Tensor:
-    """[count, width, D]: windows of x [T, D] that begin at start, start + step, ...; a view, they may overlap."""
-    frame_stride, last_stride = x.stride()
-    offset = x.storage_offset() + start * frame_stride
-    return x.as_strided((count, width, x.shape[1]), (step * frame_stride, frame_stride, last_stride), offset)
+    """[count, width, D]: windows of x [T, D] that begin at start, start + step, ...; a view, they may overlap.
+
+    Not as_strided, which takes an offset into the storage: torch.compile remembers that of the first call.
+    """
+    return x[start : start + (count - 1) * step + width].unfold(0, width, step).transpose(1, 2)

@@ -9,11 +9,11 @@ from torch.nn.functional import scaled_dot_product_attention
 from speechattn.attention.banded import banded_attention
 from speechattn.attention.dense import dense_attention, relative_index
 from speechattn.attention.masks import band_mask
+from speechattn.config import SCORES
 from speechattn.context import Context
 from speechattn.lengths import check_lengths, valid_mask
 
 EXECUTIONS = ("auto", "dense", "banded")
-SCORES = ("softmax", "relu")
 
 
 def attention(
@@ -58,14 +58,15 @@ def attention(
     lengths = check_lengths(lengths, q.shape[0], q.shape[2])
     if scale is None:
         scale = q.shape[3] ** -0.5
-    if execution == "dense":
-        return dense_attention(q, k, v, context, lengths, scores, relative_bias, scale)
     if execution not in EXECUTIONS:
         raise ValueError(f"execution must be one of {', '.join(EXECUTIONS)}, got {execution!r}.")
     unlimited = context.left is None and context.right is None
-    if execution == "auto" and unlimited and relative_bias is None and scores == "softmax":
-        return _full_attention(q, k, v, lengths, scale)
-    return banded_attention(q, k, v, context, lengths, scores, relative_bias, scale)
+    with torch.autocast(q.device.type, enabled=False):  # the output has q's dtype, whatever stands around the call
+        if execution == "dense":
+            return dense_attention(q, k, v, context, lengths, scores, relative_bias, scale)
+        if execution == "auto" and unlimited and relative_bias is None and scores == "softmax":
+            return _full_attention(q, k, v, lengths, scale)
+        return banded_attention(q, k, v, context, lengths, scores, relative_bias, scale)
 
 
 def attention_weights(

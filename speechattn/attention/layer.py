@@ -7,8 +7,11 @@ from torch import Tensor, nn
 
 from speechattn.attention.functional import attention
 from speechattn.attention.positions import RelativeBias, rotary
+from speechattn.config import SCORES
 from speechattn.context import Context
 from speechattn.lengths import zero_padding
+
+LAYER_POSITIONS = ("none", "rotary", "relative")
 
 
 class SelfAttention(nn.Module):
@@ -36,8 +39,15 @@ class SelfAttention(nn.Module):
         scores: str = "softmax",
     ) -> None:
         super().__init__()
-        if d_model % num_heads:
+        if num_heads < 1 or d_model % num_heads:
             raise ValueError(f"d_model must be divisible by num_heads, got {d_model} and {num_heads}.")
+        if positions not in LAYER_POSITIONS:
+            raise ValueError(
+                f"positions of a layer must be one of {', '.join(LAYER_POSITIONS)}, got {positions!r}. "
+                "Sinusoidal ones are added once, at the encoder's input."
+            )
+        if scores not in SCORES:
+            raise ValueError(f"scores must be one of {', '.join(SCORES)}, got {scores!r}.")
         if positions == "rotary" and d_model // num_heads % 2:
             raise ValueError(f"rotary positions need an even head, got {d_model} / {num_heads} features.")
         self.context, self.num_heads, self.positions, self.scores = context, num_heads, positions, scores
@@ -54,7 +64,7 @@ class SelfAttention(nn.Module):
     ) -> Tensor:
         """Frames [B, T, D], exactly 0 at and past `lengths` [B]; `context` overrides the layer's own."""
         context = self.context if context is None else context
-        q, k, v = self.project(input)
+        q, k, v = self.project(zero_padding(input, lengths))
         heads = attention(
             q,
             k,

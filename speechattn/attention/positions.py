@@ -11,8 +11,6 @@ from torch import Tensor, nn
 
 from speechattn.context import Context
 
-POSITIONS = ("none", "sinusoidal", "rotary", "relative")
-
 
 def angles(positions: Tensor, num_angles: int, base: float = 10_000.0) -> Tensor:
     """Angles [T, num_angles] in radians, float64: position times base ** (-j / num_angles).
@@ -52,7 +50,7 @@ class RelativeBias(nn.Module):
     all farther keys, so the weights never depend on the context of a call.
 
     Heads start out as the taps of a convolution: the first prefers the frame itself, the next two the frames
-    1 before and after it, then 2, 4, ..., each less sharply than the one before, and the last looks everywhere.
+    1 before and after it, then 2, 4, ..., less sharply with the distance, and the last looks everywhere.
     """
 
     def __init__(self, num_heads: int, context: Context) -> None:

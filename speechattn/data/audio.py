@@ -31,6 +31,8 @@ MIN_RATE, MAX_RATE = 1000, 768_000  # Hz; below is no speech, above is no conver
 MAX_SAMPLES_PER_BYTE = 8192  # digital silence in FLAC: 65535 samples need at least 11 bytes
 UNKNOWN_LENGTH = 2**63 - 1  # libsndfile's answer for a FLAC that was written to a pipe
 BLOCK = 2**18  # samples of all channels that are decoded at a time: 1 MiB
+LOUDEST = 2.0**31  # 32-bit integers that nobody scaled; the power of far larger numbers overflows float32
+OGG_PAGE = 65307  # bytes of the longest page
 
 _warned: set[str] = set()  # what this process has been told once; a warnings filter forgets, and corpora are long
 
@@ -63,7 +65,8 @@ def load_audio(path: str | Path, sample_rate: int | None = SAMPLE_RATE) -> tuple
 
     Raises:
         AudioError: the file is missing, a directory, a pipe, unreadable, empty, text, of an unknown format,
-            truncated, corrupted, has a lying header, or holds NaN or infinity (the first index is named).
+            truncated, corrupted, has a lying header, or holds NaN, infinity or nonsense beyond 2^31 (the first
+            index is named).
     """
     _check_rate(sample_rate)
     with _open(path) as sound:
@@ -115,12 +118,12 @@ def _mono_blocks(sound: Any, path: Path) -> Iterator[np.ndarray[Any, np.dtype[np
             end = "the end" if expected == UNKNOWN_LENGTH else f"the {expected} samples its header promises"
             message = f"{path}: decoding broke off ({_said_by(error)}) before {end}: truncated or corrupted."
             raise AudioError(message, path, "corrupt") from error
-        finite = np.isfinite(block).all(axis=1)
-        if not finite.all():
-            first = int(np.argmin(finite))
-            value = next(value for value in block[first] if not np.isfinite(value))
-            message = f"{path}: sample {got + first} is {value}; samples must be finite. Export the file again."
-            raise AudioError(message, path, "not finite")
+        sane = (np.abs(block) <= LOUDEST).all(axis=1)  # False for NaN
+        if not sane.all():
+            first = int(np.argmin(sane))
+            value = next(value for value in block[first] if not abs(value) <= LOUDEST)
+            message = f"{path}: sample {got + first} is {value}; samples must be finite, in [-1, 1]. Export it again."
+            raise AudioError(message, path, "out of range" if np.isfinite(value) else "not finite")
         got += len(block)
         if len(block):
             yield block.mean(axis=1, dtype=np.float32)
@@ -136,7 +139,8 @@ def _open(path: str | Path) -> Iterator[Any]:
     path = Path(path)
     size = _check_file(path)
     try:
-        sound = _Sequential(os.fspath(path))
+        # Bytes: soundfile would encode a name that is not UTF-8, or any under LC_ALL=C, and fail.
+        sound = _Sequential(os.fsencode(path) if os.name == "posix" else os.fspath(path))
     except (soundfile.SoundFileError, TypeError, ValueError) as error:  # TypeError: a name that ends in .raw
         if _starts_with_text(path):
             message = f"{path} holds text, not audio. A failed download or a Git LFS pointer looks like this."
@@ -153,6 +157,8 @@ def _open(path: str | Path) -> Iterator[Any]:
             raise AudioError(message, path, "lying header")
         if sound.format in ("WAV", "WAVEX", "RF64"):
             _check_riff(path, size)
+        if sound.format == "OGG":
+            _check_ogg(path, size)
         yield sound
 
 
@@ -206,6 +212,17 @@ def _check_riff(path: Path, size: int) -> None:
         if claimed == 0 and follower and not (follower.isascii() and follower.decode("ascii").isprintable()):
             message = f"{path}: the header claims no samples, but {rest} bytes follow: its writer was interrupted."
             raise AudioError(message, path, "lying header")
+
+
+def _check_ogg(path: Path, size: int) -> None:
+    """The last page must be whole and marked as the end: libsndfile counts the samples that are there, down to none."""
+    with path.open("rb") as file:
+        file.seek(max(0, size - OGG_PAGE))
+        tail = file.read()
+    page = tail[tail.rfind(b"OggS") :]
+    lacing = page[27 : 27 + page[26]] if len(page) > 26 else b""  # the lengths of the page's segments
+    if not lacing or not page[5] & 4 or len(page) < 27 + page[26] + sum(lacing):
+        raise AudioError(f"{path}: truncated, its Ogg stream has no end.", path, "truncated")
 
 
 def _data_bytes(file: BinaryIO) -> int | None:

@@ -60,10 +60,6 @@ class Batches:
                 longest = max(length, 1)
         return [batches[k] for k in generator.permutation(len(batches)).tolist()]
 
-    def num_batches(self, epoch: int) -> int:
-        """Batches in one epoch; it may differ by a few from epoch to epoch."""
-        return len(self.batches(epoch))
-
 
 def collate(frames: Sequence[Tensor], labels: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     """(frames [B, T, F] padded with 0, lengths [B] int64, labels [B, T] int64 padded with IGNORE).

@@ -68,7 +68,7 @@ class LibriSpeech(Sequence[Utterance]):
                     if path.stem in self._audio:
                         twice.add(path.stem)
                     self._audio[path.stem] = path
-                elif path.name.endswith(".trans.txt"):
+                elif path.name.endswith(".trans.txt") and not path.is_fifo():  # reading a pipe would hang
                     for utterance, words in _read_transcripts(path):
                         if utterance in self._transcripts:
                             twice.add(utterance)

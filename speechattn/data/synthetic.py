@@ -195,13 +195,24 @@ def _narrate(partial: Path, config: SyntheticConfig, progress: bool) -> dict[str
 
 
 def _start(partial: Path, config: SyntheticConfig, index: int, output: IO[bytes], complaints: IO[bytes]) -> _Process:
-    """One narrator in a fresh interpreter: no fork, which would hang beside torch's threads."""
+    """One narrator in a fresh interpreter: no fork, which would hang beside torch's threads.
+
+    Its own session keeps Ctrl-C from it: an interrupt inside the engine's callback would lose a piece of sound
+    without a word. `_narrate` ends it.
+    """
     package = str(Path(__file__).parents[2])
     path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     share = [str(partial.resolve()), str(index), str(_NARRATORS), json.dumps(asdict(config))]
     command = [sys.executable, "-P", "-m", "speechattn.data.narrator", *share]
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=complaints, env=environment)
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=complaints,
+        env=environment,
+        start_new_session=True,
+    )
 
 
 def _write_tables(partial: Path, config: SyntheticConfig, seconds: dict[str, float]) -> dict[str, float]:

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import ArrayLike
 
 from speechattn import pictures
-from speechattn.context import Context, describe
+from speechattn.context import Context
 from speechattn.framing import Framing
 from speechattn.metrics import per_class
 from speechattn.report.page import Report
@@ -40,6 +40,8 @@ def write_run_report(
     framing: Framing,
     context: Context | Sequence[Context] | None = None,
     notes: str | Sequence[str] = (),
+    reach: str = "",
+    flavor: str = "kaldi",
 ) -> Path:
     """Write `report.html` and its pictures into `directory`; returns the path of the page.
 
@@ -54,23 +56,25 @@ def write_run_report(
         classes: the C names of the classes.
         context: what a frame may see, for the whole stack or for each layer; None for encoders without attention.
         notes: closing paragraphs: data, command, versions.
+        reach: what the encoder sees and waits for, as `Encoder.describe` prints it.
+        flavor: of the log-mel, for its frequency axis.
     """
     report = Report(title)
     outside = _outside(examples, context)
     report.numbers(_headline(results, framing, outside))
     if examples:
-        _strips(report, examples[0], framing, "phones")
+        _strips(report, examples[0], framing, flavor, "phones")
     if results:
         report.heading("Results").table(*_table(results))
         report.figure("encoders", pictures.encoder_bars(results), "")
     if records:
         report.heading("Learning").figure("curves", pictures.curves(records), "")
-    _attention(report, examples, framing, context, outside)
+    _attention(report, examples, context, outside, reach)
     _mistakes(report, examples, confusion_matrix, classes, framing)
     if len(examples) > 1:
         report.heading("More examples")
         for number, example in enumerate(examples[1:], start=2):
-            _strips(report, example, framing, f"phones-{number}")
+            _strips(report, example, framing, flavor, f"phones-{number}")
     paragraphs = [notes] if isinstance(notes, str) else list(notes)
     if any(paragraphs):
         report.heading("Notes")
@@ -122,10 +126,10 @@ def _table(results: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[o
     return [COLUMNS.get(key, key) for key in keys], [[row.get(key) for key in keys] for row in results]
 
 
-def _strips(report: Report, example: Mapping[str, Any], framing: Framing, name: str) -> None:
+def _strips(report: Report, example: Mapping[str, Any], framing: Framing, flavor: str, name: str) -> None:
     """The log-mel with reference and predicted phones of one example, its words as the caption."""
     picture = pictures.phone_strips(
-        example["log_mel"], framing, example["reference"], example["predicted"], str(example["id"])
+        example["log_mel"], framing, example["reference"], example["predicted"], str(example["id"]), flavor
     )
     report.figure(name, picture, str(example.get("transcript") or ""))
 
@@ -169,21 +173,18 @@ def _mistakes(
 def _attention(
     report: Report,
     examples: Sequence[Mapping[str, Any]],
-    framing: Framing,
     context: Context | Sequence[Context] | None,
     outside: Sequence[float],
+    reach: str,
 ) -> None:
     """What a frame may see, and where the first and the last layer of the first example with attention looked."""
+    if reach:
+        report.heading("What a frame sees").code(reach)
     example = next((example for example in examples if _layers(example, context)), None)
     if example is None:
-        if context is not None:
-            contexts = [context] if isinstance(context, Context) else list(context)
-            report.heading("Attention").code(describe(contexts, framing.hop_ms))
         return
     layers = _layers(example, context)
-    # An encoder that stacks frames sees fewer and longer ones than the log-mel has.
-    stack = max(1, round(len(example["log_mel"]) / max(1, len(layers[0][0][0]))))
-    report.heading("Attention").code(describe([band for _, band in layers], framing.hop_ms * stack))
+    report.heading("Attention")
     rows = [(str(n), str(layers[n - 1][1]), f"{mass:.2g}") for n, mass in enumerate(outside, start=1)]
     report.table(["layer", "context", "mass outside the band, all examples"], rows)
     for number in sorted({1, len(layers)}):

@@ -53,12 +53,17 @@ def test_any_memory_layout_gives_the_same(execution):
 
 @pytest.mark.parametrize("execution", ["dense", "banded"])
 def test_expanded_inputs_and_gradients(execution):
+    plain = random(2, 3, 50, 4)
     q = random(1, 1, 50, 4).expand(2, 3, 50, 4)
     expected = attention(*(q.contiguous(),) * 3, WINDOW, execution=execution)
     assert (attention(q, q, q, WINDOW, execution=execution) - expected).abs().max() < 1e-12
-    leaf = random(2, 3, 50, 4).requires_grad_()
-    attention(leaf, leaf, leaf, WINDOW, execution=execution).sum().backward()  # an expanded gradient, stride 0
-    assert leaf.grad.isfinite().all()
+    for reduced in ((0, 1, 2, 3), (0, 1, 2), (2,), (0, 3)):  # gradients come expanded, with strides of 0
+        grads = []
+        for how in ("dense", execution):
+            leaf = plain.clone().requires_grad_()
+            attention(leaf, leaf, leaf, WINDOW, execution=how).sum(reduced).square().sum().backward()
+            grads.append(leaf.grad)
+        assert (grads[0] - grads[1]).abs().max() < 1e-10
 
 
 @pytest.mark.parametrize("execution", ["dense", "banded"])
@@ -78,12 +83,15 @@ def test_huge_float16_scores_do_not_overflow():
     assert output.isfinite().all() and torch.all(output == 200)
 
 
-def test_autocast_and_a_later_backward():
+@pytest.mark.parametrize("execution", ["dense", "banded", "auto"])
+@pytest.mark.parametrize("context", [WINDOW, Context.full()], ids=str)
+def test_autocast_changes_nothing_and_a_later_backward_works(context, execution):
     leaf = random(3, 1, 2, 60, 8, dtype=torch.float32).requires_grad_()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        output = attention(*leaf, WINDOW)
+        output = attention(*leaf, context, execution=execution)
     output.sum().backward()
     assert output.dtype == torch.float32 and leaf.grad.isfinite().all()
+    assert torch.equal(output, attention(*leaf, context, execution=execution))
 
 
 def test_values_may_have_another_width():

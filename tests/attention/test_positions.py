@@ -74,5 +74,9 @@ def test_every_position_in_every_execution(positions, context):
 def test_impossible_layers_are_refused():
     with pytest.raises(ValueError, match="divisible by num_heads"):
         SelfAttention(16, 3, Context.full())
+    with pytest.raises(ValueError, match="one of none, rotary, relative, got 'relatve'"):
+        SelfAttention(16, 2, Context.full(), "relatve")
+    with pytest.raises(ValueError, match="one of softmax, relu"):
+        SelfAttention(16, 2, Context.full(), scores="sofmax")
     with pytest.raises(ValueError, match="even head"):
         SelfAttention(6, 2, Context.full(), "rotary")

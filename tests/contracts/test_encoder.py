@@ -17,7 +17,7 @@ ENCODERS = {
 ENCODERS["relu"] = EncoderConfig(4, 8, 2, 2, 16, Context.truncated(3, 1), scores="relu", dropout=0.0)
 ENCODERS["full"] = EncoderConfig(4, 8, 2, 2, 16, Context.full(), dropout=0.0)
 ENCODERS["per layer"] = EncoderConfig(4, 8, 2, 2, 16, (Context(1, 4), Context.chunked(5, 2)), dropout=0.0)
-ENCODERS["splice"] = EncoderConfig(4, 8, 2, 2, 16, Context.truncated(2, 3), Context.truncated(4, 1), dropout=0.0)
+ENCODERS["splice"] = EncoderConfig(4, 8, 2, 2, 16, Context.truncated(2, 3), splice=Context.truncated(4, 1), dropout=0.0)
 ENCODERS["mlp"] = EncoderConfig(4, 8, num_layers=2, splice=Context.truncated(4, 2), block="mlp", dropout=0.0)
 ENCODERS["linear"] = EncoderConfig(4, 8, block="linear")
 

@@ -1,6 +1,5 @@
 """Labels survive the trip to seconds and back in every framing, and a bad alignment is refused by file and line."""
 
-import doctest
 from pathlib import Path
 
 import pytest
@@ -8,7 +7,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from speechattn.data import alignments
 from speechattn.data.alignments import (
     PHONES,
     frame_labels,
@@ -36,10 +34,6 @@ def ctm(tmp_path: Path, text: str, name: str = "a.ctm") -> Path:
     path = tmp_path / name
     path.write_text(text, encoding="utf-8")
     return path
-
-
-def test_documented_examples() -> None:
-    assert doctest.testmod(alignments).failed == 0
 
 
 # Names

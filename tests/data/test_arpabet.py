@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
-
 import numpy as np
 import pytest
 
@@ -16,10 +14,6 @@ LOUD = np.ones(4000, np.float32)
 
 def labels(marks: list[Mark], accent: str = "en-us") -> list[tuple[int, str]]:
     return [(phone.start, phone.label) for phone in phones(marks, LOUD, RATE, accent)]
-
-
-def test_examples_in_docstrings() -> None:
-    assert doctest.testmod(arpabet).failed == 0
 
 
 def test_the_39_phones_are_vowels_or_consonants() -> None:

@@ -1,6 +1,5 @@
 """Batches are a pure function of lengths, seed, epoch and k; collate never hides a difference in length."""
 
-import doctest
 import itertools
 
 import numpy as np
@@ -9,7 +8,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from speechattn.data import batches
 from speechattn.data.batches import Batches, collate
 from speechattn.data.segments import IGNORE
 
@@ -20,17 +18,12 @@ def padded_size(batch: list[int], lengths: list[int]) -> int:
     return max(lengths[i] for i in batch) * len(batch)
 
 
-def test_documented_examples() -> None:
-    assert doctest.testmod(batches).failed == 0
-
-
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(0, 500), max_size=60), st.integers(1, 1000), st.integers(0, 9), st.integers(0, 9))
 def test_each_item_once_and_no_batch_too_large(lengths: list[int], max_frames: int, seed: int, epoch: int) -> None:
     got = Batches(lengths, max_frames, seed).batches(epoch)
     assert sorted(itertools.chain(*got)) == list(range(len(lengths)))
     assert all(len(batch) == 1 or padded_size(batch, lengths) <= max_frames for batch in got)
-    assert len(got) == Batches(lengths, max_frames, seed).num_batches(epoch)
 
 
 def test_batch_k_depends_on_lengths_seed_and_epoch_alone() -> None:

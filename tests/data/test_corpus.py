@@ -1,6 +1,5 @@
 """Nothing bad becomes training data in silence: each fault in a small corpus on disk is left out, named and counted."""
 
-import doctest
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from speechattn.data import audio, corpus
+from speechattn.data import audio
 from speechattn.data.alignments import PHONES, frame_labels
 from speechattn.data.audio import AudioError, AudioWarning
 from speechattn.data.corpus import Corpus, check_disjoint, load_corpus, split_by_speaker
@@ -56,10 +55,6 @@ def without(root: Path, *ids: str) -> None:
 
 def load(root: Path, max_bad: float = 0.01) -> Corpus:
     return load_corpus(root, "train", root, max_bad=max_bad)
-
-
-def test_documented_examples() -> None:
-    assert doctest.testmod(corpus).failed == 0
 
 
 def test_a_sound_corpus(root: Path) -> None:

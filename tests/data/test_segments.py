@@ -1,18 +1,12 @@
 """Segments refuse impossible times; text files are read as people have them."""
 
 import dataclasses
-import doctest
 from pathlib import Path
 
 import pytest
 
-from speechattn.data import segments
 from speechattn.data.segments import Segment, Utterance, read_lines
 from speechattn.errors import DataError
-
-
-def test_documented_examples() -> None:
-    assert doctest.testmod(segments).failed == 0
 
 
 def test_a_segment_may_be_empty_and_cannot_change() -> None:

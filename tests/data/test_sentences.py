@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import doctest
 import re
 
-from speechattn.data import sentences as module
 from speechattn.data.sentences import sentences
-
-
-def test_examples_in_docstrings() -> None:
-    assert doctest.testmod(module).failed == 0
 
 
 def test_sentences_are_different_and_filled() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import itertools
 import os
 import shutil
@@ -42,10 +41,6 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def tree(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def test_examples_in_docstrings() -> None:
-    assert doctest.testmod(synthetic).failed == 0
 
 
 def test_the_librispeech_loader_reads_it(corpus: Path) -> None:

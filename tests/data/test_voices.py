@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import doctest
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from speechattn.data import voices as module
 from speechattn.data.arpabet import Phone
 from speechattn.data.espeak import Spoken
 from speechattn.data.voices import SAMPLE_RATE, Voice, record, voices
@@ -27,10 +25,6 @@ def spoken() -> Spoken:
         if label == "SIL":
             waveform[phones[-1].start : phones[-1].stop] = 0
     return Spoken(waveform, rate, phones)
-
-
-def test_examples_in_docstrings() -> None:
-    assert doctest.testmod(module).failed == 0
 
 
 def test_train_and_test_share_no_voice() -> None:
