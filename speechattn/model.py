@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
@@ -83,7 +83,7 @@ def load(directory: str | Path) -> SpeechModel:
         raise UserError(f"{directory} has format version {version}; this speechattn reads version {FORMAT_VERSION}.")
     model = SpeechModel(ModelConfig.from_dict(data.get("model")))
     try:
-        model.load_state_dict(load_file(directory / "model.safetensors"))
+        model.load_state_dict(from_bytes((directory / "model.safetensors").read_bytes()))
     except (SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{directory / 'model.safetensors'} does not hold this model's weights: {reason}") from error

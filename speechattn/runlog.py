@@ -63,4 +63,7 @@ def _tensorboard(directory: Path) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    return SummaryWriter(str(directory))
+    try:
+        return SummaryWriter(str(directory))
+    except UnicodeError:  # a path that is not UTF-8, which TensorBoard cannot write to
+        return None
