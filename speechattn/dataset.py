@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from speechattn.config import TrainConfig
 from speechattn.data.alignments import frame_labels
@@ -22,6 +21,7 @@ from speechattn.data.batches import Batches, collate
 from speechattn.data.corpus import Corpus, LabelledUtterance
 from speechattn.frontend.augment import time_stretch
 from speechattn.frontend.logmel import LogMel
+from speechattn.progress import progress_bar
 from speechattn.signals import StopSignal
 
 
@@ -39,7 +39,7 @@ def make_examples(
 ) -> list[Example]:
     """Frames and labels of every readable utterance of `corpus`; the corpus counts what it had to skip."""
     examples = []
-    waveforms = tqdm(
+    waveforms = progress_bar(
         corpus.waveforms(), total=len(corpus.utterances), desc=f"frames of {corpus.subset}", unit="utt", leave=False
     )
     with torch.no_grad():
@@ -55,10 +55,11 @@ def make_examples(
 
 
 def fingerprint(examples: Sequence[Example]) -> str:
-    """A hash of which utterances, how long, and how they are labelled: another one is other data."""
+    """A hash of which utterances, how long, in files of how many bytes, and how labelled: another one is other data."""
     digest = hashlib.sha256()
     for example in examples:
-        digest.update(f"{example.utterance.utterance.id} {example.utterance.num_samples}\n".encode())
+        size = example.utterance.utterance.path.stat().st_size
+        digest.update(f"{example.utterance.id} {example.utterance.num_samples} {size}\n".encode())
         digest.update(example.labels.to(torch.int16).numpy().tobytes())
     return digest.hexdigest()[:16]
 

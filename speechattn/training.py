@@ -7,7 +7,6 @@ continues from its newest whole checkpoint ends with the weights of a run that w
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from speechattn.checkpoint import load_checkpoint, save_checkpoint
 from speechattn.config import TrainConfig
@@ -30,6 +28,7 @@ from speechattn.heads import FrameClassifier
 from speechattn.model import SpeechModel
 from speechattn.muon import Muon
 from speechattn.packing import pack_optimizer, unpack_optimizer
+from speechattn.progress import progress_bar
 from speechattn.runlog import RunLog
 from speechattn.signals import StopSignal
 
@@ -74,8 +73,7 @@ def train(
     progress = run.resume()
     log.rewind(name, progress.step)
     done_before = 0
-    interval = 0.5 if sys.stderr.isatty() else 30.0  # a log file wants a line now and then
-    with tqdm(total=total, initial=progress.step, desc=name, unit="step", mininterval=interval) as bar:
+    with progress_bar(total=total, initial=progress.step, desc=name, unit="step") as bar:
         for epoch, epoch_batches in enumerate(schedule):
             for batch in epoch_batches[max(0, progress.step - done_before) :]:
                 loss, accuracy = _timed_step(run, batches, batch, total, progress)

@@ -55,3 +55,12 @@ def test_the_memory_benchmark_prints_a_table_and_writes_json(tmp_path: Path) -> 
 def test_the_memory_benchmark_refuses_what_it_cannot_measure(arguments: list[str], said: str) -> None:
     ran = run(BENCHMARK, *arguments)
     assert ran.returncode == 2 and said in ran.stderr and ran.stdout == ""
+
+
+def test_the_frontend_benchmark_prints_time_and_memory_of_both_flavors() -> None:
+    ran = run(ROOT / "scripts" / "benchmark_frontend.py", "--minutes", "0.5")
+    assert ran.returncode == 0, ran.stderr
+    flavors = [
+        re.fullmatch(r"(\w+) +0.5 minutes of audio: [\d.]+ s, extra .*x\)", row) for row in ran.stdout.splitlines()
+    ]
+    assert [match[1] for match in flavors if match] == ["kaldi", "librosa"]

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -91,10 +92,17 @@ def test_stretching_changes_the_length_and_keeps_labels_beside_their_frames(exam
         assert (frames.argmax(2)[known] == labels[known]).float().mean() > 0.8
 
 
-def test_the_fingerprint_sees_another_label(examples):
-    before = fingerprint(examples)
+def test_the_fingerprint_sees_another_label_and_another_file(examples, tmp_path):
+    def on_disk(content):
+        (tmp_path / "a.flac").write_bytes(content)
+        utterance = replace(examples[3].utterance.utterance, path=tmp_path / "a.flac")
+        return [replace(examples[3], utterance=replace(examples[3].utterance, utterance=utterance))]
+
+    before = fingerprint(on_disk(b"sound"))
+    assert fingerprint(on_disk(b"sound")) == before
+    assert fingerprint(on_disk(b"another sound")) != before
     examples[3].labels[0] = (examples[3].labels[0] + 1) % 8
-    assert fingerprint(examples) != before
+    assert fingerprint(on_disk(b"sound")) != before
 
 
 def test_the_learning_rate_rises_and_falls_to_nothing():
