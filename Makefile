@@ -24,8 +24,9 @@ check: .venv/.ready  ## lint, format and types
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 
-bench: .venv/.ready  ## memory and time of attention over 8192 to 65536 frames, half a minute
+bench: .venv/.ready  ## memory and time of attention over 8192 to 65536 frames, and of log-mel over an hour
 	$(RUN) scripts/benchmark_attention_memory.py
+	$(RUN) scripts/benchmark_frontend.py
 
 # The install of somebody who has their own torch: the newest, and no torchaudio at all.
 NEWEST_TESTS = tests/test_context.py tests/test_framing.py tests/test_lengths.py tests/test_config.py \
