@@ -81,7 +81,10 @@ def test_the_commands_of_a_document_exist(document: Path) -> None:
     assert wrong_commands(document.read_text()) == []
 
 
-def test_what_the_readme_says_is_printed_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_the_readme_says_is_printed_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
     text = (ROOT / "README.md").read_text()
     shown = re.search(r"describe\([^\n]*\)\)\n```\n\n```text\n(.*?)```", text, flags=re.DOTALL)
     program = tmp_path / "readme.py"

@@ -33,7 +33,7 @@ def curves(records: Sequence[Mapping[str, Any]], title: str = "Learning curves")
             continue
         axes.grid(axis="y")
         axes.set_xlabel("step")
-        axes.legend(fontsize=9, loc="upper right" if key == "loss" else "lower right")
+        axes.legend(fontsize=9, loc="best", frameon=True, framealpha=0.85, edgecolor="none")
     heading(figure, title, "thick with dots: validation     thin: training, smoothed")
     return figure
 
