@@ -13,6 +13,7 @@ class RunLog:
     """Appends records to `<directory>/metrics.jsonl`; a context manager, which closes the board's file at the end."""
 
     def __init__(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
         self.path = directory / "metrics.jsonl"
         self._board = _tensorboard(directory / "tensorboard")
 
