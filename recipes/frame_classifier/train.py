@@ -20,7 +20,7 @@ PRESETS = {
         num_heads=6,
         num_layers=3,
         d_ff=384,
-        epochs=6,
+        epochs=10,
         mlp_width=256,
     ),
     # Twenty minutes on two cores for an hour of real speech.
