@@ -38,6 +38,11 @@ class FramesEncoder(nn.Module):
         return law.describe(contexts, hop_ms, names)
 
     @property
+    def lookback(self) -> int | None:
+        """The most past frames any output can see; None is all of them."""
+        return law.lookback(self.config.contexts)
+
+    @property
     def num_parameters(self) -> int:
         """Trainable numbers."""
         return sum(parameter.numel() for parameter in self.parameters())
@@ -58,7 +63,7 @@ class FramesEncoder(nn.Module):
 
     def extra_repr(self) -> str:
         contexts = self.config.contexts
-        derived = {"reach": law.reach_width(contexts), "lookback": law.lookback(contexts), "lookahead": self.lookahead}
+        derived = {"reach": law.reach_width(contexts), "lookback": self.lookback, "lookahead": self.lookahead}
         told = [f"{name}={'unlimited' if frames is None else frames}" for name, frames in derived.items()]
         return ", ".join([*told, f"parameters={self.num_parameters:,}"])
 
@@ -99,8 +104,9 @@ class Block(nn.Module):
 class Encoder(FramesEncoder):
     """Truncated self-attention: frames [B, T, input_dim] -> (hidden [B, T, d_model], lengths [B]).
 
-    Time and memory are linear in T when every context is limited. Weights do not depend on the context, so
-    one trained encoder runs with any other: ``encoder(frames, lengths, context=Context.truncated(32, 0))``.
+    Time and memory are linear in T when every context is limited. Another context can be given per call,
+    without new weights: ``encoder(frames, lengths, context=Context.truncated(32, 0))``. With relative positions
+    the table of biases is sized by the config's context, and farther keys share its last entry.
 
     Example:
         >>> encoder = Encoder(EncoderConfig(input_dim=80, d_model=32, num_layers=2))
@@ -128,8 +134,13 @@ class Encoder(FramesEncoder):
         `context` replaces the context of every layer for this call. Lengths of None mean all frames.
 
         Raises:
-            TypeError, ValueError: input is not [B, T, input_dim], or lengths do not fit it.
+            TypeError, ValueError: input is not [B, T, input_dim], lengths do not fit it, or context is no Context.
         """
+        if context is not None and not isinstance(context, Context):
+            raise TypeError(
+                f"context must be one speechattn.Context for all layers, got {context!r}. "
+                "One per layer belongs into EncoderConfig(context=(...))."
+            )
         x, lengths = self.enter(input, lengths)
         x = self.input(x)
         if self.config.positions == "sinusoidal":

@@ -203,6 +203,8 @@ def _move_aside(output: Path) -> None:
         return
     if output.name in ("", ".."):
         raise UserError(f"--restart cannot move {output} aside: give --output a folder of its own.")
+    if not (output / "config.json").exists():
+        return  # no run, at most the leavings of a start that failed
     with RunLock(output):
         number = 1
         while (target := output.with_name(f"{output.name}.previous-{number}")).exists():

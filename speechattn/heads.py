@@ -84,13 +84,20 @@ class CTC(nn.Module):
         lengths = check_lengths(lengths, hidden.shape[0], hidden.shape[1])
         return zero_padding(self.output(zero_padding(hidden, lengths)).log_softmax(-1), lengths)
 
-    @staticmethod
-    def loss(log_probs: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor) -> Tensor:
+    def loss(self, log_probs: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor) -> Tensor:
         """Mean over the batch of the negative log likelihood per target label, in nats.
 
         `log_probs` [B, T, C], `lengths` [B] frames, `targets` [B, M] classes from 1 on, `target_lengths` [B].
         A target that does not fit into its frames costs 0, instead of infinity.
+
+        Raises:
+            ValueError: log_probs do not have the head's classes: hidden frames, perhaps.
         """
+        if log_probs.shape[-1] != self.output.out_features:
+            raise ValueError(
+                f"log_probs must be [B, T, {self.output.out_features}], got {list(log_probs.shape)}. "
+                "Call the head first: head(hidden, lengths)."
+            )
         return ctc_loss(log_probs.transpose(0, 1), targets, lengths, target_lengths, zero_infinity=True)
 
     @staticmethod

@@ -69,11 +69,17 @@ def test_context_can_be_replaced_per_call():
             encoder(block=block)(x, context=Context(9, 9))
 
 
+def test_a_context_per_call_is_one_context():
+    for wrong in ((Context(1, 1),), [5, 3], "full"):
+        with pytest.raises(TypeError, match=r"one speechattn\.Context for all layers"):
+            encoder()(torch.zeros(1, 9, 6, dtype=torch.float64), context=wrong)
+
+
 def test_one_context_a_layer():
     stack = (Context(0, 4), Context(6, 0))
     model = encoder(context=stack, splice=Context.truncated(2, 1))
     assert model.reach(50) == (42, 56)
-    assert model.lookahead == 5
+    assert model.lookahead == 5 and model.lookback == 8
     assert [line.split()[0] for line in model.describe().splitlines()] == ["layer", "splice", "1", "2", "stack"]
     assert [block.attention.context for block in model.blocks] == list(stack)
 

@@ -56,4 +56,6 @@ def test_ctc_loss_falls_on_the_right_sequence_and_decode_reads_it():
     right = head.loss(log_probs, lengths, targets, target_lengths)
     wrong = head.loss(log_probs, lengths, targets.flip(1).clamp(min=1), target_lengths)
     assert right < 1e-3 < wrong
+    with pytest.raises(ValueError, match="Call the head first"):
+        head.loss(torch.randn(2, 7, 4), lengths, targets, target_lengths)
     assert head.loss(log_probs, torch.tensor([1, 1]), targets, torch.tensor([3, 1])).isfinite()

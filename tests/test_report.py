@@ -176,7 +176,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_begins_with_its_numbers_and_the_best_picture(run: Path) -> None:
     source = run.read_text(encoding="utf-8")
     words = Reader(source).words
-    for shown in ("70.1%", "65.0%", "+4.9", "points to mlp", "512x", "1.23 M", "WORDS OF first", "python train.py"):
+    for shown in ("70.1%", "65.0%", "4.9", "points above mlp", "512x", "1.23 M", "WORDS OF first", "python train.py"):
         assert shown in words, shown
     marks = ('class="numbers"', "<figure>", "WORDS OF first", ">Results</h2>", "<table>", ">More examples</h2>")
     order = [source.index(mark) for mark in marks]

@@ -23,7 +23,7 @@ PRESETS = {
         epochs=10,
         mlp_width=256,
     ),
-    # Twenty minutes on two cores for an hour of real speech.
+    # Half an hour on two cores for an hour of real speech.
     "librispeech": TrainConfig(
         data="LibriSpeech",
         subset="train-clean-100",

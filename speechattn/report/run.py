@@ -99,10 +99,12 @@ def _headline(
     if accuracy is not None and others:
         best = max(others, key=lambda row: float(row["accuracy"]))
         gain = 100 * (accuracy - float(best["accuracy"]))
-        numbers.append((f"{gain:+.1f}", f"points to {best.get('encoder', 'the next')}", f"{best['accuracy']:.1%}"))
+        what = f"points {'above' if gain >= 0 else 'below'} {best.get('encoder', 'the next')}"
+        numbers.append((f"{abs(gain):.1f}", what, f"{best['accuracy']:.1%}"))
     speed, parameters = _number(own, "frames_per_s"), _number(own, "parameters")
     if speed is not None:
-        numbers.append((f"{speed / framing.frames_per_second:,.0f}x", "real time", f"{speed:,.0f} frames/s"))
+        times = f"{speed / framing.frames_per_second:,.0f}x"
+        numbers.append((times, "real time", f"{speed:,.0f} frames/s, frames in memory"))
     if parameters is not None:
         size = f"{parameters / 1e6:.2f} M" if parameters >= 1e5 else f"{parameters:,.0f}"
         numbers.append((size, "parameters", ""))
