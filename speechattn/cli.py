@@ -23,8 +23,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NoReturn
 
-from speechattn.config import FLAVORS, TrainConfig
+from speechattn.config import FLAVORS
 from speechattn.errors import UserError
+from speechattn.trainconfig import TrainConfig
 
 DELEGATED = ("train", "evaluate")
 

@@ -14,8 +14,8 @@ from typing import Any, get_type_hints
 
 import tyro
 
-from speechattn.config import TrainConfig
 from speechattn.errors import ConfigError
+from speechattn.trainconfig import TrainConfig
 
 
 @dataclass(frozen=True)

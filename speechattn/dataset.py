@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from speechattn.config import TrainConfig
 from speechattn.data.alignments import frame_labels
 from speechattn.data.batches import Batches, collate
 from speechattn.data.corpus import Corpus, LabelledUtterance
@@ -23,6 +22,7 @@ from speechattn.frontend.augment import time_stretch
 from speechattn.frontend.logmel import LogMel
 from speechattn.progress import progress_bar
 from speechattn.signals import StopSignal
+from speechattn.trainconfig import TrainConfig
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from speechattn.config import EncoderKind, ModelConfig, TrainConfig
+from speechattn.config import ModelConfig
 from speechattn.data.alignments import PHONES
 from speechattn.data.corpus import check_disjoint, load_corpus, split_by_speaker
 from speechattn.dataset import Example, TrainingBatches, fingerprint, make_examples
@@ -33,6 +33,7 @@ from speechattn.profiling import peak_memory_bytes, reset_peak_memory
 from speechattn.runlog import RunLog
 from speechattn.runreport import print_table, report_run
 from speechattn.signals import StopSignal
+from speechattn.trainconfig import EncoderKind, TrainConfig
 from speechattn.training import train
 
 

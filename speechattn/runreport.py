@@ -11,12 +11,12 @@ from torch import Tensor
 
 from speechattn.attention.functional import attention
 from speechattn.attention.layer import SelfAttention
-from speechattn.config import TrainConfig
 from speechattn.context import Context
 from speechattn.data.alignments import labels_to_segments
 from speechattn.dataset import Example
 from speechattn.model import SpeechModel
 from speechattn.report import write_run_report
+from speechattn.trainconfig import TrainConfig
 
 ATTENTION_S = 3.0
 """Attention is drawn over at most 3 s: T x T weights, and a picture in which a frame is still visible."""

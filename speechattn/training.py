@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 
 from speechattn.checkpoint import load_checkpoint, save_checkpoint
-from speechattn.config import TrainConfig
 from speechattn.data.segments import IGNORE
 from speechattn.dataset import Example, Piece, TrainingBatches
 from speechattn.errors import UserError
@@ -31,6 +30,7 @@ from speechattn.packing import pack_optimizer, unpack_optimizer
 from speechattn.progress import progress_bar
 from speechattn.runlog import RunLog
 from speechattn.signals import StopSignal
+from speechattn.trainconfig import TrainConfig
 
 MAX_BAD_STEPS = 10
 GRADIENT_NORM = 1.0

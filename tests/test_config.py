@@ -4,10 +4,11 @@ import json
 
 import pytest
 
-from speechattn.config import EncoderConfig, ModelConfig, TrainConfig
+from speechattn.config import EncoderConfig, ModelConfig
 from speechattn.context import Context
 from speechattn.errors import ConfigError
 from speechattn.framing import Framing
+from speechattn.trainconfig import TrainConfig
 
 CONFIGS = [
     EncoderConfig(80),

@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 
 from speechattn import commands
-from speechattn.config import TrainConfig
 from speechattn.data.synthetic import SyntheticConfig, synthesize_corpus
 from speechattn.errors import DataError, UserError
 from speechattn.experiment import run
 from speechattn.lock import RunLock
+from speechattn.trainconfig import TrainConfig
 
 
 @pytest.fixture(scope="session")

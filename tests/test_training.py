@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from speechattn.config import EncoderConfig, ModelConfig, TrainConfig
+from speechattn.config import EncoderConfig, ModelConfig
 from speechattn.data.arpabet import CLASSES
 from speechattn.data.corpus import LabelledUtterance
 from speechattn.data.segments import IGNORE, Segment, Utterance
@@ -23,6 +23,7 @@ from speechattn.errors import UserError
 from speechattn.model import SpeechModel
 from speechattn.runlog import RunLog
 from speechattn.signals import Interrupted, StopSignal
+from speechattn.trainconfig import TrainConfig
 from speechattn.training import learning_rate, train
 
 TINY = {"num_mels": 8, "d_model": 16, "num_heads": 2, "num_layers": 2, "d_ff": 32, "left": 3, "right": 2, "splice": 0}

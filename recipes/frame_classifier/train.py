@@ -10,7 +10,7 @@ command continues a run that was stopped. `--help` lists all settings; README.md
 import sys
 
 from speechattn.cli import main
-from speechattn.config import TrainConfig
+from speechattn.trainconfig import TrainConfig
 
 PRESETS = {
     # A few minutes on two cores: half an hour of synthetic speech, a small encoder.

@@ -16,13 +16,13 @@ import torch
 
 from speechattn.cli import main
 from speechattn.commands import parse_train
-from speechattn.config import TrainConfig
 from speechattn.errors import ConfigError, UserError
 from speechattn.experiment import run
 from speechattn.files import write_json
 from speechattn.lengths import check_lengths
 from speechattn.metrics import FrameScores
 from speechattn.plain import from_dict
+from speechattn.trainconfig import TrainConfig
 
 
 def config(output: Path, **settings: object) -> TrainConfig:
