@@ -129,28 +129,44 @@ class Context:
         """The most past frames that any output can see through `num_layers` layers; None: all of them."""
         return lookback((self,) * num_layers)
 
-    def plan(self, num_frames: int, block: int) -> Iterator[tuple[int, int, int, int]]:
-        """Cut the queries [0, num_frames) into blocks: yields (query_start, query_stop, key_start, key_stop).
+    def plan(
+        self, num_frames: int, block: int, start: int = 0, stop: int | None = None
+    ) -> Iterator[tuple[int, int, int, int]]:
+        """Cut the queries [start, stop) into blocks: yields (query_start, query_stop, key_start, key_stop).
 
-        The key range is what the block's frames see together, clipped to [0, num_frames).
+        `stop` of None is num_frames. The key range is what the block's frames see together, clipped to
+        [0, num_frames).
         """
         if block < 1:
             raise ValueError(f"block must be 1 or more frames, got {block}.")
-        for query_start in range(0, num_frames, block):
-            query_stop = min(query_start + block, num_frames)
+        stop = num_frames if stop is None else stop
+        for query_start in range(start, stop, block):
+            query_stop = min(query_start + block, stop)
             key_start, _ = self.visible(query_start, num_frames)
             _, key_stop = self.visible(query_stop - 1, num_frames)
             assert key_stop is not None
             yield query_start, query_stop, key_start, key_stop
 
-    def offsets(self) -> range:
+    def offsets(self, num_frames: int | None = None) -> range:
         """Distances key minus query that can occur; its length sizes a relative-bias table.
 
-        A side without limit gets 128 distances: farther keys share the last entry.
+        A side without limit gets 128 distances, and farther keys share the last entry; with `num_frames` it
+        gets every distance that occurs among so many frames.
         """
-        left = UNLIMITED_OFFSETS if self.left is None else self.left
-        right = UNLIMITED_OFFSETS if self.right is None else self.right
-        return range(-left - self.chunk + 1, right + self.chunk)
+        most = UNLIMITED_OFFSETS if num_frames is None else max(0, num_frames - 1)
+        left = most if self.left is None else self.left + self.chunk - 1
+        right = most if self.right is None else self.right + self.chunk - 1
+        return range(-left, right + 1)
+
+    def stacked(self, stack: int) -> Context:
+        """This context counted in the frames before `stack` of them became one.
+
+        Example:
+            >>> Context.truncated(left=8, right=2).stacked(4)
+            Context(left=32, right=8, chunk=4)
+        """
+        left, right = (None if side is None else side * stack for side in (self.left, self.right))
+        return Context(left, right, self.chunk * stack)
 
     def describe(self, num_layers: int = 1, hop_ms: float = 10.0) -> str:
         """What a user asks, as a table: seen back, waited for and kept, per layer and through the stack."""
@@ -287,6 +303,6 @@ def _advice(contexts: Sequence[Context]) -> list[str]:
         advice.append("A layer with unlimited right context cannot stream: give it a right, or a chunk.")
     elif any(context.left is None for context in contexts):
         advice.append("A layer with unlimited left context streams, but what it keeps grows with the audio.")
-    if len(contexts) > 1 and any(context.right and context.chunk > 1 for context in contexts):
+    if len(contexts) > 1 and any(context.right and context.right % context.chunk for context in contexts):
         advice.append("chunk and right together add up from layer to layer; chunk with right=0 does not grow.")
     return advice

@@ -18,13 +18,13 @@ no further: padding is never read. It is differentiated once: a second time is r
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from speechattn.attention.dense import relative_index
+from speechattn.attention.dense import relative_index, table_offsets
 from speechattn.attention.masks import band_mask
 from speechattn.context import Context
 
@@ -45,15 +45,48 @@ def banded_attention(
     scale: float,
 ) -> Tensor:
     """Output [B, H, T, Dv]; arguments as in `dense_attention`, meant to be called through `attention`."""
-    output_dtype = q.dtype
     rows = [q.shape[2]] * q.shape[0] if lengths is None else lengths.tolist()
-    if q.dtype in (torch.float16, torch.bfloat16):
-        q, k, v = q.float(), k.float(), v.float()
-    if relative_bias is not None:
-        relative_bias = relative_bias.to(q.dtype)
-    q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
-    output: Tensor = _Banded.apply(q, k, v, relative_bias, context, rows, scores, scale)  # type: ignore[no-untyped-call]
-    return output.to(output_dtype)
+    wide, table = _widened(q, k, v), relative_bias
+    if table is not None:
+        table = table.to(wide[0].dtype)
+    output: Tensor = _Banded.apply(*wide, table, context, rows, scores, scale)  # type: ignore[no-untyped-call]
+    return output.to(q.dtype)
+
+
+@torch.no_grad()
+def banded_step(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    context: Context,
+    scores: str,
+    relative_bias: Tensor | None,
+    scale: float,
+    query_start: int,
+    key_start: int,
+) -> Tensor:
+    """Output [B, H, n, Dv] of the next n frames of a stream, by the arithmetic of `banded_attention`.
+
+    Queries [B, H, n, D] are the frames from `query_start` on, which is the first of a chunk. Keys [B, H, m, D] and
+    values are those from `key_start` to the newest there is: all that these queries see, or that will ever exist.
+    """
+    num_frames = key_start + k.shape[2]
+    wide = _widened(q, k, v)
+    table = None if relative_bias is None else relative_bias.to(wide[0].dtype)
+    call = _Call(context, table, wide[0], scores, scale, num_frames)
+    output = wide[0].new_empty(*q.shape[:3], v.shape[3])
+    for piece in call.pieces(num_frames, query_start, query_start + q.shape[2]):
+        moved = replace(piece, start=piece.start - query_start, key_start=piece.key_start - key_start)
+        for row in range(len(q)):
+            call.attend(moved, *(x[row] for x in (*wide, output)))
+    return output.to(q.dtype)
+
+
+def _widened(*tensors: Tensor) -> list[Tensor]:
+    """float16 and bfloat16 as float32, and a last stride of 1."""
+    half = tensors[0].dtype in (torch.float16, torch.bfloat16)
+    wide = [x.float() if half else x for x in tensors]
+    return [x if x.stride(-1) == 1 else x.contiguous() for x in wide]
 
 
 class _Banded(torch.autograd.Function):
@@ -70,15 +103,13 @@ class _Banded(torch.autograd.Function):
         scale: float,
     ) -> Tensor:
         ctx.save_for_backward(q, k, v, table)
-        ctx.call = _Call(context, table, q, scores, scale)
+        ctx.call = _Call(context, table, q, scores, scale, q.shape[2])
         ctx.rows = rows
         output = q.new_empty(*q.shape[:3], v.shape[3])
         for row, length in enumerate(rows):
             output[row, :, length:] = 0
             for piece in ctx.call.pieces(length):
-                for head in piece.heads:
-                    weights = ctx.call.weights(piece, head, piece.queries(q[row], head), piece.keys(k[row], head))
-                    torch.bmm(weights, piece.keys(v[row], head), out=piece.queries(output[row], head))
+                ctx.call.attend(piece, q[row], k[row], v[row], output[row])
         return output
 
     @staticmethod
@@ -149,18 +180,16 @@ class _Edge:
     """One block clipped by an end of its row, all heads at once: views [H, frames, D] and [H, keys, D]."""
 
     start: int
-    stop: int
     key_start: int
-    key_stop: int
-    bias: Tensor
+    bias: Tensor  # [1 or H, frames, keys]
     index: Tensor | None
     heads: range = range(1)
 
     def queries(self, x: Tensor, head: int) -> Tensor:
-        return x[:, self.start : self.stop]
+        return x[:, self.start : self.start + self.bias.shape[1]]
 
     def keys(self, x: Tensor, head: int) -> Tensor:
-        return x[:, self.key_start : self.key_stop]
+        return x[:, self.key_start : self.key_start + self.bias.shape[2]]
 
     def add_to_keys(self, x: Tensor, head: int, values: Tensor, scale: float = 1.0) -> None:
         self.keys(x, head).add_(values, alpha=scale)
@@ -172,9 +201,12 @@ class _Edge:
 class _Call:
     """What every piece of one call shares: the block size, the mask and bias of a block, the weighting."""
 
-    def __init__(self, context: Context, table: Tensor | None, q: Tensor, scores: str, scale: float) -> None:
+    def __init__(
+        self, context: Context, table: Tensor | None, q: Tensor, scores: str, scale: float, num_frames: int
+    ) -> None:
         self.context, self.scores, self.scale = context, scores, scale
         self.table = None if table is None else table.detach()
+        self.offsets = context.offsets() if table is None else table_offsets(table, context, num_frames)
         self.like, self.num_heads = q.new_empty(0), q.shape[1]
         self.block, self.regular = _block_size(context)
         if self.regular:
@@ -182,7 +214,7 @@ class _Call:
             first = self.block * -(-(context.left or 0) // self.block)
             key_start, key_stop = self._key_range(first)
             # A window far longer than the audio clips every block, and its mask must not cost memory.
-            self.regular = key_stop - key_start <= max(q.shape[2], LONG_WINDOW)
+            self.regular = key_stop - key_start <= max(num_frames, LONG_WINDOW)
         if self.regular:
             self.first_key = key_start - first
             self.bias, self.index = self._bias(first, first + self.block, key_start, key_stop)
@@ -201,31 +233,37 @@ class _Call:
         if self.table is None:
             bias = self.like.new_zeros(1, len(queries), len(keys))
             return bias.masked_fill_(outside, -torch.inf), None
-        index = relative_index(self.context, queries, keys)
+        index = relative_index(self.offsets, queries, keys)
         return self.table[:, index].masked_fill_(outside, -torch.inf), index
 
-    def pieces(self, length: int) -> Iterator[_Slab | _Edge]:
-        """Slabs and edges that together hold every query of a row of `length` frames once."""
+    def pieces(self, length: int, first: int = 0, last: int | None = None) -> Iterator[_Slab | _Edge]:
+        """Slabs and edges that together hold every query in [first, last) of a row of `length` frames once."""
         if not self.regular:
-            for start, stop, key_start, key_stop in self.context.plan(length, self.block):
-                yield _Edge(start, stop, key_start, key_stop, *self._bias(start, stop, key_start, key_stop))
+            for start, stop, key_start, key_stop in self.context.plan(length, self.block, first, last):
+                yield _Edge(start, key_start, *self._bias(start, stop, key_start, key_stop))
             return
         whole: list[int] = []
         window = self.bias.shape[2]
-        for start, stop, key_start, key_stop in self.context.plan(length, self.block):
+        for start, stop, key_start, key_stop in self.context.plan(length, self.block, first, last):
             if stop - start == self.block and key_stop - key_start == window:
                 whole.append(start)
                 continue
             skipped = key_start - (start + self.first_key)
             columns = slice(skipped, skipped + key_stop - key_start)
             index = None if self.index is None else self.index[: stop - start, columns]
-            yield _Edge(start, stop, key_start, key_stop, self.bias[:, : stop - start, columns], index)
+            yield _Edge(start, key_start, self.bias[:, : stop - start, columns], index)
         most = max(1, SLAB_BYTES // (self.block * window * self.like.element_size()))
         for begin in range(0, len(whole), most):
             start, count = whole[begin], min(most, len(whole) - begin)
             key_start = start + self.first_key
             heads = range(self.num_heads)
             yield _Slab(start, count, self.block, key_start, window, self.bias, self.index, heads)
+
+    def attend(self, piece: _Slab | _Edge, q: Tensor, k: Tensor, v: Tensor, output: Tensor) -> None:
+        """Write a piece of one row's output [H, T, Dv]."""
+        for head in piece.heads:
+            weights = self.weights(piece, head, piece.queries(q, head), piece.keys(k, head))
+            torch.bmm(weights, piece.keys(v, head), out=piece.queries(output, head))
 
     def weights(self, piece: _Slab | _Edge, head: int, queries: Tensor, keys: Tensor) -> Tensor:
         """Weights [n, queries, keys]: the bias is -inf outside the context, so that weights there are exactly 0."""

@@ -7,13 +7,15 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from speechattn.attention.banded import banded_attention
-from speechattn.attention.dense import dense_attention, relative_index
+from speechattn.attention.dense import dense_attention, relative_index, table_offsets
 from speechattn.attention.masks import band_mask
 from speechattn.config import SCORES
 from speechattn.context import Context
 from speechattn.lengths import check_lengths, valid_mask
 
 EXECUTIONS = ("auto", "dense", "banded")
+SHORT = 512
+"""Frames up to which full attention with a bias is one dense product: blocks would save nothing."""
 
 
 def attention(
@@ -40,11 +42,11 @@ def attention(
         scores: "softmax" (Vaswani et al. 2017, eq. 1), or "relu": max(score, 0) divided by the number of
             visible keys, for those who hold that softmax is not required.
         relative_bias: [H, len(context.offsets())], added to the scores by key minus query. A side without
-            limit shares its last entry.
+            limit shares its last entry, unless the table is [H, len(context.offsets(T))], with every distance.
         scale: factor on the scores; None is D ** -0.5.
         execution: "dense" is the plain reference with T x T scores; "banded" takes time and memory linear in
-            T (one unlimited side: linear memory, quadratic time); "auto" is banded, or torch's SDPA when both
-            sides are unlimited and nothing is added to the scores.
+            T (one unlimited side: linear memory, quadratic time); "auto" is banded, or, when both sides are
+            unlimited, torch's SDPA if nothing is added to the scores, and dense up to 512 frames.
 
     Raises:
         TypeError, ValueError: shapes, dtypes or lengths that do not fit, or an unknown scores or execution.
@@ -66,6 +68,8 @@ def attention(
             return dense_attention(q, k, v, context, lengths, scores, relative_bias, scale)
         if execution == "auto" and unlimited and relative_bias is None and scores == "softmax":
             return _full_attention(q, k, v, lengths, scale)
+        if execution == "auto" and unlimited and q.shape[2] <= SHORT:
+            return dense_attention(q, k, v, context, lengths, scores, relative_bias, scale)
         return banded_attention(q, k, v, context, lengths, scores, relative_bias, scale)
 
 
@@ -79,43 +83,52 @@ def attention_weights(
     relative_bias: Tensor | None = None,
     scale: float | None = None,
 ) -> Tensor:
-    """Weights [B, H, T, window] for pictures, never T x T: column j is frame ``context.span(i)[0] + j``.
+    """Weights [B, H, T, window] for pictures, never T x T: column j is frame ``seen.span(i)[0] + j``.
 
-    `window` is left + chunk + right. Columns outside the row's valid frames are 0, and so is every row at
-    and past `lengths`. Arguments are those of `attention`; no gradient is meant to flow.
-
-    Raises:
-        ValueError: the context has an unlimited side, so that there is no window.
+    `seen` is ``fitted(context, T)``, the context itself unless a side is unlimited or reaches past the audio; `window`
+    is its left + chunk + right. Columns outside the row's valid frames are 0, and so is every row at and past
+    `lengths`. Arguments are those of `attention`; no gradient is meant to flow.
     """
     _check(q, k, k, context, scores, relative_bias)
     lengths = check_lengths(lengths, q.shape[0], q.shape[2])
-    if context.window is None:
-        raise ValueError(
-            f"attention_weights needs a context with two limits, got {context}. Use Context.truncated(...)."
-        )
     batch, heads, num_frames, dim = q.shape
-    weights = q.new_zeros(batch, heads, num_frames, context.window)
-    columns = torch.arange(context.window, device=q.device)
+    seen = fitted(context, num_frames)
+    assert seen.window is not None
+    weights = q.new_zeros(batch, heads, num_frames, seen.window)
+    columns = torch.arange(seen.window, device=q.device)
     scale = dim**-0.5 if scale is None else scale
+    offsets = context.offsets() if relative_bias is None else table_offsets(relative_bias, context, num_frames)
     for row, length in enumerate([num_frames] * batch if lengths is None else lengths.tolist()):
         for begin, end, key_begin, key_end in context.plan(length, 64):
             queries = torch.arange(begin, end, device=q.device)
             keys = torch.arange(key_begin, key_end, device=q.device)
             raw = scale * q[row, :, begin:end] @ k[row, :, key_begin:key_end].transpose(1, 2)
             if relative_bias is not None:
-                raw = raw + relative_bias[:, relative_index(context, queries, keys)]
+                raw = raw + relative_bias[:, relative_index(offsets, queries, keys)]
             mask = band_mask(context, queries, keys)
             if scores == "relu":
                 block = torch.where(mask, raw.relu(), raw.new_zeros(())) / mask.sum(-1, keepdim=True)
             else:
                 block = raw.masked_fill(~mask, -torch.inf).softmax(-1)
-            start, _ = context.span(queries)
+            start, _ = seen.span(queries)
             assert start is not None
             frame = start[:, None] + columns
             inside = (frame >= key_begin) & (frame < key_end)
             index = (frame - key_begin).clamp(0, len(keys) - 1).expand(heads, -1, -1)
             weights[row, :, begin:end] = block.gather(2, index) * inside
     return weights
+
+
+def fitted(context: Context, num_frames: int) -> Context:
+    """A context with two limits that shows each of `num_frames` frames the same: sides and chunk end with the audio.
+
+    Example:
+        >>> fitted(Context.truncated(1000, 2), num_frames=10), fitted(Context.causal(), num_frames=10).window
+        (Context(left=9, right=2, chunk=1), 10)
+    """
+    most = max(0, num_frames - 1)
+    left, right = (most if side is None else min(side, most) for side in (context.left, context.right))
+    return Context(left, right, min(context.chunk, most + 1))
 
 
 def _full_attention(q: Tensor, k: Tensor, v: Tensor, lengths: Tensor | None, scale: float) -> Tensor:
@@ -139,8 +152,11 @@ def _check(q: Tensor, k: Tensor, v: Tensor, context: Context, scores: str, relat
         raise TypeError(f"q, k and v must share one floating dtype, got {q.dtype}, {k.dtype}, {v.dtype}.")
     if scores not in SCORES:
         raise ValueError(f"scores must be one of {', '.join(SCORES)}, got {scores!r}.")
-    if relative_bias is not None and relative_bias.shape != (q.shape[1], len(context.offsets())):
+    if relative_bias is None:
+        return
+    if relative_bias.ndim != 2 or relative_bias.shape[0] != q.shape[1]:
         raise ValueError(
             f"relative_bias must be [H, len(context.offsets())] = [{q.shape[1]}, {len(context.offsets())}], "
             f"got {list(relative_bias.shape)}."
         )
+    table_offsets(relative_bias, context, q.shape[2])

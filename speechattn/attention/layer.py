@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
+from speechattn.attention.banded import banded_step
 from speechattn.attention.functional import attention
-from speechattn.attention.positions import RelativeBias, rotary
+from speechattn.attention.positions import RelativeBias, alibi, rotary
 from speechattn.config import SCORES
 from speechattn.context import Context
 from speechattn.lengths import zero_padding
 
-LAYER_POSITIONS = ("none", "rotary", "relative")
+LAYER_POSITIONS = ("none", "rotary", "relative", "alibi")
+
+
+class AttentionState(NamedTuple):
+    """What a stream keeps of one attention layer. Frames [0, seen) have come in, [0, done) have gone out."""
+
+    queries: Tensor  # [B, H, seen - done, D]: frames that still wait for what they may see
+    keys: Tensor  # [B, H, n, D]: the last n frames, at most context.kept_frames of them
+    values: Tensor
+    seen: int
+    done: int
 
 
 class SelfAttention(nn.Module):
@@ -21,7 +34,8 @@ class SelfAttention(nn.Module):
         d_model: features of a frame; divisible by num_heads (and into even heads for rotary positions).
         num_heads: heads, each with d_model / num_heads features.
         context: what each frame may see, unless `forward` is given another.
-        positions: "none", "rotary" or "relative". Sinusoidal positions are added once, by the encoder.
+        positions: "none", "rotary", "relative" or "alibi". Sinusoidal and learned positions are added once, by the
+            encoder.
         scores: "softmax" or "relu", see `attention`.
 
     Example:
@@ -44,7 +58,7 @@ class SelfAttention(nn.Module):
         if positions not in LAYER_POSITIONS:
             raise ValueError(
                 f"positions of a layer must be one of {', '.join(LAYER_POSITIONS)}, got {positions!r}. "
-                "Sinusoidal ones are added once, at the encoder's input."
+                "Sinusoidal and learned ones are added once, at the encoder's input."
             )
         if scores not in SCORES:
             raise ValueError(f"scores must be one of {', '.join(SCORES)}, got {scores!r}.")
@@ -72,23 +86,76 @@ class SelfAttention(nn.Module):
             context,
             lengths=lengths,
             scores=self.scores,
-            relative_bias=self.bias(context),
+            relative_bias=self.bias(context, input.shape[1]),
             execution=execution,
         )
-        return zero_padding(self.output(heads.transpose(1, 2).flatten(2)), lengths)
+        return zero_padding(self._merge(heads), lengths)
 
-    def project(self, input: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values [B, H, T, D / H], positions applied: what `attention` takes."""
+    def initial_state(self, batch_size: int = 1) -> AttentionState:
+        """The state of a stream that has not begun.
+
+        Raises:
+            ValueError: the context's right side is unlimited, so that nothing would ever come out.
+        """
+        if self.context.right is None:
+            raise ValueError(
+                f"a layer with unlimited right context cannot stream, got ({self.context}): every frame would wait "
+                "for the end of the audio. Use Context.truncated(left, right) or Context.chunked(chunk, left)."
+            )
+        weight = self.output.weight
+        empty = weight.new_empty(batch_size, self.num_heads, 0, weight.shape[0] // self.num_heads)
+        return AttentionState(empty, empty, empty, 0, 0)
+
+    @torch.no_grad()
+    def step(self, input: Tensor, state: AttentionState, final: bool = False) -> tuple[Tensor, AttentionState]:
+        """The frames [B, m, D] that have become ready after the next n frames [B, n, D], and the new state.
+
+        `final` says that these n frames, or none, are the last: everything still owed comes out.
+        """
+        seen = state.seen + input.shape[1]
+        ready = seen if final else self.context.ready(seen)
+        new = self.project(input, state.seen)
+        q, k, v = (torch.cat(pair, 2) for pair in zip((state.queries, state.keys, state.values), new, strict=True))
+        heads = banded_step(
+            q[:, :, : ready - state.done],
+            k,
+            v,
+            self.context,
+            self.scores,
+            self.bias(self.context, seen),
+            q.shape[3] ** -0.5,
+            state.done,
+            seen - k.shape[2],
+        )
+        start, _ = self.context.span(ready)
+        kept = seen if start is None else min(seen, seen - start)
+        first = k.shape[2] - kept
+        # Copies: a view would keep everything alive that it is a view of.
+        rest = (q[:, :, ready - state.done :].clone(), k[:, :, first:].clone(), v[:, :, first:].clone())
+        return self._merge(heads), AttentionState(*rest, seen, ready)
+
+    def project(self, input: Tensor, start: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values [B, H, T, D / H] of frames [start, start + T): what `attention` takes."""
         packed = self.query_key_value(input).unflatten(-1, (3, self.num_heads, -1))
         q, k, v = packed.permute(2, 0, 3, 1, 4)
         if self.positions == "rotary":
-            frames = torch.arange(input.shape[1], device=input.device)
+            frames = torch.arange(start, start + input.shape[1], device=input.device)
             q, k = rotary(q, frames), rotary(k, frames)
         return q, k, v
 
-    def bias(self, context: Context) -> Tensor | None:
-        """The relative bias [H, len(context.offsets())] of a context, or None."""
-        return None if self.relative_bias is None else self.relative_bias(context)
+    def bias(self, context: Context, num_frames: int) -> Tensor | None:
+        """What is added to the scores of `num_frames` frames by key minus query, [H, offsets], or None."""
+        if self.relative_bias is not None:
+            bias: Tensor = self.relative_bias(context)
+            return bias
+        if self.positions == "alibi":
+            return alibi(self.num_heads, context.offsets(num_frames), self.output.weight.device)
+        return None
+
+    def _merge(self, heads: Tensor) -> Tensor:
+        """Heads [B, H, T, D / H] side by side, through the output projection: [B, T, D]."""
+        output: Tensor = self.output(heads.transpose(1, 2).flatten(2))
+        return output
 
     def extra_repr(self) -> str:
         return f"context=({self.context}), num_heads={self.num_heads}, positions={self.positions}, scores={self.scores}"

@@ -1,4 +1,4 @@
-"""Where a frame is: sinusoidal and rotary positions, and a learned bias by distance.
+"""Where a frame is: sinusoidal, learned and rotary positions, and a bias by distance, learned or fixed (ALiBi).
 
 Everything takes absolute frame indices, never a buffer length, so that a stream that continues at frame
 one million computes the same numbers as an offline pass over it. Angles are computed in float64.
@@ -41,6 +41,45 @@ def rotary(x: Tensor, positions: Tensor) -> Tensor:
     cos, sin = theta.cos().to(x.dtype), theta.sin().to(x.dtype)
     first, second = x[..., :half], x[..., half:]
     return torch.cat((first * cos - second * sin, second * cos + first * sin), -1)
+
+
+class LearnedPositions(nn.Module):
+    """A learned vector e_i for each frame, to be added to the frame's vector a_i: [max_frames, d_model].
+
+    The table ends: what lies past it has no position, and is refused.
+    """
+
+    def __init__(self, max_frames: int, d_model: int) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(max_frames, d_model) * 0.02)
+
+    def forward(self, start: int, count: int) -> Tensor:
+        """Vectors [count, d_model] of the frames from `start` on.
+
+        Raises:
+            ValueError: a frame lies past the table.
+        """
+        if start + count > len(self.table):
+            raise ValueError(
+                f"learned positions end at frame {len(self.table)}, and the audio has {start + count} frames. Use "
+                f'EncoderConfig(max_frames={start + count}), or positions="relative", which never end.'
+            )
+        return self.table[start : start + count]
+
+
+def alibi(num_heads: int, offsets: range, device: torch.device | None = None) -> Tensor:
+    """Bias [H, offsets] that falls linearly with the distance, head h by 2 ** (-8 (h + 1) / H) a frame.
+
+    Attention with linear biases (Press et al. 2022, section 3); on the right side it is the mirror image. Their slopes
+    for a number of heads that is no power of two are interpolated from the next ones; ours follow one formula.
+
+    Example:
+        >>> alibi(2, range(-2, 2))[0].tolist()
+        [-0.125, -0.0625, -0.0, -0.0625]
+    """
+    slopes = 2.0 ** (-8 * torch.arange(1, num_heads + 1, device=device) / num_heads)
+    distances = torch.arange(offsets.start, offsets.stop, device=device).abs()
+    return -slopes[:, None] * distances
 
 
 class RelativeBias(nn.Module):

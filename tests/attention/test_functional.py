@@ -4,7 +4,8 @@ import pytest
 import torch
 
 import speechattn as sa
-from speechattn.attention.functional import attention, attention_weights
+from speechattn.attention.functional import attention, attention_weights, fitted
+from speechattn.attention.layer import SelfAttention
 from speechattn.context import Context
 
 WINDOW = Context.truncated(5, 3)
@@ -140,10 +141,48 @@ def test_weights_in_the_window_are_the_dense_weights(context, scores):
     assert (window.sum(-1) - dense.sum(-1)).abs().max() < 1e-10
 
 
-def test_weights_need_a_window():
-    q = random(1, 1, 5, 2)
-    with pytest.raises(ValueError, match="two limits"):
-        attention_weights(q, q, Context.causal())
+@pytest.mark.parametrize("num_frames", [0, 1, 2, 9, 40])
+@pytest.mark.parametrize(
+    "context",
+    [
+        Context.truncated(10**9, 3),
+        Context.truncated(2, 10**9),
+        Context.chunked(10**9, 4),
+        Context.chunked(4, 10**9, 2),
+        Context.causal(),
+        Context.truncated(3, None),
+        Context.full(),
+    ],
+    ids=str,
+)
+def test_a_window_past_the_audio_has_the_columns_that_the_audio_can_fill(context, num_frames):
+    q, k = random(2, 2, 1, num_frames, 4)
+    identity = torch.eye(num_frames, dtype=torch.float64).expand(2, 1, -1, -1)
+    seen = fitted(context, num_frames)
+    assert [seen.visible(i, num_frames) for i in range(num_frames)] == [
+        context.visible(i, num_frames) for i in range(num_frames)
+    ]
+    window = attention_weights(q, k, context)
+    assert window.shape == (2, 1, num_frames, seen.window) and seen.window <= 3 * num_frames + 4
+    rebuilt = torch.zeros(2, 1, num_frames, num_frames, dtype=torch.float64)
+    for i in range(num_frames):
+        start, stop = seen.visible(i, num_frames)
+        first = start - seen.span(i)[0]
+        rebuilt[:, :, i, start:stop] = window[:, :, i, first : first + stop - start]
+    assert (rebuilt - attention(q, k, identity, context, execution="dense")).abs().sum() < 1e-10
+
+
+@pytest.mark.parametrize("positions", ["relative", "alibi"])
+def test_weights_of_an_unlimited_side_have_its_bias(positions):
+    layer = SelfAttention(8, 2, Context.causal(), positions=positions).double()
+    frames = random(1, 150, 8)  # more than the distances that a table spends on a side without limit
+    q, k, v = layer.project(frames)
+    weights = attention_weights(q, k, layer.context, relative_bias=layer.bias(layer.context, 150))
+    start = fitted(layer.context, 150).span(149)[0]
+    assert start == 0  # so that the last frame's columns are the frames
+    last = (weights[0, :, 149, :, None] * v[0]).sum(1)
+    heads = attention(q, k, v, layer.context, relative_bias=layer.bias(layer.context, 150))
+    assert (last - heads[0, :, 149]).abs().max() < 1e-10
 
 
 def test_relu_weighting_divides_by_the_visible_keys():

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from speechattn.attention.functional import attention
 from speechattn.attention.layer import SelfAttention
-from speechattn.attention.positions import RelativeBias, angles, rotary, sinusoidal
+from speechattn.attention.positions import LearnedPositions, RelativeBias, alibi, angles, rotary, sinusoidal
 from speechattn.context import Context
 
 
@@ -55,7 +56,7 @@ def test_another_context_shares_the_ends_of_the_table():
     assert bias(Context.truncated(2, 1)) is bias.table
 
 
-@pytest.mark.parametrize("positions", ["none", "rotary", "relative"])
+@pytest.mark.parametrize("positions", ["none", "rotary", "relative", "alibi"])
 @pytest.mark.parametrize("context", [Context.truncated(7, 2), Context.chunked(4, 9, 1), Context(None, 1)], ids=str)
 def test_every_position_in_every_execution(positions, context):
     layer = SelfAttention(16, 2, context, positions).double()
@@ -74,9 +75,41 @@ def test_every_position_in_every_execution(positions, context):
 def test_impossible_layers_are_refused():
     with pytest.raises(ValueError, match="divisible by num_heads"):
         SelfAttention(16, 3, Context.full())
-    with pytest.raises(ValueError, match="one of none, rotary, relative, got 'relatve'"):
+    with pytest.raises(ValueError, match="one of none, rotary, relative, alibi, got 'relatve'"):
         SelfAttention(16, 2, Context.full(), "relatve")
     with pytest.raises(ValueError, match="one of softmax, relu"):
         SelfAttention(16, 2, Context.full(), scores="sofmax")
     with pytest.raises(ValueError, match="even head"):
         SelfAttention(6, 2, Context.full(), "rotary")
+
+
+def test_alibi_has_the_slopes_of_the_paper():
+    table = alibi(8, range(-3, 3))
+    assert torch.equal(table[:, 3], torch.zeros(8))
+    assert torch.allclose(-table[:, 2], torch.tensor([2.0**-n for n in range(1, 9)]))
+    assert torch.equal(table[:, 0], 3 * table[:, 2]) and torch.equal(table[:, 4], table[:, 2])
+
+
+@pytest.mark.parametrize("context", [Context.causal(), Context.full(), Context(None, 3, 4), Context(2, None)], ids=str)
+@pytest.mark.parametrize("execution", ["dense", "banded", "auto"])
+def test_alibi_falls_on_where_a_learned_table_ends(context, execution):
+    """300 frames of a side without limit: a table of 128 distances would hold the rest at its end."""
+    num_frames = 300
+    layer = SelfAttention(8, 2, context, "alibi").double()
+    q, k, v = layer.project(torch.randn(1, num_frames, 8, dtype=torch.float64))
+    bias = layer.bias(context, num_frames)
+    output = attention(q, k, v, context, relative_bias=bias, execution=execution)
+    frames = torch.arange(num_frames)
+    distance = (frames - frames[:, None]).abs()
+    raw = q @ k.transpose(2, 3) * 4**-0.5 - torch.tensor([1 / 16, 1 / 256])[:, None, None] * distance
+    for i in frames.tolist():
+        start, stop = context.visible(i, num_frames)
+        raw[..., i, :start] = raw[..., i, stop:] = -torch.inf
+    assert (output - raw.softmax(-1) @ v).abs().max() < 1e-10
+
+
+def test_learned_positions_are_rows_and_end():
+    positions = LearnedPositions(10, 4)
+    assert torch.equal(positions(3, 7), positions.table[3:])
+    with pytest.raises(ValueError, match="end at frame 10, and the audio has 11 frames"):
+        positions(3, 8)
