@@ -8,38 +8,52 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from speechattn.context import Context
 from speechattn.errors import ConfigError
 from speechattn.framing import Framing
 from speechattn.plain import check_choice, from_dict, to_dict
 
-BLOCKS = ("transformer", "mlp", "linear")
-POSITIONS = ("none", "sinusoidal", "rotary", "relative")
+BLOCKS = ("transformer", "conformer", "cnn", "bigru", "mlp", "linear")
+ATTENTION_BLOCKS = ("transformer", "conformer")
+CONVOLUTION_BLOCKS = ("conformer", "cnn")
+POSITIONS = ("none", "sinusoidal", "learned", "rotary", "relative", "alibi")
 SCORES = ("softmax", "relu")
+STACKS = (1, 2, 4)
 FLAVORS = ("kaldi", "librosa")
+FEATURES = ("logmel", "mfcc")
 
 DEFAULT_CONTEXT = Context.truncated(left=64, right=64)
 NO_SPLICE = Context.truncated(left=0, right=0)
+DELTA = Context.truncated(left=2, right=2)
+"""What one order of deltas is measured on: a window of 5 frames, everybody's choice since HTK."""
 
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """The encoder: frames [B, T, input_dim] -> [B, T, d_model].
+    """The encoder: frames [B, T, input_dim] -> [B, T // stack, d_model].
 
     Args:
         input_dim: features of an input frame.
         d_model: features inside and at the output.
         num_heads: attention heads; divides d_model.
         num_layers: blocks, or hidden layers of an MLP.
-        d_ff: width of the feed-forward layers; None is 4 * d_model.
-        context: what a frame may see in one layer, or one Context per layer; only attention uses it.
-        block: "transformer", or the baselines "mlp" and "linear".
-        positions: "none", "sinusoidal", "rotary" or "relative".
+        d_ff: width of the feed-forward layers (a conformer block has two); None is 4 * d_model.
+        context: what a frame may see in one attention layer, or one Context per layer, in stacked frames.
+        block: "transformer" or "conformer"; or a baseline without attention, "cnn", "bigru", "mlp", "linear".
+        positions: "none"; "sinusoidal" or "learned", added to the frames at the input; "rotary", "relative" or
+            "alibi", in every attention layer.
         scores: "softmax" or "relu".
         dropout: probability, on the residual branches.
+        stack: 1, 2 or 4 consecutive frames that become one at the input; a remainder at the end is dropped.
+        conv_kernel: taps of the convolutions of "conformer" and "cnn".
+        conv_lookahead: taps that lie in the future; 0 is causal, "symmetric" is half of an odd kernel.
         splice: neighbours put beside each frame at the input: Context.truncated(5, 5) makes 11 frames of one.
+        max_frames: rows of the table of learned positions, in stacked frames.
+        layer_dropout: probability that training skips a block (Fan et al. 2020).
+        gradient_checkpointing: training keeps what enters each block and computes its inside again for the
+            gradient: less memory, a third more time.
     """
 
     input_dim: int
@@ -52,10 +66,16 @@ class EncoderConfig:
     positions: str = "relative"
     scores: str = "softmax"
     dropout: float = 0.1
+    stack: int = 1
+    conv_kernel: int = 15
+    conv_lookahead: int | Literal["symmetric"] = 0
     splice: Context = NO_SPLICE
+    max_frames: int = 4096
+    layer_dropout: float = 0.0
+    gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("input_dim", "d_model", "num_heads", "num_layers"):
+        for name in ("input_dim", "d_model", "num_heads", "num_layers", "conv_kernel", "max_frames"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"EncoderConfig.{name} must be 1 or more, got {getattr(self, name)}.")
         if self.d_ff is not None and self.d_ff < 1:
@@ -63,8 +83,11 @@ class EncoderConfig:
         check_choice("EncoderConfig", "block", self.block, BLOCKS)
         check_choice("EncoderConfig", "positions", self.positions, POSITIONS)
         check_choice("EncoderConfig", "scores", self.scores, SCORES)
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"EncoderConfig.dropout must be in [0, 1), got {self.dropout}.")
+        for name in ("dropout", "layer_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"EncoderConfig.{name} must be in [0, 1), got {getattr(self, name)}.")
+        if self.stack not in STACKS:
+            raise ConfigError(f"EncoderConfig.stack must be one of {STACKS} frames, got {self.stack!r}.")
         if isinstance(self.context, list):
             object.__setattr__(self, "context", tuple(self.context))
         contexts = self.context if isinstance(self.context, tuple) else (self.context,)
@@ -79,8 +102,14 @@ class EncoderConfig:
                 f"EncoderConfig.context must be one Context or one per layer: got {len(self.context)} "
                 f"for num_layers={self.num_layers}."
             )
-        if self.block == "transformer":
+        if self.block in ATTENTION_BLOCKS:
             self._check_heads()
+        if self.block == "bigru" and self.d_model % 2:
+            raise ConfigError(
+                f'EncoderConfig.d_model must be even for block="bigru", half of it for each direction; got '
+                f"{self.d_model}, use {self.d_model + 1}."
+            )
+        self._check_convolution()
         if not self.splice.limited or self.splice.chunk != 1:
             raise ConfigError(
                 f"EncoderConfig.splice is a window of frames at the input: it must be "
@@ -101,21 +130,68 @@ class EncoderConfig:
                 f"got d_model / num_heads = {self.d_model // self.num_heads}."
             )
 
+    def _check_convolution(self) -> None:
+        ahead = self.conv_lookahead
+        if ahead == "symmetric":
+            if self.conv_kernel % 2 == 0:
+                raise ConfigError(
+                    f"EncoderConfig.conv_kernel must be odd for a symmetric look-ahead, got {self.conv_kernel}: use "
+                    f"conv_kernel={self.conv_kernel + 1}, or conv_lookahead={self.conv_kernel // 2}."
+                )
+        elif not isinstance(ahead, int) or isinstance(ahead, bool) or not 0 <= ahead < self.conv_kernel:
+            raise ConfigError(
+                f"EncoderConfig.conv_lookahead must be in [0, conv_kernel - 1 = {self.conv_kernel - 1}], or "
+                f'"symmetric", got {ahead!r}.'
+            )
+
     @property
     def contexts(self) -> tuple[Context, ...]:
-        """Everything that mixes frames, next to the input first: the splice, if there is one, then each layer."""
-        splice = () if self.splice == NO_SPLICE else (self.splice,)
-        return splice + (self.layer_contexts if self.block == "transformer" else ())
+        """Everything that mixes frames, next to the input first, all counted in input frames.
+
+        The splice and the stack, if there are any, then each layer: attention and convolution of a conformer block
+        are two.
+        """
+        entry: tuple[Context, ...] = () if self.splice == NO_SPLICE else (self.splice,)
+        if self.stack > 1:
+            entry += (Context(0, 0).stacked(self.stack),)
+        return entry + tuple(context.stacked(self.stack) for _, context in self._mixing)
+
+    @property
+    def context_names(self) -> tuple[str, ...]:
+        """What each of `contexts` is: "splice", "stacking", then numbered layers."""
+        entry = ("splice",) * (self.splice != NO_SPLICE) + ("stacking",) * (self.stack > 1)
+        return entry + tuple(name for name, _ in self._mixing)
+
+    @property
+    def _mixing(self) -> list[tuple[str, Context]]:
+        """Name and context, in stacked frames, of everything behind the input that mixes frames."""
+        numbered = list(enumerate(self.layer_contexts, start=1))
+        if self.block == "transformer":
+            return [(str(n), context) for n, context in numbered]
+        if self.block == "conformer":
+            pairs = (((f"{n} attention", context), (f"{n} conv", self.convolution)) for n, context in numbered)
+            return [entry for pair in pairs for entry in pair]
+        if self.block == "cnn":
+            return [(str(n), self.convolution) for n, _ in numbered]
+        if self.block == "bigru":
+            return [(str(n), Context.full()) for n, _ in numbered]
+        return []
 
     @property
     def layer_contexts(self) -> tuple[Context, ...]:
-        """The context of each of the num_layers attention layers."""
+        """The context of each of the num_layers attention layers, in stacked frames."""
         return self.context if isinstance(self.context, tuple) else (self.context,) * self.num_layers
 
     @property
-    def spliced_dim(self) -> int:
-        """Features of an input frame beside its neighbours."""
-        return self.input_dim * len(self.splice.offsets())
+    def convolution(self) -> Context:
+        """The window of a convolution of `conv_kernel` taps, in stacked frames."""
+        ahead = self.conv_kernel // 2 if self.conv_lookahead == "symmetric" else self.conv_lookahead
+        return Context.truncated(self.conv_kernel - 1 - ahead, ahead)
+
+    @property
+    def entry_dim(self) -> int:
+        """Features of an input frame beside its neighbours and stacked."""
+        return self.input_dim * len(self.splice.offsets()) * self.stack
 
     @property
     def feed_forward_dim(self) -> int:
@@ -135,22 +211,61 @@ class EncoderConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Frontend, encoder and the classes of the head: all that a saved model needs besides its weights."""
+    """Frontend, encoder and the classes of the head: all that a saved model needs besides its weights.
+
+    Args:
+        classes: names of the classes, in the order of the logits.
+        encoder: its input_dim must be `num_features`.
+        num_mels, flavor, framing: as in `LogMel`.
+        features: "logmel", or "mfcc": cepstra of the mel bins with their deltas.
+        num_ceps, deltas: as in `MFCC`; they have no meaning for log-mel.
+    """
 
     classes: tuple[str, ...]
     encoder: EncoderConfig
     num_mels: int = 80
     flavor: str = "kaldi"
     framing: Framing = field(default_factory=Framing)
+    features: str = "logmel"
+    num_ceps: int = 13
+    deltas: int = 2
 
     def __post_init__(self) -> None:
         check_choice("ModelConfig", "flavor", self.flavor, FLAVORS)
+        check_features("ModelConfig", self.features, self.num_mels, self.num_ceps, self.deltas)
         if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
             raise ConfigError(f"ModelConfig.classes must be 2 or more different names, got {list(self.classes)}.")
-        if self.encoder.input_dim != self.num_mels:
+        if self.encoder.stack != 1:
+            hop, size = self.framing.hop, self.encoder.stack
             raise ConfigError(
-                f"ModelConfig.encoder.input_dim must equal num_mels, got {self.encoder.input_dim} and {self.num_mels}."
+                f"ModelConfig.encoder.stack must be 1, for classes are labels of every {self.framing.hop_ms:g} ms: got "
+                f"{size}, one output in {size * self.framing.hop_ms:g} ms. Use stack=1 with Framing(hop={hop * size}), or "
+                "the encoder with sa.CTC, whose labels have no rate."
             )
+        if self.encoder.input_dim != self.num_features:
+            rule = "num_mels" if self.features == "logmel" else "num_ceps * (1 + deltas) of MFCC"
+            raise ConfigError(
+                f"ModelConfig.encoder.input_dim must equal {rule} = {self.num_features}, got {self.encoder.input_dim}."
+            )
+
+    @property
+    def num_features(self) -> int:
+        """Features of a frame."""
+        return count_features(self.features, self.num_mels, self.num_ceps, self.deltas)
+
+    @property
+    def contexts(self) -> tuple[Context, ...]:
+        """Everything that mixes frames, next to the waveform first: the deltas of MFCC, then the encoder's."""
+        return (DELTA,) * self._delta_orders + self.encoder.contexts
+
+    @property
+    def context_names(self) -> tuple[str, ...]:
+        """What each of `contexts` is."""
+        return tuple(f"delta {order + 1}" for order in range(self._delta_orders)) + self.encoder.context_names
+
+    @property
+    def _delta_orders(self) -> int:
+        return self.deltas if self.features == "mfcc" else 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
@@ -161,3 +276,19 @@ class ModelConfig:
     def from_dict(cls, data: Mapping[str, Any]) -> ModelConfig:
         """The config that `to_dict` wrote; an unknown key is a ConfigError."""
         return from_dict(cls, data)
+
+
+def count_features(features: str, num_mels: int, num_ceps: int, deltas: int) -> int:
+    """Features of a frame: mel bins, or cepstra with `deltas` orders of slopes beside them."""
+    return num_ceps * (1 + deltas) if features == "mfcc" else num_mels
+
+
+def check_features(owner: str, features: str, num_mels: int, num_ceps: int, deltas: int) -> None:
+    """Raise ConfigError when no frontend gives such frames."""
+    check_choice(owner, "features", features, FEATURES)
+    if num_mels < 1:
+        raise ConfigError(f"{owner}.num_mels must be 1 or more, got {num_mels}.")
+    if features == "mfcc" and not 1 <= num_ceps <= num_mels:
+        raise ConfigError(f"{owner}.num_ceps must be 1 to num_mels = {num_mels}, got {num_ceps}.")
+    if features == "mfcc" and deltas < 0:
+        raise ConfigError(f"{owner}.deltas must be 0 or more orders (2 is usual), got {deltas}.")

@@ -1,65 +1,73 @@
-"""Blocks and the encoder: frames [B, T, F] -> hidden [B, T, D], each layer looking through its own context."""
+"""The encoder: frames [B, T, F] -> hidden [B, T, D], whole rows at once or as a stream, with the same numbers."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from speechattn import context as law
-from speechattn.attention.layer import SelfAttention
-from speechattn.attention.positions import sinusoidal
-from speechattn.config import NO_SPLICE, EncoderConfig
+from speechattn.attention.positions import LearnedPositions, sinusoidal
+from speechattn.blocks import ConformerBlock, ConvolutionBlock, TransformerBlock
+from speechattn.config import ATTENTION_BLOCKS, EncoderConfig
 from speechattn.context import Context
+from speechattn.entry import Entry, EntryState, lengths_of
 from speechattn.errors import ConfigError
-from speechattn.lengths import check_lengths, full_lengths, zero_padding
+from speechattn.lengths import check_lengths, zero_padding
+
+BLOCKS = {"transformer": TransformerBlock, "conformer": ConformerBlock, "cnn": ConvolutionBlock}
 
 
 class FramesEncoder(nn.Module):
-    """What every encoder behind the one door shares: its config, and the derived numbers a user asks for."""
+    """What every encoder behind the one door shares: its config, and the derived numbers a user asks for.
+
+    All are counted in input frames.
+    """
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.config = config
+        self.enter = Entry(config)
 
     def reach(self, i: int, num_frames: int | None = None) -> tuple[int, int | None]:
-        """Half-open range of input frames that output frame `i` depends on, through all layers."""
-        return law.reach(self.config.contexts, i, num_frames)
+        """Half-open range of input frames that output frame `i` depends on, through all layers.
+
+        With `stack`, output frame i stands for the input frames from i * stack on.
+        """
+        config = self.config
+        spliced = config.context_names.count("splice")
+        entry, behind = config.contexts[:spliced], config.contexts[spliced:]
+        # The remainder that does not fill a stack reaches nobody, save as a neighbour spliced to a frame before it.
+        whole = None if num_frames is None else num_frames // config.stack * config.stack
+        start, stop = law.reach(behind, i * config.stack, whole)
+        start, _ = law.reach(entry, start, num_frames)
+        return start, None if stop is None else law.reach(entry, stop - 1, num_frames)[1]
 
     @property
     def lookahead(self) -> int | None:
         """The most future frames any output waits for; None is all of them."""
         return law.lookahead(self.config.contexts)
 
-    def describe(self, hop_ms: float = 10.0) -> str:
-        """What is seen back, waited for and kept, per layer and through the stack, in frames and ms."""
-        contexts = self.config.contexts
-        spliced = self.config.splice != NO_SPLICE
-        names = ["splice"] * spliced + [str(layer + 1) for layer in range(len(contexts) - spliced)]
-        return law.describe(contexts, hop_ms, names)
-
     @property
     def lookback(self) -> int | None:
         """The most past frames any output can see; None is all of them."""
         return law.lookback(self.config.contexts)
 
+    def describe(self, hop_ms: float = 10.0) -> str:
+        """What is seen back, waited for and kept, per layer and through the stack, in frames and ms."""
+        return law.describe(self.config.contexts, hop_ms, self.config.context_names)
+
     @property
     def num_parameters(self) -> int:
         """Trainable numbers."""
         return sum(parameter.numel() for parameter in self.parameters())
-
-    def enter(self, input: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Frames [B, T, spliced_dim] without padding's rubbish, and checked lengths [B] or None.
-
-        Raises:
-            TypeError, ValueError: input is not [B, T, input_dim], or lengths do not fit it.
-        """
-        if input.ndim != 3 or input.shape[2] != self.config.input_dim:
-            raise ValueError(
-                f"input must be frames [B, T, {self.config.input_dim}], got {list(input.shape)}. "
-                "Waveforms go through a frontend first: sa.LogMel(num_mels)(waveform)."
-            )
-        lengths = check_lengths(lengths, input.shape[0], input.shape[1])
-        return splice(zero_padding(input, lengths), self.config.splice), lengths
 
     def extra_repr(self) -> str:
         contexts = self.config.contexts
@@ -68,37 +76,32 @@ class FramesEncoder(nn.Module):
         return ", ".join([*told, f"parameters={self.num_parameters:,}"])
 
 
-def splice(input: Tensor, window: Context) -> Tensor:
-    """Each frame beside its neighbours: [B, T, F] -> [B, T, (left + 1 + right) * F], zeros past the ends."""
-    assert window.left is not None and window.right is not None
-    if window == NO_SPLICE:
-        return input
-    padded = nn.functional.pad(input, (0, 0, window.left, window.right))
-    return torch.cat([padded[:, shift : shift + input.shape[1]] for shift in range(len(window.offsets()))], 2)
+@dataclass(frozen=True)
+class EncoderState:
+    """What a stream keeps between two calls of `Encoder.step`: tensors and counters, nothing that remembers.
 
+    `encoder` names the config it belongs to, `frames` counts what has entered the blocks.
+    """
 
-class Block(nn.Module):
-    """A pre-norm transformer block: attention, then a feed-forward layer, each added to what came in."""
+    encoder: str
+    frames: int
+    entry: EntryState
+    blocks: tuple[Any, ...]
 
-    def __init__(self, config: EncoderConfig, context: Context) -> None:
-        super().__init__()
-        d_model = config.d_model
-        in_layer = "none" if config.positions == "sinusoidal" else config.positions
-        self.attention_norm = nn.LayerNorm(d_model)
-        self.attention = SelfAttention(d_model, config.num_heads, context, in_layer, config.scores)
-        self.feed_forward = nn.Sequential(
-            nn.LayerNorm(d_model),
-            nn.Linear(d_model, config.feed_forward_dim),
-            nn.SiLU(),
-            nn.Linear(config.feed_forward_dim, d_model),
-        )
-        self.dropout = nn.Dropout(config.dropout)
+    @property
+    def num_bytes(self) -> int:
+        """Memory of all tensors, in bytes."""
+        return sum(tensor.nbytes for tensor in _tensors((self.entry, self.blocks)))
 
-    def forward(self, x: Tensor, lengths: Tensor | None = None, context: Context | None = None) -> Tensor:
-        """Frames [B, T, D] -> [B, T, D]."""
-        x = x + self.dropout(self.attention(self.attention_norm(x), lengths, context))
-        x = x + self.dropout(self.feed_forward(x))
-        return x
+    @property
+    def batch_size(self) -> int:
+        """Streams in lock-step."""
+        return len(self.entry.window)
+
+    def to(self, *args: Any, **kwargs: Any) -> EncoderState:
+        """The state with every tensor moved, as by `Tensor.to`."""
+        entry, blocks = (_moved(part, args, kwargs) for part in (self.entry, self.blocks))
+        return replace(self, entry=entry, blocks=blocks)
 
 
 class Encoder(FramesEncoder):
@@ -108,30 +111,39 @@ class Encoder(FramesEncoder):
     without new weights: ``encoder(frames, lengths, context=Context.truncated(32, 0))``. With relative positions
     the table of biases is sized by the config's context, and farther keys share its last entry.
 
+    A stream gives the same numbers: every frame comes out of `step` as soon as all it may see has come in, and
+    `flush` gives what is still owed at the end. A frame is computed once.
+
     Example:
-        >>> encoder = Encoder(EncoderConfig(input_dim=80, d_model=32, num_layers=2))
-        >>> hidden, lengths = encoder(torch.zeros(1, 50, 80))
+        >>> encoder = Encoder(EncoderConfig(input_dim=80, d_model=32, num_layers=2)).eval()
+        >>> hidden, lengths = encoder(torch.zeros(1, 500, 80))
         >>> hidden.shape, lengths.tolist()
-        (torch.Size([1, 50, 32]), [50])
+        (torch.Size([1, 500, 32]), [500])
+        >>> part, state = encoder.step(torch.zeros(1, 500, 80), encoder.initial_state())
+        >>> part.shape[1], encoder.flush(state).shape[1]
+        (372, 128)
     """
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__(config)
-        if config.block != "transformer":
+        if config.block not in BLOCKS:
             raise ConfigError(
-                f'Encoder builds block="transformer", got {config.block!r}; sa.build_encoder(config) builds them all.'
+                f"Encoder builds block={' or '.join(map(repr, BLOCKS))}, got {config.block!r}; "
+                "sa.build_encoder(config) builds them all."
             )
-        self.input = nn.Linear(config.spliced_dim, config.d_model)
+        self.input = nn.Linear(config.entry_dim, config.d_model)
+        learned = LearnedPositions(config.max_frames, config.d_model) if self._placed == "learned" else None
+        self.positions: LearnedPositions | None = learned
         self.dropout = nn.Dropout(config.dropout)
-        self.blocks = nn.ModuleList(Block(config, context) for context in config.layer_contexts)
+        self.blocks = nn.ModuleList(BLOCKS[config.block](config, context) for context in config.layer_contexts)
         self.norm = nn.LayerNorm(config.d_model)
 
     def forward(
         self, input: Tensor, lengths: Tensor | None = None, context: Context | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Hidden [B, T, d_model] and lengths [B] int64; exactly 0 at and past `lengths`.
+        """Hidden [B, T // stack, d_model] and lengths [B] int64; exactly 0 at and past `lengths`.
 
-        `context` replaces the context of every layer for this call. Lengths of None mean all frames.
+        `context` replaces the context of every attention layer for this call. Lengths of None mean all frames.
 
         Raises:
             TypeError, ValueError: input is not [B, T, input_dim], lengths do not fit it, or context is no Context.
@@ -142,10 +154,127 @@ class Encoder(FramesEncoder):
                 "One per layer belongs into EncoderConfig(context=(...))."
             )
         x, lengths = self.enter(input, lengths)
-        x = self.input(x)
-        if self.config.positions == "sinusoidal":
-            x = x + sinusoidal(torch.arange(x.shape[1], device=x.device), x.shape[2], x.dtype)
-        x = self.dropout(x)
+        x = self.dropout(self._place(self.input(x), 0))
+        for block in self._kept_blocks():
+            if self.config.gradient_checkpointing and torch.is_grad_enabled():
+                x = checkpoint(block, x, lengths, context, use_reentrant=False)
+            else:
+                x = block(x, lengths, context)
+        return zero_padding(self.norm(x), lengths), lengths_of(x, lengths)
+
+    def initial_state(self, batch_size: int = 1) -> EncoderState:
+        """The state of `batch_size` streams in lock-step that have not begun.
+
+        Raises:
+            ValueError: a layer's right context is unlimited: use a limited or a chunked one.
+        """
+        blocks = tuple(block.initial_state(batch_size) for block in self.blocks)  # type: ignore[operator]
+        return EncoderState(self._fingerprint, 0, self.enter.initial_state(self.norm.weight, batch_size), blocks)
+
+    def step(self, input: Tensor, state: EncoderState) -> tuple[Tensor, EncoderState]:
+        """The hidden frames [B, m, d_model] that have become ready after the next n >= 0 frames, and the new state.
+
+        `input` is [B, n, input_dim]. The old state is left as it was. No gradient flows.
+
+        Raises:
+            TypeError, ValueError: input is not [B, n, input_dim], or the state belongs to another encoder, batch size
+                or dtype.
+        """
+        return self._step(input, state, final=False)
+
+    def flush(self, state: EncoderState) -> Tensor:
+        """The frames still owed [B, m, d_model] when no more will come; a remainder of a stack is dropped."""
+        none = self.norm.weight.new_zeros(state.batch_size, 0, self.config.input_dim)
+        return self._step(none, state, final=True)[0]
+
+    def infer(
+        self, input: Tensor, lengths: Tensor, states: EncoderState | None = None
+    ) -> tuple[Tensor, Tensor, EncoderState]:
+        """`step` with the arguments and the triple that torchaudio's streaming models have.
+
+        `lengths` [B] must be equal: rows of one batch are streams in lock-step. Returns hidden frames [B, m, d_model],
+        their lengths [B], and the new states.
+        """
+        checked = check_lengths(lengths, input.shape[0], input.shape[1])
+        counts = {input.shape[1]} if checked is None else set(checked.tolist())
+        if len(counts) > 1:
+            raise ValueError(f"lengths of streams in lock-step must be equal, got {sorted(counts)}.")
+        states = self.initial_state(input.shape[0]) if states is None else states
+        output, states = self.step(input[:, : max(counts, default=0)], states)
+        return output, lengths_of(output, None), states
+
+    @torch.no_grad()
+    def _step(self, input: Tensor, state: EncoderState, final: bool) -> tuple[Tensor, EncoderState]:
+        self._check_state(input, state)
+        x, entry = self.enter.step(input, state.entry, final)
+        frames = state.frames + x.shape[1]
+        x = self.dropout(self._place(self.input(x), state.frames))
+        blocks = []
+        for block, old in zip(self.blocks, state.blocks, strict=True):
+            x, new = block.step(x, old, final)  # type: ignore[operator]
+            blocks.append(new)
+        hidden: Tensor = self.norm(x)
+        return hidden, EncoderState(state.encoder, frames, entry, tuple(blocks))
+
+    @property
+    def _placed(self) -> str:
+        """The positions that are added to the frames at the input, or "none"."""
+        at_input = self.config.block in ATTENTION_BLOCKS and self.config.positions in ("sinusoidal", "learned")
+        return self.config.positions if at_input else "none"
+
+    def _place(self, x: Tensor, start: int) -> Tensor:
+        """Frames [B, T, D] from `start` on with their absolute positions added, if the config has such."""
+        if self.positions is not None:
+            placed: Tensor = x + self.positions(start, x.shape[1])
+            return placed
+        if self._placed == "sinusoidal":
+            return x + sinusoidal(torch.arange(start, start + x.shape[1], device=x.device), x.shape[2], x.dtype)
+        return x
+
+    def _kept_blocks(self) -> Iterator[nn.Module]:
+        """All blocks, or in training those that layer dropout leaves."""
         for block in self.blocks:
-            x = block(x, lengths, context)
-        return zero_padding(self.norm(x), lengths), full_lengths(x) if lengths is None else lengths
+            skipped = self.training and self.config.layer_dropout and torch.rand(()) < self.config.layer_dropout
+            if not skipped:
+                yield block
+
+    @property
+    def _fingerprint(self) -> str:
+        text = json.dumps(self.config.to_dict(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def _check_state(self, input: Tensor, state: EncoderState) -> None:
+        if not isinstance(state, EncoderState):
+            raise TypeError(f"state must come from initial_state or step, got {type(state).__name__}.")
+        if state.encoder != self._fingerprint:
+            raise ValueError(
+                f"the state belongs to an encoder with another config ({state.encoder}, this is {self._fingerprint}): "
+                "begin with encoder.initial_state(batch_size)."
+            )
+        if len(input) != state.batch_size:
+            raise ValueError(f"the state is of {state.batch_size} streams in lock-step, input has {len(input)} rows.")
+        kept, wanted = state.entry.window, self.norm.weight
+        if (kept.dtype, kept.device) != (wanted.dtype, wanted.device):
+            raise ValueError(
+                f"the state is {kept.dtype} on {kept.device}, the encoder {wanted.dtype} on {wanted.device}: "
+                "move it with state.to(...)."
+            )
+        if self.training:
+            warnings.warn("streaming in training mode: dropout is active. Call encoder.eval().", stacklevel=4)
+
+
+def _tensors(tree: Any) -> Iterator[Tensor]:
+    if isinstance(tree, Tensor):
+        yield tree
+    elif isinstance(tree, tuple):
+        for part in tree:
+            yield from _tensors(part)
+
+
+def _moved(tree: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    if isinstance(tree, Tensor):
+        return tree.to(*args, **kwargs)
+    if not isinstance(tree, tuple):
+        return tree
+    parts = [_moved(part, args, kwargs) for part in tree]
+    return type(tree)(*parts) if hasattr(tree, "_fields") else tuple(parts)

@@ -32,7 +32,16 @@ class FrameClassifier(nn.Module):
 
     @staticmethod
     def loss(logits: Tensor, labels: Tensor) -> Tensor:
-        """Mean cross entropy in nats over the frames of `labels` [B, T] that are not -100; 0 without any."""
+        """Mean cross entropy in nats over the frames of `labels` [B, T] that are not -100; 0 without any.
+
+        Raises:
+            ValueError: labels are not one for each frame of logits [B, T, C].
+        """
+        if labels.shape != logits.shape[:2]:
+            raise ValueError(
+                f"labels must be one for each of the frames {list(logits.shape[:2])}, got {list(labels.shape)}. An encoder "
+                "with stack=s gives one frame for s of its input: take labels[:, s // 2 :: s], or stack=1."
+            )
         return _mean_cross_entropy(logits.flatten(0, 1), labels.flatten())
 
 

@@ -35,7 +35,7 @@ class Muon(torch.optim.Optimizer):
     (Liu et al. 2025, arXiv 2502.16982, equation 4).
 
     Args:
-        params: matrices [m, n], or groups of them.
+        params: matrices [m, n], or groups of them; a kernel [m, channels, taps] counts as [m, channels * taps].
         lr: learning rate, of the size that suits AdamW.
         momentum: decay of the running mean of gradients, used with a look ahead (Nesterov).
         weight_decay: share of a weight that is taken away per step, times lr.
@@ -51,7 +51,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
         for group in self.param_groups:
             for parameter in group["params"]:
-                if parameter.ndim != 2:
+                if parameter.ndim < 2:
                     raise ValueError(f"Muon moves matrices, got a parameter of shape {list(parameter.shape)}.")
 
     @torch.no_grad()
@@ -66,6 +66,6 @@ class Muon(torch.optim.Optimizer):
                 if not state:
                     state["momentum"] = torch.zeros_like(parameter)
                 state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
-                update = orthogonalize(parameter.grad.lerp(state["momentum"], group["momentum"]))
+                update = orthogonalize(parameter.grad.lerp(state["momentum"], group["momentum"]).flatten(1))
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                parameter.add_(update, alpha=-group["lr"] * 0.2 * max(parameter.shape) ** 0.5)
+                parameter.add_(update.reshape(parameter.shape), alpha=-group["lr"] * 0.2 * max(update.shape) ** 0.5)

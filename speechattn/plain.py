@@ -68,8 +68,9 @@ def _decode(hint: Any, value: Any, where: str) -> Any:
             return None
         options = [option for option in get_args(hint) if option is not type(None)]
         sequences = [option for option in options if _is_tuple(option)]
-        others = [option for option in options if not _is_tuple(option)]
-        chosen = sequences if isinstance(value, (list, tuple)) else others
+        words = [option for option in options if get_origin(option) is Literal]
+        others = [option for option in options if option not in sequences and option not in words]
+        chosen = sequences if isinstance(value, (list, tuple)) else words if isinstance(value, str) else others
         return _decode((chosen or options)[0], value, where)
     if dataclasses.is_dataclass(hint):
         return value if isinstance(value, hint) else from_dict(hint, value, where)  # type: ignore[arg-type]

@@ -103,8 +103,8 @@ def learning_rate(step: int, total: int, config: TrainConfig) -> float:
 
 
 def make_optimizers(model: SpeechModel, config: TrainConfig) -> dict[str, torch.optim.Optimizer]:
-    """Muon for the matrices of the encoder's linear layers, AdamW for everything else; both at one learning rate."""
-    matrices = [layer.weight for layer in model.encoder.modules() if isinstance(layer, nn.Linear)]
+    """Muon for the matrices inside the encoder, AdamW for everything else; both at one learning rate."""
+    matrices = [matrix for layer in model.encoder.modules() for matrix in layer_matrices(layer)]
     others = {id(parameter): parameter for parameter in model.parameters()}
     for matrix in matrices:
         del others[id(matrix)]
@@ -112,6 +112,15 @@ def make_optimizers(model: SpeechModel, config: TrainConfig) -> dict[str, torch.
         "muon": Muon(matrices, lr=config.learning_rate, weight_decay=config.weight_decay),
         "adamw": torch.optim.AdamW(others.values(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.0),
     }
+
+
+def layer_matrices(layer: nn.Module) -> list[Tensor]:
+    """Weights of one layer, not of its children, that map features to features: no tables, no depthwise filters."""
+    if isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv1d) and layer.groups == 1):
+        return [layer.weight]
+    if isinstance(layer, nn.GRU):
+        return [parameter for parameter in layer.parameters() if parameter.ndim == 2]
+    return []
 
 
 def _timed_step(
@@ -133,7 +142,7 @@ class _Run:
         self.model, self.config, self.directory = model, config, directory
         self.device = next(model.parameters()).device
         self.optimizers = make_optimizers(model, config)
-        self.augment = Augment(fill=model.normalize.mean) if config.augment else None
+        self.augment = Augment.for_features(config.features, model.normalize.mean) if config.augment else None
         self.saved_at = time.monotonic()
 
     def update(

@@ -1,6 +1,7 @@
 """Configs: there and back through JSON, strict about keys and types, impossible ones refused at once."""
 
 import json
+from typing import get_args
 
 import pytest
 
@@ -8,7 +9,7 @@ from speechattn.config import EncoderConfig, ModelConfig
 from speechattn.context import Context
 from speechattn.errors import ConfigError
 from speechattn.framing import Framing
-from speechattn.trainconfig import TrainConfig
+from speechattn.trainconfig import EncoderKind, TrainConfig
 
 CONFIGS = [
     EncoderConfig(80),
@@ -101,3 +102,60 @@ def test_the_encoders_of_a_run_differ_only_in_kind():
     assert config.encoder_config("full").contexts == (Context.full(),) * config.num_layers
     assert len(config.encoder_config("mlp").contexts[0].offsets()) == 11
     assert config.encoder_config("linear").contexts == ()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"conv_kernel": 14, "conv_lookahead": "symmetric"}, r"conv_kernel must be odd .* got 14: use conv_kernel=15"),
+        ({"conv_kernel": 5, "conv_lookahead": 5}, r"conv_lookahead must be in \[0, conv_kernel - 1 = 4\]"),
+        ({"conv_lookahead": -1}, "conv_lookahead must be in"),
+        ({"conv_lookahead": "same"}, "conv_lookahead must be in"),
+        ({"conv_kernel": 0}, "conv_kernel must be 1 or more"),
+        ({"stack": 3}, r"stack must be one of \(1, 2, 4\) frames, got 3"),
+        ({"layer_dropout": 1.0}, r"layer_dropout must be in \[0, 1\)"),
+        ({"max_frames": 0}, "max_frames must be 1 or more"),
+        ({"block": "bigru", "d_model": 81}, "d_model must be even .* use 82"),
+        ({"block": "conformer", "num_heads": 3}, "num_heads must divide d_model.* use num_heads="),
+        ({"block": "confomer"}, "Did you mean 'conformer'"),
+        ({"positions": "alibii"}, "Did you mean 'alibi'"),
+    ],
+)
+def test_impossible_encoders_are_refused_with_the_fix(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        EncoderConfig(80, **settings)
+
+
+def test_labels_of_another_rate_are_refused():
+    with pytest.raises(ConfigError, match=r"encoder.stack must be 1.*every 10 ms: got 2.*Framing\(hop=320\)"):
+        ModelConfig(("SIL", "AA"), EncoderConfig(80, stack=2))
+
+
+def test_a_table_of_positions_that_is_too_short_is_refused():
+    with pytest.raises(ConfigError, match=r"max_frames=300 .* use max_frames=444"):
+        TrainConfig(positions="learned", max_frames=300, stretch=0.1)
+    assert TrainConfig(positions="learned", max_frames=444, stretch=0.1).encoder_config("truncated").max_frames == 444
+
+
+def test_every_encoder_kind_has_a_config():
+    config = TrainConfig(conv_lookahead=2, mlp_splice=7)
+    blocks = {kind: config.encoder_config(kind).block for kind in get_args(EncoderKind)}
+    assert blocks == {
+        "truncated": "transformer",
+        "conformer": "conformer",
+        "full": "transformer",
+        "cnn": "cnn",
+        "bigru": "bigru",
+        "mlp": "mlp",
+        "linear": "linear",
+    }
+    assert config.encoder_config("conformer").convolution == Context(12, 2)
+    assert config.encoder_config("mlp").splice == Context(7, 7)
+
+
+@pytest.mark.parametrize("lookahead", [0, 3, "symmetric"])
+def test_look_ahead_survives_json(lookahead):
+    config = EncoderConfig(80, block="conformer", conv_lookahead=lookahead, context=(Context(3, 1),) * 6)
+    assert EncoderConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    with pytest.raises(ConfigError, match="must be one of symmetric, got 'half'"):
+        EncoderConfig.from_dict({**config.to_dict(), "conv_lookahead": "half"})

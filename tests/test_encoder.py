@@ -8,7 +8,8 @@ import torch
 from speechattn.baselines import build_encoder
 from speechattn.config import EncoderConfig
 from speechattn.context import Context
-from speechattn.encoder import Encoder, splice
+from speechattn.encoder import Encoder
+from speechattn.entry import splice
 from speechattn.errors import ConfigError
 
 SMALL = {"input_dim": 6, "d_model": 8, "num_heads": 2, "num_layers": 2, "dropout": 0.0}
@@ -120,3 +121,80 @@ def test_dropout_belongs_to_training():
     assert torch.equal(model(x)[0], model(x)[0])
     model.train()
     assert not torch.equal(model(x)[0], model(x)[0])
+
+
+def test_stacked_frames_become_one_and_the_remainder_is_dropped():
+    for block in ("transformer", "conformer", "cnn", "bigru", "mlp", "linear"):
+        model = encoder(block=block, stack=4)
+        output, lengths = model(torch.randn(3, 15, 6, dtype=torch.float64), torch.tensor([15, 8, 3]))
+        assert output.shape == (3, 3, 8) and lengths.tolist() == [3, 2, 0]
+        assert model(torch.randn(1, 3, 6, dtype=torch.float64))[1].tolist() == [0]
+
+
+def test_stack_and_convolution_count_in_reach_and_description():
+    model = encoder(block="conformer", stack=2, conv_kernel=5, conv_lookahead=1, context=Context(4, 0))
+    # Per layer 4 + 3 stacked frames back and 1 ahead; two layers, 2 input frames each, and the stack's own second.
+    assert model.lookback == 2 * 2 * (4 + 3) + 1
+    assert model.lookahead == 2 * 2 * 1 + 1
+    names = [line[:12].strip() for line in model.describe().splitlines()]
+    assert names == ["layer", "stacking", "1 attention", "1 conv", "2 attention", "2 conv", "stack"]
+
+
+@pytest.mark.parametrize("block", ["transformer", "conformer", "cnn"])
+def test_checkpointed_gradients_are_the_same_and_less_is_kept(block):
+    x = torch.randn(2, 60, 6, dtype=torch.float64)
+    grads, kept = [], []
+    for flag in (False, True):
+        torch.manual_seed(0)
+        model = encoder(block=block, dropout=0.3, num_layers=4, gradient_checkpointing=flag).train()
+        count = 0
+
+        def pack(tensor):
+            nonlocal count
+            count += tensor.numel()
+            return tensor
+
+        torch.manual_seed(1)
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            output, _ = model(x)
+        output.square().sum().backward()
+        grads.append([output.detach(), *(p.grad for p in model.parameters())])
+        kept.append(count)
+    for one, other in zip(*grads, strict=True):
+        assert torch.equal(one, other)
+    assert kept[1] < kept[0] / 3
+
+
+def test_layer_dropout_skips_blocks_in_training_only():
+    model = encoder(num_layers=6, layer_dropout=0.5)
+    x = torch.randn(1, 20, 6, dtype=torch.float64)
+    assert torch.equal(model(x)[0], model(x)[0])
+    calls = []
+    for number, block in enumerate(model.blocks):
+        block.register_forward_hook(lambda *_, number=number: calls.append(number))
+    model.train()
+    torch.manual_seed(0)
+    for _ in range(200):
+        model(x)
+    # 1200 draws at one half: a deviation is 17.
+    assert 500 < len(calls) < 700 and set(calls) == set(range(6))
+
+
+def test_learned_positions_are_added_to_the_frames_and_end():
+    model = encoder(positions="learned", max_frames=30)
+    x = torch.randn(1, 30, 6, dtype=torch.float64)
+    placed = model(x)[0]
+    with torch.no_grad():
+        expected = model.input(x) + model.positions.table
+        for block in model.blocks:
+            expected = block(expected)
+        expected = model.norm(expected)
+    assert torch.allclose(placed, expected)
+    with pytest.raises(ValueError, match=r"end at frame 30, .* 31 frames. Use EncoderConfig\(max_frames=31"):
+        model(torch.randn(1, 31, 6, dtype=torch.float64))
+
+
+def test_an_empty_row_among_others_in_a_bigru():
+    model = encoder(block="bigru")
+    output, _ = model(torch.randn(3, 12, 6, dtype=torch.float64), torch.tensor([0, 12, 1]))
+    assert torch.all(output[0] == 0) and output.isfinite().all()

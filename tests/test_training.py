@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -23,8 +24,8 @@ from speechattn.errors import UserError
 from speechattn.model import SpeechModel
 from speechattn.runlog import RunLog
 from speechattn.signals import Interrupted, StopSignal
-from speechattn.trainconfig import TrainConfig
-from speechattn.training import learning_rate, train
+from speechattn.trainconfig import EncoderKind, TrainConfig
+from speechattn.training import learning_rate, make_optimizers, train
 
 TINY = {"num_mels": 8, "d_model": 16, "num_heads": 2, "num_layers": 2, "d_ff": 32, "left": 3, "right": 2, "splice": 0}
 
@@ -211,3 +212,24 @@ def test_an_encoder_is_what_the_config_says():
     config = config_of()
     assert isinstance(config.encoder_config("mlp"), EncoderConfig)
     assert new_model(config).encoder.reach(50) == (44, 55)
+
+
+@pytest.mark.parametrize("kind", get_args(EncoderKind))
+def test_every_parameter_has_one_optimizer_and_learns(examples, kind):
+    config = config_of(gru_width=16, mlp_width=16, learning_rate=0.01)
+    model = SpeechModel(ModelConfig(CLASSES, config.encoder_config(kind), num_mels=8))
+    optimizers = make_optimizers(model, config)
+    moved = [id(p) for o in optimizers.values() for group in o.param_groups for p in group["params"]]
+    assert sorted(moved) == sorted(map(id, model.parameters()))
+    shapes = [tuple(p.shape) for group in optimizers["muon"].param_groups for p in group["params"]]
+    assert all(min(shape[:2]) > 1 for shape in shapes)  # a depthwise filter is no matrix
+    frames, labels = examples[0].frames[None], examples[0].labels[None]
+    losses = []
+    for _ in range(25):
+        loss = model.head.loss(model.classify(frames)[0], labels)
+        model.zero_grad()
+        loss.backward()
+        for optimizer in optimizers.values():
+            optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.8 * losses[0]

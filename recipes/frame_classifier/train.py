@@ -32,6 +32,17 @@ PRESETS = {
         epochs=45,
         stretch=0.1,
     ),
+    # Every kind of encoder under one budget.
+    "encoders": TrainConfig(
+        data="LibriSpeech",
+        subset="train-clean-100",
+        alignments="alignments",
+        output="runs/encoders",
+        encoder="conformer",
+        baselines=("truncated", "full", "cnn", "bigru", "mlp", "linear"),
+        epochs=12,
+        stretch=0.1,
+    ),
 }
 
 if __name__ == "__main__":

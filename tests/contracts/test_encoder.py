@@ -1,92 +1,165 @@
-"""P2 and P3 for every encoder: padding and neighbours change nothing, and autograd reach == declared reach."""
+"""P2 and P3 for every encoder: banded == dense, autograd reach == declared, padding and neighbours change nothing.
+
+Tolerance 1e-10 in float64: the same numbers summed in another order.
+"""
+
+import functools
+import itertools
 
 import pytest
 import torch
 
+from speechattn.attention import layer
 from speechattn.baselines import build_encoder
 from speechattn.config import EncoderConfig
 from speechattn.context import Context
 from speechattn.lengths import valid_mask
 
-NUM_FRAMES = 45
-ENCODERS = {
-    f"{positions}, {context}": EncoderConfig(4, 8, 2, 3, 16, context, positions=positions, dropout=0.0)
-    for positions in ("none", "sinusoidal", "rotary", "relative")
-    for context in (Context.truncated(3, 1), Context.chunked(4, 3, 2), Context.causal(), Context.truncated(0, 2))
+NUM_FRAMES = 33
+TOLERANCE = 1e-10
+POSITIONS = ("none", "sinusoidal", "learned", "rotary", "relative", "alibi")
+CONTEXTS = {
+    "left 3, right 1": Context.truncated(3, 1),
+    "chunk 3": Context.chunked(3, 4, 2),
+    "causal": Context.causal(),
+    "per layer": (Context(1, 4), Context.chunked(4, 2)),
 }
-ENCODERS["relu"] = EncoderConfig(4, 8, 2, 2, 16, Context.truncated(3, 1), scores="relu", dropout=0.0)
-ENCODERS["full"] = EncoderConfig(4, 8, 2, 2, 16, Context.full(), dropout=0.0)
-ENCODERS["per layer"] = EncoderConfig(4, 8, 2, 2, 16, (Context(1, 4), Context.chunked(5, 2)), dropout=0.0)
-ENCODERS["splice"] = EncoderConfig(4, 8, 2, 2, 16, Context.truncated(2, 3), splice=Context.truncated(4, 1), dropout=0.0)
-ENCODERS["mlp"] = EncoderConfig(4, 8, num_layers=2, splice=Context.truncated(4, 2), block="mlp", dropout=0.0)
-ENCODERS["linear"] = EncoderConfig(4, 8, block="linear")
+ATTENTION = {
+    f"{block}, {positions}, {scores}, stack {stack}, {name}": EncoderConfig(
+        4, 8, 2, 2, 16, context, block, positions, scores, 0.0, stack, conv_kernel=4, conv_lookahead=1, max_frames=99
+    )
+    for block, positions, scores, stack, (name, context) in itertools.product(
+        ("transformer", "conformer"), POSITIONS, ("softmax", "relu"), (1, 2, 4), CONTEXTS.items()
+    )
+}
+small = functools.partial(EncoderConfig, 4, 8, 2, 2, 16, dropout=0.0)
+OTHERS = {
+    "full": small(Context.full()),
+    "splice": small(Context.truncated(2, 3), splice=Context.truncated(4, 1)),
+    "splice and stack": small(Context.truncated(2, 3), splice=Context.truncated(4, 1), stack=2),
+    "causal convolution": small(Context(2, 0), "conformer", conv_kernel=5),
+    "symmetric convolution": small(Context(2, 0), "conformer", conv_kernel=5, conv_lookahead="symmetric"),
+    "cnn": small(block="cnn", conv_kernel=5, conv_lookahead=3),
+    "cnn, stacked": small(block="cnn", conv_kernel=5, conv_lookahead="symmetric", stack=2),
+    "bigru": small(block="bigru"),
+    "bigru, stacked": small(block="bigru", stack=4),
+    "mlp": small(splice=Context.truncated(4, 2), block="mlp"),
+    "mlp, stacked": small(splice=Context.truncated(4, 2), block="mlp", stack=2),
+    "linear": small(block="linear"),
+}
 
-every_encoder = pytest.mark.parametrize("config", ENCODERS.values(), ids=ENCODERS)
+attention_encoders = pytest.mark.parametrize("config", ATTENTION.values(), ids=ATTENTION)
+every_encoder = pytest.mark.parametrize("config", [*ATTENTION.values(), *OTHERS.values()], ids=[*ATTENTION, *OTHERS])
 
 
 def build(config):
-    # Dead ReLUs would hide frames that are reached, so hidden units are pushed into the open.
+    """An encoder in which nothing that is reached hides behind a ReLU that gives 0."""
     model = build_encoder(config).double().eval()
     for name, parameter in model.named_parameters():
         if config.block == "mlp" and name.endswith("bias"):
             torch.nn.init.constant_(parameter, 5.0)
+        if config.scores == "relu" and "relative_bias" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
         if config.scores == "relu" and "query_key_value.bias" in name:
-            torch.nn.init.constant_(parameter, 3.0)
+            # Rotary positions turn the first half's fastest pair away; the slowest one stays positive.
+            torch.nn.init.constant_(parameter, 0.0 if config.positions == "rotary" else 3.0)
+            with torch.no_grad():
+                parameter.view(3, 2, 4)[:, :, 1::2] = 3.0
     return model
+
+
+def random_frames(*shape):
+    return torch.randn(*shape, dtype=torch.float64)
+
+
+@attention_encoders
+def test_banded_equals_dense(config, monkeypatch):
+    model = build(config)
+    lengths = torch.tensor([NUM_FRAMES, 0, 14])
+    x = random_frames(3, NUM_FRAMES, 4).requires_grad_()
+    probe = random_frames(3, NUM_FRAMES // config.stack, 8)
+    results = []
+    for execution in ("dense", "banded"):
+        monkeypatch.setattr(layer, "attention", functools.partial(forced, execution))
+        output, _ = model(x, lengths)
+        results.append((output, *torch.autograd.grad((output * probe).sum(), [x, *model.parameters()])))
+    for dense, banded in zip(*results, strict=True):
+        assert (dense - banded).abs().max() < TOLERANCE
+
+
+def forced(wanted, *args, attention=layer.attention, **settings):
+    return attention(*args, **{**settings, "execution": wanted})
 
 
 @every_encoder
 def test_autograd_reach_is_the_declared_reach(config):
     model = build(config)
-    x = torch.randn(1, NUM_FRAMES, 4, dtype=torch.float64, requires_grad=True)
+    num_outputs = NUM_FRAMES // config.stack
+    # One row for each output frame: one backward pass tells what each of them depends on.
+    x = random_frames(NUM_FRAMES, 4).expand(num_outputs, -1, -1).clone().requires_grad_()
     output, _ = model(x)
-    probe = torch.randn(8, dtype=torch.float64)  # the plain sum of a normalised frame is constant
-    for i in range(NUM_FRAMES):
-        (grad,) = torch.autograd.grad(output[0, i] @ probe, x, retain_graph=True)
-        touched = grad[0].abs().sum(1).nonzero().flatten()
-        assert (int(touched[0]), int(touched[-1]) + 1) == model.reach(i, NUM_FRAMES)
+    frames = torch.arange(num_outputs)
+    # The plain sum of a normalised frame is constant, so it is weighted.
+    (grad,) = torch.autograd.grad((output[frames, frames] @ random_frames(8)).sum(), x)
+    for i, touched in enumerate(grad.abs().sum(2) > 0):
+        indices = touched.nonzero().flatten()
+        assert (int(indices[0]), int(indices[-1]) + 1) == model.reach(i, NUM_FRAMES)
 
 
 @every_encoder
-@pytest.mark.parametrize("rubbish", [1e30, float("nan"), float("inf")])
-def test_padding_changes_nothing(config, rubbish):
+def test_padding_changes_nothing(config):
     model = build(config)
     lengths = torch.tensor([NUM_FRAMES, 0, 1, 17])
-    clean = torch.randn(4, NUM_FRAMES, 4, dtype=torch.float64)
+    clean = random_frames(4, NUM_FRAMES, 4)
     padded = ~valid_mask(lengths, NUM_FRAMES)
     results = []
-    for x in (clean, clean.masked_fill(padded[..., None], rubbish)):
+    for x in (clean, clean.masked_fill(padded[..., None], float("nan"))):
         model.zero_grad()
         output, _ = model(x, lengths)
         output.sum().backward()
         results.append([output.detach(), *(p.grad.clone() for p in model.parameters() if p.grad is not None)])
     for before, after in zip(*results, strict=True):
         assert torch.equal(before, after)
-    assert torch.all(results[1][0][padded] == 0)
+    outside = ~valid_mask(lengths // config.stack, NUM_FRAMES // config.stack)
+    assert torch.all(results[1][0][outside] == 0)
 
 
 @every_encoder
 def test_alone_equals_batched_and_more_padding_changes_nothing(config):
     model = build(config)
     lengths = torch.tensor([NUM_FRAMES, 3, 17])
-    x = torch.randn(3, NUM_FRAMES, 4, dtype=torch.float64)
+    x = random_frames(3, NUM_FRAMES, 4)
     together, _ = model(x, lengths)
     longer, _ = model(torch.nn.functional.pad(x, (0, 0, 0, 29)), lengths)
-    # 1e-10 in float64: a matrix product over another number of rows rounds differently in the last bits.
-    assert (longer[:, :NUM_FRAMES] - together).abs().max() < 1e-10
+    assert (longer[:, : together.shape[1]] - together).abs().max() < TOLERANCE
     for row, length in enumerate(lengths.tolist()):
         alone, _ = model(x[row : row + 1, :length])
-        assert (together[row, :length] - alone[0]).abs().max() < 1e-10
+        if alone.numel():
+            assert (together[row, : alone.shape[1]] - alone[0]).abs().max() < TOLERANCE
 
 
-@pytest.mark.parametrize("config", [ENCODERS["relative, left 3, right 1"], ENCODERS["mlp"]], ids=["attention", "mlp"])
+@pytest.mark.parametrize("rubbish", [1e30, float("inf"), -float("inf")])
+@pytest.mark.parametrize("kind", ["splice and stack", "causal convolution", "cnn", "bigru", "mlp", "linear"])
+def test_no_other_rubbish_does_either(kind, rubbish):
+    model = build(OTHERS[kind])
+    x, lengths = random_frames(1, NUM_FRAMES, 4), torch.tensor([17])
+    dirty = x.clone()
+    dirty[:, 17:] = rubbish
+    assert torch.equal(model(x, lengths)[0], model(dirty, lengths)[0])
+
+
+@pytest.mark.parametrize(
+    "config",
+    [ATTENTION["conformer, relative, softmax, stack 1, left 3, right 1"], OTHERS["mlp"], OTHERS["cnn"]],
+    ids=["conformer", "mlp", "cnn"],
+)
 def test_perturbations_outside_the_reach_change_nothing(config):
     model = build(config)
-    x = torch.randn(1, NUM_FRAMES, 4, dtype=torch.float64)
+    x = random_frames(1, NUM_FRAMES, 4)
     expected, _ = model(x)
     for i in (0, 20, NUM_FRAMES - 1):
         start, stop = model.reach(i, NUM_FRAMES)
         other = torch.full_like(x, 1e6)
         other[:, start:stop] = x[:, start:stop]
         # Frames share matrix products, so their order of summation may differ; the perturbation may not show.
-        assert (model(other)[0][0, i] - expected[0, i]).abs().max() < 1e-10
+        assert (model(other)[0][0, i] - expected[0, i]).abs().max() < TOLERANCE

@@ -1,0 +1,93 @@
+"""Frames enter an encoder: each beside its neighbours (splice), then several as one (stack). No weights.
+
+Both are windows of zeros and frames, so they stream like a convolution does.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from speechattn.config import EncoderConfig
+from speechattn.context import Context
+from speechattn.lengths import check_lengths, full_lengths, zero_padding
+
+
+class EntryState(NamedTuple):
+    """What a stream keeps at the entry: spliced frames still waited for, and frames of an unfinished stack."""
+
+    window: Tensor  # [B, n, input_dim]
+    rest: Tensor  # [B, fewer than stack, spliced features]
+
+
+class Entry:
+    """Frames [B, T, input_dim] -> [B, T // stack, entry_dim] of an `EncoderConfig`."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        self.config = config
+
+    def __call__(self, input: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Frames without padding's rubbish, spliced and stacked, and checked lengths [B] or None.
+
+        Raises:
+            TypeError, ValueError: input is not [B, T, input_dim], or lengths do not fit it.
+        """
+        self._check(input)
+        lengths = check_lengths(lengths, input.shape[0], input.shape[1])
+        x = stack(splice(zero_padding(input, lengths), self.config.splice), self.config.stack)
+        return x, None if lengths is None else lengths // self.config.stack
+
+    def initial_state(self, like: Tensor, batch_size: int) -> EntryState:
+        """The state before the first frame; dtype and device are those of `like`."""
+        window = like.new_zeros(batch_size, self.config.splice.left or 0, self.config.input_dim)
+        return EntryState(window, like.new_zeros(batch_size, 0, self.config.entry_dim // self.config.stack))
+
+    def step(self, input: Tensor, state: EntryState, final: bool) -> tuple[Tensor, EntryState]:
+        """What has become ready after the next frames [B, n, input_dim]: [B, m, entry_dim], and the new state."""
+        self._check(input)
+        if final:
+            input = pad(input, (0, 0, 0, self.config.splice.right or 0))
+        window = torch.cat((state.window, input), 1)
+        width = len(self.config.splice.offsets())
+        done = max(0, window.shape[1] - width + 1)
+        spliced = splice_valid(window, width) if done else state.rest[:, :0]
+        frames = torch.cat((state.rest, spliced), 1)
+        whole = frames.shape[1] // self.config.stack * self.config.stack
+        return stack(frames, self.config.stack), EntryState(window[:, done:].clone(), frames[:, whole:].clone())
+
+    def _check(self, input: Tensor) -> None:
+        if input.ndim != 3 or input.shape[2] != self.config.input_dim:
+            raise ValueError(
+                f"input must be frames [B, T, {self.config.input_dim}], got {list(input.shape)}. "
+                "Waveforms go through a frontend first: sa.LogMel(num_mels)(waveform)."
+            )
+
+
+def splice(input: Tensor, window: Context) -> Tensor:
+    """Each frame beside its neighbours: [B, T, F] -> [B, T, (left + 1 + right) * F], zeros past the ends."""
+    assert window.left is not None and window.right is not None
+    return splice_valid(pad(input, (0, 0, window.left, window.right)), len(window.offsets()))
+
+
+def splice_valid(padded: Tensor, width: int) -> Tensor:
+    """`width` consecutive frames side by side: [B, T + width - 1, F] -> [B, T, width * F]."""
+    if width == 1:
+        return padded
+    num_frames = padded.shape[1] - width + 1
+    return torch.cat([padded[:, shift : shift + num_frames] for shift in range(width)], 2)
+
+
+def stack(frames: Tensor, size: int) -> Tensor:
+    """`size` frames as one: [B, T, F] -> [B, T // size, size * F], a remainder dropped."""
+    if size == 1:
+        return frames
+    whole = frames.shape[1] // size
+    return frames[:, : whole * size].reshape(len(frames), whole, size * frames.shape[2])
+
+
+def lengths_of(x: Tensor, lengths: Tensor | None) -> Tensor:
+    """`lengths`, or the full lengths of `x` [B, T, ...]."""
+    return full_lengths(x) if lengths is None else lengths
