@@ -26,7 +26,7 @@ class EvaluateConfig:
         model: folder of a saved model, for example runs/frame_classifier/model.
         data: folder in LibriSpeech layout.
         subset: the subset to score, for example test-other.
-        alignments: folder with <subset>.phones.ctm or <subset>.frame_labels.txt.
+        alignments: folder or file with the reference, as for train; a model of speech and silence needs none.
         json: file to write the numbers to.
         max_bad: share of unusable recordings that is left out and counted; 0 stops at the first.
     """
@@ -34,7 +34,7 @@ class EvaluateConfig:
     model: str
     data: str
     subset: str
-    alignments: str
+    alignments: str | None = None
     json: str | None = None
     max_bad: float = 0.0
 
@@ -83,7 +83,7 @@ def parse_train(argv: Sequence[str], presets: Mapping[str, TrainConfig]) -> tupl
     if own.config:
         base = TrainConfig.from_dict({**base.to_dict(), **_read(own.config)})
     description = (
-        "Train a phone-per-frame classifier and write its report; the same command resumes.\n\n"
+        "Train a classifier of frames and write its report; the same command resumes.\n\n"
         "--config FILE reads settings from JSON, "
         + (f"--preset {{{','.join(sorted(presets))}}} picks a set of them, " if presets else "")
         + "--restart moves an earlier run in --output aside."

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from speechattn.data.alignments import frame_labels
 from speechattn.data.batches import Batches, collate
 from speechattn.data.corpus import Corpus, LabelledUtterance
+from speechattn.data.framelabels import frame_labels
 from speechattn.frontend.augment import time_stretch
 from speechattn.frontend.logmel import LogMel
 from speechattn.progress import progress_bar
@@ -34,16 +34,27 @@ class Example:
     labels: Tensor
 
 
+Waveforms = Iterable[tuple[LabelledUtterance, Tensor]]
+"""Utterances, each with its samples [N]."""
+
+
 def make_examples(
-    corpus: Corpus, frontend: LogMel, classes: Sequence[str], stop: StopSignal | None = None
+    corpus: Corpus,
+    frontend: LogMel,
+    classes: Sequence[str],
+    stop: StopSignal | None = None,
+    copies: Callable[[Waveforms], Waveforms] = iter,
 ) -> list[Example]:
-    """Frames and labels of every readable utterance of `corpus`; the corpus counts what it had to skip."""
+    """Frames and labels of every readable utterance of `corpus`; the corpus counts what it had to skip.
+
+    `copies` may make several of one, or change them: see copies.py.
+    """
     examples = []
     waveforms = progress_bar(
         corpus.waveforms(), total=len(corpus.utterances), desc=f"frames of {corpus.subset}", unit="utt", leave=False
     )
     with torch.no_grad():
-        for labelled, waveform in waveforms:
+        for labelled, waveform in copies(waveforms):
             if stop is not None:
                 stop.poll()
             frames, lengths = frontend(waveform[None])
@@ -54,9 +65,12 @@ def make_examples(
     return examples
 
 
-def fingerprint(examples: Sequence[Example]) -> str:
-    """A hash of which utterances, how long, in files of how many bytes, and how labelled: another one is other data."""
-    digest = hashlib.sha256()
+def fingerprint(examples: Sequence[Example], classes: Sequence[str] = ()) -> str:
+    """A hash of which utterances, how long, in files of how many bytes, and how labelled: another one is other data.
+
+    The labels are numbers: `classes` says what they mean.
+    """
+    digest = hashlib.sha256("".join(f"{name}\n" for name in classes).encode())
     for example in examples:
         size = example.utterance.utterance.path.stat().st_size
         digest.update(f"{example.utterance.id} {example.utterance.num_samples} {size}\n".encode())

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from speechattn.data.corpus import load_corpus
+from speechattn.data.labels import label_set
 from speechattn.dataset import Example, make_examples
 from speechattn.errors import UserError
 from speechattn.files import write_json
@@ -80,12 +81,13 @@ def evaluate_examples(model: SpeechModel, examples: Sequence[Example], stop: Sto
 
 
 def evaluate_directory(
-    model_directory: str, data: str, subset: str, alignments: str, json_path: str | None, max_bad: float = 0.0
+    model_directory: str, data: str, subset: str, alignments: str | None, json_path: str | None, max_bad: float = 0.0
 ) -> dict[str, Any]:
     """Score a saved model on a labelled subset, print it and write it as JSON.
 
-    Utterances without an alignment are counted under "skipped". Bad audio stops a test set, unless `max_bad`
-    forgives a share of it.
+    The model's classes say which labels are wanted; one of speech and silence may do without alignments, and is then
+    compared with the detector in `vad`. Utterances without an alignment are counted under "skipped". Bad audio
+    stops a test set, unless `max_bad` forgives a share of it.
 
     Raises:
         UserError, DataError: the model, the data or the place for the JSON cannot be used.
@@ -95,12 +97,15 @@ def evaluate_directory(
     if json_path is not None:
         _check_writable(Path(json_path))
     model = load(model_directory)
+    labels = label_set(model.config.classes)
+    if alignments is None and labels != "speech":
+        raise UserError(f"--alignments DIR is missing: {model_directory} labels {labels}, which the sound cannot tell.")
     corpus = load_corpus(
         data, subset, alignments, model.config.classes, max_bad, sample_rate=model.config.framing.sample_rate
     )
     examples = make_examples(corpus, model.frontend, model.config.classes)
     if not any(bool((example.labels >= 0).any()) for example in examples):
-        raise UserError(f"no frame of {subset} has a label: nothing to score. Look at {alignments}.")
+        raise UserError(f"no frame of {subset} has a label: nothing to score. Look at {alignments or data}.")
     outcome = {
         **asdict(evaluate_examples(model, examples)),
         "skipped": corpus.skipped,

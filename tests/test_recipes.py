@@ -42,4 +42,4 @@ def test_mistakes_are_one_line():
 def test_presets_are_shown_and_can_be_built():
     result = script("train.py", "--preset", "librispeech", "--help")
     assert "runs/librispeech" in result.stdout
-    assert "must be one of demo, librispeech, got 'big'" in script("train.py", "--preset", "big").stderr
+    assert "must be one of demo, encoders, librispeech, got 'big'" in script("train.py", "--preset", "big").stderr

@@ -1,251 +1,148 @@
-"""Phone alignments to segments in seconds, and segments to one label per frame and back, through `Framing`.
+"""The alignments of a subset, in whichever of the known forms they are there, with the labels of one label set.
 
-Seconds are the truth. A frame's label is the phone at its window's centre, looked up in whole samples;
-outside every segment it is IGNORE. So one alignment serves all framings, and labels made for one framing move
-to another by way of segments, never by copying rows whose frames lie elsewhere. Not an aligner.
+    <subset>.phones.ctm, <subset>.words.ctm      a line for each phone or word (ctm)
+    [[LibriSpeech/]<subset>/]**/<utt>.TextGrid   tiers "phones", "words", of the Montreal Forced Aligner (textgrid)
+    [[LibriSpeech/]<subset>/]**/*.alignment.txt  words, of librispeech-alignments (wordtimes)
+    <subset>.frame_labels.txt, classes.txt       a class per frame, phones (framelabels)
+
+Here is decided where to look and what a gap means. Time that no phone covers is unknown, and so is time that no
+word covers, save in one case: a CTM of words without a single line of silence says silence by leaving it out.
+Not an aligner; audio without any alignment is for `vad`.
 """
 
 from __future__ import annotations
 
-import difflib
-import math
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from itertools import groupby, pairwise
+from functools import cache
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
-from speechattn.data.arpabet import CLASSES
-from speechattn.data.segments import IGNORE, Segment, read_lines
+from speechattn.data.ctm import read_ctm
+from speechattn.data.framelabels import read_classes, read_frame_rows
+from speechattn.data.labels import PHONES, label_class, label_set, plain_word, speech_class
+from speechattn.data.segments import SILENCE, Alignment, Segment
+from speechattn.data.textgrid import find_tier, read_textgrid
+from speechattn.data.wordtimes import SUFFIX, read_word_times
 from speechattn.errors import DataError
-from speechattn.framing import Framing
 
-PHONES: tuple[str, ...] = CLASSES
-"""The 41 classes: silence, 39 ARPAbet phones without stress, spoken noise."""
-
-MAX_OVERHANG_S = 0.5
-"""How far an alignment may end from its audio's end before the two do not belong together."""
-
-SNIP = Framing(align="snip")
-ONE_FRAME_S = Framing().hop_ms / 1000
-SILENCES = dict.fromkeys(("", "SIL", "SP", "PAU", "SILENCE", "<EPS>", "<SIL>"), "SIL")
-NOISES = dict.fromkeys(("SPN", "NSN", "<UNK>", "<SPN>"), "SPN")
-
-
-def read_classes(path: str | Path) -> tuple[str, ...]:
-    """Class names by index, from lines `index name` that count up from 0.
-
-    Raises:
-        DataError: a line is no such pair, an index is out of turn, or a name occurs twice; file and line are named.
-    """
-    names: list[str] = []
-    for number, line in enumerate(read_lines(Path(path)), start=1):
-        fields = line.split()
-        if not fields:
-            continue
-        if len(fields) != 2 or fields[0] != str(len(names)) or fields[1] in names:
-            raise DataError(f"{path}:{number}: expected '{len(names)} <new class name>', got {line.strip()!r}.")
-        names.append(fields[1])
-    if not names:
-        raise DataError(f"{path} names no classes: expected lines such as '0 SIL'.")
-    return tuple(names)
-
-
-def phone_class(label: str, classes: Sequence[str] = PHONES) -> str:
-    """The entry of `classes` that `label` means: case, stress digits, word positions and names of silence aside.
-
-    Raises:
-        DataError: no class fits; the nearest one is named.
-
-    Example:
-        >>> [phone_class(label) for label in ("AH0", "ih", "T_B", "sp", "")]
-        ['AH', 'IH', 'T', 'SIL', 'SIL']
-    """
-    if label in classes:
-        return label
-    plain = label.strip().upper()
-    plain = re.sub(r"(?<=[A-Z])[0-2]$", "", re.sub(r"_[BIES]$", "", plain))  # Kaldi writes AH0_B
-    plain = SILENCES.get(plain, NOISES.get(plain, plain))
-    for name in classes:
-        if name.upper() == plain:
-            return name
-    near = difflib.get_close_matches(plain, classes, n=1, cutoff=0.4)
-    known = f"the nearest of the {len(classes)} classes is {near[0]!r}" if near else f"classes are {', '.join(classes)}"
-    raise DataError(f"unknown phone {label!r}: {known}.")
-
-
-def read_ctm(path: str | Path) -> dict[str, list[Segment]]:
-    """Segments by utterance id, sorted, from lines `utterance channel start duration label` in seconds.
-
-    Labels stay as they are written, so words are read too. A segment that reaches at most one frame (10 ms)
-    into the next is cut there.
-
-    Raises:
-        DataError: a line has too few fields, a time is no finite number or negative, or two segments
-            overlap by more; file and line are named.
-    """
-    rows: dict[str, list[tuple[Segment, int]]] = {}
-    for number, line in enumerate(read_lines(Path(path)), start=1):
-        fields = line.split()
-        if not fields or fields[0].startswith(";;"):
-            continue
-        try:
-            id, _, start, duration, label = fields[:5]
-            begin, length = float(start), float(duration)
-        except ValueError as error:
-            raise DataError(
-                f"{path}:{number}: expected 'utterance channel start duration label', got {line.strip()!r}."
-            ) from error
-        if not (math.isfinite(begin) and math.isfinite(length) and begin >= 0 and length >= 0):
-            raise DataError(
-                f"{path}:{number}: start and duration must be 0 or more seconds, got {start} and {duration}."
-            )
-        rows.setdefault(id, []).append((Segment(begin, begin + length, label), number))
-    return {id: _in_order(segments, path) for id, segments in rows.items()}
-
-
-def _in_order(rows: list[tuple[Segment, int]], path: str | Path) -> list[Segment]:
-    rows = sorted(rows, key=lambda row: (row[0].start, row[0].stop))
-    segments = []
-    for (segment, _), (following, number) in pairwise(rows):
-        overlap = segment.stop - following.start
-        if overlap > ONE_FRAME_S + 1e-9:  # decimal seconds are not exact in binary
-            raise DataError(
-                f"{path}:{number}: {following.label!r} from {following.start:g} s overlaps {segment.label!r}, "
-                f"which lasts until {segment.stop:g} s."
-            )
-        segments.append(replace(segment, stop=following.start) if overlap > 0 else segment)
-    return [*segments, rows[-1][0]]
-
-
-def read_frame_rows(
-    path: str | Path, classes: Sequence[str] = PHONES, framing: Framing = SNIP
-) -> dict[str, list[Segment]]:
-    """Segments by utterance id, from lines `utterance c c c ...` with one class index per frame.
-
-    Such rows were made for Kaldi's frames, hence `snip`. Raises DataError, with file and line, for what is
-    no index of `classes` (-100 is a gap) and for an utterance that occurs twice.
-    """
-    rows: dict[str, list[Segment]] = {}
-    for number, line in enumerate(read_lines(Path(path)), start=1):
-        fields = line.split()
-        if not fields:
-            continue
-        id, *labels = fields
-        if id in rows:
-            raise DataError(f"{path}:{number}: utterance {id} occurs twice.")
-        try:
-            rows[id] = labels_to_segments([int(label) for label in labels], framing, classes)
-        except ValueError as error:
-            raise DataError(f"{path}:{number}: {error}") from error
-    return rows
-
-
-def frame_labels(
-    segments: Sequence[Segment], num_samples: int, framing: Framing, classes: Sequence[str] = PHONES
-) -> Tensor:
-    """The class index of each frame, [T] int64 with T = framing.num_frames(num_samples), IGNORE outside segments.
-
-    Raises:
-        DataError: a phone is unknown (the nearest is named), two segments overlap, or the last one ends
-            more than 0.5 s after the audio. Up to there it is clipped.
-
-    Example:
-        >>> framing = Framing(sample_rate=1000, window=4, hop=2, align="snip")  # centres at 2, 4, 6, 8 ms
-        >>> frame_labels([Segment(0.0, 0.004, "SIL"), Segment(0.004, 0.007, "AA")], 10, framing).tolist()
-        [0, 1, 1, -100]
-    """
-    index = {label: list(classes).index(phone_class(label, classes)) for label in {s.label for s in segments}}
-    ordered = sorted(segments, key=lambda segment: (segment.start, segment.stop))
-    spans = [(framing.samples_at(s.start), framing.samples_at(s.stop), index[s.label]) for s in ordered]
-    for (_, stop, _), (start, _, _) in pairwise(spans):
-        if start < stop:
-            raise DataError(f"segments overlap: one ends at sample {stop}, the next begins at {start}.")
-    overhang = spans[-1][1] - num_samples if spans else 0
-    if overhang > framing.samples_at(MAX_OVERHANG_S):
-        raise DataError(
-            f"the alignment ends {overhang / framing.sample_rate:.2f} s after the audio "
-            f"({num_samples / framing.sample_rate:.2f} s): they do not belong together."
-        )
-    labels, current = [], 0
-    for t in range(framing.num_frames(num_samples)):
-        center = framing.center_sample(t, num_samples)
-        while current < len(spans) and spans[current][1] <= center:
-            current += 1
-        inside = current < len(spans) and spans[current][0] <= center
-        labels.append(spans[current][2] if inside else IGNORE)
-    return torch.tensor(labels, dtype=torch.int64)
-
-
-def labels_to_segments(
-    labels: Tensor | Sequence[int], framing: Framing, classes: Sequence[str] = PHONES, num_samples: int | None = None
-) -> list[Segment]:
-    """Runs of equal labels, [T] class indices, as segments in seconds; IGNORE leaves a gap.
-
-    A label holds half way to the neighbouring centres, the first one from 0, the last one to the end of the
-    audio (without `num_samples`: for half a hop). `frame_labels` with the same framing gives the labels back.
-    Frames clipped to the same centre (causal windows longer than four hops begin with such) share the last one's.
-
-    Raises:
-        ValueError: a label is no class index, or T is not the number of frames in `num_samples`.
-    """
-    values: list[int] = labels.tolist() if isinstance(labels, Tensor) else list(labels)
-    if num_samples is not None and len(values) != framing.num_frames(num_samples):
-        raise ValueError(
-            f"got {len(values)} labels, but {num_samples} samples are {framing.num_frames(num_samples)} frames."
-        )
-    for value in values:
-        if value != IGNORE and not 0 <= value < len(classes):
-            raise ValueError(f"labels must be class indices in [0, {len(classes)}) or {IGNORE}, got {value}.")
-    if not values:
-        return []
-    centers = [framing.center_sample(t, num_samples) for t in range(len(values))]
-    end = centers[-1] + (framing.hop + 1) // 2 if num_samples is None else num_samples
-    edges = [0, *((before + after + 1) // 2 for before, after in pairwise(centers)), end]
-    segments = []
-    for value, run in groupby(range(len(values)), key=values.__getitem__):
-        frames = list(run)
-        start, stop = edges[frames[0]], edges[frames[-1] + 1]
-        if value != IGNORE and start < stop:
-            segments.append(Segment(start / framing.sample_rate, stop / framing.sample_rate, classes[value]))
-    return segments
+_TEXTGRID = "*.TextGrid"
+_KINDS = {"phones": ("phones",), "words": ("words",), "speech": ("phones", "words")}
 
 
 def load_alignments(
-    directory_or_file: str | Path, subset: str, classes: Sequence[str] = PHONES
-) -> dict[str, list[Segment]]:
-    """Segments by utterance id with labels from `classes`, from a file or the best file of a folder.
+    directory_or_file: str | Path, subset: str, classes: Sequence[str] | None = PHONES
+) -> dict[str, Alignment]:
+    """Alignments by utterance id with labels from `classes`, from a file or the first form that a folder has.
 
-    In a folder: `<subset>.phones.ctm`, else `<subset>.frame_labels.txt`, whose numbers mean the lines of
-    `classes.txt` beside it, if there is one.
+    Phones are looked for as CTM, TextGrid, rows of frame labels, in this order; words as CTM, *.alignment.txt,
+    TextGrid; for SIL and SPEECH either will do, phones first. `classes=None` asks for words as they were said,
+    in lower case.
 
     Raises:
-        DataError: nothing is found (the message says what was looked for), or a file is malformed.
+        DataError: nothing is found (the message says what was looked for), a file is malformed or holds
+            something else, or a phone is unknown.
     """
     path = Path(directory_or_file)
-    if path.is_dir():
-        candidates = [path / f"{subset}.phones.ctm", path / f"{subset}.frame_labels.txt"]
-        found = [candidate for candidate in candidates if candidate.is_file()]
-        if not found:
-            wanted = " or ".join(candidate.name for candidate in candidates)
-            present = ", ".join(sorted(p.name for p in path.iterdir())[:10]) or "nothing"
-            raise DataError(f"{path} has no alignments of {subset!r}: looked for {wanted}, found {present}.")
-        path = found[0]
+    labels = "words" if classes is None else label_set(classes)
+    kinds = _KINDS[labels]
+    if path.exists() and not (path.is_dir() or path.is_file()):  # reading a pipe would hang
+        raise DataError(f"{path} is neither a file nor a folder.")
+    files = _find(path, subset, kinds) if path.is_dir() else [path]
+    found: dict[str, Alignment] = {}
+    for file in files:
+        kind, alignments = _read(file, kinds, classes)
+        means = _meaning(kind, classes)
+        for id, alignment in alignments.items():
+            if id in found:
+                raise DataError(f"{file}: utterance {id} was already found in another file below {path}.")
+            found[id] = _translated(alignment, means, f"{file}: utterance {id}")
+    return found
+
+
+def _find(folder: Path, subset: str, kinds: Sequence[str]) -> list[Path]:
+    """The files of the first form that is there."""
+    wanted = []
+    for kind in kinds:
+        for name, files in _forms(folder, subset, kind):
+            if files:
+                return files
+            wanted.append(name)
+    *others, last = dict.fromkeys(wanted)
+    present = ", ".join(sorted(path.name for path in folder.iterdir())[:10]) or "nothing"
+    raise DataError(
+        f"{folder} has no alignments of {subset!r}: looked for {', '.join(others)} or {last}, found {present}."
+    )
+
+
+def _forms(folder: Path, subset: str, kind: str) -> Iterator[tuple[str, list[Path]]]:
+    """What is looked for, and the files of that name, in order of preference."""
+    table, rows = folder / f"{subset}.{kind}.ctm", folder / f"{subset}.frame_labels.txt"
+    yield table.name, [table] if table.is_file() else []
+    if kind == "words":
+        yield f"*{SUFFIX}", _below(folder, subset, f"*{SUFFIX}")
+    yield _TEXTGRID, _below(folder, subset, _TEXTGRID)
+    if kind == "phones":
+        yield rows.name, [rows] if rows.is_file() else []
+
+
+def _below(folder: Path, subset: str, pattern: str) -> list[Path]:
+    """Files at any depth below the subset's own folder if it has one, else below `folder`."""
+    own = (base for base in (folder / "LibriSpeech" / subset, folder / subset) if base.is_dir())
+    files = (path for path in next(own, folder).rglob(pattern) if not path.name.startswith("._"))  # of macOS
+    return sorted(path for path in files if path.is_file())
+
+
+def _read(path: Path, kinds: Sequence[str], classes: Sequence[str] | None) -> tuple[str, dict[str, Alignment]]:
+    """The kind of labels that a file holds, one of `kinds`, and its alignments as they are written."""
+    if path.name.endswith(".TextGrid"):
+        return _read_textgrid(path, kinds)
     if path.suffix == ".ctm":
-        alignments = read_ctm(path)
+        kind = next((kind for kind in ("phones", "words") if path.name.endswith(f".{kind}.ctm")), kinds[0])
     else:
-        names = path.parent / "classes.txt"
-        alignments = read_frame_rows(path, read_classes(names) if names.is_file() else classes)
-    return {
-        id: [replace(s, label=_class_at(path, id, s.label, classes)) for s in row] for id, row in alignments.items()
-    }
+        kind = "words" if path.name.endswith(SUFFIX) else "phones"
+    if kind not in kinds:
+        raise DataError(f"{path} holds {kind}, and --labels {kinds[0]} needs {kinds[0]}.")
+    if path.suffix == ".ctm":
+        return kind, _read_ctm(path, kind)
+    if kind == "words":
+        return kind, {id: _closed(words) for id, words in read_word_times(path).items()}
+    names = path.parent / "classes.txt"
+    return kind, read_frame_rows(path, read_classes(names) if names.is_file() else PHONES)
 
 
-def _class_at(path: Path, id: str, label: str, classes: Sequence[str]) -> str:
+def _read_textgrid(path: Path, kinds: Sequence[str]) -> tuple[str, dict[str, Alignment]]:
+    tiers = read_textgrid(path)
+    for kind in kinds:
+        tier = find_tier(tiers, kind, path)
+        if tier is not None:
+            return kind, {path.name.removesuffix(".TextGrid"): Alignment(tier.segments, tier.stop)}
+    names = ", ".join(repr(tier.name) for tier in tiers) or "none"
+    raise DataError(f"{path} has no interval tier called {' or '.join(map(repr, kinds))}; it has {names}.")
+
+
+def _read_ctm(path: Path, kind: str) -> dict[str, Alignment]:
+    rows = read_ctm(path)
+    if kind == "words" and not any(plain_word(word.label) == SILENCE for words in rows.values() for word in words):
+        return {id: Alignment(words, stop=None) for id, words in rows.items()}
+    return {id: _closed(segments) for id, segments in rows.items()}
+
+
+def _closed(segments: Sequence[Segment]) -> Alignment:
+    """An alignment that covers what its segments cover."""
+    return Alignment(segments, segments[-1].stop)
+
+
+def _meaning(kind: str, classes: Sequence[str] | None) -> Callable[[str], str]:
+    """From a label of an alignment of `kind` to the class it means; equal labels are looked up once."""
+    if classes is None:
+        return cache(plain_word)
+    if label_set(classes) == "speech":
+        return cache(lambda label: speech_class(label, kind))
+    return cache(lambda label: label_class(label, classes))
+
+
+def _translated(alignment: Alignment, means: Callable[[str], str], where: str) -> Alignment:
     try:
-        return phone_class(label, classes)
+        return replace(alignment, segments=[replace(s, label=means(s.label)) for s in alignment.segments])
     except DataError as error:
-        raise DataError(f"{path}: utterance {id}: {error}") from error
+        raise DataError(f"{where}: {error}") from error

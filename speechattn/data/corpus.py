@@ -1,4 +1,6 @@
-"""A labelled corpus: recordings that have an alignment, minus those that cannot be trusted, each one accounted for.
+"""A labelled corpus: recordings that have labels, minus those that cannot be trusted, each one accounted for.
+
+Labels come from an alignment, or, speech and silence only, from the sound itself when it is read.
 
 Bad audio never becomes training data in silence. It is left out, counted by reason, and when more than `max_bad`
 of the corpus is bad the run stops: then the disk or the download is at fault, not a file. Headers are checked
@@ -10,16 +12,19 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 from torch import Tensor
 
-from speechattn.data.alignments import MAX_OVERHANG_S, PHONES, load_alignments
+from speechattn.data.alignments import load_alignments
 from speechattn.data.audio import SAMPLE_RATE, AudioError, AudioWarning, audio_samples, load_audio
+from speechattn.data.framelabels import MAX_OVERHANG_S
+from speechattn.data.labels import PHONES, SPEECH
 from speechattn.data.librispeech import LibriSpeech
-from speechattn.data.segments import Segment, Utterance
+from speechattn.data.segments import Alignment, Segment, Utterance
+from speechattn.data.vad import speech_segments
 from speechattn.errors import DataError
 
 NO_ALIGNMENT = "no alignment"
@@ -28,7 +33,10 @@ MISMATCH = "alignment and audio differ in length"
 
 @dataclass(frozen=True)
 class LabelledUtterance:
-    """An utterance, its length in samples at the corpus' rate, and its phones in seconds."""
+    """An utterance, its length in samples at the corpus' rate, and its labels in seconds.
+
+    Without an alignment there are no segments until the sound is read: `Corpus.waveforms` brings them.
+    """
 
     utterance: Utterance
     num_samples: int
@@ -50,14 +58,18 @@ class Corpus:
 
     A missing alignment is no damage; every other reason counts against `max_bad`, a share of the aligned
     recordings. A file found bad later leaves `utterances`, which is then a new list: older ones stay as they are.
+    With `detect` there are no alignments, all recordings count, and speech is detected in what is read.
     """
 
-    def __init__(self, subset: str, max_bad: float = 0.01, sample_rate: int = SAMPLE_RATE) -> None:
+    def __init__(
+        self, subset: str, max_bad: float = 0.01, sample_rate: int = SAMPLE_RATE, detect: bool = False
+    ) -> None:
         if not 0 <= max_bad <= 1:
             raise ValueError(f"max_bad must be a share from 0 to 1, got {max_bad}.")
         self.subset = subset
         self.max_bad = max_bad
         self.sample_rate = sample_rate
+        self.detect = detect
         self.utterances: list[LabelledUtterance] = []
         self.skipped: dict[str, list[str]] = {}
         self._bad: dict[str, str] = {}
@@ -93,6 +105,8 @@ class Corpus:
                 self._reject(item.id, error.reason)
                 self._check_limit()
                 continue
+            if self.detect:
+                item = replace(item, segments=speech_segments(waveform, self.sample_rate))
             yield item, waveform
         if len(self._bad) > known:
             warnings.warn(f"{self._complaint()}. They are left out.", AudioWarning, stacklevel=2)
@@ -105,18 +119,19 @@ class Corpus:
         lines += [f"  left out, {reason}: {len(ids)} ({_first(ids, 3)})" for reason, ids in self.skipped.items()]
         return "\n".join(lines)
 
-    def _admit(self, utterance: Utterance, segments: Sequence[Segment]) -> None:
-        """Take an aligned recording if its header is sound and its length is the alignment's."""
+    def _admit(self, utterance: Utterance, alignment: Alignment | None) -> None:
+        """Take a recording if its header is sound and its length is the alignment's, where there is one."""
         self._aligned += 1
         try:
             num_samples = audio_samples(utterance.path, self.sample_rate)
         except AudioError as error:
             self._reject(utterance.id, error.reason)
             return
-        end = segments[-1].stop if segments else 0.0
-        if abs(end - num_samples / self.sample_rate) > MAX_OVERHANG_S:
+        duration = num_samples / self.sample_rate
+        if alignment is not None and not alignment.fits(duration, MAX_OVERHANG_S):
             self._reject(utterance.id, MISMATCH)
         else:
+            segments = alignment.over(duration) if alignment is not None else []
             self.utterances.append(LabelledUtterance(utterance, num_samples, segments))
 
     def _skip(self, id: str, reason: str) -> None:
@@ -141,28 +156,32 @@ class Corpus:
 def load_corpus(
     root: str | Path,
     subset: str,
-    alignments: str | Path,
-    classes: Sequence[str] = PHONES,
+    alignments: str | Path | None,
+    classes: Sequence[str] | None = PHONES,
     max_bad: float = 0.01,
     *,
     sample_rate: int = SAMPLE_RATE,
 ) -> Corpus:
     """The labelled utterances of `subset`: folders and headers are read, sound is not decoded.
 
-    `alignments` is a folder or file for `load_alignments`. Recordings without an alignment are left out and
+    `alignments` is a folder or file for `load_alignments`, and `classes=None` asks it for words as they were said;
+    alignments=None leaves SIL and SPEECH to the detector. Recordings without an alignment are left out and
     counted. So are those whose header is bad or whose alignment ends more than 0.5 s from the audio's end, and
     of these at most `max_bad` of the aligned ones is forgiven; for a test set give `max_bad=0`.
 
     Raises:
+        ValueError: alignments=None, and classes other than SIL and SPEECH.
         DataError: the layout or the alignments are malformed, no recording has an alignment, or too many are
             bad (the first ten are named with the reason).
     """
-    corpus = Corpus(subset, max_bad, sample_rate)
+    if alignments is None and tuple(classes or ()) != SPEECH:
+        raise ValueError(f"without alignments the classes can only be {SPEECH}: give alignments.")
+    corpus = Corpus(subset, max_bad, sample_rate, detect=alignments is None)
     recordings = LibriSpeech(root, subset)
-    by_id = load_alignments(alignments, subset, classes)
+    by_id = {} if alignments is None else load_alignments(alignments, subset, classes)
     for utterance in recordings:
-        if utterance.id in by_id:
-            corpus._admit(utterance, by_id[utterance.id])
+        if corpus.detect or utterance.id in by_id:
+            corpus._admit(utterance, by_id.get(utterance.id))
         else:
             corpus._skip(utterance.id, NO_ALIGNMENT)
     if NO_ALIGNMENT in corpus.skipped and len(corpus.skipped[NO_ALIGNMENT]) == len(recordings):

@@ -1,18 +1,26 @@
-"""The words of the data: a segment of time with a label, an utterance with a speaker, and lines of text.
+"""The words of the data: a segment of time with a label, an alignment, an utterance with a speaker, lines of text.
 
-Not frames: seconds become frames in `alignments`, through `Framing`. The names follow lhotse.
+Not frames: seconds become frames in `framelabels`, through `Framing`. The names follow lhotse.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 from speechattn.errors import DataError
+from speechattn.framing import Framing
 
 IGNORE = -100
 """The label of a frame that no loss and no score counts: torch's `ignore_index`."""
+
+SILENCE = "SIL"
+"""The first class of every label set."""
+
+ONE_FRAME_S = Framing().hop_ms / 1000
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,41 @@ class Segment:
 
 
 @dataclass(frozen=True)
+class Alignment:
+    """What was said when: segments in order, and `stop`, the seconds that the alignment covers.
+
+    Between segments nobody knows. With `stop=None` it is the other way round: the file lists only what was
+    spoken, so every gap is silence, up to the end of an audio whose length the file does not say.
+    """
+
+    segments: Sequence[Segment]
+    stop: float | None
+
+    def fits(self, duration: float, tolerance: float) -> bool:
+        """Whether an audio of `duration` seconds may be the one that was aligned, give or take `tolerance`."""
+        end = self.segments[-1].stop if self.segments else 0.0
+        return end - duration <= tolerance if self.stop is None else abs(self.stop - duration) <= tolerance
+
+    def over(self, duration: float) -> list[Segment]:
+        """The segments of an audio of `duration` seconds, with the silences that go without saying.
+
+        Example:
+            >>> words = Alignment([Segment(0.5, 0.75, "go"), Segment(0.75, 1.0, "on")], stop=None)
+            >>> [(s.start, s.stop, s.label) for s in words.over(1.25)]
+            [(0.0, 0.5, 'SIL'), (0.5, 0.75, 'go'), (0.75, 1.0, 'on'), (1.0, 1.25, 'SIL')]
+        """
+        if self.stop is not None:
+            return list(self.segments)
+        filled, at = [], 0.0
+        for segment in self.segments:
+            if segment.start > at:
+                filled.append(Segment(at, segment.start, SILENCE))
+            filled.append(segment)
+            at = segment.stop
+        return [*filled, Segment(at, duration, SILENCE)] if duration > at else filled
+
+
+@dataclass(frozen=True)
 class Utterance:
     """One recording of one speaker: where it lies, and what was said if that is known."""
 
@@ -55,6 +98,25 @@ class Utterance:
     transcript: str | None = None
     subset: str = ""
     chapter: str = ""
+
+
+def in_order(rows: Iterable[tuple[Segment, int]], path: str | Path) -> list[Segment]:
+    """Segments sorted by time, from (segment, line number); an overlap of at most one frame (10 ms) is cut.
+
+    Raises:
+        DataError: two segments overlap by more; file and line are named.
+    """
+    ordered = sorted(rows, key=lambda row: (row[0].start, row[0].stop))
+    segments = []
+    for (segment, _), (following, number) in pairwise(ordered):
+        overlap = segment.stop - following.start
+        if overlap > ONE_FRAME_S + 1e-9:  # decimal seconds are not exact in binary
+            raise DataError(
+                f"{path}:{number}: {following.label!r} from {following.start:g} s overlaps {segment.label!r}, "
+                f"which lasts until {segment.stop:g} s."
+            )
+        segments.append(replace(segment, stop=following.start) if overlap > 0 else segment)
+    return [*segments, *(segment for segment, _ in ordered[-1:])]
 
 
 def read_lines(path: Path) -> list[str]:

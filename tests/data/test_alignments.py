@@ -1,285 +1,218 @@
-"""Labels survive the trip to seconds and back in every framing, and a bad alignment is refused by file and line."""
+"""Whichever form of alignments a folder has is found, with the labels that were asked for; gaps mean what they mean."""
 
+from __future__ import annotations
+
+import os
 from pathlib import Path
 
 import pytest
-import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from speechattn.data.alignments import (
-    PHONES,
-    frame_labels,
-    labels_to_segments,
-    load_alignments,
-    phone_class,
-    read_classes,
-    read_ctm,
-    read_frame_rows,
-)
-from speechattn.data.segments import IGNORE, Segment
+from speechattn.data.alignments import load_alignments
+from speechattn.data.framelabels import frame_labels
+from speechattn.data.labels import OTHER, PHONES, SPEECH, word_classes
+from speechattn.data.librispeech import LibriSpeech
+from speechattn.data.segments import SILENCE, Alignment, Segment
 from speechattn.errors import DataError
-from speechattn.framing import ALIGNMENTS, Framing
+from speechattn.framing import Framing
 
-SNIP = Framing(align="snip")
-FRAMINGS = [
-    *(Framing(align=align) for align in ALIGNMENTS),
-    *(Framing(sample_rate=8000, window=200, hop=80, align=align) for align in ALIGNMENTS),
-    *(Framing(sample_rate=44_100, window=1103, hop=441, align=align) for align in ALIGNMENTS),
-    *(Framing(sample_rate=11_025, window=7, hop=3, align=align) for align in ALIGNMENTS),
-]
+WORDS = (SILENCE, OTHER, "the")
+TEXTGRID = """"ooTextFile" "TextGrid" 0 2 <exists> {size}
+{tiers}
+"""
 
 
-def ctm(tmp_path: Path, text: str, name: str = "a.ctm") -> Path:
-    path = tmp_path / name
+def put(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return path
 
 
-# Names
+def grid(path: Path, **tiers: str) -> Path:
+    """A TextGrid of two seconds with tiers of two labels, one second each."""
+    lines = []
+    for name, labels in tiers.items():
+        first, second = labels.split("|")
+        lines.append(f'"IntervalTier" "{name.replace("_", " - ")}" 0 2 2 0 1 "{first}" 1 2 "{second}"')
+    return put(path, TEXTGRID.format(size=len(lines), tiers="\n".join(lines)))
 
 
-def test_the_41_phones_are_those_of_the_data(librispeech_shared: Path, librispeech_tiny: Path) -> None:
-    assert len(PHONES) == len(set(PHONES)) == 41
-    for folder in (librispeech_shared, librispeech_tiny):
-        assert read_classes(folder / "alignments" / "classes.txt") == PHONES
+def told(alignment: Alignment) -> list[str]:
+    return [segment.label for segment in alignment.segments]
 
 
-@pytest.mark.parametrize(
-    ("label", "wanted"),
-    [
-        ("AH0", "AH"),
-        ("AH1", "AH"),
-        ("er2", "ER"),
-        ("zh", "ZH"),
-        ("T_B", "T"),
-        ("IY1_E", "IY"),
-        ("sil", "SIL"),
-        ("sp", "SIL"),
-        ("<eps>", "SIL"),
-        ("", "SIL"),
-        ("spn", "SPN"),
-    ],
-)
-def test_labels_of_others_find_their_class(label: str, wanted: str) -> None:
-    assert phone_class(label) == wanted
+# What is looked for
 
 
-def test_classes_of_another_set_keep_their_case() -> None:
-    assert phone_class("AH0", ["sil", "ah"]) == "ah"
-    assert phone_class("sp", ["sil", "ah"]) == "sil"
-
-
-@pytest.mark.parametrize(("label", "near"), [("OYY", "OY"), ("AH3", "AH"), ("silence!", "SIL")])
-def test_an_unknown_phone_names_the_nearest(label: str, near: str) -> None:
-    with pytest.raises(DataError, match=f"unknown phone '{label}': the nearest of the 41 classes is '{near}'"):
-        phone_class(label)
-
-
-def test_a_phone_like_no_other_gets_the_list() -> None:
-    with pytest.raises(DataError, match=r"unknown phone 'Q': classes are SIL, AA, AE, .*, SPN\."):
-        phone_class("Q")
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("0 SIL\n2 AA\n", r"classes.txt:2: expected '1 <new class name>', got '2 AA'"),
-        ("0 SIL\n1 SIL\n", "classes.txt:2"),
-        ("SIL\n", "classes.txt:1"),
-        ("\n\n", "names no classes"),
-    ],
-)
-def test_bad_classes(tmp_path: Path, text: str, message: str) -> None:
-    with pytest.raises(DataError, match=message):
-        read_classes(ctm(tmp_path, text, "classes.txt"))
-
-
-# Files
-
-
-def test_ctm_is_sorted_grouped_and_keeps_words(tmp_path: Path) -> None:
-    path = tmp_path / "with space.ctm"
-    path.write_bytes(
-        "\ufeff;; a comment\r\nb 1 0.5 0.25 there's\r\na 1 0.3 0.1 T 0.99\r\n\r\nb A 0.0 0.5 <sil>\r\n".encode()
-    )
-    assert read_ctm(path) == {
-        "b": [Segment(0.0, 0.5, "<sil>"), Segment(0.5, 0.75, "there's")],
-        "a": [Segment(0.3, 0.4, "T")],
-    }
-
-
-def test_an_overlap_of_one_frame_is_cut(tmp_path: Path) -> None:
-    got = read_ctm(ctm(tmp_path, "a 1 0.00 0.51 SIL\na 1 0.50 0.10 AA\na 1 0.60 0.00 B\na 1 0.60 0.10 K\n"))["a"]
-    assert [(s.start, s.stop) for s in got] == [(0.0, 0.5), (0.5, 0.6), (0.6, 0.6), (0.6, pytest.approx(0.7))]
-    assert frame_labels(got, 11_200, Framing()).tolist().count(IGNORE) == 0
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("a 1 0.40 0.20 AA", r"a.ctm:2: 'AA' from 0.4 s overlaps 'SIL', which lasts until 0.5 s"),
-        ("a 1 -0.10 0.20 AA", r"a.ctm:2: start and duration must be 0 or more seconds, got -0.10"),
-        ("a 1 0.50 -0.20 AA", "a.ctm:2: start and duration"),
-        ("a 1 nan 0.20 AA", "a.ctm:2: start and duration"),
-        ("a 1 0.50 inf AA", "a.ctm:2: start and duration"),
-        ("a 1 half 0.20 AA", r"a.ctm:2: expected 'utterance channel start duration label', got 'a 1 half 0.20 AA'"),
-        ("a 1 0.50 0.20", "a.ctm:2: expected"),
-        ("hello", "a.ctm:2: expected"),
-    ],
-)
-def test_bad_ctm_lines(tmp_path: Path, line: str, message: str) -> None:
-    with pytest.raises(DataError, match=message):
-        read_ctm(ctm(tmp_path, f"a 1 0.00 0.50 SIL\n{line}\n"))
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("a 0 1\na 0 1\n", "rows.txt:2: utterance a occurs twice"),
-        ("a 0 41\n", r"rows.txt:1: labels must be class indices in \[0, 41\) or -100, got 41"),
-        ("a 0 -1\n", "rows.txt:1: labels must be"),
-        ("a 0 x\n", "rows.txt:1: invalid literal"),
-    ],
-)
-def test_bad_rows(tmp_path: Path, text: str, message: str) -> None:
-    with pytest.raises(DataError, match=message):
-        read_frame_rows(ctm(tmp_path, text, "rows.txt"), PHONES)
-
-
-def test_rows_begin_at_zero_and_change_half_way_between_centres(tmp_path: Path) -> None:
-    rows = read_frame_rows(ctm(tmp_path, "a 0 0 1 -100 2\nempty\n", "rows.txt"), PHONES)
-    # centres at 12.5, 22.5, 32.5, 42.5, 52.5 ms
-    assert rows["a"] == [Segment(0.0, 0.0275, "SIL"), Segment(0.0275, 0.0375, "AA"), Segment(0.0475, 0.0575, "AE")]
-    assert rows["empty"] == []
-
-
-def test_load_prefers_seconds_then_rows_then_says_what_it_looked_for(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"looked for x.phones.ctm or x.frame_labels.txt, found nothing"):
+def test_phones_as_ctm_then_textgrid_then_rows_then_what_was_looked_for(tmp_path: Path) -> None:
+    wanted = r"no alignments of 'x': looked for x.phones.ctm, \*.TextGrid or x.frame_labels.txt, found nothing\."
+    with pytest.raises(DataError, match=wanted):
         load_alignments(tmp_path, "x", PHONES)
     with pytest.raises(DataError, match="none cannot be read: No such file"):
         load_alignments(tmp_path / "none", "x", PHONES)
-    ctm(tmp_path, "a 1 0\n", "x.frame_labels.txt")  # three frames: 1, then SIL
-    assert load_alignments(tmp_path, "x", PHONES)["a"][0].label == "AA"
-    ctm(tmp_path, "0 sil\n1 b\n", "classes.txt")
-    assert [s.label for s in load_alignments(str(tmp_path), "x", PHONES)["a"]] == ["B", "SIL"]
-    path = ctm(tmp_path, "a 1 0 1 ih2\n", "x.phones.ctm")
+    put(tmp_path / "x.frame_labels.txt", "a 1 0\n")
+    assert told(load_alignments(tmp_path, "x")["a"]) == ["AA", "SIL"]
+    put(tmp_path / "classes.txt", "0 sil\n1 b\n")
+    assert told(load_alignments(str(tmp_path), "x")["a"]) == ["B", "SIL"]
+    grid(tmp_path / "a.TextGrid", words="the|", phones="sh|")
+    assert load_alignments(tmp_path, "x") == {"a": Alignment([Segment(0, 1, "SH"), Segment(1, 2, "SIL")], 2.0)}
+    path = put(tmp_path / "x.phones.ctm", "a 1 0 1 ih2\n")
     for source in (tmp_path, path):
-        assert load_alignments(source, "x", PHONES) == {"a": [Segment(0.0, 1.0, "IH")]}
-    with pytest.raises(DataError, match=r"'y': looked for y.phones.ctm .* found classes.txt, x.frame_labels.txt"):
-        load_alignments(tmp_path, "y", PHONES)
-    ctm(tmp_path, "a 1 0 1 Iih\n", "x.phones.ctm")
+        assert load_alignments(source, "x") == {"a": Alignment([Segment(0.0, 1.0, "IH")], 1.0)}
+    put(tmp_path / "x.phones.ctm", "a 1 0 1 Iih\n")
     with pytest.raises(DataError, match=r"x.phones.ctm: utterance a: unknown phone 'Iih': .* 'IH'"):
-        load_alignments(tmp_path, "x", PHONES)
+        load_alignments(tmp_path, "x")
 
 
-# Frames
+def test_words_as_ctm_then_word_times_then_textgrid(tmp_path: Path) -> None:
+    put(tmp_path / "x.phones.ctm", "a 1 0 1 ih2\n")
+    wanted = r"looked for x.words.ctm, \*.alignment.txt or \*.TextGrid, found x.phones.ctm\."
+    with pytest.raises(DataError, match=wanted):
+        load_alignments(tmp_path, "x", WORDS)
+    grid(tmp_path / "a.TextGrid", words="The|cat", phones="sh|")
+    assert told(load_alignments(tmp_path, "x", WORDS)["a"]) == ["the", OTHER]
+    put(tmp_path / "1-2.alignment.txt", 'a ",SILENCE,THE," "0.5,1,1.5,2"\n')
+    assert told(load_alignments(tmp_path, "x", WORDS)["a"]) == ["SIL", OTHER, "the", "SIL"]
+    assert told(load_alignments(tmp_path, "x", None)["a"]) == ["SIL", "silence", "the", "SIL"]
+    put(tmp_path / "x.words.ctm", "a 1 0 1 DOG\n")
+    assert told(load_alignments(tmp_path, "x", None)["a"]) == ["dog"]
 
 
-def test_a_label_is_read_at_the_centre_half_open_in_every_framing() -> None:
-    segments = [Segment(0.0, 0.0125, "SIL"), Segment(0.0125, 0.03, "AA"), Segment(0.04, 0.05, "B")]
-    # 800 samples; centres in samples: causal 0 120 280 440 600, snip 200 360 520, center 0 160 320 480 640 799
-    want = {"causal": [0, 0, 1, 1, IGNORE], "snip": [1, 1, IGNORE], "center": [0, 0, 1, IGNORE, 7, 7]}
-    for align, labels in want.items():
-        got = frame_labels(segments, 800, Framing(align=align))
-        assert got.dtype == torch.int64
-        assert got.tolist() == labels
+def test_speech_from_phones_or_from_words(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"x.phones.ctm, .*, x.words.ctm or \*.alignment.txt, found nothing"):
+        load_alignments(tmp_path, "x", SPEECH)
+    forms = [
+        (put, tmp_path / "1-2.alignment.txt", 'a ",SILENCE," "0.5,1,1.5"\n', ["SIL", "SPEECH", "SIL"]),
+        (put, tmp_path / "x.words.ctm", "a 1 0 1 <sil>\na 1 1 1 silence\n", ["SIL", "SPEECH"]),
+        (put, tmp_path / "x.frame_labels.txt", "a 40 0 1\n", ["SPEECH", "SIL", "SPEECH"]),
+    ]
+    for make, path, text, wanted in forms:
+        make(path, text)
+        assert told(load_alignments(tmp_path, "x", SPEECH)["a"]) == wanted
+    grid(tmp_path / "a.TextGrid", words="|silence")
+    assert told(load_alignments(tmp_path, "x", SPEECH)["a"]) == ["SIL", "SPEECH"]
+    grid(tmp_path / "a.TextGrid", words="|", phones="ʃ|sil")
+    assert told(load_alignments(tmp_path, "x", SPEECH)["a"]) == ["SPEECH", "SIL"]
+    put(tmp_path / "x.phones.ctm", "a 1 0 1 silence\na 1 1 1 anything\n")
+    assert told(load_alignments(tmp_path, "x", SPEECH)["a"]) == ["SIL", "SPEECH"]
 
 
-@pytest.mark.parametrize("num_samples", [0, 1, 159, 160, 399, 400, 401])
-@pytest.mark.parametrize("align", ALIGNMENTS)
-def test_short_audio_has_the_frames_its_framing_says(num_samples: int, align: str) -> None:
-    framing = Framing(align=align)
-    assert frame_labels([], num_samples, framing).tolist() == [IGNORE] * framing.num_frames(num_samples)
-    assert frame_labels([Segment(0, 0.4, "B")], num_samples, framing).tolist() == [7] * framing.num_frames(num_samples)
+@pytest.mark.parametrize("base", ["x/84/12", "LibriSpeech/x/84/12", "", "84"])
+def test_folders_nested_like_the_corpus_or_flat(tmp_path: Path, base: str) -> None:
+    for id in ("84-12-0000", "84-12-0001"):
+        grid(tmp_path / base / f"{id}.TextGrid", **{"84_words": "the|", "84_phones": "AH0|sp"})
+    put(tmp_path / base / "._84-12-0000.TextGrid", "what macOS leaves behind")
+    put(tmp_path / base / "84-12.alignment.txt", 'other "A" "1"\n')
+    if base.endswith("12"):  # another subset is left alone
+        grid(tmp_path / base.replace("x", "y") / "9-9-0000.TextGrid", phones="?|?")
+    got = load_alignments(tmp_path, "x")
+    assert set(got) == {"84-12-0000", "84-12-0001"}
+    assert told(got["84-12-0001"]) == ["AH", "SIL"]
+    assert set(load_alignments(tmp_path, "x", None)) == {"other"}
 
 
-def test_an_alignment_may_end_a_little_late_but_not_belong_to_other_audio() -> None:
-    assert frame_labels([Segment(0, 1.5, "B")], 16_000, Framing()).tolist() == [7] * 100
-    with pytest.raises(DataError, match=r"ends 0.51 s after the audio \(1.00 s\)"):
-        frame_labels([Segment(0, 1.51, "B")], 16_000, Framing())
+# Files that are given by name
 
 
-def test_frames_refuse_overlaps_and_unknown_phones() -> None:
-    with pytest.raises(DataError, match="segments overlap: one ends at sample 8000, the next begins at 6400"):
-        frame_labels([Segment(0, 0.5, "B"), Segment(0.4, 0.6, "AA")], 16_000, Framing())
-    with pytest.raises(DataError, match="unknown phone 'XX'"):
-        frame_labels([Segment(0, 0.5, "XX")], 16_000, Framing())
+def test_one_file_of_each_form(tmp_path: Path) -> None:
+    path = grid(tmp_path / "84-12-0000.TextGrid", Words="the|", Phones="AH0|sp")
+    assert told(load_alignments(path, "x")["84-12-0000"]) == ["AH", "SIL"]
+    assert told(load_alignments(path, "x", WORDS)["84-12-0000"]) == ["the", "SIL"]
+    assert told(load_alignments(put(tmp_path / "any.ctm", "a 1 0 1 THE\n"), "x", WORDS)["a"]) == ["the"]
+    assert told(load_alignments(put(tmp_path / "rows", "a 1\n"), "x")["a"]) == ["AA"]
 
 
-def test_order_of_segments_does_not_matter_and_labels_may_carry_stress() -> None:
-    segments = [Segment(0.5, 1.0, "ah1"), Segment(0.0, 0.5, "sp")]
-    assert frame_labels(segments, 16_000, SNIP).tolist() == frame_labels(segments[::-1], 16_000, SNIP).tolist()
-    assert frame_labels(segments, 16_000, SNIP)[-1] == PHONES.index("AH")
+@pytest.mark.parametrize(
+    ("name", "classes", "said"),
+    [
+        ("x.words.ctm", PHONES, "x.words.ctm holds words, and --labels phones needs phones"),
+        ("x.phones.ctm", WORDS, "x.phones.ctm holds phones, and --labels words needs words"),
+        ("1-2.alignment.txt", PHONES, "holds words"),
+        ("x.frame_labels.txt", None, "holds phones"),
+    ],
+)
+def test_a_file_of_the_wrong_kind_is_refused(tmp_path: Path, name: str, classes, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        load_alignments(put(tmp_path / name, "a 1 0 1 AA\n"), "x", classes)
 
 
-@settings(max_examples=300, deadline=None)
-@given(st.data(), st.sampled_from(FRAMINGS), st.booleans())
-def test_labels_to_seconds_to_labels_is_the_identity(data: st.DataObject, framing: Framing, known_end: bool) -> None:
-    num_samples = data.draw(st.integers(0, 40 * framing.hop))
-    count = framing.num_frames(num_samples)
-    classes = st.sampled_from([IGNORE, 0, 1, 1, 40])
-    labels = data.draw(st.lists(classes, min_size=count, max_size=count))
-    segments = labels_to_segments(torch.tensor(labels), framing, PHONES, num_samples if known_end else None)
-    assert frame_labels(segments, num_samples, framing).tolist() == labels
-    assert labels_to_segments(labels, framing, PHONES, num_samples if known_end else None) == segments
-    if known_end and segments:
-        assert segments[-1].stop <= num_samples / framing.sample_rate
+def test_a_textgrid_without_the_tier_names_those_it_has(tmp_path: Path) -> None:
+    grid(tmp_path / "a.TextGrid", Mary="a|b", John="c|d")
+    with pytest.raises(DataError, match=r"a.TextGrid has no interval tier called 'phones'; it has 'Mary', 'John'\."):
+        load_alignments(tmp_path, "x")
+    with pytest.raises(DataError, match="called 'phones' or 'words'; it has"):
+        load_alignments(tmp_path, "x", SPEECH)
 
 
-@pytest.mark.parametrize("align", ALIGNMENTS)
-def test_the_identity_holds_after_an_hour(align: str) -> None:
-    framing = Framing(align=align)
-    num_samples = 3600 * 16_000 + 77
-    count = framing.num_frames(num_samples)
-    labels = torch.randint(0, 41, (count // 9 + 1,)).repeat_interleave(9)[:count]
-    segments = labels_to_segments(labels, framing, PHONES, num_samples)
-    assert segments[0].start == 0
-    assert segments[-1].stop == num_samples / 16_000
-    assert torch.equal(frame_labels(segments, num_samples, framing), labels)
+def test_an_utterance_in_two_files_is_refused(tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        grid(tmp_path / folder / "a.TextGrid", phones="AH|AH")
+    with pytest.raises(DataError, match=r"two/a\.TextGrid: utterance a was already found in another file below"):
+        load_alignments(tmp_path, "x")
 
 
-def test_frames_clipped_to_one_centre_share_the_last_label() -> None:
-    framing = Framing(window=8, hop=1)  # centres -3 .. 0 are all clipped to 0
-    segments = labels_to_segments([1, 2, 3, 4, 5], framing, PHONES, 5)
-    assert [s.label for s in segments] == [PHONES[4], PHONES[5]]
-    assert frame_labels(segments, 5, framing).tolist() == [4, 4, 4, 4, 5]
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.ctm")
+    with pytest.raises(DataError, match="is neither a file nor a folder"):
+        load_alignments(tmp_path / "x.ctm", "x")
 
 
-def test_labels_must_fit_the_audio_and_the_classes() -> None:
-    with pytest.raises(ValueError, match="got 99 labels, but 16000 samples are 100 frames"):
-        labels_to_segments([0] * 99, Framing(), PHONES, 16_000)
-    with pytest.raises(ValueError, match=r"class indices in \[0, 41\) or -100, got 41"):
-        labels_to_segments([41], Framing(), PHONES)
-    assert labels_to_segments([], Framing(), PHONES) == []
+# Gaps
+
+
+def test_a_gap_is_silence_only_where_the_format_says_it_by_leaving_it_out(tmp_path: Path) -> None:
+    path = put(tmp_path / "x.words.ctm", "a 1 0.5 0.5 the\nb 1 0 1 cat\n")
+    got = load_alignments(path, "x", None)
+    assert got["a"] == Alignment([Segment(0.5, 1.0, "the")], stop=None)
+    assert [told(Alignment(got[id].over(2.0), None)) for id in "ab"] == [["SIL", "the", "SIL"], ["cat", "SIL"]]
+    assert got["a"].fits(9.0, 0.5) and got["a"].fits(0.6, 0.5) and not got["a"].fits(0.4, 0.5)
+    put(path, "a 1 0.5 0.5 the\nb 1 0 1 <eps>\n")  # one line of silence: this aligner writes it down
+    got = load_alignments(path, "x", None)
+    assert got["a"] == Alignment([Segment(0.5, 1.0, "the")], stop=1.0) and got["a"].over(2.0) == got["a"].segments
+    put(tmp_path / "x.phones.ctm", "a 1 0.5 0.5 AA\n")
+    assert load_alignments(tmp_path, "x")["a"].over(2.0) == [Segment(0.5, 1.0, "AA")]
+    (tmp_path / "x.phones.ctm").unlink()
+    assert load_alignments(path, "x", SPEECH)["b"] == Alignment([Segment(0.0, 1.0, "SIL")], 1.0)
 
 
 # Real alignments
 
 
-def rows_of(path: Path) -> dict[str, list[int]]:
-    return {id: [int(c) for c in row] for id, *row in (line.split() for line in path.read_text().splitlines())}
+def test_words_of_the_real_data_fit_its_transcripts_and_its_phones(librispeech_shared: Path) -> None:
+    folder, subset = librispeech_shared / "alignments", "test-other"
+    words = load_alignments(folder, subset, None)
+    speech = load_alignments(folder, subset, SPEECH)
+    classes = word_classes((alignment.segments for alignment in words.values()), 100)
+    assert len(classes) == 102 and classes[:5] == (SILENCE, OTHER, "the", "and", "of")
+    framing = Framing()
+    for utterance in LibriSpeech(librispeech_shared, subset):
+        alignment = words[utterance.id]
+        said = [segment.label for segment in alignment.segments if segment.label != SILENCE]
+        assert " ".join(said).upper() == utterance.transcript
+        num_samples = framing.samples_at(alignment.segments[-1].stop)
+        by_word = frame_labels(alignment.segments, num_samples, framing, classes)
+        by_phone = frame_labels(speech[utterance.id].segments, num_samples, framing, SPEECH)
+        assert ((by_word > 0) == (by_phone > 0)).all()
 
 
-@pytest.mark.parametrize("subset", ["dev-clean", "test-clean", "train-clean-100", "test-other"])
-def test_seconds_give_the_frame_labels_of_the_data(request: pytest.FixtureRequest, subset: str) -> None:
-    """The CTM ends 10 to 15 ms before the audio; where the last centre lies past it (at most 2.5 ms), the given
-    row repeats the last phone and we say IGNORE. Every other frame is equal."""
-    from speechattn.data.audio import audio_samples
-
-    tiny = subset in ("dev-clean", "test-clean")
-    root: Path = request.getfixturevalue("librispeech_tiny" if tiny else "librispeech_shared")
-    rows = rows_of(root / "alignments" / f"{subset}.frame_labels.txt")
-    seconds = load_alignments(root / "alignments", subset, PHONES)
-    from_rows = read_frame_rows(root / "alignments" / f"{subset}.frame_labels.txt", PHONES)
-    for path in (root / "LibriSpeech" / subset).glob("*/*/*.flac"):
-        num_samples, row = audio_samples(path), rows[path.stem]
-        got = frame_labels(seconds[path.stem], num_samples, SNIP).tolist()
-        assert len(got) == len(row)
-        assert got[:-1] == row[:-1]
-        if got[-1] == IGNORE:
-            late = SNIP.seconds_at(len(row) - 1) - seconds[path.stem][-1].stop
-            assert -1e-9 <= late <= 0.0025 + 1e-9
-        else:
-            assert got[-1] == row[-1]
-        assert frame_labels(from_rows[path.stem], num_samples, SNIP).tolist() == row
+def test_the_same_words_in_the_other_two_formats(librispeech_tiny: Path, tmp_path: Path) -> None:
+    """The CTM written anew as TextGrid and as librispeech-alignments gives the same labels for every frame."""
+    words = load_alignments(librispeech_tiny / "alignments", "test-clean", None)
+    rows = []
+    for id, alignment in words.items():
+        segments = alignment.segments
+        label = {segment: "" if segment.label == SILENCE else segment.label.upper() for segment in segments}
+        intervals = " ".join(f'{s.start:.3f} {s.stop:.3f} "{label[s]}"' for s in segments)
+        tier = f'"IntervalTier" "words" 0 {alignment.stop} {len(segments)} {intervals}'
+        put(tmp_path / "grids" / f"{id}.TextGrid", TEXTGRID.format(size=1, tiers=tier))
+        times = ",".join(f"{segment.stop:.3f}" for segment in segments)
+        rows.append(f'{id} "{",".join(label[segment] for segment in segments)}" "{times}"\n')
+    put(tmp_path / "times" / "1089-134686.alignment.txt", "".join(rows))
+    classes = word_classes((alignment.segments for alignment in words.values()), 20)
+    for source in ("grids", "times"):
+        other = load_alignments(tmp_path / source, "test-clean", classes)
+        assert other.keys() == words.keys()
+        for id, alignment in words.items():
+            num_samples = round(16_000 * alignment.segments[-1].stop)
+            wanted = frame_labels(alignment.segments, num_samples, Framing(), classes)
+            assert frame_labels(other[id].segments, num_samples, Framing(), classes).tolist() == wanted.tolist()

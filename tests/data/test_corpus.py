@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from speechattn.data import audio
-from speechattn.data.alignments import PHONES, frame_labels
 from speechattn.data.audio import AudioError, AudioWarning
 from speechattn.data.corpus import Corpus, check_disjoint, load_corpus, split_by_speaker
+from speechattn.data.framelabels import frame_labels
+from speechattn.data.labels import PHONES, SPEECH
 from speechattn.data.segments import Segment, Utterance
 from speechattn.errors import DataError
 from speechattn.framing import Framing
@@ -136,6 +137,64 @@ def test_an_alignment_that_is_longer_than_its_audio(root: Path, seconds: float, 
 def test_audio_that_is_longer_than_its_alignment(root: Path) -> None:
     soundfile.write(flac(root, IDS[0]), np.zeros(16_000), 16_000)
     assert load(root).skipped == {"alignment and audio differ in length": [IDS[0]]}
+
+
+def test_rows_of_frame_labels_count_with_their_end_that_nobody_knows(root: Path) -> None:
+    """A row that fits its audio, whose last second is -100, was once taken for the row of another audio."""
+    (root / "train.phones.ctm").unlink()
+    for id in IDS:
+        soundfile.write(flac(root, id), np.full(32_000, 0.1), 16_000)
+    rows = [f"{id} 0 1 {'-100 ' * 196}\n" for id in IDS]  # 1 + (32000 - 400) // 160 = 198 frames
+    rows[7] = f"{IDS[7]} 0 1 {'-100 ' * 100}\n"
+    (root / "train.frame_labels.txt").write_text("".join(rows))
+    got = load(root)
+    assert got.skipped == {"alignment and audio differ in length": [IDS[7]]}
+    item = got.utterances[0]
+    assert frame_labels(item.segments, item.num_samples, Framing(align="snip")).tolist() == [0, 1] + [-100] * 196
+
+
+def test_words_without_any_silence_leave_it_to_the_gaps(root: Path) -> None:
+    (root / "train.words.ctm").write_text("".join(f"{id} 1 0.05 0.05 The\n" for id in IDS))
+    for classes in (None, ("SIL", "<OTHER>", "the")):
+        got = load_corpus(root, "train", root, classes)
+        assert len(got.utterances) == 100
+        assert got.utterances[0].segments == [
+            Segment(0, 0.05, "SIL"),
+            Segment(0.05, 0.1, "the"),
+            Segment(0.1, 0.2, "SIL"),
+        ]
+    soundfile.write(flac(root, IDS[0]), np.zeros(160_000), 16_000)  # ten seconds of silence behind one word
+    assert load_corpus(root, "train", root, None, max_bad=0).utterances[0].segments[-1] == Segment(0.1, 10.0, "SIL")
+    with (root / "train.words.ctm").open("a") as file:
+        file.write(f"{IDS[1]} 1 0.70 0.05 cat\n")
+    assert load_corpus(root, "train", root, None).skipped == {"alignment and audio differ in length": [IDS[1]]}
+
+
+# Speech without alignments
+
+
+def test_speech_is_detected_in_what_is_read_and_nothing_is_left_out(root: Path) -> None:
+    without(root, *IDS)
+    rng = np.random.default_rng(0)
+    for id in IDS[:20]:
+        burst = np.concatenate([np.zeros(8000), rng.uniform(-0.5, 0.5, 8000), np.zeros(8000)])
+        soundfile.write(flac(root, id), burst, 16_000)
+    truncate(root, IDS[5])
+    got = load_corpus(root, "train", None, SPEECH)
+    assert len(got.utterances) == 100 and got.skipped == {}
+    assert all(item.segments == [] for item in got.utterances)
+    with pytest.warns(AudioWarning, match=rf"1 of 100 utterances \(1.0%\) cannot be used: {IDS[5]} "):
+        read = {item.id: item for item, _ in got.waveforms()}
+    assert len(read) == 99
+    assert [segment.label for segment in read[IDS[0]].segments] == ["SIL", "SPEECH", "SIL"]
+    assert [segment.label for segment in read[IDS[50]].segments] == ["SIL"]  # steady noise
+    assert dict((item.id, item) for item, _ in got.waveforms()) == read
+
+
+def test_only_speech_can_be_detected(root: Path) -> None:
+    for classes in (PHONES, None, ("SIL", "<OTHER>", "the")):
+        with pytest.raises(ValueError, match=r"without alignments the classes can only be .*SPEECH"):
+            load_corpus(root, "train", None, classes)
 
 
 def test_damage_that_only_decoding_finds(root: Path) -> None:

@@ -16,8 +16,10 @@ import pytest
 import soundfile
 
 from speechattn.data import narrator, synthetic
-from speechattn.data.alignments import PHONES, read_classes, read_ctm
 from speechattn.data.arpabet import VOWELS
+from speechattn.data.ctm import read_ctm
+from speechattn.data.framelabels import read_classes
+from speechattn.data.labels import PHONES
 from speechattn.data.librispeech import LibriSpeech
 from speechattn.data.narrator import readings
 from speechattn.data.synthetic import SyntheticConfig, default_cache, synthesize_corpus

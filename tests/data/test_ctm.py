@@ -1,0 +1,52 @@
+"""CTM as people write it is read, and a line that cannot be true is refused by file and line."""
+
+from pathlib import Path
+
+import pytest
+
+from speechattn.data.ctm import read_ctm
+from speechattn.data.framelabels import frame_labels
+from speechattn.data.segments import IGNORE, Segment
+from speechattn.errors import DataError
+from speechattn.framing import Framing
+
+
+def ctm(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "a.ctm"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_ctm_is_sorted_grouped_and_keeps_words(tmp_path: Path) -> None:
+    path = tmp_path / "with space.ctm"
+    path.write_bytes(
+        "\ufeff;; a comment\r\nb 1 0.5 0.25 there's\r\na 1 0.3 0.1 T 0.99\r\n\r\nb A 0.0 0.5 <sil>\r\n".encode()
+    )
+    assert read_ctm(path) == {
+        "b": [Segment(0.0, 0.5, "<sil>"), Segment(0.5, 0.75, "there's")],
+        "a": [Segment(0.3, 0.4, "T")],
+    }
+
+
+def test_an_overlap_of_one_frame_is_cut(tmp_path: Path) -> None:
+    got = read_ctm(ctm(tmp_path, "a 1 0.00 0.51 SIL\na 1 0.50 0.10 AA\na 1 0.60 0.00 B\na 1 0.60 0.10 K\n"))["a"]
+    assert [(s.start, s.stop) for s in got] == [(0.0, 0.5), (0.5, 0.6), (0.6, 0.6), (0.6, pytest.approx(0.7))]
+    assert frame_labels(got, 11_200, Framing()).tolist().count(IGNORE) == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("a 1 0.40 0.20 AA", r"a.ctm:2: 'AA' from 0.4 s overlaps 'SIL', which lasts until 0.5 s"),
+        ("a 1 -0.10 0.20 AA", r"a.ctm:2: start and duration must be 0 or more seconds, got -0.10"),
+        ("a 1 0.50 -0.20 AA", "a.ctm:2: start and duration"),
+        ("a 1 nan 0.20 AA", "a.ctm:2: start and duration"),
+        ("a 1 0.50 inf AA", "a.ctm:2: start and duration"),
+        ("a 1 half 0.20 AA", r"a.ctm:2: expected 'utterance channel start duration label', got 'a 1 half 0.20 AA'"),
+        ("a 1 0.50 0.20", "a.ctm:2: expected"),
+        ("hello", "a.ctm:2: expected"),
+    ],
+)
+def test_bad_ctm_lines(tmp_path: Path, line: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        read_ctm(ctm(tmp_path, f"a 1 0.00 0.50 SIL\n{line}\n"))
