@@ -7,7 +7,7 @@ RUN = .venv/bin/python
 TRAIN = recipes/frame_classifier/train.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-newest check bench clean
+.PHONY: help demo test test-newest test-adapters check bench conformance clean
 
 help:  ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-18s%s\n", $$1, $$2 }'
@@ -28,6 +28,10 @@ bench: .venv/.ready  ## memory and time of attention over 8192 to 65536 frames, 
 	$(RUN) scripts/benchmark_attention_memory.py
 	$(RUN) scripts/benchmark_frontend.py
 
+conformance: .venv/.ready  ## what speechattn and three peers keep of the contracts: docs/conformance.md, in two minutes
+	.venv/$(PIP_INSTALL) -c constraints.txt -e '.[peers]'
+	$(RUN) scripts/conformance_table.py
+
 # The install of somebody who has their own torch: the newest, and no torchaudio at all.
 NEWEST_TESTS = tests/test_context.py tests/test_framing.py tests/test_lengths.py tests/test_config.py \
 	tests/frontend tests/attention tests/test_encoder.py tests/contracts
@@ -35,6 +39,16 @@ test-newest: .venv-newest/.ready  ## definitions, frontend, attention, encoder w
 	.venv-newest/$(PIP_INSTALL) --upgrade torch librosa soundfile soxr safetensors tqdm matplotlib tyro pytest hypothesis
 	@.venv-newest/bin/python -c "import torch, sys; print('torch', torch.__version__, 'python', sys.version.split()[0])"
 	PYTHONPATH=. .venv-newest/bin/python -m pytest $(NEWEST_TESTS)
+
+# What pyproject.toml calls an extra here: the toolkit of an adapter, in an environment of its own.
+ADAPTERS = huggingface speechbrain espnet nemo
+TOLD = torch|torchaudio|transformers|huggingface.hub|accelerate|speechbrain|espnet|nemo.toolkit
+test-adapters: $(ADAPTERS:%=test-adapter-%)  ## adapters inside their toolkits, or ADAPTERS=espnet alone: 6 GB of disk each
+
+.PHONY: $(ADAPTERS:%=test-adapter-%)
+$(ADAPTERS:%=test-adapter-%): test-adapter-%: .venv-%/.ready
+	@.venv-$*/bin/pip list --format=freeze --disable-pip-version-check | grep -iE '^($(TOLD))='
+	.venv-$*/bin/python -m pytest -m integration tests/adapters/test_$*.py tests/test_readme.py
 
 clean:  ## remove caches and build products; runs and environments stay
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -49,4 +63,9 @@ clean:  ## remove caches and build products; runs and environments stay
 
 .venv-newest/.ready:
 	$(PYTHON) -m venv .venv-newest
+	@touch $@
+
+$(ADAPTERS:%=.venv-%/.ready): .venv-%/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/$(PIP_INSTALL) -c constraints.txt -e '.[$*]' pytest
 	@touch $@

@@ -21,20 +21,27 @@ MODULES = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts)
     for path in (ROOT / "speechattn").rglob("*.py")
     if path.name not in ("__init__.py", "__main__.py")
+    and not (path.parent.name == "adapters" and path.stem in ("huggingface", "hub", "espnet", "nemo", "icefall"))
 )
+NEEDING = [  # a block that begins with ```python needs=toolkit runs where that toolkit is, in tests marked integration
+    (document, toolkit)
+    for document in DOCUMENTS
+    for toolkit in sorted(set(re.findall(r"^```python needs=(\w+)$", document.read_text(), flags=re.MULTILINE)))
+]
 
 
-def blocks(text: str, *languages: str) -> Iterator[tuple[int, str]]:
-    """(line of its first line, content) of every fenced block in one of `languages`."""
-    for match in re.finditer(r"^```(\w+)[^\n]*\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL):
-        if match[1] in languages:
-            yield text[: match.start(2)].count("\n"), match[2]
+def blocks(text: str, *languages: str, needs: str = "") -> Iterator[tuple[int, str]]:
+    """(line of its first line, content) of every fenced block in one of `languages` that needs just this toolkit."""
+    for match in re.finditer(r"^```(\w+)([^\n]*)\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL):
+        needed = re.search(r"\bneeds=(\w+)", match[2])
+        if match[1] in languages and needs == (needed[1] if needed else ""):
+            yield text[: match.start(3)].count("\n"), match[3]
 
 
-def as_program(text: str) -> str:
+def as_program(text: str, needs: str = "") -> str:
     """The python blocks as one file, each on the lines it has in the document, so that a traceback points there."""
     lines = [""] * text.count("\n")
-    for start, block in blocks(text, "python"):
+    for start, block in blocks(text, "python", needs=needs):
         lines[start : start + block.count("\n")] = block.splitlines()
     return "\n".join(lines) + "\n"
 
@@ -74,6 +81,19 @@ def test_the_python_of_a_document_runs(document: Path, tmp_path: Path, monkeypat
     runpy.run_path(str(program))
 
 
+@pytest.mark.integration
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("document", "toolkit"), NEEDING, ids=[f"{path.stem}-{name}" for path, name in NEEDING])
+def test_the_python_that_needs_a_toolkit_runs(
+    document: Path, toolkit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip(toolkit)
+    program = tmp_path / f"{document.stem}.py"
+    program.write_text(as_program(document.read_text(), needs=toolkit))
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(program))
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_the_commands_of_a_document_exist(document: Path) -> None:
     if document.name == "README.md":
@@ -103,6 +123,8 @@ def test_blocks_are_found_in_order_and_on_their_lines() -> None:
     text = "a\n```python\nx = 1\n```\n```bash\nmake test\n```\n\n```python\ny = x\n```\n"
     assert as_program(text) == "\n\nx = 1\n\n\n\n\n\n\ny = x\n\n"
     assert list(commands(text)) == [["make", "test"]]
+    text = "```python needs=kit\nz = 1\n```\n```python\nx = 1\n```\n"
+    assert as_program(text) == "\n\n\n\nx = 1\n\n" and as_program(text, "kit") == "\nz = 1\n\n\n\n\n"
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,12 @@ class LearnedPositions(nn.Module):
 
     def __init__(self, max_frames: int, d_model: int) -> None:
         super().__init__()
-        self.table = nn.Parameter(torch.randn(max_frames, d_model) * 0.02)
+        self.table = nn.Parameter(torch.empty(max_frames, d_model))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the table anew: small beside frames of unit size."""
+        nn.init.normal_(self.table, std=0.02)
 
     def forward(self, start: int, count: int) -> Tensor:
         """Vectors [count, d_model] of the frames from `start` on.
@@ -95,10 +100,16 @@ class RelativeBias(nn.Module):
     def __init__(self, num_heads: int, context: Context) -> None:
         super().__init__()
         self.offsets = context.offsets()
-        distances = torch.tensor(self.offsets, dtype=torch.float32)
-        self.table = nn.Parameter(
-            -torch.stack([_slope(h, num_heads) * (distances - _tap(h, self.offsets)).abs() for h in range(num_heads)])
-        )
+        self.table = nn.Parameter(torch.empty(num_heads, len(self.offsets)))
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """The table as it is before training."""
+        num_heads = len(self.table)
+        distances = torch.tensor(self.offsets, dtype=self.table.dtype, device=self.table.device)
+        for head, row in enumerate(self.table):
+            row.copy_(-_slope(head, num_heads) * (distances - _tap(head, self.offsets)).abs())
 
     def forward(self, context: Context) -> Tensor:
         """Bias [H, len(context.offsets())] for `attention(..., relative_bias=)`."""
