@@ -239,8 +239,8 @@ class ModelConfig:
             hop, size = self.framing.hop, self.encoder.stack
             raise ConfigError(
                 f"ModelConfig.encoder.stack must be 1, for classes are labels of every {self.framing.hop_ms:g} ms: got "
-                f"{size}, one output in {size * self.framing.hop_ms:g} ms. Use stack=1 with Framing(hop={hop * size}), or "
-                "the encoder with sa.CTC, whose labels have no rate."
+                f"{size}, one output in {size * self.framing.hop_ms:g} ms. Use stack=1 with Framing(hop={hop * size}), "
+                "or the encoder with sa.CTC, whose labels have no rate."
             )
         if self.encoder.input_dim != self.num_features:
             rule = "num_mels" if self.features == "logmel" else "num_ceps * (1 + deltas) of MFCC"

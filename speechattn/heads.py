@@ -39,8 +39,8 @@ class FrameClassifier(nn.Module):
         """
         if labels.shape != logits.shape[:2]:
             raise ValueError(
-                f"labels must be one for each of the frames {list(logits.shape[:2])}, got {list(labels.shape)}. An encoder "
-                "with stack=s gives one frame for s of its input: take labels[:, s // 2 :: s], or stack=1."
+                f"labels must be one for each of the frames {list(logits.shape[:2])}, got {list(labels.shape)}. An "
+                "encoder with stack=s gives one frame for s of its input: take labels[:, s // 2 :: s], or stack=1."
             )
         return _mean_cross_entropy(logits.flatten(0, 1), labels.flatten())
 

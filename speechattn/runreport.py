@@ -9,22 +9,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from speechattn.attention.functional import attention
+from speechattn.attention.functional import attention, attention_weights
 from speechattn.attention.layer import SelfAttention
-from speechattn.context import Context
-from speechattn.data.alignments import labels_to_segments
+from speechattn.data.framelabels import labels_to_segments
 from speechattn.dataset import Example
 from speechattn.model import SpeechModel
-from speechattn.report import write_run_report
+from speechattn.pictures import mass_outside
+from speechattn.report import ATTENTION_S, LayerAttention, write_run_report
 from speechattn.trainconfig import TrainConfig
-
-ATTENTION_S = 3.0
-"""Attention is drawn over at most 3 s: T x T weights, and a picture in which a frame is still visible."""
 
 EXAMPLE_S = 5.0
 """Utterances of about this length are shown."""
 
 NUM_EXAMPLES = 3
+MOST_CLASSES = 50
+"""Classes whose accuracy is printed: all phones, and the most frequent of many words."""
+
+A_FRAME = {"phones": "A phone for every frame", "words": "A word for every frame", "speech": "Speech or silence"}
 
 
 def print_table(results: Sequence[dict[str, Any]]) -> None:
@@ -35,7 +36,9 @@ def print_table(results: Sequence[dict[str, Any]]) -> None:
     for row in [header, *rows]:
         print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
     per_class = sorted(results[0]["per_class"].items(), key=lambda item: -item[1][1])
-    cells = [f"{name:>3} {share:.2f}" for name, (share, count) in per_class if count]
+    heard = [(name, share) for name, (share, count) in per_class if count][:MOST_CLASSES]
+    width = max((len(name) for name, _ in heard), default=0)
+    cells = [f"{name:>{width}} {share:.2f}" for name, share in heard]
     print(f"\naccuracy per class of {results[0]['encoder']}, most frequent first:")
     for begin in range(0, len(cells), 10):
         print("  " + "  ".join(cells[begin : begin + 10]))
@@ -82,19 +85,18 @@ def report_run(
     data = "speech made with espeak-ng" if config.data == "synthetic" else config.subset
     return write_run_report(
         output,
-        f"A phone per frame: {config.encoder} encoder on {data}",
+        f"{A_FRAME[config.labels]}: {config.encoder} encoder on {data}",
         rows,
         [describe_example(model, example) for example in _choose(valid, model.config.framing.frames_per_second)],
         records,
         torch.tensor(results[0]["confusion"]),
         model.config.classes,
         model.config.framing,
-        _layer_contexts(model),
         [
             f"Validated on speakers that were not trained on. {config.epochs} epochs, seed {config.seed}, torch "
             f"{torch.__version__}, {torch.get_num_threads()} threads; all settings are in config.json.",
         ],
-        reach=model.encoder.describe(model.config.framing.hop_ms),
+        reach=model.describe(),
         flavor=model.config.flavor,
     )
 
@@ -115,36 +117,30 @@ def describe_example(model: SpeechModel, example: Example) -> dict[str, Any]:
     return {
         "id": example.utterance.id,
         "transcript": example.utterance.utterance.transcript or "",
-        "log_mel": example.frames,
+        "log_mel": model.frontend.to_log_mel(example.frames),
         "reference": labels_to_segments(example.labels, framing, classes, num_samples),
         "predicted": labels_to_segments(logits[0].argmax(1), framing, classes, num_samples),
         "posteriors": logits[0].softmax(1),
-        "attention": attention_maps(model, example.frames[: round(ATTENTION_S * framing.frames_per_second)]),
-        "context": _layer_contexts(model),
+        "attention": layer_attention(model, example.frames[: round(ATTENTION_S * framing.frames_per_second)]),
     }
 
 
-def _layer_contexts(model: SpeechModel) -> tuple[Context, ...] | None:
-    """The context of each attention layer, None for an encoder without attention."""
-    encoder = model.config.encoder
-    return encoder.layer_contexts if encoder.block == "transformer" else None
-
-
 @torch.no_grad()
-def attention_maps(model: SpeechModel, frames: Tensor) -> list[Tensor]:
-    """The weights [H, T, T] that each layer of `model` really uses on frames [T, F].
+def layer_attention(model: SpeechModel, frames: Tensor) -> list[LayerAttention]:
+    """What each attention layer of `model` does with frames [T, F], next to the input first; none is an empty list.
 
-    They are read out by attending to an identity matrix in place of the values, so a weight outside the band
-    would show, whichever execution computed it.
+    Whether anything lies outside the window is found by attending to an identity matrix in place of the values: the
+    output is the [H, T, T] weights that the layer really uses, whichever execution computes them.
     """
-    maps: list[Tensor] = []
+    found: list[LayerAttention] = []
 
     def read(layer: SelfAttention, inputs: tuple[Tensor, ...]) -> None:
         q, k, _ = layer.project(inputs[0])
-        identity = torch.eye(q.shape[2], dtype=q.dtype).expand(*q.shape[:3], q.shape[2])
-        context = layer.context
-        weights = attention(q, k, identity, context, scores=layer.scores, relative_bias=layer.bias(context))
-        maps.append(weights[0])
+        identity = torch.eye(q.shape[2], dtype=q.dtype, device=q.device).expand(*q.shape[:3], q.shape[2])
+        context, bias = layer.context, layer.bias(layer.context, q.shape[2])
+        used = attention(q, k, identity, context, scores=layer.scores, relative_bias=bias)
+        weights = attention_weights(q, k, context, scores=layer.scores, relative_bias=bias)
+        found.append(LayerAttention(context, weights[0], mass_outside(used[0], context)))
 
     layers = [module for module in model.encoder.modules() if isinstance(module, SelfAttention)]
     hooks = [layer.register_forward_pre_hook(read) for layer in layers]
@@ -153,4 +149,4 @@ def attention_maps(model: SpeechModel, frames: Tensor) -> list[Tensor]:
     finally:
         for hook in hooks:
             hook.remove()
-    return maps
+    return found

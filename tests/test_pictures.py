@@ -4,20 +4,25 @@ That a picture is drawn without a warning is itself tested: warnings are errors 
 """
 
 import math
+import runpy
 from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 import pytest
+import soundfile
 import torch
 from matplotlib import pyplot
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from speechattn import pictures
+from speechattn.attention.functional import fitted
+from speechattn.config import EncoderConfig, ModelConfig
 from speechattn.context import Context
 from speechattn.framing import Framing
+from speechattn.model import SpeechModel
 from speechattn.pictures import palette
 
 CLASSES = ("SIL", "AA", "AY", "B", "CH", "DH", "N", "R", "SPN")
@@ -98,48 +103,96 @@ def test_mass_outside_of_nothing_and_of_padding_is_zero() -> None:
         pictures.mass_outside(np.zeros((2, 5, 6)), Context.causal())
 
 
+def in_window(weights: np.ndarray, context: Context) -> np.ndarray:
+    """Weights [H, T, window] of weights [H, T, T] that lie inside the window."""
+    heads, num_frames, _ = weights.shape
+    seen = fitted(context, num_frames)
+    window = np.zeros((heads, num_frames, seen.window))
+    for i in range(num_frames):
+        start, stop = seen.visible(i, num_frames)
+        first = start - seen.span(i)[0]
+        window[:, i, first : first + stop - start] = weights[:, i, start:stop]
+    return window
+
+
+def heads(weights: np.ndarray, context: Context, num_frames: int | None = None, **given: object) -> Figure:
+    """The picture of weights [H, T, T]."""
+    mel = np.random.default_rng(0).normal(size=(weights.shape[1] if num_frames is None else num_frames, 20))
+    return pictures.attention_heads(in_window(weights, context), context, mel, Framing(), **given)
+
+
+def strips_of(figure: Figure) -> list[matplotlib.axes.Axes]:
+    return [axes for axes in figure.axes if axes.get_title(loc="left").startswith("head ")]
+
+
+def strip_rows(figure: Figure) -> list[np.ndarray]:
+    """What is drawn for each head [rows, T], NaN where nothing can be seen."""
+    return [np.ma.filled(axes.images[0].get_array(), np.nan) for axes in strips_of(figure)]
+
+
 @pytest.mark.parametrize("context", CONTEXTS, ids=str)
-def test_attention_pictures_say_the_mass_and_draw(context: Context) -> None:
-    weights = uniform(context, 30)
-    for figure in (pictures.attention_band(weights, context), pictures.attention_profile(weights, context)):
-        assert "mass outside the band: 0 " in words(figure)
+@pytest.mark.parametrize("num_frames", [1, 2, 30])
+def test_every_weight_is_drawn_once_and_only_what_is_seen(context: Context, num_frames: int) -> None:
+    weights = np.random.default_rng(0).random((2, num_frames, num_frames)) * uniform(context, num_frames)
+    figure = heads(weights, context, outside=0.0)
+    assert "mass outside the window: 0 " in words(figure) and str(context) in words(figure)
+    for strip, head in zip(strip_rows(figure), weights, strict=True):
+        assert np.allclose(np.nansum(strip, 0), head.sum(1))
+        seen = [np.subtract(*context.visible(i, num_frames)[::-1]) for i in range(num_frames)]
+        assert np.isfinite(strip).sum(0).tolist() == seen
+    if num_frames > 2:
         drawn(figure)
 
 
-def test_a_violated_band_is_written_and_drawn_outside_the_outline() -> None:
-    context = Context.truncated(4, 0)
-    weights = uniform(context, 40, heads=1)
-    honest = pictures.attention_band(weights, context)
-    weights[0, 5, 35] = 0.3
-    leaking = pictures.attention_band(weights, context)
-    assert "mass outside the band: 0.0074" in words(leaking)
-    shown = leaking.axes[0].images[0].get_array()
-    assert shown[5, 35] == 0.3
-    assert not np.array_equal(drawn(honest), drawn(leaking))
-
-
-@pytest.mark.parametrize("shape", [(0, 0), (1, 1), (9, 20, 20), (1, 0, 0), (2, 305, 305)])
-def test_attention_of_any_size_draws(shape: tuple[int, ...]) -> None:
-    context = Context.truncated(3, 3)
-    weights = uniform(context, shape[-1], heads=shape[0])[0] if len(shape) == 2 and shape[0] else np.zeros(shape)
-    drawn(pictures.attention_band(weights, context, "layer $1"))
-    drawn(pictures.attention_profile(weights, context))
-
-
-def test_a_long_utterance_shows_its_beginning_and_judges_all_of_it() -> None:
-    weights = np.eye(320)
-    weights[310, 2] = 1.0
-    figure = pictures.attention_band(weights, Context.truncated(5, 5), "Layer 3")
-    assert "Layer 3, first 300 of 320 frames" in words(figure)
-    assert "mass outside the band: 0.0031" in words(figure)
-
-
-def test_profile_peaks_where_the_head_looks() -> None:
+def test_a_strip_is_read_upwards_as_distance_ahead() -> None:
     weights = np.stack([np.eye(50, k=-3), np.eye(50, k=2)])
-    figure = pictures.attention_profile(weights, Context.truncated(6, 4))
-    peaks = [line.get_xdata()[np.argmax(line.get_ydata())] for line in figure.axes[0].lines[:2]]
-    assert peaks == [-3, 2]
-    assert figure.axes[0].lines[0].get_ydata().max() == 1.0
+    figure = heads(weights, Context.truncated(6, 4))
+    rows = [np.nanargmax(strip[:, 10:40], 0) for strip in strip_rows(figure)]
+    assert (rows[0] == 6 - 3).all() and (rows[1] == 6 + 2).all()
+    assert "1.00 at -3" in words(figure) and "1.00 at 2" in words(figure)
+    assert [axes.get_ylim() for axes in strips_of(figure)] == [(-6.5, 4.5)] * 2
+    assert strips_of(figure)[0].images[0].origin == "lower" and "key minus query" in words(figure)
+
+
+def test_a_window_as_long_as_the_audio_is_read_as_the_keys_themselves() -> None:
+    weights = np.zeros((1, 20, 20))
+    weights[:, :, 7] = 1.0
+    figure = heads(weights, Context.full())
+    assert (np.nanargmax(strip_rows(figure)[0], 0) == 7).all()
+    assert "key, seconds" in words(figure) and "1.00 at 0.075" in words(figure)
+
+
+@pytest.mark.parametrize("count", [1, 6])
+def test_strips_of_any_number_of_heads_are_equally_high_and_far_apart(count: int) -> None:
+    figure = heads(uniform(Context.truncated(5, 5), 40, count), Context.truncated(5, 5))
+    figure.draw_without_rendering()
+    boxes = [axes.get_position() for axes in strips_of(figure)]
+    assert len(boxes) == count
+    assert np.ptp([box.height for box in boxes]) < 1e-3 and np.ptp([box.x0 for box in boxes]) < 1e-6
+    assert np.ptp(np.diff([box.y0 for box in boxes])) < 1e-3 if count > 1 else True
+
+
+@pytest.mark.parametrize("stack", [1, 4])
+def test_strips_lie_under_the_sound_they_come_from(stack: int) -> None:
+    context = Context.truncated(3, 3)
+    figure = heads(uniform(context, 83 // stack), context, num_frames=83, reference=segments("AA", "SIL", "T"))
+    left, right = strips_of(figure)[0].images[0].get_extent()[:2]
+    assert right - left == pytest.approx(83 // stack * stack * 0.01)
+    assert all(axes.get_xlim()[1] == pytest.approx(right) for axes in figure.axes[:4:2])
+    assert "AA" in words(figure)
+    drawn(figure)
+
+
+def test_a_window_that_leaks_is_said_in_alarm() -> None:
+    figure = heads(uniform(Context.causal(3), 20), Context.causal(3), outside=0.0074)
+    said = next(text for text in figure.texts if "mass outside the window: 0.0074" in text.get_text())
+    assert said.get_color() == palette.ALARM
+
+
+@pytest.mark.parametrize("shape", [(0, 5, 7), (2, 0, 7), (1, 1, 1)])
+def test_attention_of_any_size_draws(shape: tuple[int, ...]) -> None:
+    mel = np.zeros((shape[1], 20))
+    drawn(pictures.attention_heads(np.zeros(shape), Context.truncated(3, 3), mel, Framing(), title="layer $1"))
 
 
 def test_disagreements_are_joined_and_time_of_one_side_is_not_judged() -> None:
@@ -256,6 +309,46 @@ def test_curves_take_the_last_of_a_repeated_step_and_skip_what_is_not_finite() -
     drawn(pictures.curves([]))
 
 
+def test_a_run_validated_once_shows_its_training() -> None:
+    records = [
+        {"kind": "train", "encoder": "mlp", "step": step, "loss": 3.0 / step, "accuracy": 0.2} for step in (1, 2, 3)
+    ]
+    once = [*records, {"kind": "valid", "encoder": "mlp", "step": 3, "loss": 2.0, "accuracy": 0.4}]
+    assert pictures.has_curves(once) and pictures.has_curves(records[:2])
+    assert not pictures.has_curves([records[0], once[-1]]) and not pictures.has_curves([])
+    line = pictures.curves(once).axes[0].lines[0]
+    assert line.get_xdata().tolist() == [1, 2, 3] and line.get_alpha() == 1.0 and line.get_linewidth() > 1.5
+
+
+WORDS = ("SIL", "<OTHER>", *(f"word{index}" for index in range(100)))
+
+
+def test_of_very_many_classes_the_most_frequent_are_shown_and_all_are_counted() -> None:
+    counts = np.diag(np.arange(102) + 1)
+    counts[101, 0] = 102
+    figure = pictures.confusion(counts, WORDS)
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert names == list(WORDS[-48:])
+    assert "98.1% of 5,355 frames" in words(figure) and "48 of 102 classes" in words(figure)
+    shares = np.ma.filled(figure.axes[0].images[0].get_array(), np.nan)
+    assert shares[-1, -1] == 0.5 and shares[0, 0] == 1.0, "what is taken for a class that is not shown counts"
+    bars = pictures.per_class_bars({name: (0.5, index + 1) for index, name in enumerate(WORDS)})
+    assert "word99" in words(bars) and "word10 " not in words(bars) and "48 of 102" in words(bars)
+    heat = pictures.posteriors(np.random.default_rng(0).dirichlet(np.ones(102), 50), WORDS, Framing())
+    assert "48 of 102 classes" in words(heat)
+    for picture in (figure, bars, heat):
+        drawn(picture)
+
+
+def test_two_classes_are_written_out() -> None:
+    figure = pictures.confusion([[90, 10], [20, 80]], ("SIL", "SPEECH"))
+    assert all(share in words(figure) for share in ("0.900", "0.100", "0.200", "0.800"))
+    drawn(figure)
+    drawn(pictures.per_class_bars({"SIL": (0.9, 100), "SPEECH": (0.8, 100)}))
+    drawn(pictures.posteriors(np.full((50, 2), 0.5), ("SIL", "SPEECH"), Framing(), segments("SIL", "SPEECH")))
+    drawn(pictures.phone_strips(np.zeros((50, 20)), Framing(), segments("SIL", "SPEECH"), segments("SPEECH")))
+
+
 def test_encoder_bars_show_every_row() -> None:
     results = [
         {"encoder": "truncated", "accuracy": 0.7, "accuracy_no_sil": 0.65},
@@ -273,15 +366,40 @@ def test_families_cover_arpabet_once() -> None:
     assert len(phones) == len(set(phones))
     arpabet = "AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH"
     assert all(palette.family(phone) != "other" for phone in arpabet.split())
-    assert palette.family("ah0") == "vowel" and palette.family("") == palette.family("7") == "other"
+    assert palette.family("AH0") == "vowel"
+    assert all(palette.family(label) == "other" for label in ("", "7", "uh", "SPEECH"))
 
 
 def test_nothing_global_changes() -> None:
     before = dict(matplotlib.rcParams)
     pictures.encoder_bars([{"encoder": "a", "accuracy": 0.5}])
-    pictures.attention_band(np.eye(3), Context.full())
+    heads(np.eye(3)[None], Context.full())
     assert dict(matplotlib.rcParams) == before
     assert pyplot.get_fignums() == []
+
+
+def test_the_script_of_the_convolution_page_draws_and_prints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = [str(tmp_path / f"{name}.wav") for name in "ab"]
+    for file in files:
+        soundfile.write(file, np.random.default_rng(0).normal(scale=0.1, size=16000), 16000)
+    config = EncoderConfig(20, 16, 2, 1, context=Context.truncated(3, 2))
+    SpeechModel(ModelConfig(CLASSES, config, num_mels=20)).save(tmp_path / "model")
+    script = str(Path(__file__).parents[1] / "scripts" / "draw_convolution.py")
+    for options in (["--out", str(tmp_path / "drawn")], ["--model", str(tmp_path / "model")]):
+        monkeypatch.setattr("sys.argv", [script, *options, "--audio", *files])
+        runpy.run_path(script, run_name="__main__")
+    assert {path.name for path in (tmp_path / "drawn").iterdir()} == {
+        "convolution_heads.png",
+        "convolution_sharpness.png",
+    }
+    kernels, layers = capsys.readouterr().out.split("layer  context")
+    differences = [line.split()[-2:] for line in kernels.splitlines()[1:]]
+    assert len(differences) == 6 and all(
+        float(double) < 1e-10 and float(single) < 1e-5 for double, single in differences
+    )
+    assert layers.splitlines()[1].startswith("    1  left 3, right 2") and layers.endswith("%\n")
 
 
 def test_a_real_utterance_draws(librispeech_tiny: Path) -> None:

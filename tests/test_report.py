@@ -10,12 +10,18 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
+from speechattn.attention.functional import fitted
+from speechattn.config import EncoderConfig, ModelConfig
 from speechattn.context import Context
 from speechattn.errors import UserError
 from speechattn.framing import Framing
-from speechattn.report import Report, page, write_run_report
+from speechattn.model import SpeechModel
+from speechattn.report import LayerAttention, Report, page, write_run_report
+from speechattn.report.run import CAPTIONS
+from speechattn.runreport import layer_attention, print_table
 
 CLASSES = ("SIL", "AA", "B")
+CONTEXT = Context.truncated(30, 30)
 EVIL = """<script>alert("1")</script> & 'quoted' {title}"""
 
 
@@ -50,8 +56,7 @@ def small_figure() -> Figure:
 
 def example(name: str, num_frames: int = 40, layers: int = 2, leak: float = 0.0) -> dict:
     rng = np.random.default_rng(num_frames)
-    weights = np.stack([np.eye(num_frames)] * 2)
-    weights[0, 0, -1] += leak
+    layer = LayerAttention(CONTEXT, torch.full((2, num_frames, 61), 1 / 61), leak)
     return {
         "id": name,
         "transcript": f"WORDS OF {name}",
@@ -59,7 +64,7 @@ def example(name: str, num_frames: int = 40, layers: int = 2, leak: float = 0.0)
         "reference": [Segment(0.0, 0.2, "SIL"), Segment(0.2, 0.4, "AA")],
         "predicted": [Segment(0.0, 0.25, "SIL"), Segment(0.25, 0.4, "B")],
         "posteriors": rng.dirichlet(np.ones(3), num_frames),
-        "attention": [torch.tensor(weights) for _ in range(layers)],
+        "attention": [layer] * layers,
     }
 
 
@@ -89,8 +94,7 @@ def run_report(directory: Path, **changed: object) -> Path:
         "confusion_matrix": torch.tensor([[8, 1, 1], [0, 4, 2], [1, 0, 3]]),
         "classes": CLASSES,
         "framing": Framing(),
-        "context": Context.truncated(30, 30),
-        "reach": Context.truncated(30, 30).describe(num_layers=2),
+        "reach": CONTEXT.describe(num_layers=2),
         "notes": ["Labels come from an aligner.", "python train.py"],
     }
     return write_run_report(directory, **{**given, **changed})
@@ -187,35 +191,102 @@ def test_a_run_begins_with_its_numbers_and_the_best_picture(run: Path) -> None:
 
 def test_a_run_stores_its_pictures(run: Path) -> None:
     names = {picture.stem for picture in (run.parent / "pictures").iterdir()}
-    wanted = "phones phones-2 encoders curves posteriors confusion classes attention-1 attention-2 profile-1 profile-2"
+    wanted = "phones phones-2 encoders curves posteriors confusion classes attention-1 attention-2"
     assert names == set(wanted.split())
+
+
+def test_every_picture_of_a_run_says_what_to_look_at(run: Path) -> None:
+    source = run.read_text(encoding="utf-8")
+    captions = re.findall(r"<figcaption>(.*?)</figcaption>", source)
+    assert len(captions) == source.count("<figure>") == 9
+    assert set(CAPTIONS.values()) <= {caption.removeprefix("WORDS OF first. ") for caption in captions}
 
 
 def test_the_same_run_gives_the_same_bytes(run: Path, tmp_path: Path) -> None:
     assert run_report(tmp_path).read_bytes() == run.read_bytes()
 
 
-def test_mass_outside_the_band_reaches_the_headline(run: Path, tmp_path: Path) -> None:
-    assert "0attention outside the band" in Reader(run.read_text()).words
-    leaking = [example("first", layers=1), example("second", 55, layers=1, leak=1.0)]
+def test_mass_outside_the_window_reaches_the_headline(run: Path, tmp_path: Path) -> None:
+    assert "0attention outside the window" in Reader(run.read_text()).words
+    leaking = [example("first", layers=1), example("second", 55, layers=1, leak=0.009)]
     outside = Reader(run_report(tmp_path, examples=leaking, records=[]).read_text()).words
-    assert "0.009attention outside the band" in outside
+    assert "0.009attention outside the window" in outside
 
 
-def test_an_example_may_bring_a_context_of_its_own(tmp_path: Path) -> None:
-    own = {**example("first"), "context": [Context.causal(3), Context.full()]}
-    words = Reader(run_report(tmp_path, examples=[own], context=None, records=[]).read_text()).words
+def test_each_layer_has_a_context_of_its_own(tmp_path: Path) -> None:
+    layers = [
+        LayerAttention(Context.causal(3), np.ones((1, 40, 4)), 0.0),
+        LayerAttention(Context.full(), np.ones((1, 40, 79)), 0.0),
+    ]
+    words = Reader(
+        run_report(tmp_path, examples=[{**example("first"), "attention": layers}], records=[]).read_text()
+    ).words
     assert "left 3, right 0" in words and "full" in words
 
 
 def test_a_baseline_without_attention_has_a_report(tmp_path: Path) -> None:
-    absent = ("attention", "posteriors", "transcript")
-    plain = {key: value for key, value in example("first").items() if key not in absent}
-    path = run_report(tmp_path, examples=[plain], context=None, records=[], notes="one note")
+    absent = ("posteriors", "transcript")
+    plain = {key: value for key, value in example("first", layers=0).items() if key not in absent}
+    path = run_report(tmp_path, examples=[plain], records=[], reach="", notes="one note")
     words = Reader(path.read_text()).words
     assert "Attention" not in words and "Learning" not in words and "one note" in words
+
+
+def test_a_run_too_short_for_a_curve_has_none(tmp_path: Path) -> None:
+    dots = [{**RECORDS[0], "encoder": name} for name in ("truncated", "mlp")]
+    assert "Learning" not in Reader(run_report(tmp_path, examples=[], records=dots).read_text()).words
 
 
 def test_a_run_without_anything_has_a_report(tmp_path: Path) -> None:
     path = run_report(tmp_path, results=[], examples=[], records=[], confusion_matrix=np.zeros((3, 3)), notes=[])
     assert "Mistakes" in Reader(path.read_text()).words
+
+
+@pytest.mark.parametrize("num_frames", [1, 40])
+@pytest.mark.parametrize(
+    "context",
+    [Context.truncated(3, 2), Context.truncated(100, 90), Context.chunked(4, 3, 2), Context.causal(), Context.full()],
+    ids=str,
+)
+def test_what_a_layer_attends_to_lies_in_its_window_and_is_what_is_drawn(context: Context, num_frames: int) -> None:
+    config = EncoderConfig(10, 8, 2, num_layers=2, context=context)
+    model = SpeechModel(ModelConfig(CLASSES, config, num_mels=10)).eval()
+    frames = torch.randn(num_frames, 10)
+    layers = layer_attention(model, frames)
+    assert [layer.context for layer in layers] == [context, context]
+    for layer in layers:
+        assert layer.outside == 0.0
+        weights = torch.as_tensor(layer.weights)
+        assert weights.shape == (2, num_frames, fitted(context, num_frames).window)
+        assert torch.allclose(weights.sum(-1), torch.ones(2, num_frames), atol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{"block": "conformer"}, {"positions": "alibi"}, {"scores": "relu"}])
+def test_any_encoder_with_attention_is_read(options: dict) -> None:
+    config = EncoderConfig(10, 8, 2, num_layers=2, context=Context.truncated(3, 2), **options)
+    layers = layer_attention(SpeechModel(ModelConfig(CLASSES, config, num_mels=10)).eval(), torch.randn(42, 10))
+    shapes = [(layer.outside, np.shape(layer.weights)) for layer in layers]
+    assert shapes == [(0.0, (2, 42, 6))] * 2
+
+
+@pytest.mark.parametrize("block", ["cnn", "bigru", "mlp", "linear"])
+def test_an_encoder_without_attention_has_none(block: str) -> None:
+    config = EncoderConfig(10, 8, 2, num_layers=2, block=block)
+    assert layer_attention(SpeechModel(ModelConfig(CLASSES, config, num_mels=10)).eval(), torch.randn(20, 10)) == []
+
+
+def test_the_printed_table_has_a_row_for_each_encoder_and_room_for_words(capsys: pytest.CaptureFixture[str]) -> None:
+    scores = {"accuracy": 0.5, "accuracy_no_sil": 0.4, "always_sil": 0.2, "tests": {"test-other": {"accuracy": 0.3}}}
+    costs = {"parameters": 1234, "train_frames_per_s": 1e4, "frames_per_s": 1e5, "peak_memory_mb": 99.0, "seconds": 7.0}
+    words = {
+        "SIL": (0.9, 500),
+        **{f"word{index}": (0.5, 100 - index) for index in range(80)},
+        "never": (float("nan"), 0),
+    }
+    kinds = ("truncated", "conformer", "full", "cnn", "bigru", "mlp", "linear")
+    print_table([{"encoder": kind, **scores, **costs, "per_class": words} for kind in kinds])
+    table, classes = capsys.readouterr().out.strip().split("\n\n")
+    assert [line.split()[0] for line in table.splitlines()] == ["encoder", *kinds, "always"]
+    rows = classes.splitlines()[1:]
+    assert len({len(row) for row in rows}) == 1 and rows[0].split()[0] == "SIL" and "never" not in classes
+    assert sum(row.count(".") for row in rows) == 50

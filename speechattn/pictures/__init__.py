@@ -5,8 +5,8 @@ dropped is freed. Save one with `figure.savefig("name.png", dpi=pictures.DPI)`.
 """
 
 from speechattn.pictures.agreement import disagreements
-from speechattn.pictures.attention import attention_band, attention_profile, mass_outside
-from speechattn.pictures.learning import curves
+from speechattn.pictures.attention import attention_heads, mass_outside
+from speechattn.pictures.learning import curves, has_curves
 from speechattn.pictures.palette import DPI
 from speechattn.pictures.posterior import posteriors
 from speechattn.pictures.scores import confusion, encoder_bars, per_class_bars
@@ -14,12 +14,12 @@ from speechattn.pictures.strips import phone_strips
 
 __all__ = [
     "DPI",
-    "attention_band",
-    "attention_profile",
+    "attention_heads",
     "confusion",
     "curves",
     "disagreements",
     "encoder_bars",
+    "has_curves",
     "mass_outside",
     "per_class_bars",
     "phone_strips",

@@ -1,12 +1,14 @@
-"""Attention weights inside the band that a Context allows, and the weight that fell outside (it must be 0).
+"""Where each head looks, frame by frame under the log-mel, and the weight that fell outside its window (must be 0).
 
-The band is drawn from `Context.visible` alone and the weights from what a layer computed: two sources that
-have to agree, so the picture is also a check.
+Two sources have to agree: the window is drawn from `Context.visible` alone, the weights are what a layer computed.
+Weights are drawn from their window [H, T, window]; T x T is only ever looked at to see that nothing lies elsewhere.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -16,22 +18,24 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import ArrayLike, NDArray
 
+from speechattn.attention.functional import fitted
 from speechattn.context import Context
+from speechattn.framing import Framing
+from speechattn.pictures.agreement import Labelled
 from speechattn.pictures.palette import (
     GREY,
     HEAT,
+    INK,
     LINES,
-    OUTLINE,
     PALE,
     STYLE,
     as_array,
+    frame_edges,
     heading,
     new_figure,
     say_empty,
 )
-
-MOST_FRAMES = 300
-"""Queries and keys drawn, from the start: 3 s at one pixel or more for each frame."""
+from speechattn.pictures.strips import WIDTH, draw_lane, draw_mel, levels
 
 
 def mass_outside(weights: ArrayLike, context: Context) -> float:
@@ -44,43 +48,109 @@ def mass_outside(weights: ArrayLike, context: Context) -> float:
         >>> mass_outside(np.eye(3), Context.truncated(0, 0)), mass_outside(np.ones((2, 2)), Context.causal())
         (0.0, 0.25)
     """
-    array = np.abs(_heads(weights))
-    total = float(array.sum())
-    outside = float(array[:, ~_band(context, array.shape[-1])].sum())
+    array = as_array(weights, "T, T" if np.ndim(weights) == 2 else "H, T, T")
+    array = np.abs(array if array.ndim == 3 else array[None])
+    if array.shape[-1] != array.shape[-2]:
+        raise ValueError(f"expected as many keys as queries, [H, T, T], got shape {list(array.shape)}.")
+    keys = np.arange(array.shape[-1])
+    spans = np.array([context.visible(i, len(keys)) for i in keys.tolist()], dtype=np.int64).reshape(-1, 2)
+    seen = (keys >= spans[:, :1]) & (keys < spans[:, 1:])
+    total, outside = float(array.sum()), float(array[:, ~seen].sum())
     return outside / total if total or math.isnan(total) else 0.0
 
 
 @matplotlib.rc_context(STYLE)
-def attention_band(weights: ArrayLike, context: Context, title: str = "Attention weights") -> Figure:
-    """The weights of each head, queries downwards and keys to the right, with the allowed band outlined.
+def attention_heads(
+    weights: ArrayLike,
+    context: Context,
+    log_mel: ArrayLike,
+    framing: Framing,
+    reference: Sequence[Labelled] = (),
+    title: str = "Attention",
+    outside: float | None = None,
+    flavor: str = "kaldi",
+) -> Figure:
+    """What each head attends to while the utterance passes: a strip per head, under the log-mel and its labels.
 
-    `weights` is [H, T, T] or [T, T]. Colour is the square root of the weight, so that weak attention shows.
-    Of a longer utterance the first 300 frames are drawn; the mass outside the band is of all of it.
+    Time runs to the right; upwards is how far ahead a head looks, downwards how far back. What a frame may not see,
+    before the audio's start or past a window's end, is left grey. On the right stands the mean of each strip. Colour
+    is the square root of the weight, so that weak attention shows, and the same for all heads.
+
+    `weights` is [H, T, window] as `attention_weights` gives it, `log_mel` [n, F] the frames of the same audio, of
+    which T groups went into the layer. `outside`, if given, is written down as `mass_outside` of the layer.
     """
-    array = _heads(weights)
-    num_heads, num_frames = array.shape[0], array.shape[-1]
-    columns = min(4, max(1, num_heads))
-    rows = max(1, math.ceil(num_heads / columns))
-    figure = new_figure(max(3.2 * columns + 0.7, 6.6), (3.15 if columns > 1 else 5.2) * rows + 0.9)
-    grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
-    shown = np.abs(array[:, :MOST_FRAMES, :MOST_FRAMES])
-    heat = None
-    for head, axes in enumerate(grid.flat):
-        axes.set_visible(head < num_heads)
-        if head < num_heads and shown.shape[1]:
-            heat = _draw_head(axes, shown[head], context, _brightest(shown))
-            axes.set_title(f"head {head + 1}" if num_heads > 1 else "", fontsize=10, fontweight="normal", pad=5)
-    if heat is None:
-        grid[0, 0].set_visible(True)
-        say_empty(grid[0, 0], "no frames")
-    else:
-        figure.supxlabel("key frame", fontsize=10, color=GREY)
-        figure.supylabel("query frame", fontsize=10, color=GREY)
-        bar = figure.colorbar(heat, ax=grid, shrink=0.9, aspect=30, pad=0.012, extend="max", label="weight")
-        bar.outline.set_visible(False)
-    part = f", first {MOST_FRAMES} of {num_frames} frames" if num_frames > MOST_FRAMES else ""
-    _heading(figure, f"{title}{part}", mass_outside(weights, context), f"outlined: {context}")
+    array, mel = as_array(weights, "H, T, window"), as_array(log_mel, "T, F")
+    num_heads, num_frames = array.shape[:2]
+    height = min(1.1, max(0.5, 8.8 / max(1, num_heads)))
+    figure = new_figure(WIDTH, 2.6 + num_heads * height)
+    said = [] if outside is None else [f"mass outside the window: {outside:.2g}"]
+    heading(figure, title, "     ".join([*said, f"window: {context}"]), alarm=outside not in (None, 0))
+    if not array.size or not mel.size:
+        say_empty(figure.subplots(), "no frames")
+        return figure
+    ratios = [1.3, 0.22, *[height] * num_heads]
+    grid = figure.subplots(num_heads + 2, 2, squeeze=False, height_ratios=ratios, width_ratios=[1, 0.085])
+    edges = frame_edges(framing, len(mel))
+    _draw_audio(grid[:2], mel, edges, reference, framing, flavor)
+    rows, strips, label = _by_row(array, context, framing.hop_ms * (stack := max(1, len(mel) // num_frames)))
+    brightest = _brightest(array)
+    seconds = (float(edges[0]), float(edges[min(stack * num_frames, len(mel))]))
+    for head, (strip, profile) in enumerate(grid[2:]):
+        heat = _draw_strip(strip, strips[head], (*seconds, float(rows[0]), float(rows[-1])), brightest)
+        _draw_profile(profile, strips[head], rows, LINES[head % len(LINES)])
+        strip.set_title(f"head {head + 1}", fontsize=9, fontweight="normal", pad=2.5)
+        strip.tick_params(axis="x", labelbottom=head + 1 == num_heads)
+    for axes in grid[:, 0]:
+        axes.set_xlim(max(0.0, seconds[0]), seconds[1])
+    grid[-1, 0].set_xlabel("seconds")
+    figure.supylabel(label, fontsize=10, color=GREY)
+    bar = figure.colorbar(
+        heat, ax=grid, shrink=0.6, anchor=(0, 0.1), aspect=40, pad=0.008, extend="max", label="weight"
+    )
+    bar.outline.set_visible(False)
     return figure
+
+
+def _draw_audio(
+    grid: NDArray[Any],
+    mel: NDArray[np.float64],
+    edges: NDArray[np.float64],
+    reference: Sequence[Labelled],
+    framing: Framing,
+    flavor: str,
+) -> None:
+    """The log-mel, and under it a lane of labels."""
+    above, lane = grid[:, 0]
+    window = (float(edges[0]), float(edges[-1]))
+    draw_mel(above, mel, edges, window, levels(mel), framing, flavor)
+    above.set_yticks(above.get_yticks()[::2], [label.get_text() for label in above.get_yticklabels()[::2]])
+    draw_lane(lane, reference, window, 0.0)
+    lane.set_ylim(0, 1)
+    for axes in (lane, *grid[:, 1]):
+        axes.axis("off")
+
+
+def _by_row(
+    weights: NDArray[np.float64], context: Context, frame_ms: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64], str]:
+    """Edges of rows [R + 1], weights [H, R, T], NaN where there is nothing to see, and what the rows are.
+
+    Rows are the distances of a key from its query; the keys themselves, in seconds, where the window is no shorter
+    than the audio and distances would be mostly empty.
+    """
+    num_frames, window = weights.shape[1:]
+    seen = fitted(context, num_frames)
+    queries, offsets = np.arange(num_frames), np.array(seen.offsets(), dtype=np.int64)
+    starts, _ = seen.span(queries)
+    assert starts is not None
+    whole = window >= num_frames
+    frames = queries[:, None] + 0 * queries if whole else queries + offsets[:, None]
+    columns = frames - starts
+    inside = (columns >= 0) & (columns < window) & (frames >= 0) & (frames < num_frames)
+    found = np.where(inside, weights[:, queries, columns.clip(0, window - 1)], np.nan)
+    if whole:
+        return np.arange(num_frames + 1) * frame_ms / 1000, found, "key, seconds"
+    return np.append(offsets, offsets[-1] + 1) - 0.5, found, "key minus query, frames"
 
 
 def _brightest(weights: NDArray[np.float64]) -> float:
@@ -89,72 +159,35 @@ def _brightest(weights: NDArray[np.float64]) -> float:
     return float(np.percentile(positive, 99.5)) if positive.size else 1.0
 
 
-def _draw_head(axes: Axes, weights: NDArray[np.float64], context: Context, brightest: float) -> AxesImage:
-    """One head as a heat map with the outline of the band."""
-    num_frames = len(weights)
-    norm = PowerNorm(0.5, vmin=0, vmax=brightest)
-    heat = axes.imshow(weights, cmap=HEAT, norm=norm, interpolation="nearest", extent=(0, num_frames, num_frames, 0))
-    edges = np.arange(num_frames + 1)
-    for side in _spans(context, num_frames):
-        axes.stairs(side, edges, orientation="horizontal", baseline=None, color=OUTLINE, linewidth=1.1)
-    axes.set(xlim=(0, num_frames), ylim=(num_frames, 0))
+def _draw_strip(
+    axes: Axes, weights: NDArray[np.float64], extent: tuple[float, float, float, float], brightest: float
+) -> AxesImage:
+    """One head: weights [R, T] over seconds."""
+    heat = axes.imshow(
+        weights,
+        cmap=matplotlib.colormaps[HEAT].with_extremes(bad=PALE),
+        norm=PowerNorm(0.5, vmin=0, vmax=brightest),
+        interpolation="nearest",
+        aspect="auto",
+        origin="lower",
+        extent=extent,
+    )
+    first, last = extent[2:]
+    axes.set_yticks(sorted({math.ceil(first), 0, math.floor(last)}))
+    axes.tick_params(labelsize=8, length=2)
+    axes.spines[:].set_visible(False)
     return heat
 
 
-@matplotlib.rc_context(STYLE)
-def attention_profile(weights: ArrayLike, context: Context, title: str = "Where heads look") -> Figure:
-    """Mean weight of each head against key minus query: how far back and ahead it really looks.
-
-    `weights` is [H, T, T] or [T, T]. The mean at a distance is over all pairs of frames of the utterance at
-    that distance; the distances that the Context allows are shaded.
-    """
-    array = _heads(weights)
-    num_heads, num_frames = array.shape[0], array.shape[-1]
-    figure = new_figure(9.5, 3.9)
-    axes = figure.subplots()
-    if not num_frames:
-        say_empty(axes, "no frames")
-        return figure
-    allowed = context.offsets()
-    margin = max(3, len(allowed) // 12)
-    first = max(allowed[0] - margin, 1 - num_frames)
-    last = min(allowed[-1] + margin, num_frames - 1)
-    distances = np.arange(first, last + 1)
-    for head in range(num_heads):
-        profile = [float(np.diagonal(array[head], offset=int(distance)).mean()) for distance in distances]
-        style = ("-", "--", ":", "-.")[head // len(LINES) % 4]
-        axes.plot(distances, profile, style, color=LINES[head % len(LINES)], label=f"head {head + 1}", linewidth=1.7)
-    axes.axvspan(max(allowed[0], first) - 0.5, min(allowed[-1], last) + 0.5, color=PALE, alpha=0.55, linewidth=0)
-    axes.axvline(0, color=GREY, linewidth=0.8, linestyle=(0, (3, 3)))
-    axes.set(xlim=(first - 0.5, last + 0.5), ylim=(0, None), xlabel="key minus query, frames", ylabel="mean weight")
-    if num_heads > 1:
-        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.02), fontsize=9)
-    _heading(figure, title, mass_outside(weights, context), f"shaded: {context}")
-    return figure
-
-
-def _heading(figure: Figure, title: str, outside: float, band: str) -> None:
-    """The title and, under it, the mass outside the band, in alarm unless it is exactly 0."""
-    heading(figure, title, f"mass outside the band: {outside:.2g}     {band}", alarm=outside != 0)
-
-
-def _heads(weights: ArrayLike) -> NDArray[np.float64]:
-    """Weights as [H, T, T] float64; [T, T] is one head."""
-    array = as_array(weights, "T, T" if np.ndim(weights) == 2 else "H, T, T")
-    array = array[None] if array.ndim == 2 else array
-    if array.shape[-1] != array.shape[-2]:
-        raise ValueError(f"expected as many keys as queries, [H, T, T], got shape {list(array.shape)}.")
-    return array
-
-
-def _spans(context: Context, num_frames: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """First key and the key after the last one, for each query: two arrays [T]."""
-    spans = np.array([context.visible(i, num_frames) for i in range(num_frames)], dtype=np.int64).reshape(-1, 2)
-    return spans[:, 0], spans[:, 1]
-
-
-def _band(context: Context, num_frames: int) -> NDArray[np.bool_]:
-    """Bool [T, T], True where the key may be seen."""
-    starts, stops = _spans(context, num_frames)
-    keys = np.arange(num_frames)
-    return np.asarray((keys >= starts[:, None]) & (keys < stops[:, None]))
+def _draw_profile(axes: Axes, weights: NDArray[np.float64], rows: NDArray[np.float64], colour: str) -> None:
+    """The mean weight of each row, over the frames that see it, as large as fits, and where it is highest."""
+    seen = np.isfinite(weights).sum(1)
+    mean = np.nansum(weights, 1) / np.maximum(seen, 1)
+    axes.stairs(mean, rows, orientation="horizontal", fill=True, color=colour, alpha=0.3, linewidth=0)
+    axes.stairs(mean, rows, orientation="horizontal", baseline=None, color=colour, linewidth=1.2)
+    axes.axhline(0, color=GREY, linewidth=0.6, linestyle=(0, (3, 3)))
+    peak = int(np.argmax(mean))
+    at = f"{(rows[peak] + rows[peak + 1]) / 2:.3g}"
+    axes.set_title(f"{mean[peak]:.2f} at {at}", fontsize=8, fontweight="normal", color=INK, pad=2.5)
+    axes.set(ylim=(rows[0], rows[-1]), xlim=(0, 1.08 * (mean[peak] or 1.0)), xticks=[], yticks=[])
+    axes.spines[["left", "bottom"]].set_visible(False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,37 +20,49 @@ from speechattn.pictures.palette import LINES, STYLE, heading, new_figure, say_e
 def curves(records: Sequence[Mapping[str, Any]], title: str = "Learning curves") -> Figure:
     """Loss and accuracy over steps from the records of `metrics.jsonl`, one colour for each encoder.
 
-    Training is thin and smoothed over a twentieth of the run, validation thick with a dot at each measurement.
-    A step that was done twice (a resumed run) counts as the last time; values that are not finite leave a gap.
+    Training is thin and smoothed over a twentieth of the run, validation thick with a dot at each measurement. A run
+    that was validated once has no such line, and its training is drawn as thick. A step that was done twice (a
+    resumed run) counts as the last time; values that are not finite leave a gap.
     """
     figure = new_figure(13.0, 4.6)
     panels = figure.subplots(1, 2)
     encoders = list(dict.fromkeys(str(record.get("encoder", "model")) for record in records))
     for axes, key in zip(panels, ("loss", "accuracy"), strict=True):
-        drawn = [_draw_encoder(axes, records, name, key, LINES[i % len(LINES)]) for i, name in enumerate(encoders)]
+        drawn = [_draw_encoder(axes, records, name, key, i) for i, name in enumerate(encoders)]
         axes.set_title("Cross-entropy loss" if key == "loss" else "Frame accuracy", fontsize=10.5, fontweight="normal")
         if not any(drawn):
             say_empty(axes, "no records yet")
             continue
         axes.grid(axis="y")
         axes.set_xlabel("step")
-        axes.legend(fontsize=9, loc="best", frameon=True, framealpha=0.85, edgecolor="none")
+        axes.set_xlim(left=0)
+        axes.legend(fontsize=9, loc="upper left", bbox_to_anchor=(1.0, 1.02), handlelength=1.4)
     heading(figure, title, "thick with dots: validation     thin: training, smoothed")
     return figure
 
 
-def _draw_encoder(axes: Axes, records: Sequence[Mapping[str, Any]], name: str, key: str, colour: str) -> bool:
-    """Training and validation of one encoder; the legend gives the last validation. False: nothing to draw."""
+def has_curves(records: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether `curves` would draw a line: a run too short to be recorded twice only has dots."""
+    series = Counter((record.get("encoder"), record.get("kind")) for record in records if "loss" in record)
+    return any(count > 1 for (_, kind), count in series.items() if kind in ("train", "valid"))
+
+
+def _draw_encoder(axes: Axes, records: Sequence[Mapping[str, Any]], name: str, key: str, place: int) -> bool:
+    """Training and validation of the encoder in this place, the first over the others; False: nothing to draw."""
+    colour, above = LINES[place % len(LINES)], 3 - place / 100
     mine = [record for record in records if str(record.get("encoder", "model")) == name]
     train, valid = (
         _series([record for record in mine if record.get("kind") == kind], key) for kind in ("train", "valid")
     )
     if len(train[0]):
         label = None if len(valid[0]) else f"{name}, training"
-        axes.plot(train[0], _smooth(train[1]), color=colour, linewidth=1.0, alpha=0.6, label=label)
+        width, alpha = (1.0, 0.6) if len(valid[0]) > 1 else (1.8, 1.0)
+        axes.plot(
+            train[0], _smooth(train[1]), color=colour, linewidth=width, alpha=alpha, zorder=above - 0.5, label=label
+        )
     if len(valid[0]):
         label = f"{name}  {valid[1][-1]:.3f}"
-        axes.plot(*valid, color=colour, linewidth=2.2, marker="o", markersize=4, label=label)
+        axes.plot(*valid, color=colour, linewidth=2.2, marker="o", markersize=4, zorder=above, label=label)
     return bool(len(train[0]) or len(valid[0]))
 
 

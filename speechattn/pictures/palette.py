@@ -29,6 +29,8 @@ OUTLINE = "#66ccee"
 """What is allowed or true, drawn over a heat map."""
 HEAT = "magma"
 LINES = ("#4477aa", "#ee6677", "#228833", "#aa3377", "#66ccee", "#ccbb44", "#777777")
+MOST_CLASSES = 48
+"""Classes that a picture has room for: all phones, and the most frequent of many words."""
 
 
 def _on_white(dark: str) -> LinearSegmentedColormap:
@@ -50,7 +52,7 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "fricative": ("#77aadd", "DH F HH S SH TH V Z ZH"),
     "affricate": ("#99ddff", "CH JH"),
     "stop": ("#ffaabb", "B D G K P T"),
-    "other": ("#f7f7f7", ""),
+    "other": ("#b3c6dd", ""),
 }
 """Family -> (fill colour, its ARPAbet phones), in the order in which pictures list them."""
 
@@ -81,13 +83,15 @@ STYLE: Any = {
 
 
 def family(phone: str) -> str:
-    """The family of a phone: "vowel", "stop", ...; stress digits do not matter, unknown labels are "other".
+    """The family of a phone: "vowel", "stop", ...; stress digits do not matter, every other label is "other".
+
+    Phones are in capitals, words are not: "uh" is a word.
 
     Example:
-        >>> family("AA1"), family("t"), family("seven")
+        >>> family("AA1"), family("T"), family("seven")
         ('vowel', 'stop', 'other')
     """
-    plain = phone.upper().rstrip("0123456789")
+    plain = phone.rstrip("0123456789")
     return next((name for name, (_, phones) in FAMILIES.items() if plain in phones.split()), "other")
 
 
@@ -100,6 +104,14 @@ def by_family(classes: Sequence[str]) -> list[int]:
     """Indices of `classes` with families together, in the order of `FAMILIES`; inside one, as they came."""
     order = list(FAMILIES)
     return sorted(range(len(classes)), key=lambda index: order.index(family(classes[index])))
+
+
+def most(count: ArrayLike) -> tuple[list[int], str]:
+    """Which classes there is room for, those with the highest `count` [C], in order; and words to say so, or ""."""
+    counts = as_array(count, "C")
+    kept = sorted(np.argsort(-counts, kind="stable")[:MOST_CLASSES].tolist())
+    left_out = f"{MOST_CLASSES} of {len(counts)} classes" if len(kept) < len(counts) else ""
+    return kept, left_out
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -135,11 +147,17 @@ def phone_ticks(axis: Axis, phones: Sequence[str], size: float = 7.5) -> None:
 
 
 def family_legend(figure: Figure, phones: Sequence[str], extra: Sequence[Patch] = ()) -> None:
-    """One line under the figure with the families that occur among `phones`, and `extra` patches."""
+    """One line under the figure with the families that occur among `phones`, and `extra` patches.
+
+    Labels without families, such as words, need no key to their colour.
+    """
     present = {family(phone) for phone in phones}
+    if present <= {"silence", "other"}:
+        present = set()
     patches = [Patch(facecolor=colour, label=name) for name, (colour, _) in FAMILIES.items() if name in present]
     handles = [*patches, *extra]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=9, handlelength=1.1)
+    if handles:
+        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=9, handlelength=1.1)
 
 
 def heading(figure: Figure, title: str, note: str = "", alarm: bool = False) -> None:

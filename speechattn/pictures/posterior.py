@@ -21,6 +21,7 @@ from speechattn.pictures.palette import (
     by_family,
     frame_edges,
     heading,
+    most,
     new_figure,
     phone_ticks,
     say_empty,
@@ -40,21 +41,23 @@ def posteriors(
     """The probability of every class over seconds, with the reference outlined as a path.
 
     `posteriors` is [T, C] in [0, 1]. The first `seconds` are drawn (None: all of them). Classes stand with
-    their family; colour is the square root of the probability, so that second guesses show.
+    their family, and of very many those that are most probable here; colour is the square root of the probability,
+    so that second guesses show.
     """
     array = as_array(posteriors, "T, C")
     if array.shape[1] != len(classes):
         raise ValueError(f"posteriors have {array.shape[1]} classes and there are {len(classes)} class names.")
     edges = frame_edges(framing, len(array))
-    order = by_family(classes)
+    end = float(edges[-1]) if seconds is None else min(seconds, float(edges[-1]))
+    shown = int(np.searchsorted(edges, end))
+    kept, left_out = most(array[:shown].sum(0))
+    order = [kept[index] for index in by_family([classes[index] for index in kept])]
     names = [classes[index] for index in order]
-    figure = new_figure(WIDTH, 0.165 * len(names) + 1.6)
+    figure = new_figure(WIDTH, max(0.165 * len(names), 0.7) + 1.6)
     axes = figure.subplots()
     if not len(array):
         say_empty(axes, "no frames")
         return figure
-    end = float(edges[-1]) if seconds is None else min(seconds, float(edges[-1]))
-    shown = int(np.searchsorted(edges, end))
     heat = axes.pcolormesh(
         edges[: shown + 1],
         np.arange(len(names) + 1) - 0.5,
@@ -73,8 +76,8 @@ def posteriors(
     )
     bar.ax.set_yticklabels(["0", "0.1", "0.25", "0.5", "1"])
     bar.outline.set_visible(False)
-    part = f"first {end:.1f} of {edges[-1]:.1f} s; " if end < edges[-1] else ""
-    heading(figure, title, f"{part}outlined: the reference")
+    part = f"first {end:.1f} of {edges[-1]:.1f} s" if end < edges[-1] else ""
+    heading(figure, title, "     ".join(filter(None, (part, "outlined: the reference", left_out))))
     return figure
 
 

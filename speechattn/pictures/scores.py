@@ -25,6 +25,7 @@ from speechattn.pictures.palette import (
     family_legend,
     fill,
     heading,
+    most,
     new_figure,
     phone_ticks,
     say_empty,
@@ -33,24 +34,27 @@ from speechattn.pictures.palette import (
 
 @matplotlib.rc_context(STYLE)
 def confusion(matrix: ArrayLike, classes: Sequence[str], title: str = "Confusion") -> Figure:
-    """What each class is taken for: rows are the reference and sum to 1, columns the prediction.
+    """What each class is taken for: rows are the reference, in shares of its frames, columns the prediction.
 
     `matrix` is counts [C, C]. Families stand together, divided by lines; classes that neither occur nor are
-    predicted are left out, and a row that has no frames is grey. Colour is the square root of the share.
+    predicted are left out, of very many all but the most frequent are, and a row that has no frames is grey. Colour
+    is the square root of the share, which is written out where there is room.
     """
     counts = as_array(matrix, "C, C")
     if counts.shape != (len(classes), len(classes)):
         raise ValueError(f"a confusion matrix of {len(classes)} classes is square, got {list(counts.shape)}.")
-    order = [index for index in by_family(classes) if counts[index].sum() + counts[:, index].sum() > 0]
+    seen = [index for index in range(len(classes)) if counts[index].sum() + counts[:, index].sum() > 0]
+    kept, left_out = most(counts.sum(1)[seen])
+    seen = [seen[index] for index in kept]
+    order = [seen[index] for index in by_family([classes[index] for index in seen])]
     names = [classes[index] for index in order]
-    size = max(5.5, 0.21 * len(names) + 1.6)
+    size = max(4.4, 0.21 * len(names) + 1.6) + 0.06 * max(map(len, names), default=0)
     figure = new_figure(size + 0.9, size + 0.6)
     axes = figure.subplots()
     if not order:
         say_empty(axes, "no frames")
         return figure
-    rows = counts[np.ix_(order, order)]
-    totals = rows.sum(1, keepdims=True)
+    rows, totals = counts[np.ix_(order, order)], counts[order].sum(1, keepdims=True)
     shares = np.divide(rows, totals, out=np.full_like(rows, np.nan), where=totals > 0)
     heat = axes.imshow(
         shares, cmap=LIGHT_HEAT.with_extremes(bad=PALE), norm=PowerNorm(0.5, vmin=0, vmax=1), interpolation="nearest"
@@ -59,6 +63,11 @@ def confusion(matrix: ArrayLike, classes: Sequence[str], title: str = "Confusion
         if family(names[at]) != family(names[at - 1]):
             axes.axhline(at - 0.5, color=GREY, linewidth=0.7)
             axes.axvline(at - 0.5, color=GREY, linewidth=0.7)
+    if len(names) <= 12:
+        digits, size = (3, 10) if len(names) <= 4 else (2, 7)
+        for (row, column), share in np.ndenumerate(np.nan_to_num(shares)):
+            colour = "white" if share > 0.4 else INK
+            axes.text(column, row, f"{share:.{digits}f}", ha="center", va="center", color=colour, fontsize=size)
     phone_ticks(axes.xaxis, names)
     axes.tick_params(axis="x", labelrotation=90)
     phone_ticks(axes.yaxis, names)
@@ -67,21 +76,27 @@ def confusion(matrix: ArrayLike, classes: Sequence[str], title: str = "Confusion
     bar = figure.colorbar(heat, ax=axes, shrink=0.7, aspect=35, pad=0.015, label="share of the reference's frames")
     bar.outline.set_visible(False)
     family_legend(figure, names)
-    right, total = float(np.trace(rows)), float(rows.sum())
-    heading(figure, title, f"{right / total:.1%} of {total:,.0f} frames on the diagonal")
+    right, total = float(np.trace(counts)), float(counts.sum())
+    said = f"{right / total:.1%} of {total:,.0f} frames on the diagonal"
+    heading(figure, title, "     ".join(filter(None, (said, left_out))))
+    if max(map(len, names)) > 4:
+        figure.draw_without_rendering()  # a square beside long names finds its place in the layout's second pass
     return figure
 
 
 @matplotlib.rc_context(STYLE)
 def per_class_bars(per_class: Mapping[str, tuple[float, int]], title: str = "Accuracy of each class") -> Figure:
-    """Recall of each class as a bar in its family's colour, best first inside a family, frame counts below.
+    """Recall of each class as a bar in its family's colour, best first inside a family, frame counts at its foot.
 
-    `per_class` is what `FrameScores.per_class` gives; classes without frames are left out.
+    `per_class` is what `FrameScores.per_class` gives; classes without frames are left out, and of very many all
+    but the most frequent.
     """
     seen = {name: value for name, value in per_class.items() if value[1] and math.isfinite(value[0])}
-    best_first = sorted(seen, key=lambda name: -seen[name][0])
+    kept, left_out = most([count for _, count in seen.values()])
+    frequent = [list(seen)[index] for index in kept]
+    best_first = sorted(frequent, key=lambda name: -seen[name][0])
     names = [best_first[index] for index in by_family(best_first)]
-    figure = new_figure(13.0, 4.2)
+    figure = new_figure(min(13.0, max(6.0, 0.32 * len(names) + 1.5)), 4.2)
     axes = figure.subplots()
     if not names:
         say_empty(axes, "no frames")
@@ -90,13 +105,16 @@ def per_class_bars(per_class: Mapping[str, tuple[float, int]], title: str = "Acc
     axes.bar(range(len(names)), recalls, width=0.82, color=[fill(name) for name in names])
     for at, (name, recall) in enumerate(zip(names, recalls, strict=True)):
         axes.text(at, recall + 0.012, f"{100 * recall:.0f}", ha="center", va="bottom", fontsize=7.5, color=INK)
-        axes.text(at, -0.1, _short(seen[name][1]), ha="center", va="top", fontsize=6.5, color=GREY)
+        axes.text(at, 0.012, _short(seen[name][1]), ha="center", va="bottom", fontsize=6.2, color=INK)
     phone_ticks(axes.xaxis, names, size=8)
+    if max(map(len, names)) > 4 and len(names) > 8:
+        axes.tick_params(axis="x", labelrotation=90)
     axes.set(xlim=(-0.6, len(names) - 0.4), ylim=(0, 1.05), ylabel="share labelled right")
     axes.spines[["left", "bottom"]].set_visible(False)
     axes.grid(axis="y")
     family_legend(figure, names)
-    heading(figure, title, "above: percent of the class's frames     below: frames")
+    said = "above: percent of the class's frames     at the foot: frames"
+    heading(figure, title, "     ".join(filter(None, (said, left_out))))
     return figure
 
 

@@ -64,10 +64,10 @@ def phone_strips(
     figure = new_figure(WIDTH, (2.2 if lines > 1 else 2.6) * lines + 1.25)
     grid = figure.subplots(2 * lines, 1, squeeze=False, height_ratios=[1.5 if lines > 1 else 1.9, 0.75] * lines)[:, 0]
     wrong = disagreements(reference, predicted)
-    levels = _levels(mel)
+    span_of_levels = levels(mel)
     for line in range(lines):
         above, below = grid[2 * line], grid[2 * line + 1]
-        _draw_mel(above, mel, edges, (line * span, (line + 1) * span), levels, framing, flavor)
+        draw_mel(above, mel, edges, (line * span, (line + 1) * span), span_of_levels, framing, flavor)
         _draw_strips(below, reference, predicted, wrong, (line * span, (line + 1) * span))
         for axes in (above, below):
             axes.set_xlim(line * span, (line + 1) * span)
@@ -87,7 +87,7 @@ def _verdict(reference: Sequence[Labelled], predicted: Sequence[Labelled], wrong
     return f"{right:.1%} of {judged:.1f} s labelled right"
 
 
-def _levels(mel: NDArray[np.float64]) -> tuple[float, float]:
+def levels(mel: NDArray[np.float64]) -> tuple[float, float]:
     """Darkest and brightest value drawn: the quietest and loudest hundredths would flatten the rest."""
     finite = mel[np.isfinite(mel)]
     if not finite.size:
@@ -96,12 +96,12 @@ def _levels(mel: NDArray[np.float64]) -> tuple[float, float]:
     return float(low), float(high) if high > low else float(low) + 1.0
 
 
-def _draw_mel(
+def draw_mel(
     axes: Axes,
     mel: NDArray[np.float64],
     edges: NDArray[np.float64],
     window: tuple[float, float],
-    levels: tuple[float, float],
+    extremes: tuple[float, float],
     framing: Framing,
     flavor: str,
 ) -> None:
@@ -119,8 +119,8 @@ def _draw_mel(
         x_coords=edges[first : last + 1],
         y_coords=np.arange(num_mels + 1) - 0.5,
         cmap=HEAT,
-        vmin=levels[0],
-        vmax=levels[1],
+        vmin=extremes[0],
+        vmax=extremes[1],
         auto_aspect=False,
     )
     hertz, kaldi = np.array([250, 500, 1000, 2000, 4000]), flavor == "kaldi"
@@ -141,17 +141,8 @@ def _draw_strips(
     window: tuple[float, float],
 ) -> None:
     """Two lanes of phones and under them a thin lane of mistakes: the part inside `window` (seconds)."""
-    # A capital is about 0.7 of the font's size wide, and the axes are 0.93 of the picture.
-    letter = 0.7 * PHONE_SIZE / 72 * (window[1] - window[0]) / (0.93 * WIDTH)
     for bottom, segments in ((1.2, reference), (0.15, predicted)):
-        for segment in segments:
-            start, stop = max(segment.start, window[0]), min(segment.stop, window[1])
-            if start >= stop:
-                continue
-            _draw_box(axes, start, stop, bottom, 1.0, fill(segment.label), edge="white")
-            if stop - start > letter * len(segment.label):
-                middle = (start + stop) / 2
-                axes.text(middle, bottom + 0.47, segment.label, ha="center", va="center", fontsize=PHONE_SIZE)
+        draw_lane(axes, segments, window, bottom)
     for start, stop in wrong:
         if start < window[1] and stop > window[0]:
             _draw_box(axes, max(start, window[0]), min(stop, window[1]), -0.08, 0.2, ALARM, edge="none")
@@ -159,6 +150,20 @@ def _draw_strips(
     axes.tick_params(axis="y", length=0, labelcolor=INK, labelsize=9)
     axes.tick_params(axis="x", length=2, labelsize=8)
     axes.spines[:].set_visible(False)
+
+
+def draw_lane(axes: Axes, segments: Sequence[Labelled], window: tuple[float, float], bottom: float) -> None:
+    """A lane of coloured boxes of height 1, each with its label where that fits: the part inside `window` (seconds)."""
+    # A capital is about 0.7 of the font's size wide, and the axes are 0.93 of the picture.
+    letter = 0.7 * PHONE_SIZE / 72 * (window[1] - window[0]) / (0.93 * WIDTH)
+    for segment in segments:
+        start, stop = max(segment.start, window[0]), min(segment.stop, window[1])
+        if start >= stop:
+            continue
+        _draw_box(axes, start, stop, bottom, 1.0, fill(segment.label), edge="white")
+        if stop - start > letter * len(segment.label):
+            middle = (start + stop) / 2
+            axes.text(middle, bottom + 0.47, segment.label, ha="center", va="center", fontsize=PHONE_SIZE)
 
 
 def _draw_box(axes: Axes, start: float, stop: float, bottom: float, height: float, colour: str, edge: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,7 +26,34 @@ COLUMNS = {
     "peak_memory_mb": "peak memory, MB",
     "seconds": "seconds",
 }
-"""Keys of a result and the names of their columns; further keys follow under their own name."""
+"""Keys of a result and the names of their columns; further keys are scores on other data, under their own name."""
+
+CAPTIONS = {
+    "phones": "A red bar marks where the prediction differs.",
+    "encoders": "How far the first row is above the others is what its encoder is worth; pale bars leave out silence.",
+    "curves": "A validation that still improves asks for more epochs, one that turns for fewer. Training frames are "
+    "augmented, so training looks worse than it is.",
+    "attention": "A level line is a head that looks a fixed distance away, as a tap of a convolution does; a falling "
+    "line is a head that holds on to one moment while time passes.",
+    "posteriors": "Rows that glow at the same time are what the model cannot decide between; a dark outline it missed.",
+    "confusion": "Off the diagonal, a row shows what its class is taken for: mistakes inside one family sound alike.",
+    "classes": "The lowest bars are where there is most to gain, if the number at their foot is not small.",
+}
+"""What to look at in each picture."""
+
+ATTENTION_S = 3.0
+"""Attention is shown over the first 3 s of an example: more, and a frame is no longer visible."""
+
+
+class LayerAttention(NamedTuple):
+    """What one layer attended to in the first ATTENTION_S seconds of an example.
+
+    `weights` is [H, T, window] as `attention_weights` gives it, `outside` what `pictures.mass_outside` found.
+    """
+
+    context: Context
+    weights: ArrayLike
+    outside: float
 
 
 def write_run_report(
@@ -38,7 +65,6 @@ def write_run_report(
     confusion_matrix: ArrayLike,
     classes: Sequence[str],
     framing: Framing,
-    context: Context | Sequence[Context] | None = None,
     notes: str | Sequence[str] = (),
     reach: str = "",
     flavor: str = "kaldi",
@@ -49,27 +75,26 @@ def write_run_report(
         results: rows of the final table, **the run's own encoder first**: {"encoder", "accuracy",
             "accuracy_no_sil", "frames_per_s", "parameters", "peak_memory_mb", "seconds"}; keys may be missing.
         examples: utterances, the one to show first first: {"id", "transcript", "log_mel" [T, F],
-            "reference" and "predicted" (segments in seconds), "posteriors" [T, C], "attention" (one [H, T, T] a
-            layer, optional), "context" (a Context or one a layer, optional)}.
+            "reference" and "predicted" (segments in seconds), "posteriors" [T, C], "attention" (a LayerAttention for
+            each layer that attends); the last two may be missing.
         records: what `metrics.read_metrics` gives.
         confusion_matrix: counts [C, C], reference in rows.
         classes: the C names of the classes.
-        context: what a frame may see, for the whole stack or for each layer; None for encoders without attention.
         notes: closing paragraphs: data, command, versions.
         reach: what the encoder sees and waits for, as `Encoder.describe` prints it.
         flavor: of the log-mel, for its frequency axis.
     """
     report = Report(title)
-    outside = _outside(examples, context)
+    outside = _outside(examples)
     report.numbers(_headline(results, framing, outside))
     if examples:
         _strips(report, examples[0], framing, flavor, "phones")
     if results:
         report.heading("Results").table(*_table(results))
-        report.figure("encoders", pictures.encoder_bars(results), "")
-    if records:
-        report.heading("Learning").figure("curves", pictures.curves(records), "")
-    _attention(report, examples, context, outside, reach)
+        report.figure("encoders", pictures.encoder_bars(results), CAPTIONS["encoders"])
+    if pictures.has_curves(records):
+        report.heading("Learning").figure("curves", pictures.curves(records), CAPTIONS["curves"])
+    _attention(report, examples, framing, flavor, outside, reach)
     _mistakes(report, examples, confusion_matrix, classes, framing)
     if len(examples) > 1:
         report.heading("More examples")
@@ -95,7 +120,7 @@ def _headline(
     if accuracy is not None:
         numbers.append((f"{accuracy:.1%}", "of frames right", name))
     if bare is not None:
-        numbers.append((f"{bare:.1%}", "without silence", "frames whose reference is a phone"))
+        numbers.append((f"{bare:.1%}", "without silence", "frames whose reference is not silence"))
     if accuracy is not None and others:
         best = max(others, key=lambda row: float(row["accuracy"]))
         gain = 100 * (accuracy - float(best["accuracy"]))
@@ -109,7 +134,7 @@ def _headline(
         size = f"{parameters / 1e6:.2f} M" if parameters >= 1e5 else f"{parameters:,.0f}"
         numbers.append((size, "parameters", ""))
     if outside:
-        numbers.append((f"{max(outside):.2g}", "attention outside the band", "must be 0"))
+        numbers.append((f"{max(outside):.2g}", "attention outside the window", "must be 0"))
     return numbers
 
 
@@ -120,8 +145,9 @@ def _number(row: Mapping[str, Any], key: str) -> float | None:
 
 
 def _table(results: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[object]]]:
-    """Header and rows of the final table, known columns first; a column that no row has a value for is left out."""
-    keys = [*COLUMNS, *dict.fromkeys(key for row in results for key in row if key not in COLUMNS)]
+    """Header and rows of the final table, further scores after the accuracies; columns without a value are left out."""
+    known, further = list(COLUMNS), dict.fromkeys(key for row in results for key in row if key not in COLUMNS)
+    keys = [*known[:3], *further, *known[3:]]
     keys = [
         key for key in keys if any(isinstance(row.get(key), str) or _number(row, key) is not None for row in results)
     ]
@@ -133,23 +159,13 @@ def _strips(report: Report, example: Mapping[str, Any], framing: Framing, flavor
     picture = pictures.phone_strips(
         example["log_mel"], framing, example["reference"], example["predicted"], str(example["id"]), flavor
     )
-    report.figure(name, picture, str(example.get("transcript") or ""))
+    words = str(example.get("transcript") or "")
+    report.figure(name, picture, ". ".join(filter(None, (words, CAPTIONS["phones"]))))
 
 
-def _layers(example: Mapping[str, Any], context: Context | Sequence[Context] | None) -> list[tuple[Any, Context]]:
-    """(weights [H, T, T], Context) of each layer of an example; empty without attention or without a context."""
-    weights = example.get("attention")
-    own = example.get("context")
-    own = context if own is None else own
-    if weights is None or own is None:
-        return []
-    contexts = [own] * len(weights) if isinstance(own, Context) else list(own)
-    return list(zip(weights, contexts, strict=True))
-
-
-def _outside(examples: Sequence[Mapping[str, Any]], context: Context | Sequence[Context] | None) -> list[float]:
-    """The largest mass outside the band of each layer, over all examples; NaN if there is one."""
-    masses = [[pictures.mass_outside(*layer) for layer in _layers(example, context)] for example in examples]
+def _outside(examples: Sequence[Mapping[str, Any]]) -> list[float]:
+    """The largest mass outside the window of each layer, over all examples; NaN if there is one."""
+    masses = [[layer.outside for layer in example.get("attention", ())] for example in examples]
     return [float(np.max(column)) for column in zip(*(row for row in masses if row), strict=True)]
 
 
@@ -166,31 +182,33 @@ def _mistakes(
         first = examples[0]
         title = f"{first['id']}: what the model holds possible"
         picture = pictures.posteriors(first["posteriors"], classes, framing, first["reference"], title=title)
-        report.figure("posteriors", picture, "")
+        report.figure("posteriors", picture, CAPTIONS["posteriors"])
     counts = torch.as_tensor(confusion_matrix)
-    report.figure("confusion", pictures.confusion(counts, classes), "")
-    report.figure("classes", pictures.per_class_bars(per_class(counts, classes)), "")
+    report.figure("confusion", pictures.confusion(counts, classes), CAPTIONS["confusion"])
+    report.figure("classes", pictures.per_class_bars(per_class(counts, classes)), CAPTIONS["classes"])
 
 
 def _attention(
     report: Report,
     examples: Sequence[Mapping[str, Any]],
-    context: Context | Sequence[Context] | None,
+    framing: Framing,
+    flavor: str,
     outside: Sequence[float],
     reach: str,
 ) -> None:
     """What a frame may see, and where the first and the last layer of the first example with attention looked."""
     if reach:
         report.heading("What a frame sees").code(reach)
-    example = next((example for example in examples if _layers(example, context)), None)
+    example = next((example for example in examples if example.get("attention")), None)
     if example is None:
         return
-    layers = _layers(example, context)
+    layers: Sequence[LayerAttention] = example["attention"]
     report.heading("Attention")
-    rows = [(str(n), str(layers[n - 1][1]), f"{mass:.2g}") for n, mass in enumerate(outside, start=1)]
-    report.table(["layer", "context", "mass outside the band, all examples"], rows)
+    rows = [(str(n), str(layers[n - 1].context), f"{mass:.2g}") for n, mass in enumerate(outside, start=1)]
+    report.table(["layer", "context", "mass outside the window, all examples"], rows)
+    mel = example["log_mel"][: round(ATTENTION_S * framing.frames_per_second)]
     for number in sorted({1, len(layers)}):
+        context, weights, mass = layers[number - 1]
         title = f"{example['id']}, layer {number} of {len(layers)}"
-        report.figure(f"attention-{number}", pictures.attention_band(*layers[number - 1], title), "")
-        profile = pictures.attention_profile(*layers[number - 1], f"{title}: where heads look")
-        report.figure(f"profile-{number}", profile, "")
+        picture = pictures.attention_heads(weights, context, mel, framing, example["reference"], title, mass, flavor)
+        report.figure(f"attention-{number}", picture, CAPTIONS["attention"])
