@@ -158,6 +158,17 @@ class Context:
         right = most if self.right is None else self.right + self.chunk - 1
         return range(-left, right + 1)
 
+    def within(self, num_frames: int) -> Context:
+        """A context with two limits that shows each of `num_frames` frames the same: sides and chunk end with them.
+
+        Example:
+            >>> Context.truncated(1000, 2).within(10), Context.causal().within(10).window
+            (Context(left=9, right=2, chunk=1), 10)
+        """
+        most = max(0, num_frames - 1)
+        left, right = (most if side is None else min(side, most) for side in (self.left, self.right))
+        return Context(left, right, min(self.chunk, most + 1))
+
     def stacked(self, stack: int) -> Context:
         """This context counted in the frames before `stack` of them became one.
 

@@ -135,3 +135,24 @@ def test_describe_shows_the_trap_of_chunk_with_right_context():
     assert "grows" in Context.causal().describe()
     assert "(12000000 ms)" in Context.causal(100_000).describe(num_layers=12)
     assert describe([], 10.0).splitlines()[-1].startswith("stack")
+
+
+@pytest.mark.parametrize("num_frames", [0, 1, 5, 12])
+def test_a_context_within_the_audio_shows_the_same(num_frames):
+    for context in (Context(3, 100), Context.causal(), Context.full(), Context.chunked(50, 7, 2), Context(2, 1, 4)):
+        within = context.within(num_frames)
+        assert within.limited and within.window <= 3 * max(1, num_frames)
+        for i in range(num_frames):
+            assert within.visible(i, num_frames) == context.visible(i, num_frames)
+
+
+def test_a_stacked_context_is_the_same_view_in_finer_frames():
+    for context in (Context(3, 1), Context.chunked(4, 2, 1), Context(None, 2)):
+        for i in range(30):
+            start, stop = context.visible(i // 2)
+            assert context.stacked(2).visible(i) == (start * 2, stop * 2)
+
+
+def test_offsets_of_some_frames_end_where_they_do():
+    assert Context.causal().offsets(300) == range(-299, 1) and Context.causal().offsets() == range(-128, 1)
+    assert Context(3, 2).offsets(300) == Context(3, 2).offsets() == range(-3, 3)

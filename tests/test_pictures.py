@@ -18,7 +18,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from speechattn import pictures
-from speechattn.attention.functional import fitted
 from speechattn.config import EncoderConfig, ModelConfig
 from speechattn.context import Context
 from speechattn.framing import Framing
@@ -106,7 +105,7 @@ def test_mass_outside_of_nothing_and_of_padding_is_zero() -> None:
 def in_window(weights: np.ndarray, context: Context) -> np.ndarray:
     """Weights [H, T, window] of weights [H, T, T] that lie inside the window."""
     heads, num_frames, _ = weights.shape
-    seen = fitted(context, num_frames)
+    seen = context.within(num_frames)
     window = np.zeros((heads, num_frames, seen.window))
     for i in range(num_frames):
         start, stop = seen.visible(i, num_frames)

@@ -10,7 +10,6 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from speechattn.attention.functional import fitted
 from speechattn.config import EncoderConfig, ModelConfig
 from speechattn.context import Context
 from speechattn.errors import UserError
@@ -257,7 +256,7 @@ def test_what_a_layer_attends_to_lies_in_its_window_and_is_what_is_drawn(context
     for layer in layers:
         assert layer.outside == 0.0
         weights = torch.as_tensor(layer.weights)
-        assert weights.shape == (2, num_frames, fitted(context, num_frames).window)
+        assert weights.shape == (2, num_frames, context.within(num_frames).window)
         assert torch.allclose(weights.sum(-1), torch.ones(2, num_frames), atol=1e-5)
 
 

@@ -51,7 +51,7 @@ def dense_relative_bias(table: Tensor, context: Context, num_frames: int) -> Ten
     frames = torch.arange(num_frames, device=table.device)
     index = relative_index(table_offsets(table, context, num_frames), frames, frames)
     # Not table[:, index], whose gradient takes a hundred times as long.
-    return table.index_select(1, index.flatten()).view(-1, num_frames, num_frames)
+    return table.index_select(1, index.flatten()).view(len(table), num_frames, num_frames)
 
 
 def table_offsets(table: Tensor, context: Context, num_frames: int) -> range:

@@ -85,14 +85,14 @@ def attention_weights(
 ) -> Tensor:
     """Weights [B, H, T, window] for pictures, never T x T: column j is frame ``seen.span(i)[0] + j``.
 
-    `seen` is ``fitted(context, T)``, the context itself unless a side is unlimited or reaches past the audio; `window`
+    `seen` is ``context.within(T)``, the context itself unless a side is unlimited or reaches past the audio; `window`
     is its left + chunk + right. Columns outside the row's valid frames are 0, and so is every row at and past
     `lengths`. Arguments are those of `attention`; no gradient is meant to flow.
     """
     _check(q, k, k, context, scores, relative_bias)
     lengths = check_lengths(lengths, q.shape[0], q.shape[2])
     batch, heads, num_frames, dim = q.shape
-    seen = fitted(context, num_frames)
+    seen = context.within(num_frames)
     assert seen.window is not None
     weights = q.new_zeros(batch, heads, num_frames, seen.window)
     columns = torch.arange(seen.window, device=q.device)
@@ -117,18 +117,6 @@ def attention_weights(
             index = (frame - key_begin).clamp(0, len(keys) - 1).expand(heads, -1, -1)
             weights[row, :, begin:end] = block.gather(2, index) * inside
     return weights
-
-
-def fitted(context: Context, num_frames: int) -> Context:
-    """A context with two limits that shows each of `num_frames` frames the same: sides and chunk end with the audio.
-
-    Example:
-        >>> fitted(Context.truncated(1000, 2), num_frames=10), fitted(Context.causal(), num_frames=10).window
-        (Context(left=9, right=2, chunk=1), 10)
-    """
-    most = max(0, num_frames - 1)
-    left, right = (most if side is None else min(side, most) for side in (context.left, context.right))
-    return Context(left, right, min(context.chunk, most + 1))
 
 
 def _full_attention(q: Tensor, k: Tensor, v: Tensor, lengths: Tensor | None, scale: float) -> Tensor:

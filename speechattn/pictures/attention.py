@@ -18,7 +18,6 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import ArrayLike, NDArray
 
-from speechattn.attention.functional import fitted
 from speechattn.context import Context
 from speechattn.framing import Framing
 from speechattn.pictures.agreement import Labelled
@@ -139,7 +138,7 @@ def _by_row(
     than the audio and distances would be mostly empty.
     """
     num_frames, window = weights.shape[1:]
-    seen = fitted(context, num_frames)
+    seen = context.within(num_frames)
     queries, offsets = np.arange(num_frames), np.array(seen.offsets(), dtype=np.int64)
     starts, _ = seen.span(queries)
     assert starts is not None

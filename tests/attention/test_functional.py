@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import speechattn as sa
-from speechattn.attention.functional import attention, attention_weights, fitted
+from speechattn.attention.functional import attention, attention_weights
 from speechattn.attention.layer import SelfAttention
 from speechattn.context import Context
 
@@ -158,7 +158,7 @@ def test_weights_in_the_window_are_the_dense_weights(context, scores):
 def test_a_window_past_the_audio_has_the_columns_that_the_audio_can_fill(context, num_frames):
     q, k = random(2, 2, 1, num_frames, 4)
     identity = torch.eye(num_frames, dtype=torch.float64).expand(2, 1, -1, -1)
-    seen = fitted(context, num_frames)
+    seen = context.within(num_frames)
     assert [seen.visible(i, num_frames) for i in range(num_frames)] == [
         context.visible(i, num_frames) for i in range(num_frames)
     ]
@@ -178,7 +178,7 @@ def test_weights_of_an_unlimited_side_have_its_bias(positions):
     frames = random(1, 150, 8)  # more than the distances that a table spends on a side without limit
     q, k, v = layer.project(frames)
     weights = attention_weights(q, k, layer.context, relative_bias=layer.bias(layer.context, 150))
-    start = fitted(layer.context, 150).span(149)[0]
+    start = layer.context.within(150).span(149)[0]
     assert start == 0  # so that the last frame's columns are the frames
     last = (weights[0, :, 149, :, None] * v[0]).sum(1)
     heads = attention(q, k, v, layer.context, relative_bias=layer.bias(layer.context, 150))

@@ -1,0 +1,191 @@
+"""A stream gives what the whole audio gives: for any pushes, on time, in bounded memory, without side effects.
+
+A stream is three methods: `initial_state(batch_size)`, `step(frames [B, n, F], state) -> (output [B, m, D], state)` for
+any n from 0 on, and `flush(state) -> output`, the frames that are still owed.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from speechattn.conformance.findings import (
+    FAILED,
+    PASSED,
+    NonconformingError,
+    NotOfferedError,
+    Outcome,
+    judge,
+    judge_cases,
+)
+from speechattn.conformance.subject import Subject, difference
+
+FAR = 10_000  # frames after which a reach counts as unlimited
+
+
+def stream(subject: Subject) -> Outcome:
+    """Streamed equals offline, whatever the pushes: one by one, all at once, random, empty."""
+    require_stream(subject)
+    unit = subject.granularity
+    total = math.ceil(subject.num_frames / unit) * unit
+    frames = subject.frames(1, total, 70)
+    (expected,) = subject.rows(frames)
+    splits: dict[str, list[int]] = {
+        "smallest pushes": [unit] * (total // unit),
+        "all at once": [total],
+        "empty pushes": [0, unit, 0, 0, total - unit, 0],
+        **{f"random pushes {n}": pushes(total, unit, seed=n) for n in (1, 2, 3, 4)},
+    }
+    cases = {name: lambda sizes=sizes: stream_error(subject, frames, sizes, expected) for name, sizes in splits.items()}
+    return judge_cases(cases, subject.allowed(expected), "Streamed and offline differ by {}.")
+
+
+def stream_end(subject: Subject) -> Outcome:
+    """Streamed equals offline for audio of any length: the last chunk may be a part of one."""
+    require_stream(subject)
+    unit = subject.granularity
+    longest = subject.num_frames
+    lengths = sorted({0, 1, 2, 3, 5, 8, 13, 16, 21, *(max(1, longest - n) for n in range(unit + 2))})
+    allowed = subject.allowed(subject.rows(subject.frames(1, longest, 71)))
+
+    def error(total: int) -> float:
+        if not total:
+            return float(subject.flush(subject.initial_state(1)).shape[1])
+        frames = subject.frames(1, total, 71)
+        (expected,) = subject.rows(frames)
+        splits = ([unit] * (total // unit) + [total % unit], pushes(total, unit, seed=total))
+        return max(stream_error(subject, frames, sizes, expected) for sizes in splits)
+
+    cases = {f"T={total}": lambda total=total: error(total) for total in lengths}
+    return judge_cases(cases, allowed, "Streamed and offline differ by {}, for every length tried.")
+
+
+def stream_on_time(subject: Subject) -> Outcome:
+    """A frame comes out with the push that completes its declared reach, not later."""
+    require_stream(subject)
+    unit = subject.granularity
+    total = math.ceil(subject.num_frames / unit) * unit
+    frames = subject.frames(1, total, 72)
+    last = len(subject.rows(frames)[0])
+    given, emitted, due, latest = 0, 0, 0, 0
+    for output in outputs_of(subject, frames, [unit] * (total // unit), flush=False):
+        given, emitted = given + unit, emitted + output.shape[1]
+        while due < last and subject.reach(due, total + FAR)[1] <= given:
+            due += 1
+        latest = max(latest, due - emitted)
+    return judge(float(latest), 0, "At most {} frames are held back although all they depend on has arrived.", "late")
+
+
+def stream_memory(subject: Subject) -> Outcome:
+    """The state stops growing once the stream is longer than the reach."""
+    require_stream(subject)
+    unit = subject.granularity
+    warm, total = (math.ceil(n * subject.num_frames / unit) * unit for n in (2, 6))
+    state, sizes = subject.initial_state(1), []
+    for part in torch.split(subject.frames(1, total, 73), unit, 1):
+        _, state = subject.step(part, state)
+        sizes.append(bytes_of(state))
+    before, after = max(sizes[: warm // unit]), max(sizes[warm // unit :])
+    meaning = f"The state holds at most {before} bytes in the first {warm} frames and {after} in {total - warm} more."
+    if after <= before:
+        return Outcome(PASSED, float(after), f"{after} bytes", meaning)
+    if subject.reach(warm // 2, total)[0] == 0:
+        raise NotOfferedError(f"The reach has no limit on the left, so the state has to grow. {meaning}")
+    return Outcome(FAILED, float(after), f"{before} to {after} bytes", meaning)
+
+
+def stream_purity(subject: Subject) -> Outcome:
+    """A state is never changed: the same call twice gives the same answer, and flushing spoils nothing."""
+    require_stream(subject)
+    unit = subject.granularity
+    total = math.ceil(subject.num_frames / unit) * unit
+    frames, more = subject.frames(1, total, 74), subject.frames(1, unit, 76)
+    state = subject.initial_state(1)
+    for part in torch.split(frames, unit, 1):
+        _, state = subject.step(part, state)
+
+    first = subject.step(more, state)[0]
+    cases = {
+        "step twice": lambda: difference(subject.step(more, state)[0], first),
+        "flush twice": lambda: difference(subject.flush(state), subject.flush(state)),
+        "step after flush": lambda: difference(subject.step(more, state)[0], first),
+    }
+    return judge_cases(cases, subject.allowed(subject.rows(frames)), "The same call twice differs by {}.")
+
+
+def stream_batch(subject: Subject) -> Outcome:
+    """Streams in one batch equal each alone."""
+    require_stream(subject)
+    unit = subject.granularity
+    total = math.ceil(subject.num_frames / unit) * unit
+    frames, sizes = subject.frames(3, total, 75), pushes(total, unit, seed=5)
+    together = torch.cat(outputs_of(subject, frames, sizes), 1)
+    alone = torch.cat([torch.cat(outputs_of(subject, row[None], sizes), 1) for row in frames])
+    return judge(difference(together, alone), subject.allowed(alone), "A stream alone or in a batch differs by {}.")
+
+
+def require_stream(subject: Subject) -> None:
+    """
+    Raises:
+        NotOfferedError: there is no stream, or there can be none.
+    """
+    if not subject.streams:
+        raise NotOfferedError("No stream: it has no methods initial_state, step and flush.")
+    if subject.reach(0, FAR)[1] >= FAR:
+        raise NotOfferedError("The reach has no limit on the right: no frame could come out before the end.")
+
+
+def pushes(total: int, unit: int, seed: int) -> list[int]:
+    """Random sizes that sum to `total`: multiples of `unit`, 0 now and then, and what is left of one at the end."""
+    generator, sizes, left = random.Random(seed), list[int](), total
+    while left >= unit:
+        sizes.append(min(left // unit, generator.choice([0, 1, 1, 1, 2, 3, 5, 9, 17])) * unit)
+        left -= sizes[-1]
+    return [*sizes, left] if left else sizes
+
+
+def outputs_of(subject: Subject, frames: Tensor, sizes: Sequence[int], flush: bool = True) -> list[Tensor]:
+    """What each push returns, and the flush."""
+    outputs, state = [], subject.initial_state(frames.shape[0])
+    for part in torch.split(frames, list(sizes), 1):
+        output, state = subject.step(part, state)
+        outputs.append(output)
+    return [*outputs, subject.flush(state)] if flush else outputs
+
+
+def stream_error(subject: Subject, frames: Tensor, sizes: list[int], expected: Tensor) -> float:
+    """The largest difference of a stream of one row from `expected` [T', D].
+
+    Raises:
+        NonconformingError: the stream gives another number of frames.
+    """
+    found = torch.cat(outputs_of(subject, frames, sizes), 1)[0]
+    if len(found) != len(expected):
+        raise NonconformingError(f"the stream gives {len(found)} of {len(expected)} frames.")
+    return difference(found, expected)
+
+
+def bytes_of(state: Any) -> int:
+    """Memory that a state keeps alive, whatever it is built of: a view keeps all of the tensor behind it."""
+    seen, storages, todo = set[int](), dict[int, int](), [state]
+    while todo:
+        item = todo.pop()
+        if id(item) in seen:
+            continue
+        seen.add(id(item))
+        if isinstance(item, Tensor):
+            storage = item.untyped_storage()
+            storages[storage.data_ptr()] = storage.nbytes()
+        elif isinstance(item, Mapping):
+            todo += item.values()
+        elif isinstance(item, (list, tuple, set, frozenset)):
+            todo += item
+        else:
+            slots = [getattr(item, name, None) for name in getattr(item, "__slots__", ())]
+            todo += [*slots, *getattr(item, "__dict__", {}).values()]
+    return sum(storages.values())

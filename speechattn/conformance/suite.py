@@ -1,0 +1,178 @@
+"""All checks, by name, run against one implementation. What it raises is a finding, never a crash."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import math
+import warnings
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from speechattn.conformance import numerics, padding, sight, streaming
+from speechattn.conformance.findings import (
+    FAILED,
+    NOT_OFFERED,
+    Findings,
+    NonconformingError,
+    NotOfferedError,
+    Outcome,
+    first_line,
+)
+from speechattn.conformance.subject import Encoder, Reach, Subject, as_reach, enough_frames
+from speechattn.context import Context
+
+CHECKS: dict[str, Callable[[Subject], Outcome]] = {
+    "reach": sight.reach,
+    "outside": sight.outside,
+    "window": sight.window,
+    "sides": sight.sides,
+    "padding values": padding.padding_values,
+    "padding gradients": padding.padding_gradients,
+    "padding amount": padding.padding_amount,
+    "fixed width": padding.fixed_width,
+    "neighbours": padding.neighbours,
+    "empty rows": padding.empty_rows,
+    "short audio": numerics.short,
+    "no frames": numerics.no_frames,
+    "finite gradients": numerics.finite_gradients,
+    "repeat": numerics.repeat,
+    "layout": numerics.layout,
+    "precision": numerics.precision,
+    "stream": streaming.stream,
+    "stream end": streaming.stream_end,
+    "stream on time": streaming.stream_on_time,
+    "stream memory": streaming.stream_memory,
+    "stream purity": streaming.stream_purity,
+    "stream batch": streaming.stream_batch,
+}
+
+FEWEST_FRAMES = 8  # a batch of rows of several lengths needs that many
+
+
+def check_encoder(
+    encoder: Encoder,
+    features: int,
+    reach: Context | Sequence[Context] | Reach | None = None,
+    *,
+    name: str = "",
+    dtype: torch.dtype = torch.float64,
+    num_frames: int | None = None,
+    granularity: int = 1,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    checks: Sequence[str] = tuple(CHECKS),
+) -> Findings:
+    """Findings of every check on ``encoder(frames [B, T, features], lengths [B]) -> (output [B, T', D], lengths [B])``.
+
+    A module is copied, put into eval mode and cast; the one that was given stays as it is. If it has the methods
+    `initial_state`, `step` and `flush` of `speechattn.Encoder`, they are checked as its stream.
+
+    Args:
+        encoder: any callable; best a module, whose weights can be cast and have gradients.
+        features: numbers in an input frame.
+        reach: what an output frame depends on, through all layers: a Context (one layer), a Context per layer, or a
+            function (i, num_frames) -> (start, stop) in input frames. None: the encoder's method of that name.
+        name: of the column; the class's name if not given.
+        dtype: float64 (errors up to 1e-10 are rounding), or float32 (1e-5 of the largest output) for what is in
+            float32 by design, such as a softmax that always is.
+        num_frames: length of the audio in most checks; twice the reach if not given. Small windows make quick checks.
+        granularity: pushes to the stream are multiples of it, save the last.
+        seed: of the random frames.
+        device: where the encoder runs.
+        checks: names from CHECKS, all by default.
+
+    Raises:
+        TypeError, ValueError: reach, dtype or a name in checks is none that there is, or a number is too small.
+
+    Example:
+        >>> findings = check_encoder(lambda frames, lengths: (frames, lengths), 3, Context.truncated(0, 0))
+        >>> findings.failed
+        []
+    """
+    unknown = [check for check in checks if check not in CHECKS]
+    if unknown:
+        raise ValueError(f"there is no check {unknown[0]!r}; there are {', '.join(CHECKS)}.")
+    if dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"dtype must be torch.float64 or torch.float32, got {dtype}.")
+    if granularity < 1 or (num_frames is not None and num_frames < FEWEST_FRAMES):
+        raise ValueError(
+            f"num_frames must be {FEWEST_FRAMES} or more and granularity 1 or more, got {num_frames} and {granularity}."
+        )
+    if isinstance(encoder, nn.Module):
+        encoder = copy.deepcopy(encoder).eval().to(device, dtype)
+    declared = as_reach(reach, encoder)
+    frames = enough_frames(declared) if num_frames is None else num_frames
+    subject = Subject(encoder, features, declared, dtype, frames, granularity, seed, torch.device(device))
+    title = name or getattr(encoder, "__name__", type(encoder).__name__)
+    return Findings(title, {check: run(CHECKS[check], subject) for check in checks})
+
+
+def check_attention(
+    attention: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor],
+    context: Context,
+    *,
+    name: str = "",
+    num_heads: int = 2,
+    head_dim: int = 8,
+    dtype: torch.dtype = torch.float64,
+    num_frames: int | None = None,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    checks: Sequence[str] = tuple(CHECKS),
+) -> Findings:
+    """Findings of every check on ``attention(q, k, v [B, H, T, D], lengths [B]) -> [B, H, T, D]``.
+
+    An attention is an encoder whose input frame holds a query, a key and a value for each head; arguments are those
+    of `check_encoder`.
+
+    Example:
+        >>> from speechattn.attention.functional import attention
+        >>> context = Context.truncated(4, 2)
+        >>> found = check_attention(lambda q, k, v, lengths: attention(q, k, v, context, lengths=lengths), context)
+        >>> found.failed
+        []
+    """
+
+    def encoder(frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        q, k, v = frames.view(*frames.shape[:2], 3, num_heads, head_dim).permute(2, 0, 3, 1, 4)
+        return attention(q, k, v, lengths).transpose(1, 2).flatten(2), lengths
+
+    return check_encoder(
+        encoder,
+        3 * num_heads * head_dim,
+        context,
+        name=name or getattr(attention, "__name__", type(attention).__name__),
+        dtype=dtype,
+        num_frames=num_frames,
+        seed=seed,
+        device=device,
+        checks=checks,
+    )
+
+
+def what_is_checked() -> dict[str, str]:
+    """One sentence for each check, in their order.
+
+    Example:
+        >>> what_is_checked()["repeat"]
+        'The same call twice gives the same bits.'
+    """
+    return {name: (inspect.getdoc(check) or "").splitlines()[0] for name, check in CHECKS.items()}
+
+
+def run(check: Callable[[Subject], Outcome], subject: Subject) -> Outcome:
+    """The outcome of one check; an exception is a failure that says its first line."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # odd inputs are the point here
+            return check(subject)
+    except NotOfferedError as exception:
+        return Outcome(NOT_OFFERED, None, "", str(exception))
+    except NonconformingError as exception:
+        return Outcome(FAILED, math.inf, "wrong answer", f"{str(exception)[0].upper()}{str(exception)[1:]}")
+    except Exception as exception:  # whatever an implementation raises is a finding
+        said = first_line(exception)
+        return Outcome(FAILED, math.inf, f"raises {type(exception).__name__}", f"{said[0].upper()}{said[1:]}")

@@ -1,0 +1,18 @@
+"""The bias of full attention was shaped with -1 for the heads, and no frames leave nothing to infer them from.
+
+The conformance suite found it: an empty recording stopped an encoder with relative positions.
+"""
+
+import pytest
+import torch
+
+from speechattn.config import EncoderConfig
+from speechattn.context import Context
+from speechattn.encoder import Encoder
+
+
+@pytest.mark.parametrize("positions", ["relative", "alibi"])
+def test_no_frames_give_no_frames(positions):
+    encoder = Encoder(EncoderConfig(4, 8, 2, 1, context=Context.full(), positions=positions))
+    output, lengths = encoder(torch.zeros(2, 0, 4))
+    assert output.shape == (2, 0, 8) and lengths.tolist() == [0, 0]
