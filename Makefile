@@ -34,7 +34,7 @@ conformance: .venv/.ready  ## what speechattn and three peers keep of the contra
 
 # The install of somebody who has their own torch: the newest, and no torchaudio at all.
 NEWEST_TESTS = tests/test_context.py tests/test_framing.py tests/test_lengths.py tests/test_config.py \
-	tests/frontend tests/attention tests/test_encoder.py tests/contracts
+	tests/frontend tests/attention tests/test_encoder.py tests/test_convolution.py tests/contracts tests/test_conformance.py
 test-newest: .venv-newest/.ready  ## definitions, frontend, attention, encoder with the newest torch, without torchaudio
 	.venv-newest/$(PIP_INSTALL) --upgrade torch librosa soundfile soxr safetensors tqdm matplotlib tyro pytest hypothesis
 	@.venv-newest/bin/python -c "import torch, sys; print('torch', torch.__version__, 'python', sys.version.split()[0])"
