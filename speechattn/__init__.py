@@ -12,6 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from speechattn.attention.convolution import attention_from_convolution
     from speechattn.attention.functional import attention, attention_weights
     from speechattn.attention.layer import SelfAttention
     from speechattn.baselines import build_encoder
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from speechattn.errors import ConfigError, DataError, UserError
     from speechattn.framing import Framing
     from speechattn.frontend.logmel import LogMel
+    from speechattn.frontend.mfcc import MFCC
     from speechattn.frontend.normalize import Normalize
     from speechattn.heads import CTC, FrameClassifier, UtteranceClassifier
     from speechattn.model import SpeechModel, load
@@ -39,8 +41,10 @@ _HOMES = {
     "DataError": "errors",
     "attention": "attention.functional",
     "attention_weights": "attention.functional",
+    "attention_from_convolution": "attention.convolution",
     "SelfAttention": "attention.layer",
     "LogMel": "frontend.logmel",
+    "MFCC": "frontend.mfcc",
     "Normalize": "frontend.normalize",
     "load_audio": "data.audio",
     "LibriSpeech": "data.librispeech",
@@ -55,6 +59,7 @@ _HOMES = {
 
 __all__ = [
     "CTC",
+    "MFCC",
     "ConfigError",
     "Context",
     "DataError",
@@ -71,6 +76,7 @@ __all__ = [
     "UserError",
     "UtteranceClassifier",
     "attention",
+    "attention_from_convolution",
     "attention_weights",
     "build_encoder",
     "load",

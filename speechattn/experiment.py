@@ -11,6 +11,7 @@ The folder of a run, which the same command continues:
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +19,15 @@ from typing import Any
 
 import torch
 
-from speechattn.config import ModelConfig
-from speechattn.data.alignments import PHONES
+from speechattn.copies import Copies
 from speechattn.data.corpus import check_disjoint, load_corpus, split_by_speaker
+from speechattn.data.labels import PHONES, SPEECH, word_classes
 from speechattn.dataset import Example, TrainingBatches, fingerprint, make_examples
 from speechattn.errors import UserError
 from speechattn.evaluation import Evaluation, evaluate_examples
 from speechattn.files import write_json
 from speechattn.frontend.logmel import LogMel
+from speechattn.frontend.mfcc import build_frontend
 from speechattn.frontend.normalize import Normalize
 from speechattn.lock import RunLock
 from speechattn.model import SpeechModel, load
@@ -39,8 +41,9 @@ from speechattn.training import train
 
 @dataclass(frozen=True)
 class Data:
-    """The examples of a run: training and validation speakers, and further subsets by name."""
+    """The classes of a run and its examples: training and validation speakers, and further subsets by name."""
 
+    classes: tuple[str, ...]
     train: list[Example]
     valid: list[Example]
     tests: dict[str, list[Example]]
@@ -67,7 +70,9 @@ def run(config: TrainConfig, restart: bool = False) -> Path:
         _check_same(output, settings)  # before the work of preparing the data
         _device(config.device)
         data = prepare(config, stop)
-        settings["data.json"] = {"train": fingerprint(data.train), "valid": fingerprint(data.valid)}
+        _check_length(config, data)
+        sides = {"train": data.train, "valid": data.valid}
+        settings["data.json"] = {name: fingerprint(side, data.classes) for name, side in sides.items()}
         _check_same(output, settings)
         for name, content in settings.items():
             write_json(output / name, content)
@@ -92,24 +97,27 @@ def prepare(config: TrainConfig, stop: StopSignal) -> Data:
         root = synthesize_corpus(default_cache(), SyntheticConfig())
         stop.poll()
         alignments, tests = str(root / "alignments"), config.test_subsets or ("test",)
-    assert alignments is not None
     frontend = make_frontend(config)
     rate = frontend.framing.sample_rate
-    corpus = load_corpus(root, config.subset, alignments, PHONES, sample_rate=rate)
+    fixed = {"phones": PHONES, "speech": SPEECH}.get(config.labels)
+    corpus = load_corpus(root, config.subset, alignments, fixed, sample_rate=rate)
     print(corpus.summary())
+    classes = fixed or word_classes((item.segments for item in corpus.utterances), config.num_words)
+    print(f"labels: {config.labels}, {len(classes)} classes")
     train_side, valid_side = split_by_speaker(corpus.utterances, config.valid_fraction, config.seed)
     chosen = {item.id for item in valid_side}
     others = {}
     for name in tests:
-        other = load_corpus(root, name, alignments, PHONES, max_bad=0.0, sample_rate=rate)
+        other = load_corpus(root, name, alignments, classes, max_bad=0.0, sample_rate=rate)
         check_disjoint(corpus.utterances, other.utterances)
         print(other.summary())
         others[name] = other
-    examples = make_examples(corpus, frontend, PHONES, stop)
+    examples = make_examples(corpus, frontend, classes, stop, Copies.of(config, chosen, rate))
     data = Data(
+        classes,
         [example for example in examples if example.utterance.id not in chosen],
         [example for example in examples if example.utterance.id in chosen],
-        {name: make_examples(other, frontend, PHONES, stop) for name, other in others.items()},
+        {name: make_examples(other, frontend, classes, stop) for name, other in others.items()},
     )
     speakers = (len({item.speaker for item in side}) for side in (train_side, valid_side))
     print("training on {} speakers, validating on {} others".format(*speakers))
@@ -118,7 +126,9 @@ def prepare(config: TrainConfig, stop: StopSignal) -> Data:
 
 def make_frontend(config: TrainConfig) -> LogMel:
     """The frontend of a run."""
-    return LogMel(config.num_mels, flavor=config.flavor)
+    return build_frontend(
+        config.features, config.num_mels, flavor=config.flavor, num_ceps=config.num_ceps, deltas=config.deltas
+    )
 
 
 def _train_one(
@@ -130,7 +140,7 @@ def _train_one(
         return _read_object(done)
     torch.manual_seed(config.seed)
     device = _device(config.device)
-    model = SpeechModel(ModelConfig(PHONES, config.encoder_config(kind), config.num_mels, config.flavor))
+    model = SpeechModel(config.model_config(kind, data.classes))
     model.normalize = Normalize.fit(example.frames for example in data.train)
     model.to(device)
     reset_peak_memory()
@@ -170,12 +180,25 @@ def _device(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
+def _check_length(config: TrainConfig, data: Data) -> None:
+    """Say before the training, not at its first validation, that learned positions end before a recording does."""
+    whole = itertools.chain(data.valid, *data.tests.values())
+    longest = max((len(example.labels) for example in whole), default=0)
+    if config.positions == "learned" and longest > config.max_frames:
+        raise UserError(
+            f"learned positions end at --max-frames {config.max_frames}, and the longest recording to be scored has "
+            f"{longest} frames: use --max-frames {longest} or more, or --positions relative."
+        )
+
+
 def _check_same(output: Path, settings: dict[str, dict[str, Any]]) -> None:
     """Insist that a run which `output` already holds has these settings and these data."""
     for name, wanted in settings.items():
         if not (output / name).exists():
             continue
         found = _read_object(output / name)
+        if name == "config.json":  # a setting that is newer than the run had its default there
+            found = {**TrainConfig().to_dict(), **found}
         differing = [key for key in {**found, **wanted} if found.get(key) != wanted.get(key) and key != "output"]
         if differing:
             changes = ", ".join(f"{key} was {found.get(key)!r} and is {wanted.get(key)!r}" for key in differing[:5])

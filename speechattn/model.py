@@ -13,11 +13,12 @@ from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
+from speechattn import context as law
 from speechattn.baselines import build_encoder
 from speechattn.config import ModelConfig
 from speechattn.errors import UserError
 from speechattn.files import write_bytes, write_json
-from speechattn.frontend.logmel import LogMel
+from speechattn.frontend.mfcc import build_frontend
 from speechattn.frontend.normalize import Normalize
 from speechattn.heads import FrameClassifier
 
@@ -39,8 +40,10 @@ class SpeechModel(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.frontend = LogMel(config.num_mels, config.framing, config.flavor)
-        self.normalize = Normalize(config.num_mels)
+        self.frontend = build_frontend(
+            config.features, config.num_mels, config.framing, config.flavor, config.num_ceps, config.deltas
+        )
+        self.normalize = Normalize(config.num_features)
         self.encoder = build_encoder(config.encoder)
         self.head = FrameClassifier(config.encoder.d_model, len(config.classes))
 
@@ -49,9 +52,13 @@ class SpeechModel(nn.Module):
         return self.classify(*self.frontend(waveform, lengths))
 
     def classify(self, frames: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Logits [B, T, C] and lengths [B] of log-mel frames [B, T, F]: `forward` behind the frontend."""
+        """Logits [B, T, C] and lengths [B] of frames [B, T, F]: `forward` behind the frontend."""
         hidden, lengths = self.encoder(self.normalize(frames, lengths), lengths)
         return self.head(hidden, lengths), lengths
+
+    def describe(self) -> str:
+        """What is seen back, waited for and kept from the frontend to the logits, in frames and ms."""
+        return law.describe(self.config.contexts, self.config.framing.hop_ms, self.config.context_names)
 
     def save(self, directory: str | Path) -> None:
         """Write config.json and model.safetensors into `directory`, each aside first and then renamed."""

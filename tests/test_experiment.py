@@ -6,10 +6,14 @@ from dataclasses import replace
 import pytest
 
 from speechattn import commands
+from speechattn.data.labels import PHONES, SPEECH, label_set
 from speechattn.data.synthetic import SyntheticConfig, synthesize_corpus
-from speechattn.errors import DataError, UserError
+from speechattn.dataset import fingerprint
+from speechattn.errors import ConfigError, DataError, UserError
+from speechattn.evaluation import evaluate_directory
 from speechattn.experiment import run
 from speechattn.lock import RunLock
+from speechattn.model import load
 from speechattn.trainconfig import TrainConfig
 
 
@@ -49,6 +53,7 @@ def config(speech, tmp_path):
         mlp_width=16,
         num_mels=20,
         epochs=2,
+        valid_every=1,
         warmup_steps=2,
     )
 
@@ -90,6 +95,55 @@ def test_the_same_command_on_a_finished_run_reads_it_and_another_config_is_refus
         run(config)
     run(replace(config, d_ff=48), restart=True)
     assert (page.parent.parent / "run.previous-1" / "report.html").exists()
+
+
+@pytest.mark.parametrize("labels", ["words", "speech"])
+def test_a_run_on_other_labels_keeps_them_in_its_model(config, labels, tmp_path):
+    config = replace(config, labels=labels, num_words=7, baselines=(), epochs=1)
+    run(config)
+    output, (subset,) = tmp_path / "run", config.test_subsets
+    classes = load(output / "model").config.classes
+    assert label_set(classes) == labels
+    assert len(classes) == 9 and classes[2] == "the" if labels == "words" else classes == SPEECH
+    (result,) = json.loads((output / "results.json").read_text())
+    assert result["always_sil"] > 0.1 and list(result["per_class"]) == list(classes)
+    scores = evaluate_directory(str(output / "model"), config.data, subset, config.alignments, None)
+    assert scores["accuracy"] == pytest.approx(result["tests"][subset]["accuracy"], abs=1e-12)
+    with pytest.raises(UserError, match=f"labels was '{labels}' and is 'phones'"):
+        run(replace(config, labels="phones"))
+
+
+def test_speech_and_silence_need_no_alignments(config, tmp_path):
+    config = replace(config, labels="speech", alignments=None, baselines=(), epochs=1)
+    run(config)
+    output, (subset,) = tmp_path / "run", config.test_subsets
+    (result,) = json.loads((output / "results.json").read_text())
+    assert 0 < result["always_sil"] < 0.5
+    scores = evaluate_directory(str(output / "model"), config.data, subset, None, None)
+    assert scores["frames"] == result["tests"][subset]["frames"] and scores["skipped"] == {}
+    assert scores["accuracy"] == pytest.approx(result["tests"][subset]["accuracy"], abs=1e-12)
+    for labels in ("phones", "words"):
+        with pytest.raises(ConfigError, match=f"--alignments DIR with {config.subset}.{labels}.ctm"):
+            replace(config, labels=labels)
+
+
+def test_a_model_of_phones_is_not_scored_without_alignments(config, tmp_path):
+    run(replace(config, baselines=(), epochs=1))
+    model, (subset,) = tmp_path / "run" / "model", config.test_subsets
+    with pytest.raises(UserError, match=r"--alignments DIR is missing: .* labels phones"):
+        evaluate_directory(str(model), config.data, subset, None, None)
+
+
+def test_settings_of_labels_are_checked():
+    with pytest.raises(ConfigError, match="num_words must be 1 or more"):
+        TrainConfig(labels="words", num_words=0)
+    with pytest.raises(ConfigError, match="Did you mean 'words'"):
+        TrainConfig(labels="word")
+
+
+def test_the_fingerprint_sees_what_the_labels_mean():
+    assert fingerprint([], PHONES) == fingerprint([], list(PHONES))
+    assert len({fingerprint([], classes) for classes in (PHONES, SPEECH, ("SILSPEECH",), ())}) == 4
 
 
 def test_speakers_on_both_sides_are_refused(config):

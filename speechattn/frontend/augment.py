@@ -75,6 +75,13 @@ class Augment:
                 f"{self.time_masks}, {self.time_mask_frames} and {self.time_mask_share}."
             )
 
+    @classmethod
+    def for_features(cls, features: str, fill: Tensor | float) -> Augment:
+        """All of it for "logmel". For others the time masks alone: the rest speaks of mel bins and powers."""
+        if features == "logmel":
+            return cls(fill=fill)
+        return cls(None, tilt_db=0, curve_db=0, snr_db=None, gain_db=0, frequency_masks=0, fill=fill)
+
     def __call__(self, frames: Tensor, lengths: Tensor | None, generator: torch.Generator) -> Tensor:
         """New frames [B, T, F]; those at and past `lengths` [B] are returned as they came, NaN included.
 
@@ -82,11 +89,7 @@ class Augment:
             TypeError: generator is not a torch.Generator.
             ValueError: frames are not [B, T, F], or a length is outside [0, T].
         """
-        if not isinstance(generator, torch.Generator):
-            raise TypeError(f"generator must be a torch.Generator with a seed, got {type(generator).__name__}.")
-        if frames.ndim != 3:
-            raise ValueError(f"frames must be [B, T, F], got {list(frames.shape)}.")
-        checked = check_lengths(lengths, frames.shape[0], frames.shape[1])
+        checked = check_call(frames, lengths, generator)
         if frames.numel() == 0:
             return frames
         lengths = full_lengths(frames) if checked is None else checked.to(frames.device)
@@ -103,6 +106,15 @@ class Augment:
         hidden = hidden | mask_time(x, lengths, generator, self.time_masks, longest)[:, :, None]
         x = torch.where(hidden, torch.as_tensor(self.fill).to(x), x)
         return torch.where(valid, x, frames)
+
+
+def check_call(frames: Tensor, lengths: Tensor | None, generator: torch.Generator) -> Tensor | None:
+    """Checked lengths; raises TypeError or ValueError for what is no batch of frames, no lengths or no generator."""
+    if not isinstance(generator, torch.Generator):
+        raise TypeError(f"generator must be a torch.Generator with a seed, got {type(generator).__name__}.")
+    if frames.ndim != 3:
+        raise ValueError(f"frames must be [B, T, F], got {list(frames.shape)}.")
+    return check_lengths(lengths, frames.shape[0], frames.shape[1])
 
 
 def warp_frequency(frames: Tensor, generator: torch.Generator, low: float, high: float) -> Tensor:

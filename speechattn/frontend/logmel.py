@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from speechattn.context import Context
 from speechattn.errors import UserError
 from speechattn.framing import Framing
 from speechattn.frontend.mel import kaldi_filterbank, slaney_filterbank
@@ -98,15 +99,29 @@ class LogMel(nn.Module):
                 stacklevel=2,
             )
 
+    @property
+    def num_features(self) -> int:
+        """Features of a frame."""
+        return self.num_mels
+
+    @property
+    def contexts(self) -> tuple[Context, ...]:
+        """What mixes neighbouring frames, next to the waveform first: nothing here."""
+        return ()
+
+    def to_log_mel(self, frames: Tensor) -> Tensor:
+        """The log-mel [..., num_mels] that `frames` [..., num_features] describe, to be drawn: here, themselves."""
+        return frames
+
     def forward(self, waveform: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Frames [B, T, num_mels] and lengths [B] in frames; see the class for shapes.
+        """Frames [B, T, num_features] and lengths [B] in frames; see the class for shapes.
 
         Raises:
             TypeError: waveform is not a float32 or float64 tensor, or lengths is not an integer one.
             ValueError: waveform is not [B, N], or a length is outside [0, N].
             UserError: a valid sample is NaN or infinite, and nan="error".
         """
-        _check_waveform(waveform)
+        check_waveform(waveform)
         batch_size, num_samples = waveform.shape
         lengths = check_lengths(lengths, batch_size, num_samples, what="sample")
         samples = [num_samples] * batch_size if lengths is None else lengths.tolist()
@@ -117,13 +132,13 @@ class LogMel(nn.Module):
         return frames, torch.tensor(counts, dtype=torch.int64, device=waveform.device)
 
     def _gather(self, rows: list[Tensor], counts: list[int], num_frames: int, like: Tensor) -> Tensor:
-        """The slabs of all rows in one [B, num_frames, num_mels] tensor, zeros after each row's count."""
+        """The slabs of all rows in one [B, num_frames, num_features] tensor, zeros after each row's count."""
         if rows and torch.is_grad_enabled() and like.requires_grad:
             # Writing slabs into one tensor would send the gradient of all of it through every slab.
-            zeros = like.new_zeros(num_frames, self.num_mels)
+            zeros = like.new_zeros(num_frames, self.num_features)
             pairs = zip(rows, counts, strict=True)
             return torch.stack([torch.cat([*self._slabs(row, count), zeros[count:]]) for row, count in pairs])
-        frames = like.new_empty(len(rows), num_frames, self.num_mels)
+        frames = like.new_empty(len(rows), num_frames, self.num_features)
         for out, row, count in zip(frames, rows, counts, strict=True):
             start = 0
             for slab in self._slabs(row, count):
@@ -202,7 +217,8 @@ class LogMel(nn.Module):
         return f"{bands}, {f.align}, {f.sample_rate} Hz, window={f.window}, hop={f.hop} ({f.hop_ms:g} ms)"
 
 
-def _check_waveform(waveform: Tensor) -> None:
+def check_waveform(waveform: Tensor) -> None:
+    """Raise TypeError or ValueError when `waveform` is no float32 or float64 tensor [B, N]."""
     if not isinstance(waveform, Tensor):
         raise TypeError(f"waveform must be a tensor [B, N], got {type(waveform).__name__}. Use torch.as_tensor(...).")
     if waveform.dtype not in (torch.float32, torch.float64):
