@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import NoReturn
 
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
@@ -39,6 +40,12 @@ class BaselineEncoder(FramesEncoder):
             )
         x, lengths = self.enter(input, lengths)
         return zero_padding(self.hidden(x, lengths), lengths), lengths_of(x, lengths)
+
+    def initial_state(self, batch_size: int = 1) -> NoReturn:
+        """Refused: a BiGRU waits for the end, and MLP and linear are there for comparison."""
+        raise ValueError(
+            f'An encoder with block="{self.config.block}" does not stream; blocks that do are {", ".join(BLOCKS)}.'
+        )
 
     def hidden(self, x: Tensor, lengths: Tensor | None) -> Tensor:
         """Frames [B, T, entry_dim] -> [B, T, d_model]; past a row's length it may hold anything finite."""

@@ -75,27 +75,32 @@ class EncoderConfig:
     gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("input_dim", "d_model", "num_heads", "num_layers", "conv_kernel", "max_frames"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"EncoderConfig.{name} must be 1 or more, got {getattr(self, name)}.")
-        if self.d_ff is not None and self.d_ff < 1:
-            raise ConfigError(f"EncoderConfig.d_ff must be 1 or more, or None for 4 * d_model, got {self.d_ff}.")
+        for name in ("input_dim", "d_model", "num_heads", "num_layers", "conv_kernel", "max_frames", "stack"):
+            if not _is_count(getattr(self, name)):
+                raise ConfigError(f"EncoderConfig.{name} must be 1 or more, and whole, got {getattr(self, name)!r}.")
+        if self.d_ff is not None and not _is_count(self.d_ff):
+            raise ConfigError(f"EncoderConfig.d_ff must be 1 or more, or None for 4 * d_model, got {self.d_ff!r}.")
+        if not isinstance(self.gradient_checkpointing, bool):
+            raise ConfigError(
+                f"EncoderConfig.gradient_checkpointing is True or False, got {self.gradient_checkpointing!r}."
+            )
         check_choice("EncoderConfig", "block", self.block, BLOCKS)
         check_choice("EncoderConfig", "positions", self.positions, POSITIONS)
         check_choice("EncoderConfig", "scores", self.scores, SCORES)
         for name in ("dropout", "layer_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"EncoderConfig.{name} must be in [0, 1), got {getattr(self, name)}.")
+            share = getattr(self, name)
+            if not isinstance(share, int | float) or not 0 <= share < 1:
+                raise ConfigError(f"EncoderConfig.{name} must be in [0, 1), got {share!r}.")
         if self.stack not in STACKS:
             raise ConfigError(f"EncoderConfig.stack must be one of {STACKS} frames, got {self.stack!r}.")
         if isinstance(self.context, list):
             object.__setattr__(self, "context", tuple(self.context))
         contexts = self.context if isinstance(self.context, tuple) else (self.context,)
-        for context in (*contexts, self.splice):
+        for name, context in (*(("context", context) for context in contexts), ("splice", self.splice)):
             if not isinstance(context, Context):
                 raise ConfigError(
-                    f"EncoderConfig.context must be a Context, or one per layer, and splice one; got {context!r}. "
-                    "Try Context.truncated(left=64, right=64)."
+                    f"EncoderConfig.{name} must be a Context{', or one per layer' * (name == 'context')}, "
+                    f"got {context!r}. Try Context.truncated(left=5, right=5)."
                 )
         if isinstance(self.context, tuple) and len(self.context) != self.num_layers:
             raise ConfigError(
@@ -276,6 +281,10 @@ class ModelConfig:
     def from_dict(cls, data: Mapping[str, Any]) -> ModelConfig:
         """The config that `to_dict` wrote; an unknown key is a ConfigError."""
         return from_dict(cls, data)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def count_features(features: str, num_mels: int, num_ceps: int, deltas: int) -> int:

@@ -154,7 +154,7 @@ class Encoder(FramesEncoder):
                 "One per layer belongs into EncoderConfig(context=(...))."
             )
         x, lengths = self.enter(input, lengths)
-        x = self.dropout(self._place(self.input(x), 0))
+        x = self.dropout(self._place(self.input(x), 0, lengths))
         for block in self._kept_blocks():
             if self.config.gradient_checkpointing and torch.is_grad_enabled():
                 x = checkpoint(block, x, lengths, context, use_reentrant=False)
@@ -222,11 +222,12 @@ class Encoder(FramesEncoder):
         at_input = self.config.block in ATTENTION_BLOCKS and self.config.positions in ("sinusoidal", "learned")
         return self.config.positions if at_input else "none"
 
-    def _place(self, x: Tensor, start: int) -> Tensor:
+    def _place(self, x: Tensor, start: int, lengths: Tensor | None = None) -> Tensor:
         """Frames [B, T, D] from `start` on with their absolute positions added, if the config has such."""
         if self.positions is not None:
-            placed: Tensor = x + self.positions(start, x.shape[1])
-            return placed
+            # A learned table must reach as far as there are frames, not as far as there is padding.
+            count = x.shape[1] if lengths is None or not len(lengths) else int(lengths.max())
+            return torch.cat((x[:, :count] + self.positions(start, count), x[:, count:]), 1)
         if self._placed == "sinusoidal":
             return x + sinusoidal(torch.arange(start, start + x.shape[1], device=x.device), x.shape[2], x.dtype)
         return x
@@ -244,6 +245,9 @@ class Encoder(FramesEncoder):
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def _check_state(self, input: Tensor, state: EncoderState) -> None:
+        self.enter.check(input)
+        if input.dtype != self.norm.weight.dtype:
+            raise TypeError(f"input must be {self.norm.weight.dtype} as the encoder is, got {input.dtype}.")
         if not isinstance(state, EncoderState):
             raise TypeError(f"state must come from initial_state or step, got {type(state).__name__}.")
         if state.encoder != self._fingerprint:

@@ -35,7 +35,7 @@ class Entry:
         Raises:
             TypeError, ValueError: input is not [B, T, input_dim], or lengths do not fit it.
         """
-        self._check(input)
+        self.check(input)
         lengths = check_lengths(lengths, input.shape[0], input.shape[1])
         x = stack(splice(zero_padding(input, lengths), self.config.splice), self.config.stack)
         return x, None if lengths is None else lengths // self.config.stack
@@ -47,7 +47,7 @@ class Entry:
 
     def step(self, input: Tensor, state: EntryState, final: bool) -> tuple[Tensor, EntryState]:
         """What has become ready after the next frames [B, n, input_dim]: [B, m, entry_dim], and the new state."""
-        self._check(input)
+        self.check(input)
         if final:
             input = pad(input, (0, 0, 0, self.config.splice.right or 0))
         window = torch.cat((state.window, input), 1)
@@ -58,7 +58,8 @@ class Entry:
         whole = frames.shape[1] // self.config.stack * self.config.stack
         return stack(frames, self.config.stack), EntryState(window[:, done:].clone(), frames[:, whole:].clone())
 
-    def _check(self, input: Tensor) -> None:
+    def check(self, input: Tensor) -> None:
+        """Raise ValueError unless input is frames [B, T, input_dim]."""
         if input.ndim != 3 or input.shape[2] != self.config.input_dim:
             raise ValueError(
                 f"input must be frames [B, T, {self.config.input_dim}], got {list(input.shape)}. "

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, ctc_loss
 
 from speechattn.data.segments import IGNORE
-from speechattn.lengths import check_lengths, full_lengths, zero_padding
+from speechattn.lengths import check_lengths, full_lengths, valid_mask, zero_padding
 
 
 class FrameClassifier(nn.Module):
@@ -69,7 +69,16 @@ class UtteranceClassifier(nn.Module):
 
     @staticmethod
     def loss(logits: Tensor, labels: Tensor) -> Tensor:
-        """Mean cross entropy in nats over the rows of `labels` [B] that are not -100; 0 without any."""
+        """Mean cross entropy in nats over the rows of `labels` [B] that are not -100; 0 without any.
+
+        Raises:
+            ValueError: labels are not one integer for each row of logits [B, C].
+        """
+        if logits.ndim != 2 or labels.shape != logits.shape[:1] or labels.is_floating_point():
+            raise ValueError(
+                f"labels must be one integer for each row of logits [B, C], got {labels.dtype} {list(labels.shape)} "
+                f"for {list(logits.shape)}."
+            )
         return _mean_cross_entropy(logits, labels)
 
 
@@ -100,13 +109,15 @@ class CTC(nn.Module):
         A target that does not fit into its frames costs 0, instead of infinity.
 
         Raises:
-            ValueError: log_probs do not have the head's classes: hidden frames, perhaps.
+            ValueError: log_probs do not have the head's classes: hidden frames, perhaps; or targets are no classes, or
+                fewer than their lengths say.
         """
         if log_probs.shape[-1] != self.output.out_features:
             raise ValueError(
                 f"log_probs must be [B, T, {self.output.out_features}], got {list(log_probs.shape)}. "
                 "Call the head first: head(hidden, lengths)."
             )
+        _check_targets(targets, target_lengths, log_probs.shape[-1])
         return ctc_loss(log_probs.transpose(0, 1), targets, lengths, target_lengths, zero_infinity=True)
 
     @staticmethod
@@ -117,6 +128,24 @@ class CTC(nn.Module):
             merged = torch.unique_consecutive(row[:length])
             rows.append(merged[merged != 0].tolist())
         return rows
+
+
+def _check_targets(targets: Tensor, target_lengths: Tensor, num_classes: int) -> None:
+    """Refuse what torch's CTC would read out of bounds, without a word."""
+    if targets.ndim != 2 or target_lengths.shape != targets.shape[:1]:
+        raise ValueError(
+            f"targets must be [B, M] and target_lengths [B], got {list(targets.shape)}, {list(target_lengths.shape)}."
+        )
+    longest = int(target_lengths.max()) if len(target_lengths) else 0
+    if longest > targets.shape[1]:
+        raise ValueError(f"target_lengths must be at most M = {targets.shape[1]}, got {longest}.")
+    used = targets[valid_mask(target_lengths.to(targets.device), targets.shape[1])]
+    wrong = used[(used < 1) | (used >= num_classes)]
+    if len(wrong):
+        raise ValueError(
+            f"targets must be classes from 1 to {num_classes - 1} (0 is the blank) up to their target_lengths, "
+            f"got {int(wrong[0])}."
+        )
 
 
 def _mean_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

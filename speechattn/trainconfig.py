@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from speechattn.config import EncoderConfig, ModelConfig, check_features, count_features
@@ -130,7 +130,16 @@ class TrainConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
     def __post_init__(self) -> None:
-        least: dict[str, float] = {"epochs": 1, "batch_frames": 1, "crop_frames": 10, "valid_every": 1, "mlp_width": 1}
+        least: dict[str, float] = {
+            "epochs": 1,
+            "batch_frames": 1,
+            "crop_frames": 10,
+            "valid_every": 1,
+            "mlp_width": 1,
+            "cnn_kernel": 1,
+            "gru_width": 2,
+            "mlp_splice": 0,
+        }
         least |= {"threads": 0, "seed": 0, "warmup_steps": 0, "weight_decay": 0.0, "checkpoint_seconds": 0.0}
         least |= {"num_words": 1}
         for name, minimum in least.items():
@@ -144,13 +153,20 @@ class TrainConfig:
         self._check_copies()
         if not 0 < self.valid_fraction < 1:
             raise ConfigError(f"TrainConfig.valid_fraction must be between 0 and 1, got {self.valid_fraction}.")
+        kinds = (self.encoder, *self.baselines)
         longest = round(self.crop_frames / (1 - self.stretch))
-        if self.positions == "learned" and self.max_frames < longest:
+        placed = self.positions == "learned" and not {"truncated", "conformer", "full"}.isdisjoint(kinds)
+        if placed and self.max_frames < longest:
             raise ConfigError(
                 f"TrainConfig.max_frames={self.max_frames} rows of learned positions are too few for pieces of up to "
                 f"{longest} frames (crop_frames={self.crop_frames}): use max_frames={longest} or more."
             )
-        for kind in (self.encoder, *self.baselines):
+        if "bigru" in kinds and self.gru_width % 2:
+            raise ConfigError(
+                f"TrainConfig.gru_width must be even, half for each direction, got {self.gru_width}: use "
+                f"{self.gru_width + 1}."
+            )
+        for kind in kinds:
             check_choice("TrainConfig", "encoder", kind, get_args(EncoderKind))
             try:
                 self.encoder_config(kind)  # an impossible encoder is refused now, not after an hour
@@ -189,38 +205,35 @@ class TrainConfig:
 
         The conformer's two feed-forward layers have a third of `d_ff` each: about as many parameters as a transformer.
         """
-        attention = EncoderConfig(
-            self.num_features,
-            self.d_model,
-            self.num_heads,
-            self.num_layers,
-            self.d_ff,
-            Context(self.left, self.right, self.chunk),
-            positions=self.positions,
-            scores=self.scores,
-            dropout=self.dropout,
-            conv_kernel=self.conv_kernel,
-            conv_lookahead=self.conv_lookahead,
-            splice=Context.truncated(self.splice, self.splice),
-            max_frames=self.max_frames,
-            layer_dropout=self.layer_dropout,
-            gradient_checkpointing=self.gradient_checkpointing,
-        )
-        if kind == "full":
-            return replace(attention, context=Context.full())
-        if kind == "conformer":
-            return replace(attention, block="conformer", d_ff=max(1, self.d_ff // 3))
-        if kind == "cnn":
-            deep = self.num_layers + self.num_layers // 2
-            return replace(attention, block="cnn", num_layers=deep, conv_kernel=self.cnn_kernel)
-        if kind == "bigru":
-            return replace(attention, block="bigru", num_layers=max(1, self.num_layers // 2), d_model=self.gru_width)
+        shared: dict[str, Any] = {"input_dim": self.num_features, "dropout": self.dropout}
+        if kind == "linear":
+            return EncoderConfig(**shared, d_model=self.d_model, block="linear")
         if kind == "mlp":
             window = Context.truncated(self.mlp_splice, self.mlp_splice)
-            return replace(attention, block="mlp", num_layers=2, d_model=self.mlp_width, splice=window)
-        if kind == "linear":
-            return replace(attention, block="linear", splice=Context.truncated(0, 0))
-        return attention
+            return EncoderConfig(**shared, d_model=self.mlp_width, num_layers=2, block="mlp", splice=window)
+        shared |= {"splice": Context.truncated(self.splice, self.splice)}
+        if kind == "bigru":
+            deep = max(1, self.num_layers // 2)
+            return EncoderConfig(**shared, d_model=self.gru_width, num_layers=deep, block="bigru")
+        shared |= {"layer_dropout": self.layer_dropout, "gradient_checkpointing": self.gradient_checkpointing}
+        if kind == "cnn":
+            shared |= {"conv_kernel": self.cnn_kernel, "conv_lookahead": self.cnn_kernel // 2}
+            deep = self.num_layers + self.num_layers // 2
+            return EncoderConfig(**shared, d_model=self.d_model, num_layers=deep, block="cnn")
+        conformer = kind == "conformer"
+        if conformer:
+            shared |= {"block": "conformer", "conv_kernel": self.conv_kernel, "conv_lookahead": self.conv_lookahead}
+        return EncoderConfig(
+            **shared,
+            d_model=self.d_model,
+            num_heads=self.num_heads,
+            num_layers=self.num_layers,
+            d_ff=max(1, self.d_ff // 3) if conformer else self.d_ff,
+            context=Context.full() if kind == "full" else Context(self.left, self.right, self.chunk),
+            positions=self.positions,
+            scores=self.scores,
+            max_frames=self.max_frames,
+        )
 
     def model_config(self, kind: EncoderKind, classes: tuple[str, ...]) -> ModelConfig:
         """The model of this run around the encoder that `kind` names."""

@@ -117,6 +117,12 @@ def test_the_encoders_of_a_run_differ_only_in_kind():
         ({"max_frames": 0}, "max_frames must be 1 or more"),
         ({"block": "bigru", "d_model": 81}, "d_model must be even .* use 82"),
         ({"block": "conformer", "num_heads": 3}, "num_heads must divide d_model.* use num_heads="),
+        ({"stack": True}, "stack must be 1 or more, and whole, got True"),
+        ({"conv_kernel": 7.0}, "conv_kernel must be 1 or more, and whole, got 7.0"),
+        ({"max_frames": None}, "max_frames must be 1 or more, and whole, got None"),
+        ({"layer_dropout": "0.1"}, "layer_dropout must be in"),
+        ({"gradient_checkpointing": "no"}, "gradient_checkpointing is True or False"),
+        ({"splice": 3}, "EncoderConfig.splice must be a Context, got 3"),
         ({"block": "confomer"}, "Did you mean 'conformer'"),
         ({"positions": "alibii"}, "Did you mean 'alibi'"),
     ],
@@ -135,6 +141,27 @@ def test_a_table_of_positions_that_is_too_short_is_refused():
     with pytest.raises(ConfigError, match=r"max_frames=300 .* use max_frames=444"):
         TrainConfig(positions="learned", max_frames=300, stretch=0.1)
     assert TrainConfig(positions="learned", max_frames=444, stretch=0.1).encoder_config("truncated").max_frames == 444
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"conv_kernel": 8},
+        {"conv_lookahead": 10, "encoder": "conformer", "baselines": ("cnn",)},
+        {"cnn_kernel": 8, "encoder": "cnn"},
+        {"num_heads": 7, "encoder": "linear", "baselines": ()},
+        {"d_model": 161, "encoder": "mlp", "baselines": ("cnn",)},
+        {"positions": "learned", "max_frames": 300, "encoder": "cnn", "baselines": ()},
+    ],
+    ids=str,
+)
+def test_a_setting_is_checked_only_for_encoders_that_use_it(settings):
+    TrainConfig(**settings)
+
+
+def test_the_width_of_a_bigru_is_named_as_the_recipe_names_it():
+    with pytest.raises(ConfigError, match="TrainConfig.gru_width must be even.* 255: use 256"):
+        TrainConfig(encoder="bigru", gru_width=255)
 
 
 def test_every_encoder_kind_has_a_config():

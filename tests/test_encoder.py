@@ -194,6 +194,29 @@ def test_learned_positions_are_added_to_the_frames_and_end():
         model(torch.randn(1, 31, 6, dtype=torch.float64))
 
 
+def test_a_learned_table_counts_frames_and_not_padding():
+    model = encoder(positions="learned", max_frames=10)
+    x = torch.randn(2, 25, 6, dtype=torch.float64)
+    output, _ = model(x, torch.tensor([10, 7]))
+    assert torch.allclose(output[:, :10], model(x[:, :10], torch.tensor([10, 7]))[0])
+    with pytest.raises(ValueError, match="audio has 11 frames"):
+        model(x, torch.tensor([11, 7]))
+
+
+def test_what_does_not_stream_says_so():
+    for block in ("bigru", "mlp", "linear"):
+        with pytest.raises(ValueError, match=f'block="{block}" does not stream'):
+            encoder(block=block).initial_state()
+
+
+def test_a_push_of_another_shape_or_dtype_is_refused():
+    model = encoder()
+    with pytest.raises(ValueError, match=r"frames \[B, T, 6\], got \[100, 6\]"):
+        model.step(torch.zeros(100, 6), model.initial_state())
+    with pytest.raises(TypeError, match="must be torch.float64 as the encoder is, got torch.float16"):
+        model.step(torch.zeros(1, 5, 6).half(), model.initial_state())
+
+
 def test_an_empty_row_among_others_in_a_bigru():
     model = encoder(block="bigru")
     output, _ = model(torch.randn(3, 12, 6, dtype=torch.float64), torch.tensor([0, 12, 1]))

@@ -75,10 +75,11 @@ def banded_step(
     table = None if relative_bias is None else relative_bias.to(wide[0].dtype)
     call = _Call(context, table, wide[0], scores, scale, num_frames)
     output = wide[0].new_empty(*q.shape[:3], v.shape[3])
-    for piece in call.pieces(num_frames, query_start, query_start + q.shape[2]):
-        moved = replace(piece, start=piece.start - query_start, key_start=piece.key_start - key_start)
-        for row in range(len(q)):
-            call.attend(moved, *(x[row] for x in (*wide, output)))
+    with torch.autocast(q.device.type, enabled=False):
+        for piece in call.pieces(num_frames, query_start, query_start + q.shape[2]):
+            moved = replace(piece, start=piece.start - query_start, key_start=piece.key_start - key_start)
+            for row in range(len(q)):
+                call.attend(moved, *(x[row] for x in (*wide, output)))
     return output.to(q.dtype)
 
 
@@ -206,6 +207,9 @@ class _Call:
     ) -> None:
         self.context, self.scores, self.scale = context, scores, scale
         self.table = None if table is None else table.detach()
+        if self.table is not None and scores == "relu":
+            # -inf marks what lies outside the context, and relu divides by the number of keys inside.
+            self.table = self.table.clamp(min=torch.finfo(self.table.dtype).min / 2)
         self.offsets = context.offsets() if table is None else table_offsets(table, context, num_frames)
         self.like, self.num_heads = q.new_empty(0), q.shape[1]
         self.block, self.regular = _block_size(context)

@@ -3,17 +3,19 @@
 The classical recipe, in the order of the code. The power above 200 Hz of every 32 ms, each 10 ms, in decibels.
 A noise floor under it, tracked as the tenth percentile of the 20 s around, and the loudness of the speaker, the
 95th percentile of the whole. Speech begins where the level has climbed `onset` of the way from floor to loudness
-and lasts as long as it stays above `offset` of it (hysteresis); what is shorter than `min_speech_s` was a click.
+and lasts as long as it stays above `offset` of it (hysteresis); what is shorter than `min_speech_s` is dropped.
 It is then widened by `margin_s` to both sides, because soft consonants begin and end words, and a pause shorter
 than `min_silence_s` is part of the speech around it.
 
-It knows loud from quiet and nothing else: music is speech to it, a noise that sets in all at once is speech for up
+It knows loud from quiet and nothing else: music is speech to it and so is a loud click, whose 32 ms window is as
+long as a short sound; a noise that sets in all at once is speech for up
 to 8 s, and a recording without any pause is silence, for there is nothing that the level could rise from. Nor does
 it stream: it looks at the whole recording.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -63,6 +65,11 @@ def speech_segments(
         raise ValueError(f"waveform must be [N], got {list(waveform.shape)}: give one recording, one channel.")
     if not 0 < offset <= onset < 1:
         raise ValueError(f"shares must be 0 < offset <= onset < 1, got offset {offset} and onset {onset}.")
+    if sample_rate < 1 or not all(0 <= s < math.inf for s in (min_speech_s, min_silence_s, margin_s)):
+        raise ValueError(
+            f"sample_rate must be positive and durations 0 or more seconds, got {sample_rate} Hz, {min_speech_s}, "
+            f"{min_silence_s} and {margin_s}."
+        )
     samples = waveform.detach().cpu().numpy()
     if not np.isfinite(samples).all():
         raise ValueError("waveform holds NaN or infinity; load_audio refuses such files.")
