@@ -35,8 +35,8 @@ class BaselineEncoder(FramesEncoder):
         """As `Encoder.forward`; a `context` is refused, for what a frame sees is part of the weights."""
         if context is not None:
             raise ValueError(
-                f'An encoder with block="{self.config.block}" has no context to replace, got ({context}): '
-                f"its input window is its splice ({self.config.splice})."
+                f'An encoder with block="{self.config.block}" has no context to replace, got ({context}): what a frame '
+                f"sees is part of its weights; config.contexts tells."
             )
         x, lengths = self.enter(input, lengths)
         return zero_padding(self.hidden(x, lengths), lengths), lengths_of(x, lengths)

@@ -1,4 +1,4 @@
-"""The blocks an encoder is a stack of: transformer, conformer, convolution. All are pre-norm and residual.
+"""The blocks an encoder is a stack of: transformer, conformer, convolution. All are residual, with their norms first.
 
 A block computes `forward` for whole rows and `step` for the next frames of a stream, both with the same layers.
 In a stream attention and convolution give a frame out only when all it may see has come in, so the frame waits for

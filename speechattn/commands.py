@@ -77,8 +77,9 @@ def parse_train(argv: Sequence[str], presets: Mapping[str, TrainConfig]) -> tupl
     first.add_argument("--restart", action="store_true")
     own, rest = first.parse_known_args(list(argv))
     if own.preset is not None and own.preset not in presets:
-        known = ", ".join(sorted(presets)) or "a recipe's, for example of recipes/frame_classifier/train.py"
-        raise ConfigError(f"--preset must be one of {known}, got {own.preset!r}.")
+        if not presets:
+            raise ConfigError("speechattn train has no presets of its own: run recipes/frame_classifier/train.py.")
+        raise ConfigError(f"--preset must be one of {', '.join(sorted(presets))}, got {own.preset!r}.")
     base = presets[own.preset] if own.preset else TrainConfig()
     if own.config:
         base = TrainConfig.from_dict({**base.to_dict(), **_read(own.config)})

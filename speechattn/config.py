@@ -34,6 +34,9 @@ DELTA = Context.truncated(left=2, right=2)
 class EncoderConfig:
     """The encoder: frames [B, T, input_dim] -> [B, T // stack, d_model].
 
+    What a block does not have it does not read: context, heads, positions and scores are of attention, conv_* of
+    "conformer" and "cnn", layer_dropout and gradient_checkpointing of these and "transformer".
+
     Args:
         input_dim: features of an input frame.
         d_model: features inside and at the output.
@@ -44,11 +47,11 @@ class EncoderConfig:
         block: "transformer" or "conformer"; or a baseline without attention, "cnn", "bigru", "mlp", "linear".
         positions: "none"; "sinusoidal" or "learned", added to the frames at the input; "rotary", "relative" or
             "alibi", in every attention layer.
-        scores: "softmax" or "relu".
+        scores: "softmax", or "relu": max(score, 0) divided by the number of visible keys.
         dropout: probability, on the residual branches.
         stack: 1, 2 or 4 consecutive frames that become one at the input; a remainder at the end is dropped.
         conv_kernel: taps of the convolutions of "conformer" and "cnn".
-        conv_lookahead: taps that lie in the future; 0 is causal, "symmetric" is half of an odd kernel.
+        conv_lookahead: taps that lie in the future; 0 is causal, "symmetric" is half of an odd kernel (the recipe's).
         splice: neighbours put beside each frame at the input: Context.truncated(5, 5) makes 11 frames of one.
         max_frames: rows of the table of learned positions, in stacked frames.
         layer_dropout: probability that training skips a block (Fan et al. 2020).
@@ -160,6 +163,11 @@ class EncoderConfig:
         if self.stack > 1:
             entry += (Context(0, 0).stacked(self.stack),)
         return entry + tuple(context.stacked(self.stack) for _, context in self._mixing)
+
+    @property
+    def num_entry_contexts(self) -> int:
+        """How many of `contexts` lie before the stacking, where the remainder of a stack can still be seen."""
+        return int(self.splice != NO_SPLICE)
 
     @property
     def context_names(self) -> tuple[str, ...]:

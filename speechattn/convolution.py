@@ -1,4 +1,4 @@
-"""Depthwise convolution over frames, causal or with a declared look-ahead, masked and streamable.
+"""Convolution over frames, depthwise or full, causal or with a declared look-ahead, masked and streamable.
 
 Its window is a Context like any other, so that reach and look-ahead of a stack compose. Zeros stand before the
 first and after the last frame of every row.

@@ -42,7 +42,7 @@ class FramesEncoder(nn.Module):
         With `stack`, output frame i stands for the input frames from i * stack on.
         """
         config = self.config
-        spliced = config.context_names.count("splice")
+        spliced = config.num_entry_contexts
         entry, behind = config.contexts[:spliced], config.contexts[spliced:]
         # The remainder that does not fill a stack reaches nobody, save as a neighbour spliced to a frame before it.
         whole = None if num_frames is None else num_frames // config.stack * config.stack
@@ -92,6 +92,10 @@ class EncoderState:
     def num_bytes(self) -> int:
         """Memory of all tensors, in bytes."""
         return sum(tensor.nbytes for tensor in _tensors((self.entry, self.blocks)))
+
+    def __repr__(self) -> str:
+        kept = f"{self.num_bytes:,} bytes on {self.entry.window.device}"
+        return f"EncoderState(of {self.encoder}, {self.batch_size} in lock-step, {self.frames} frames in, {kept})"
 
     @property
     def batch_size(self) -> int:
@@ -264,7 +268,7 @@ class Encoder(FramesEncoder):
                 "move it with state.to(...)."
             )
         if self.training:
-            warnings.warn("streaming in training mode: dropout is active. Call encoder.eval().", stacklevel=4)
+            warnings.warn("streaming in training mode: dropout is active. Call encoder.eval().", stacklevel=5)
 
 
 def _tensors(tree: Any) -> Iterator[Tensor]:

@@ -29,8 +29,8 @@ class TrainConfig:
         num_words: words that have a class of their own, with labels words.
         test_subsets: further subsets of `data` to report at the end, for example test-other.
         output: folder of the run; the same command again resumes it.
-        encoder: truncated (transformer, a window per layer), conformer (the same windows, and convolutions), full
-            (transformer without windows), cnn, bigru, mlp (spliced frames), linear (one frame).
+        encoder: truncated (transformer, the same window in every layer), conformer (these windows and convolutions),
+            full (transformer without windows), cnn, bigru, mlp (spliced frames), linear (one frame).
         baselines: encoders trained beside it on the same data and budget, for the table.
         left: frames a layer sees before each frame.
         right: frames a layer sees after each frame.

@@ -160,7 +160,7 @@ def test_a_setting_is_checked_only_for_encoders_that_use_it(settings):
 
 
 def test_the_width_of_a_bigru_is_named_as_the_recipe_names_it():
-    with pytest.raises(ConfigError, match="TrainConfig.gru_width must be even.* 255: use 256"):
+    with pytest.raises(ConfigError, match=r"TrainConfig.gru_width must be even.* 255: use 256"):
         TrainConfig(encoder="bigru", gru_width=255)
 
 

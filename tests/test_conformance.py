@@ -433,6 +433,11 @@ def test_an_exception_or_a_wrong_shape_is_a_failure_and_never_a_crash(answer, sa
     assert "\n" not in findings.outcomes["reach"].meaning
 
 
+def test_what_always_raises_passes_nothing():
+    findings = check_encoder(lambda frames, lengths: 1 / 0, FEATURES, CONTEXT)
+    assert all(outcome.status != PASSED for outcome in findings.outcomes.values())
+
+
 def test_warnings_of_what_is_checked_do_not_stop_a_check():
     def warns(frames, lengths):
         warnings.warn("odd input", stacklevel=2)

@@ -213,7 +213,7 @@ def test_a_push_of_another_shape_or_dtype_is_refused():
     model = encoder()
     with pytest.raises(ValueError, match=r"frames \[B, T, 6\], got \[100, 6\]"):
         model.step(torch.zeros(100, 6), model.initial_state())
-    with pytest.raises(TypeError, match="must be torch.float64 as the encoder is, got torch.float16"):
+    with pytest.raises(TypeError, match=r"must be torch.float64 as the encoder is, got torch.float16"):
         model.step(torch.zeros(1, 5, 6).half(), model.initial_state())
 
 

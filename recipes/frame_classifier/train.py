@@ -1,4 +1,4 @@
-"""A phone for every 10 ms of speech: truncated self-attention beside a linear layer and an 11-frame MLP.
+"""A phone for every 10 ms of speech: truncated self-attention, and beside it the encoders it is compared with.
 
     python recipes/frame_classifier/train.py --preset demo
     python recipes/frame_classifier/train.py --preset librispeech --data DIR --subset NAME --alignments DIR

@@ -48,6 +48,8 @@ def padding_amount(subject: Subject) -> Outcome:
         try:
             expected = subject.rows(subject.frames(1, length))[0]
         except Exception:  # what cannot be done with short audio is the finding of another check
+            if length == subject.num_frames:
+                raise
             continue
         allowed = max(allowed, subject.allowed(expected))
         for more in (1, 2, 3, 7, 16, 29):
