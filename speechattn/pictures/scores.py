@@ -104,7 +104,8 @@ def per_class_bars(per_class: Mapping[str, tuple[float, int]], title: str = "Acc
     recalls = [seen[name][0] for name in names]
     axes.bar(range(len(names)), recalls, width=0.82, color=[fill(name) for name in names])
     for at, (name, recall) in enumerate(zip(names, recalls, strict=True)):
-        axes.text(at, max(recall, 0.035) + 0.012, f"{100 * recall:.0f}", ha="center", va="bottom", fontsize=7.5, color=INK)
+        above = max(recall, 0.035) + 0.012  # and above the number at the foot
+        axes.text(at, above, f"{100 * recall:.0f}", ha="center", va="bottom", fontsize=7.5, color=INK)
         axes.text(at, 0.012, _short(seen[name][1]), ha="center", va="bottom", fontsize=6.2, color=INK)
     phone_ticks(axes.xaxis, names, size=8)
     if max(map(len, names)) > 4 and len(names) > 8:
