@@ -9,11 +9,12 @@ from torch.nn.functional import scaled_dot_product_attention
 from speechattn.attention.banded import banded_attention
 from speechattn.attention.dense import dense_attention, relative_index, table_offsets
 from speechattn.attention.masks import band_mask
+from speechattn.attention.native import native_attention, native_refusal
 from speechattn.config import SCORES
 from speechattn.context import Context
 from speechattn.lengths import check_lengths, valid_mask
 
-EXECUTIONS = ("auto", "dense", "banded")
+EXECUTIONS = ("auto", "dense", "banded", "native")
 SHORT = 512
 """Frames up to which full attention with a bias is one dense product: blocks would save nothing."""
 
@@ -45,8 +46,9 @@ def attention(
             limit shares its last entry, unless the table is [H, len(context.offsets(T))], with every distance.
         scale: factor on the scores; None is D ** -0.5.
         execution: "dense" is the plain reference with T x T scores; "banded" takes time and memory linear in
-            T (one unlimited side: linear memory, quadratic time); "auto" is banded, or, when both sides are
-            unlimited, torch's SDPA if nothing is added to the scores, and dense up to 512 frames.
+            T (one unlimited side: linear memory, quadratic time); "native" does so at the speed of the processor,
+            for float32 on a CPU (`native_refusal` says what it cannot take); "auto" is banded, or, when both sides
+            are unlimited, torch's SDPA if nothing is added to the scores, and dense up to 512 frames.
 
     Raises:
         TypeError, ValueError: shapes, dtypes or lengths that do not fit, or an unknown scores or execution.
@@ -70,7 +72,11 @@ def attention(
             return _full_attention(q, k, v, lengths, scale)
         if execution == "auto" and unlimited and q.shape[2] <= SHORT:
             return dense_attention(q, k, v, context, lengths, scores, relative_bias, scale)
-        return banded_attention(q, k, v, context, lengths, scores, relative_bias, scale)
+        if execution != "native":
+            return banded_attention(q, k, v, context, lengths, scores, relative_bias, scale)
+        if refusal := native_refusal(q, k, v, context):
+            raise ValueError(f"execution='native' cannot take this call: {refusal}. Use 'auto' or 'banded'.")
+        return native_attention(q, k, v, context, lengths, scores, relative_bias, scale)
 
 
 def attention_weights(

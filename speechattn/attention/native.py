@@ -1,0 +1,324 @@
+"""The same result as dense.py as fast as the processor multiplies: the door to `kernel.py`, whose code numba compiles.
+
+This file decides whether a call can be taken (`native_refusal`), lays out memory, splits the work over threads, and
+makes torch operators of it, so that autograd and torch.compile know forward and backward as one node each. What it
+cannot do, `banded.py` does. numba is imported by the first call that can be taken, and compiles for some seconds, once:
+the result is kept in `$SPEECHATTN_CACHE/native` or `~/.cache/speechattn/native`.
+
+SPEECHATTN_NATIVE=0 turns it off; SPEECHATTN_NATIVE=avx2 keeps to vectors of 8 floats where 16 were possible.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+import itertools
+import os
+import shutil
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from speechattn.attention.dense import table_offsets
+from speechattn.context import Context
+
+SWITCH = "SPEECHATTN_NATIVE"
+PART_FRAMES = 512
+"""Queries of one head that a task takes: their keys and values stay in the second-level cache."""
+LONGEST_WINDOW = 2**24
+"""Keys of a block are counted in float32, which is exact up to here."""
+SMALL = 2**27
+"""Multiplications up to which a second thread costs more than it saves: about a millisecond of them."""
+HUGE_PAGES = 2**25
+"""Bytes from which malloc takes new memory from the system every time, and 4 KB pages would cost a sixth of the time.
+
+numpy asks the system for huge pages. Smaller tensors get memory that was in use before, which is better still."""
+LOG2_E = 1.4426950408889634
+
+
+class Plan(NamedTuple):
+    """Everything about a context and a number of frames that the loops ask for."""
+
+    low: Any  # int32 [T]: query i sees the keys [low[i], high[i])
+    high: Any
+    most_keys: int  # that one block of queries sees together
+    distances: range  # key minus query that a block can meet, masked pairs included
+    pairs: int  # of a query and a key that it sees
+    backward_frames: int  # queries a part, so that every other part may run at the same time
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def native_unavailable() -> str | None:
+    """Why native attention cannot run on this machine at all, or None if it can. Cheap: numba is not imported."""
+    if os.environ.get(SWITCH, "") == "0":
+        return f"{SWITCH}=0 is set"
+    if torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"):
+        return f"it needs AVX2 or AVX-512, this processor has {torch.backends.cpu.get_cpu_capability()}"
+    if importlib.util.find_spec("numba") is None:
+        return "numba is not installed: pip install numba"
+    return None
+
+
+def native_refusal(q: Tensor, k: Tensor, v: Tensor, context: Context) -> str | None:
+    """Why native attention cannot take this call, or None if it can; arguments as in `attention`."""
+    reason: str | None = native_unavailable()
+    if reason:
+        return reason
+    for x in (q, k, v):
+        if x.device.type != "cpu":
+            return f"it runs on the CPU, got {x.device.type}"
+        if x.dtype != torch.float32:
+            return f"it computes in float32, got {str(x.dtype).removeprefix('torch.')}"
+    for width in (q.shape[3], v.shape[3]):
+        if width % 8 or not width:
+            return f"the features of a head must be a multiple of 8, got {width}"
+    window = q.shape[2] if context.window is None else min(context.window, q.shape[2])
+    if window > LONGEST_WINDOW or q.shape[2] >= 2**31 - 2**24:
+        return f"windows end at {LONGEST_WINDOW} frames and audio at 2**31, got {window} and {q.shape[2]}"
+    reason = import_error()
+    return reason
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def import_error() -> str | None:
+    """Why numba is there but does not import, as beside a numpy that is too new for it, or None. Imports numba."""
+    return _tried_import()
+
+
+@functools.cache  # once: an import that fails is slow each time
+def _tried_import() -> str | None:
+    try:
+        _kernel()
+    except Exception as error:
+        return f"numba does not import: {(str(error).splitlines() or [type(error).__name__])[0]}"
+    return None
+
+
+def native_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    context: Context,
+    lengths: Tensor | None,
+    scores: str,
+    relative_bias: Tensor | None,
+    scale: float,
+) -> Tensor:
+    """Output [B, H, T, Dv]; arguments as in `dense_attention`, meant to be called through `attention`.
+
+    In memory the output is [B, T, H, Dv], so that heads side by side are a view of it.
+    """
+    lengths = None if lengths is None else lengths.to("cpu", torch.int64)
+    table = None if relative_bias is None else relative_bias.float()
+    call = (lengths, table, context.left, context.right, context.chunk, scores == "relu", scale)
+    output: Tensor = torch.ops.speechattn.native(q, k, v, *call)[0]
+    return output
+
+
+_CALL = "Tensor? lengths, Tensor? table, int? left, int? right, int chunk, bool relu, float scale"
+torch.library.define("speechattn::native", f"(Tensor q, Tensor k, Tensor v, {_CALL}) -> (Tensor, Tensor)")
+torch.library.define(
+    "speechattn::native_backward",
+    f"(Tensor q, Tensor k, Tensor v, Tensor lse, Tensor grad, bool grad_table, {_CALL}) "
+    "-> (Tensor, Tensor, Tensor, Tensor)",
+)
+
+
+@torch.library.impl("speechattn::native", "CPU")
+def _forward(q: Tensor, k: Tensor, v: Tensor, *call: Any) -> tuple[Tensor, Tensor]:
+    """Output [B, H, T, Dv] and lse [B, H, T], the log2 of the sum that divides the weights."""
+    batch, heads, frames, _ = q.shape
+    output = _empty(batch, frames, heads, v.shape[3]).transpose(1, 2)
+    lse = torch.empty(batch, heads, frames)
+    _run(q, k, v, call, OUTPUT=output, LSE=lse)
+    return output, lse
+
+
+@torch.library.impl("speechattn::native_backward", "CPU")
+def _backward(
+    q: Tensor, k: Tensor, v: Tensor, lse: Tensor, grad: Tensor, grad_table: bool, *call: Any
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of q, k, v and the table, the last empty unless `grad_table`."""
+    if grad.stride(-1) != 1:  # an expanded gradient has stride 0
+        grad = grad.contiguous()
+    grads = [_empty(x.shape[0], x.shape[2], x.shape[1], x.shape[3]).transpose(1, 2) for x in (q, k, v)]
+    for x in grads[1:]:
+        x.zero_()
+    names = dict(zip(("GRAD_Q", "GRAD_K", "GRAD_V"), grads, strict=True))
+    table = _run(q, k, v, call, grad_table=grad_table, LSE=lse, GRAD_OUTPUT=grad, **names)
+    return grads[0], grads[1], grads[2], table
+
+
+@torch.library.register_fake("speechattn::native")  # type: ignore[untyped-decorator]
+def _(q: Tensor, k: Tensor, v: Tensor, *call: Any) -> tuple[Tensor, Tensor]:
+    batch, heads, frames, _ = q.shape
+    return q.new_empty(batch, frames, heads, v.shape[3]).transpose(1, 2), q.new_empty(batch, heads, frames)
+
+
+@torch.library.register_fake("speechattn::native_backward")  # type: ignore[untyped-decorator]
+def _(q: Tensor, k: Tensor, v: Tensor, lse: Tensor, grad: Tensor, grad_table: bool, *call: Any) -> tuple[Tensor, ...]:
+    grads = (x.new_empty(x.shape[0], x.shape[2], x.shape[1], x.shape[3]).transpose(1, 2) for x in (q, k, v))
+    return *grads, (q.new_empty(call[1].shape) if grad_table else q.new_empty(0))
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    q, k, v, lengths, table, *ctx.rest = inputs
+    ctx.save_for_backward(q, k, v, output[1], lengths, table)
+
+
+def _differentiate(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    if torch.is_grad_enabled():
+        raise RuntimeError("native attention cannot be differentiated twice; use execution='dense' for that.")
+    q, k, v, lse, lengths, table = ctx.saved_tensors
+    wanted = table is not None and ctx.needs_input_grad[4]
+    grads = torch.ops.speechattn.native_backward(q, k, v, lse, grad, wanted, lengths, table, *ctx.rest)
+    return *grads[:3], None, grads[3] if wanted else None, None, None, None, None, None
+
+
+torch.library.register_autograd("speechattn::native", _differentiate, setup_context=_keep)
+
+
+def _run(q: Tensor, k: Tensor, v: Tensor, call: tuple[Any, ...], grad_table: bool = False, **tensors: Tensor) -> Tensor:
+    """Run forward, or backward if there is a GRAD_OUTPUT, into the given tensors; returns the table's gradient."""
+    lengths, table, left, right, chunk, relu, scale = call
+    kernel = _kernel()
+    context, backward = Context(left, right, chunk), "GRAD_OUTPUT" in tensors
+    batch, heads, frames, depth = q.shape
+    width = v.shape[3]
+    lanes = _lanes(depth, width)
+    plan = make_plan(context, frames, lanes)
+    part_frames = plan.backward_frames if backward else PART_FRAMES
+    q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
+    operands = np.zeros((11, 4), np.int64)
+    for name, x in dict(tensors, Q=q, K=k, V=v).items():
+        operands[getattr(kernel, name)] = [x.data_ptr(), *(4 * stride for stride in x.stride()[:3])]
+    columns = grad_columns = None
+    if table is not None:
+        # Reversed, and long enough for every pair of a block, so that the biases of a row of scores are neighbours.
+        offsets = table_offsets(table, context, frames)
+        index = torch.arange(plan.distances.stop - 1, plan.distances.start - 1, -1) - offsets.start
+        index.clamp_(0, len(offsets) - 1)
+        columns = table.detach().index_select(1, index) * (1.0 if relu else LOG2_E)
+        operands[kernel.BIAS] = _reversed(columns, plan, columns.stride(0), 0, 0)
+        if grad_table:
+            grad_columns = columns.new_zeros(batch, -(-frames // part_frames), *columns.shape)
+            row, part, head, _ = grad_columns.stride()
+            operands[kernel.GRAD_BIAS] = _reversed(grad_columns, plan, head, row, part)
+    rows = np.full(batch, frames, np.int64) if lengths is None else np.ascontiguousarray(lengths.numpy())
+    threads = 1 if plan.pairs * batch * heads * depth < SMALL else torch.get_num_threads()
+    tasks = (kernel.backward if backward else kernel.forward)[lanes]
+    sizes = (heads, frames, depth, width, part_frames, plan.most_keys, int(relu))
+    parts = -(-frames // part_frames)
+    for offset, step in ((0, 2), (1, 2)) if backward else ((0, 1),):
+        number = batch * heads * len(range(offset, parts, step))
+        arguments = (operands, plan.low, plan.high, rows, (*sizes, offset, step), scale)
+        _spread(tasks, arguments, number, threads)
+    if grad_columns is None:
+        return q.new_empty(0)
+    return torch.zeros_like(table).index_add_(1, index, grad_columns.sum((0, 1)))
+
+
+def _reversed(columns: Tensor, plan: Plan, head: int, row: int, part: int) -> list[int]:
+    """An operand whose address is that of distance 0."""
+    return [columns.data_ptr() + 4 * (plan.distances.stop - 1), *(4 * stride for stride in (row, head, part))]
+
+
+def make_plan(context: Context, num_frames: int, lanes: int) -> Plan:
+    """The plan of a context, from `Context.span` alone."""
+    frames = np.arange(num_frames)
+    start, stop = context.span(frames)
+    low = np.zeros_like(frames) if start is None else np.maximum(start, 0)
+    high = np.full_like(frames, num_frames) if stop is None else np.minimum(stop, num_frames)
+    if not num_frames:
+        return Plan(low.astype(np.int32), high.astype(np.int32), 0, range(0), 0, lanes)
+    first = frames[::lanes]
+    last = np.minimum(first + (lanes - 1), num_frames - 1)
+    distances = range(int((low[first] - first).min()) - lanes + 1, int((high[last] - first).max()))
+    # Parts i and i + 2 must not see one key: what lies between them must be as long as both reaches together.
+    reach = int((frames - low).max() + (high - frames).max())
+    backward_frames = -(-max(PART_FRAMES, min(reach, num_frames)) // lanes) * lanes
+    most_keys, pairs = int((high[last] - low[first]).max()), int(high.sum() - low.sum())
+    return Plan(low.astype(np.int32), high.astype(np.int32), most_keys, distances, pairs, backward_frames)
+
+
+def _spread(function: Any, arguments: tuple[Any, ...], number: int, threads: int) -> None:
+    """Call function(*arguments, first, last) for ranges that make up [0, number)."""
+    _compiled(function, arguments)
+    if threads == 1 or number <= 1:
+        function(*arguments, 0, number)
+        return
+    pieces = min(number, 4 * threads)
+    cuts = [number * piece // pieces for piece in range(pieces + 1)]
+    # A pool for this call only: nothing is left behind that a fork or an interpreter's end would have to know of.
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(lambda cut: function(*arguments, *cut), itertools.pairwise(cuts)):
+            pass
+
+
+def _lanes(depth: int, width: int) -> int:
+    wide = torch.backends.cpu.get_cpu_capability() == "AVX512" and os.environ.get(SWITCH, "").lower() != "avx2"
+    return 16 if wide and depth % 16 == 0 and width % 16 == 0 else 8
+
+
+def _kernel() -> ModuleType:
+    """kernel.py, imported so that numba keeps what it compiles in our folder, unless NUMBA_CACHE_DIR names another."""
+    if "speechattn.attention.kernel" not in sys.modules:
+        from numba import config
+
+        chosen = config.CACHE_DIR
+        config.CACHE_DIR = chosen or _cache_folder()
+        try:
+            from speechattn.attention import kernel
+        finally:
+            config.CACHE_DIR = chosen
+    from speechattn.attention import kernel
+
+    return kernel
+
+
+def _cache_folder() -> str:
+    """Where compiled code is kept, "" if nothing can be written there.
+
+    Named after what was compiled: numba looks at one file, and would not see that vectors.py has changed. Never a
+    folder that others can write to, since what lies there is run.
+    """
+    code = b"".join((Path(__file__).parent / name).read_bytes() for name in ("vectors.py", "kernel.py"))
+    home = Path(os.environ.get("SPEECHATTN_CACHE") or "~/.cache/speechattn")
+    try:
+        folder = home.expanduser() / "native" / hashlib.sha256(code).hexdigest()[:16]
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except (OSError, RuntimeError):  # no home is a RuntimeError
+        return ""
+    return str(folder)
+
+
+def _compiled(function: Any, arguments: tuple[Any, ...]) -> None:
+    """Let numba compile, or find what it has compiled, before threads ask for it."""
+    if function.signatures:
+        return
+    try:
+        function(*arguments, 0, 0)
+    except OSError:  # compiled, but the disk is full: the next process compiles again
+        pass
+    except Exception:  # what was kept cannot be read
+        shutil.rmtree(_cache_folder(), ignore_errors=True)
+        function(*arguments, 0, 0)
+
+
+def _empty(*shape: int) -> Tensor:
+    """float32 on huge pages, if it is large, and aligned to a cache line."""
+    number = int(np.prod(shape))
+    if 4 * number < HUGE_PAGES:
+        return torch.empty(shape)
+    raw = np.empty(number + 16, np.float32)
+    skipped = -raw.ctypes.data % 64 // 4
+    return torch.from_numpy(raw[skipped : skipped + number]).view(shape)
