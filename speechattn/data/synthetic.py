@@ -145,8 +145,7 @@ def _one_at_a_time(lock: Path) -> Iterator[None]:
 
 def _make(folder: Path, config: SyntheticConfig, recipe: dict[str, Any], progress: bool) -> None:
     """Write the corpus beside `folder`, then rename it. The caller holds the lock: leftovers have no owner."""
-    for leftover in folder.parent.glob(f"{folder.name}.partial-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
+    _sweep(folder)
     needed = _BYTES_PER_UTTERANCE * (config.train_utterances + config.test_utterances)
     if (free := shutil.disk_usage(folder.parent).free) < needed:
         raise OSError(f"about {needed / 1e6:.0f} MB are needed, {free / 1e6:.0f} MB are free")
@@ -161,7 +160,13 @@ def _make(folder: Path, config: SyntheticConfig, recipe: dict[str, Any], progres
             shutil.rmtree(folder)
         partial.rename(folder)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        _sweep(folder)  # again: a narrator that outlived its killed parent may have written one more file at first
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what was begun beside `folder` and not finished."""
+    for leftover in folder.parent.glob(f"{folder.name}.partial-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _narrate(partial: Path, config: SyntheticConfig, progress: bool) -> dict[str, float]:
