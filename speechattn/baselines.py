@@ -11,8 +11,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from speechattn.config import EncoderConfig
 from speechattn.context import Context
 from speechattn.encoder import BLOCKS, Encoder, FramesEncoder
-from speechattn.entry import lengths_of
-from speechattn.lengths import zero_padding
+from speechattn.lengths import lengths_of, zero_padding
 
 
 def build_encoder(config: EncoderConfig) -> FramesEncoder:

@@ -18,9 +18,9 @@ from speechattn.attention.positions import LearnedPositions, sinusoidal
 from speechattn.blocks import ConformerBlock, ConvolutionBlock, TransformerBlock
 from speechattn.config import ATTENTION_BLOCKS, EncoderConfig
 from speechattn.context import Context
-from speechattn.entry import Entry, EntryState, lengths_of
+from speechattn.entry import Entry, EntryState
 from speechattn.errors import ConfigError
-from speechattn.lengths import check_lengths, zero_padding
+from speechattn.lengths import check_lengths, lengths_of, zero_padding
 
 BLOCKS = {"transformer": TransformerBlock, "conformer": ConformerBlock, "cnn": ConvolutionBlock}
 

@@ -13,7 +13,7 @@ from torch.nn.functional import pad
 
 from speechattn.config import EncoderConfig
 from speechattn.context import Context
-from speechattn.lengths import check_lengths, full_lengths, zero_padding
+from speechattn.lengths import check_lengths, zero_padding
 
 
 class EntryState(NamedTuple):
@@ -87,8 +87,3 @@ def stack(frames: Tensor, size: int) -> Tensor:
         return frames
     whole = frames.shape[1] // size
     return frames[:, : whole * size].reshape(len(frames), whole, size * frames.shape[2])
-
-
-def lengths_of(x: Tensor, lengths: Tensor | None) -> Tensor:
-    """`lengths`, or the full lengths of `x` [B, T, ...]."""
-    return full_lengths(x) if lengths is None else lengths

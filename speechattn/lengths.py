@@ -11,6 +11,11 @@ def full_lengths(input: Tensor) -> Tensor:
     return torch.full((input.shape[0],), input.shape[1], dtype=torch.int64, device=input.device)
 
 
+def lengths_of(x: Tensor, lengths: Tensor | None) -> Tensor:
+    """`lengths`, or the full lengths of `x` [B, T, ...] where it is None."""
+    return full_lengths(x) if lengths is None else lengths
+
+
 def check_lengths(lengths: Tensor | None, batch_size: int, num_frames: int, what: str = "frame") -> Tensor | None:
     """`lengths` as int64 [B], or None as it came.
 
