@@ -184,7 +184,7 @@ def _check_length(config: TrainConfig, data: Data) -> None:
     """Say before the training, not at its first validation, that learned positions end before a recording does."""
     whole = itertools.chain(data.valid, *data.tests.values())
     longest = max((len(example.labels) for example in whole), default=0)
-    if config.positions == "learned" and longest > config.max_frames:
+    if config.learns_positions and longest > config.max_frames:
         raise UserError(
             f"learned positions end at --max-frames {config.max_frames}, and the longest recording to be scored has "
             f"{longest} frames: use --max-frames {longest} or more, or --positions relative."

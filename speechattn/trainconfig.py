@@ -155,8 +155,7 @@ class TrainConfig:
             raise ConfigError(f"TrainConfig.valid_fraction must be between 0 and 1, got {self.valid_fraction}.")
         kinds = (self.encoder, *self.baselines)
         longest = round(self.crop_frames / (1 - self.stretch))
-        placed = self.positions == "learned" and not {"truncated", "conformer", "full"}.isdisjoint(kinds)
-        if placed and self.max_frames < longest:
+        if self.learns_positions and self.max_frames < longest:
             raise ConfigError(
                 f"TrainConfig.max_frames={self.max_frames} rows of learned positions are too few for pieces of up to "
                 f"{longest} frames (crop_frames={self.crop_frames}): use max_frames={longest} or more."
@@ -194,6 +193,12 @@ class TrainConfig:
             raise ConfigError(
                 f"TrainConfig.noise_snr_db must be the lowest and the highest ratio in dB, got {list(ratio)}."
             )
+
+    @property
+    def learns_positions(self) -> bool:
+        """Whether an encoder of this run has a table of positions, which ends."""
+        attention = {"truncated", "conformer", "full"}
+        return self.positions == "learned" and not attention.isdisjoint((self.encoder, *self.baselines))
 
     @property
     def num_features(self) -> int:
