@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from speechattn.attention.convolution import attention_from_convolution
-    from speechattn.attention.functional import attention, attention_weights
+    from speechattn.attention.functional import attention, attention_weights, packed_attention
     from speechattn.attention.layer import SelfAttention
     from speechattn.baselines import build_encoder
     from speechattn.config import EncoderConfig, ModelConfig
@@ -41,6 +41,7 @@ _HOMES = {
     "DataError": "errors",
     "attention": "attention.functional",
     "attention_weights": "attention.functional",
+    "packed_attention": "attention.functional",
     "attention_from_convolution": "attention.convolution",
     "SelfAttention": "attention.layer",
     "LogMel": "frontend.logmel",
@@ -81,6 +82,7 @@ __all__ = [
     "build_encoder",
     "load",
     "load_audio",
+    "packed_attention",
 ]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
@@ -10,13 +12,16 @@ from speechattn.attention.banded import banded_attention
 from speechattn.attention.dense import dense_attention, relative_index, table_offsets
 from speechattn.attention.masks import band_mask
 from speechattn.attention.native import native_attention, native_refusal
+from speechattn.attention.packed import unpacked
 from speechattn.config import SCORES
 from speechattn.context import Context
 from speechattn.lengths import check_lengths, valid_mask
 
-EXECUTIONS = ("auto", "dense", "banded", "native")
+EXECUTIONS = ("auto", "dense", "banded", "native", "sdpa")
 SHORT = 512
 """Frames up to which full attention with a bias is one dense product: blocks would save nothing."""
+NATIVE_KEYS = 4096
+"""Keys of a query up to which native beats banded, whose large matrix products catch up as windows grow."""
 
 
 def attention(
@@ -47,8 +52,8 @@ def attention(
         scale: factor on the scores; None is D ** -0.5.
         execution: "dense" is the plain reference with T x T scores; "banded" takes time and memory linear in
             T (one unlimited side: linear memory, quadratic time); "native" does so at the speed of the processor,
-            for float32 on a CPU (`native_refusal` says what it cannot take); "auto" is banded, or, when both sides
-            are unlimited, torch's SDPA if nothing is added to the scores, and dense up to 512 frames.
+            for float32 on a CPU (`native_refusal` says what it cannot take); "sdpa" is torch's
+            scaled_dot_product_attention, for softmax without a bias over everything; "auto" is what `choose` says.
 
     Raises:
         TypeError, ValueError: shapes, dtypes or lengths that do not fit, or an unknown scores or execution.
@@ -58,25 +63,85 @@ def attention(
         >>> attention(q, k, v, Context.truncated(0, 0))[0, 0].tolist()
         [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
     """
+    return _attention((q, k, v), context, lengths, scores, relative_bias, scale, execution)
+
+
+def packed_attention(
+    qkv: Tensor,
+    context: Context,
+    *,
+    lengths: Tensor | None = None,
+    scores: str = "softmax",
+    relative_bias: Tensor | None = None,
+    scale: float | None = None,
+    execution: str = "auto",
+) -> Tensor:
+    """`attention` of the one tensor [B, T, 3, H, D] that a projection leaves: output [B, H, T, D].
+
+    The same output as of its views q, k and v; its gradient is written where it belongs, and not stacked from theirs.
+
+    Example:
+        >>> packed_attention(torch.ones(2, 7, 3, 4, 8), Context.truncated(1, 1)).shape
+        torch.Size([2, 4, 7, 8])
+    """
+    if qkv.ndim != 5 or qkv.shape[2] != 3:
+        raise ValueError(f"qkv must be [B, T, 3, H, D], got {list(qkv.shape)}.")
+    return _attention((qkv,), context, lengths, scores, relative_bias, scale, execution)
+
+
+def _attention(
+    parts: tuple[Tensor, ...],
+    context: Context,
+    lengths: Tensor | None,
+    scores: str,
+    relative_bias: Tensor | None,
+    scale: float | None,
+    execution: str,
+) -> Tensor:
+    """The output [B, H, T, Dv] of three tensors or of a packed one, see packed.py."""
+    q, k, v = unpacked(parts)
     _check(q, k, v, context, scores, relative_bias)
     lengths = check_lengths(lengths, q.shape[0], q.shape[2])
     if scale is None:
         scale = q.shape[3] ** -0.5
-    if execution not in EXECUTIONS:
-        raise ValueError(f"execution must be one of {', '.join(EXECUTIONS)}, got {execution!r}.")
-    unlimited = context.left is None and context.right is None
-    with torch.autocast(q.device.type, enabled=False):  # the output has q's dtype, whatever stands around the call
-        if execution == "dense":
+    with _no_autocast(q.device.type):  # the output has q's dtype, whatever stands around the call
+        chosen = choose(q, k, v, context, scores, relative_bias) if execution == "auto" else execution
+        if chosen == "dense":
             return dense_attention(q, k, v, context, lengths, scores, relative_bias, scale)
-        if execution == "auto" and unlimited and relative_bias is None and scores == "softmax":
+        if chosen == "sdpa":
+            if not _plain(context, scores, relative_bias):
+                raise ValueError("execution='sdpa' is softmax over everything, without a bias. Use 'auto' or 'banded'.")
             return _full_attention(q, k, v, lengths, scale)
-        if execution == "auto" and unlimited and q.shape[2] <= SHORT:
-            return dense_attention(q, k, v, context, lengths, scores, relative_bias, scale)
-        if execution != "native":
+        if chosen == "banded":
             return banded_attention(q, k, v, context, lengths, scores, relative_bias, scale)
-        if refusal := native_refusal(q, k, v, context):
+        if chosen != "native":
+            raise ValueError(f"execution must be one of {', '.join(EXECUTIONS)}, got {execution!r}.")
+        if execution == "native" and (refusal := native_refusal(q, k, v, context)):
             raise ValueError(f"execution='native' cannot take this call: {refusal}. Use 'auto' or 'banded'.")
-        return native_attention(q, k, v, context, lengths, scores, relative_bias, scale)
+        return native_attention(parts, context, lengths, scores, relative_bias, scale)
+
+
+def choose(q: Tensor, k: Tensor, v: Tensor, context: Context, scores: str, relative_bias: Tensor | None) -> str:
+    """The execution that "auto" takes; arguments as in `attention`.
+
+    ============================================  ==========================================================
+    both sides unlimited, softmax, no bias        sdpa: T x T products, linear memory (CPU, and CUDA's fused kernels)
+    float32 on a CPU with AVX2 or AVX-512, numba  native, up to 4096 keys a query
+    both sides unlimited, up to 512 frames        dense
+    everything else: other dtypes and devices     banded
+    ============================================  ==========================================================
+    """
+    if _plain(context, scores, relative_bias):
+        return "sdpa"
+    frames = q.shape[2]
+    if min(context.window or frames, frames) <= NATIVE_KEYS and native_refusal(q, k, v, context) is None:
+        return "native"
+    return "dense" if context.left is context.right is None and frames <= SHORT else "banded"
+
+
+def _plain(context: Context, scores: str, relative_bias: Tensor | None) -> bool:
+    """Whether this is what torch's own scaled_dot_product_attention computes."""
+    return context.left is context.right is None and scores == "softmax" and relative_bias is None
 
 
 def attention_weights(
@@ -123,6 +188,11 @@ def attention_weights(
             index = (frame - key_begin).clamp(0, len(keys) - 1).expand(heads, -1, -1)
             weights[row, :, begin:end] = block.gather(2, index) * inside
     return weights
+
+
+def _no_autocast(device: str) -> AbstractContextManager[object]:
+    """Leaving a mode that is off takes a tenth of a short call."""
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
 
 def _full_attention(q: Tensor, k: Tensor, v: Tensor, lengths: Tensor | None, scale: float) -> Tensor:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from speechattn.attention.banded import banded_step
-from speechattn.attention.functional import attention
+from speechattn.attention.functional import attention, packed_attention
+from speechattn.attention.native import native_refusal
+from speechattn.attention.packed import unpacked
 from speechattn.attention.positions import RelativeBias, alibi, rotary
 from speechattn.config import SCORES
 from speechattn.context import Context
@@ -78,17 +80,17 @@ class SelfAttention(nn.Module):
     ) -> Tensor:
         """Frames [B, T, D], exactly 0 at and past `lengths` [B]; `context` overrides the layer's own."""
         context = self.context if context is None else context
-        q, k, v = self.project(zero_padding(input, lengths))
-        heads = attention(
-            q,
-            k,
-            v,
-            context,
-            lengths=lengths,
-            scores=self.scores,
-            relative_bias=self.bias(context, input.shape[1]),
-            execution=execution,
-        )
+        rest: dict[str, Any] = {
+            "lengths": lengths,
+            "scores": self.scores,
+            "relative_bias": self.bias(context, input.shape[1]),
+            "execution": execution,
+        }
+        input = zero_padding(input, lengths)
+        if self.positions == "rotary":
+            heads = attention(*self.project(input), context, **rest)
+        else:
+            heads = packed_attention(self._packed(input), context, **rest)
         return zero_padding(self._merge(heads), lengths)
 
     def initial_state(self, batch_size: int = 1) -> AttentionState:
@@ -136,12 +138,16 @@ class SelfAttention(nn.Module):
 
     def project(self, input: Tensor, start: int = 0) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values [B, H, T, D / H] of frames [start, start + T): what `attention` takes."""
-        packed = self.query_key_value(input).unflatten(-1, (3, self.num_heads, -1))
-        q, k, v = packed.permute(2, 0, 3, 1, 4)
+        q, k, v = unpacked((self._packed(input),))
         if self.positions == "rotary":
             frames = torch.arange(start, start + input.shape[1], device=input.device)
             q, k = rotary(q, frames), rotary(k, frames)
         return q, k, v
+
+    def _packed(self, input: Tensor) -> Tensor:
+        """[B, T, 3, H, D / H]."""
+        packed: Tensor = self.query_key_value(input).unflatten(-1, (3, self.num_heads, -1))
+        return packed
 
     def bias(self, context: Context, num_frames: int) -> Tensor | None:
         """What is added to the scores of `num_frames` frames by key minus query, [H, offsets], or None."""
@@ -158,4 +164,10 @@ class SelfAttention(nn.Module):
         return output
 
     def extra_repr(self) -> str:
-        return f"context=({self.context}), num_heads={self.num_heads}, positions={self.positions}, scores={self.scores}"
+        weight = self.output.weight
+        like = weight.new_empty(1, self.num_heads, 0, weight.shape[0] // self.num_heads)
+        refusal = native_refusal(like, like, like, self.context)
+        return (
+            f"context=({self.context}), num_heads={self.num_heads}, positions={self.positions}, scores={self.scores}"
+            f"{f', not native: {refusal}' if refusal else ''}"
+        )

@@ -14,10 +14,12 @@ import functools
 import hashlib
 import importlib.util
 import itertools
+import math
 import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
@@ -28,6 +30,7 @@ import torch
 from torch import Tensor
 
 from speechattn.attention.dense import table_offsets
+from speechattn.attention.packed import unpacked
 from speechattn.context import Context
 
 SWITCH = "SPEECHATTN_NATIVE"
@@ -35,6 +38,8 @@ PART_FRAMES = 512
 """Queries of one head that a task takes: their keys and values stay in the second-level cache."""
 LONGEST_WINDOW = 2**24
 """Keys of a block are counted in float32, which is exact up to here."""
+OFTEN = 8192
+"""Frames up to which plans are kept: utterances come again and again, and their plan takes as long as their sums."""
 SMALL = 2**27
 """Multiplications up to which a second thread costs more than it saves: about a millisecond of them."""
 HUGE_PAGES = 2**25
@@ -62,9 +67,12 @@ def native_unavailable() -> str | None:
         return f"{SWITCH}=0 is set"
     if torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"):
         return f"it needs AVX2 or AVX-512, this processor has {torch.backends.cpu.get_cpu_capability()}"
-    if importlib.util.find_spec("numba") is None:
-        return "numba is not installed: pip install numba"
-    return None
+    return _not_installed()
+
+
+@functools.cache
+def _not_installed() -> str | None:
+    return "numba is not installed: pip install numba" if importlib.util.find_spec("numba") is None else None
 
 
 def native_refusal(q: Tensor, k: Tensor, v: Tensor, context: Context) -> str | None:
@@ -103,38 +111,39 @@ def _tried_import() -> str | None:
 
 
 def native_attention(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
+    parts: Sequence[Tensor],
     context: Context,
     lengths: Tensor | None,
     scores: str,
     relative_bias: Tensor | None,
     scale: float,
 ) -> Tensor:
-    """Output [B, H, T, Dv]; arguments as in `dense_attention`, meant to be called through `attention`.
+    """Output [B, H, T, Dv] of `parts`, see packed.py; the rest as in `dense_attention`. Called through `attention`.
 
     In memory the output is [B, T, H, Dv], so that heads side by side are a view of it.
     """
     lengths = None if lengths is None else lengths.to("cpu", torch.int64)
     table = None if relative_bias is None else relative_bias.float()
     call = (lengths, table, context.left, context.right, context.chunk, scores == "relu", scale)
-    output: Tensor = torch.ops.speechattn.native(q, k, v, *call)[0]
+    learns = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in (*parts, table))
+    plain = all(type(x) in (Tensor, torch.nn.Parameter) for x in parts)
+    if plain and not learns and not torch.compiler.is_compiling():
+        return _forward(parts, *call)[0]  # the way through the operator takes as long as 64 frames
+    output: Tensor = torch.ops.speechattn.native(parts, *call)[0]
     return output
 
 
 _CALL = "Tensor? lengths, Tensor? table, int? left, int? right, int chunk, bool relu, float scale"
-torch.library.define("speechattn::native", f"(Tensor q, Tensor k, Tensor v, {_CALL}) -> (Tensor, Tensor)")
+torch.library.define("speechattn::native", f"(Tensor[] parts, {_CALL}) -> (Tensor, Tensor)")
 torch.library.define(
     "speechattn::native_backward",
-    f"(Tensor q, Tensor k, Tensor v, Tensor lse, Tensor grad, bool grad_table, {_CALL}) "
-    "-> (Tensor, Tensor, Tensor, Tensor)",
+    f"(Tensor[] parts, Tensor lse, Tensor grad, bool grad_table, {_CALL}) -> Tensor[]",
 )
 
 
-@torch.library.impl("speechattn::native", "CPU")
-def _forward(q: Tensor, k: Tensor, v: Tensor, *call: Any) -> tuple[Tensor, Tensor]:
+def _forward(parts: Sequence[Tensor], *call: Any) -> tuple[Tensor, Tensor]:
     """Output [B, H, T, Dv] and lse [B, H, T], the log2 of the sum that divides the weights."""
+    q, k, v = unpacked(parts)
     batch, heads, frames, _ = q.shape
     output = _empty(batch, frames, heads, v.shape[3]).transpose(1, 2)
     lse = torch.empty(batch, heads, frames)
@@ -142,47 +151,54 @@ def _forward(q: Tensor, k: Tensor, v: Tensor, *call: Any) -> tuple[Tensor, Tenso
     return output, lse
 
 
-@torch.library.impl("speechattn::native_backward", "CPU")
-def _backward(
-    q: Tensor, k: Tensor, v: Tensor, lse: Tensor, grad: Tensor, grad_table: bool, *call: Any
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of q, k, v and the table, the last empty unless `grad_table`."""
+def _backward(parts: Sequence[Tensor], lse: Tensor, grad: Tensor, grad_table: bool, *call: Any) -> list[Tensor]:
+    """Gradients of the parts and, if `grad_table`, of the table."""
     if grad.stride(-1) != 1:  # an expanded gradient has stride 0
         grad = grad.contiguous()
-    grads = [_empty(x.shape[0], x.shape[2], x.shape[1], x.shape[3]).transpose(1, 2) for x in (q, k, v)]
-    for x in grads[1:]:
-        x.zero_()
-    names = dict(zip(("GRAD_Q", "GRAD_K", "GRAD_V"), grads, strict=True))
-    table = _run(q, k, v, call, grad_table=grad_table, LSE=lse, GRAD_OUTPUT=grad, **names)
-    return grads[0], grads[1], grads[2], table
+    q, k, v = unpacked(parts)
+    if len(parts) == 1:
+        grads = [_empty(*parts[0].shape)]
+    else:
+        grads = [_empty(x.shape[0], x.shape[2], x.shape[1], x.shape[3]).transpose(1, 2) for x in parts]
+    grad_q, grad_k, grad_v = unpacked(grads)
+    grad_k.zero_()
+    grad_v.zero_()
+    table = _run(q, k, v, call, grad_table, LSE=lse, GRAD_OUTPUT=grad, GRAD_Q=grad_q, GRAD_K=grad_k, GRAD_V=grad_v)
+    return [*grads, table] if grad_table else grads
 
 
 @torch.library.register_fake("speechattn::native")  # type: ignore[untyped-decorator]
-def _(q: Tensor, k: Tensor, v: Tensor, *call: Any) -> tuple[Tensor, Tensor]:
+def _(parts: Sequence[Tensor], *call: Any) -> tuple[Tensor, Tensor]:
+    q, _, v = unpacked(parts)
     batch, heads, frames, _ = q.shape
     return q.new_empty(batch, frames, heads, v.shape[3]).transpose(1, 2), q.new_empty(batch, heads, frames)
 
 
 @torch.library.register_fake("speechattn::native_backward")  # type: ignore[untyped-decorator]
-def _(q: Tensor, k: Tensor, v: Tensor, lse: Tensor, grad: Tensor, grad_table: bool, *call: Any) -> tuple[Tensor, ...]:
-    grads = (x.new_empty(x.shape[0], x.shape[2], x.shape[1], x.shape[3]).transpose(1, 2) for x in (q, k, v))
-    return *grads, (q.new_empty(call[1].shape) if grad_table else q.new_empty(0))
+def _(parts: Sequence[Tensor], lse: Tensor, grad: Tensor, grad_table: bool, *call: Any) -> list[Tensor]:
+    if len(parts) == 1:
+        grads = [parts[0].new_empty(parts[0].shape)]
+    else:
+        grads = [x.new_empty(x.shape[0], x.shape[2], x.shape[1], x.shape[3]).transpose(1, 2) for x in parts]
+    return [*grads, lse.new_empty(call[1].shape)] if grad_table else grads
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    q, k, v, lengths, table, *ctx.rest = inputs
-    ctx.save_for_backward(q, k, v, output[1], lengths, table)
+    parts, lengths, table, *ctx.rest = inputs
+    ctx.save_for_backward(output[1], lengths, table, *parts)
 
 
-def _differentiate(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+def _differentiate(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Any, ...]:
     if torch.is_grad_enabled():
         raise RuntimeError("native attention cannot be differentiated twice; use execution='dense' for that.")
-    q, k, v, lse, lengths, table = ctx.saved_tensors
-    wanted = table is not None and ctx.needs_input_grad[4]
-    grads = torch.ops.speechattn.native_backward(q, k, v, lse, grad, wanted, lengths, table, *ctx.rest)
-    return *grads[:3], None, grads[3] if wanted else None, None, None, None, None, None
+    lse, lengths, table, *parts = ctx.saved_tensors
+    wanted = table is not None and ctx.needs_input_grad[2]
+    grads = torch.ops.speechattn.native_backward(parts, lse, grad, wanted, lengths, table, *ctx.rest)
+    return grads[: len(parts)], None, grads[-1] if wanted else None, None, None, None, None, None
 
 
+torch.library.impl("speechattn::native", "CPU")(_forward)
+torch.library.impl("speechattn::native_backward", "CPU")(_backward)
 torch.library.register_autograd("speechattn::native", _differentiate, setup_context=_keep)
 
 
@@ -194,12 +210,13 @@ def _run(q: Tensor, k: Tensor, v: Tensor, call: tuple[Any, ...], grad_table: boo
     batch, heads, frames, depth = q.shape
     width = v.shape[3]
     lanes = _lanes(depth, width)
-    plan = make_plan(context, frames, lanes)
+    plan = (make_plan if frames > OFTEN else _remembered_plan)(context, frames, lanes)
     part_frames = plan.backward_frames if backward else PART_FRAMES
     q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
     operands = np.zeros((11, 4), np.int64)
     for name, x in dict(tensors, Q=q, K=k, V=v).items():
-        operands[getattr(kernel, name)] = [x.data_ptr(), *(4 * stride for stride in x.stride()[:3])]
+        row, head, frame, _ = x.stride() if x.ndim == 4 else (*x.stride(), 0)
+        operands[getattr(kernel, name)] = x.data_ptr(), 4 * row, 4 * head, 4 * frame
     columns = grad_columns = None
     if table is not None:
         # Reversed, and long enough for every pair of a block, so that the biases of a row of scores are neighbours.
@@ -214,7 +231,7 @@ def _run(q: Tensor, k: Tensor, v: Tensor, call: tuple[Any, ...], grad_table: boo
             operands[kernel.GRAD_BIAS] = _reversed(grad_columns, plan, head, row, part)
     rows = np.full(batch, frames, np.int64) if lengths is None else np.ascontiguousarray(lengths.numpy())
     threads = 1 if plan.pairs * batch * heads * depth < SMALL else torch.get_num_threads()
-    tasks = (kernel.backward if backward else kernel.forward)[lanes]
+    tasks = _compiled(backward, lanes)
     sizes = (heads, frames, depth, width, part_frames, plan.most_keys, int(relu))
     parts = -(-frames // part_frames)
     for offset, step in ((0, 2), (1, 2)) if backward else ((0, 1),):
@@ -249,9 +266,11 @@ def make_plan(context: Context, num_frames: int, lanes: int) -> Plan:
     return Plan(low.astype(np.int32), high.astype(np.int32), most_keys, distances, pairs, backward_frames)
 
 
+_remembered_plan = functools.lru_cache(64)(make_plan)
+
+
 def _spread(function: Any, arguments: tuple[Any, ...], number: int, threads: int) -> None:
     """Call function(*arguments, first, last) for ranges that make up [0, number)."""
-    _compiled(function, arguments)
     if threads == 1 or number <= 1:
         function(*arguments, 0, number)
         return
@@ -301,22 +320,26 @@ def _cache_folder() -> str:
     return str(folder)
 
 
-def _compiled(function: Any, arguments: tuple[Any, ...]) -> None:
-    """Let numba compile, or find what it has compiled, before threads ask for it."""
-    if function.signatures:
-        return
+@functools.cache
+def _compiled(backward: bool, lanes: int) -> Any:
+    """The loops, compiled, or found where they were kept: once, and before several threads ask for them."""
+    kernel = _kernel()
+    function = (kernel.backward if backward else kernel.forward)[lanes]
+    none = np.zeros(0, np.int32)
+    nothing = (np.zeros((11, 4), np.int64), none, none, np.zeros(0, np.int64), (*[1] * 7, 0, 1), 1.0, 0, 0)
     try:
-        function(*arguments, 0, 0)
+        function(*nothing)
     except OSError:  # compiled, but the disk is full: the next process compiles again
         pass
     except Exception:  # what was kept cannot be read
         shutil.rmtree(_cache_folder(), ignore_errors=True)
-        function(*arguments, 0, 0)
+        function(*nothing)
+    return function
 
 
 def _empty(*shape: int) -> Tensor:
     """float32 on huge pages, if it is large, and aligned to a cache line."""
-    number = int(np.prod(shape))
+    number = math.prod(shape)
     if 4 * number < HUGE_PAGES:
         return torch.empty(shape)
     raw = np.empty(number + 16, np.float32)

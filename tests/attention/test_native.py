@@ -228,7 +228,7 @@ def test_torch_finds_the_operator_well_made():
     bias = random(2, len(WINDOW.offsets())).requires_grad_()
     call = (torch.tensor([17]), bias, WINDOW.left, WINDOW.right, WINDOW.chunk, False, 0.25)
     checks = ("test_schema", "test_autograd_registration", "test_faketensor")
-    torch.library.opcheck(torch.ops.speechattn.native, (q, k, v, *call), test_utils=checks)
+    torch.library.opcheck(torch.ops.speechattn.native, ([q, k, v], *call), test_utils=checks)
 
 
 @needs_native
