@@ -17,6 +17,7 @@ from speechattn.attention.layer import AttentionState, SelfAttention
 from speechattn.config import EncoderConfig
 from speechattn.context import Context
 from speechattn.convolution import FramesConvolution
+from speechattn.framewise import framewise
 
 
 class TransformerState(NamedTuple):
@@ -38,7 +39,7 @@ class TransformerBlock(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor | None = None, context: Context | None = None) -> Tensor:
         """Frames [B, T, D] -> [B, T, D]."""
-        return self._finish(x, self.attention(self.attention_norm(x), lengths, context))
+        return framewise(self._finish, x, self.attention(self.attention_norm(x), lengths, context))
 
     def _finish(self, x: Tensor, attended: Tensor) -> Tensor:
         x = x + self.dropout(attended)
@@ -87,9 +88,13 @@ class ConformerBlock(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor | None = None, context: Context | None = None) -> Tensor:
         """Frames [B, T, D] -> [B, T, D]."""
-        x = x + 0.5 * self.dropout(self.feed_forward(x))
+        x = framewise(self._begin, x)
         x = x + self.dropout(self.attention(self.attention_norm(x), lengths, context))
-        return self._finish(x, self.convolution(self.before_convolution(x), lengths))
+        return framewise(self._finish, x, self.convolution(framewise(self.before_convolution, x), lengths))
+
+    def _begin(self, x: Tensor) -> Tensor:
+        output: Tensor = x + 0.5 * self.dropout(self.feed_forward(x))
+        return output
 
     def _finish(self, x: Tensor, convolved: Tensor) -> Tensor:
         x = x + self.dropout(self.after_convolution(convolved))
@@ -104,7 +109,7 @@ class ConformerBlock(nn.Module):
 
     def step(self, x: Tensor, state: ConformerState, final: bool) -> tuple[Tensor, ConformerState]:
         """The frames [B, m, D] that have become ready after the next ones [B, n, D], and the new state."""
-        x = x + 0.5 * self.dropout(self.feed_forward(x))
+        x = self._begin(x)
         attended, attention = self.attention.step(self.attention_norm(x), state.attention, final)
         x, waiting = take(state.waiting, x, attended.shape[1])
         x = x + self.dropout(attended)

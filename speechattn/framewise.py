@@ -1,0 +1,34 @@
+"""What is done to each frame by itself is done to some frames at a time, where no gradient needs what lies between.
+
+A feed-forward layer makes four numbers of one: over an hour of frames that is memory of many times the input, written
+and read back past every cache. Of a thousand frames it stays in a cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+CPU_FRAMES, DEVICE_FRAMES = 1024, 65536
+"""Frames at a time: few enough for a CPU's cache, or many enough to keep a device busy."""
+
+
+def framewise(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+    """`function(*inputs)` for inputs [B, T, ...] and a function of each frame by itself: [B, T, D].
+
+    Example:
+        >>> framewise(torch.add, torch.ones(2, 5000, 3), torch.ones(2, 5000, 3)).shape
+        torch.Size([2, 5000, 3])
+    """
+    batch, num_frames = inputs[0].shape[:2]
+    most = max(1, (CPU_FRAMES if inputs[0].device.type == "cpu" else DEVICE_FRAMES) // max(batch, 1))
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or num_frames < 2 * most:
+        return function(*inputs)
+    first = function(*(x[:, :most] for x in inputs))
+    output = first.new_empty(batch, num_frames, first.shape[2])
+    output[:, :most] = first
+    for begin in range(most, num_frames, most):
+        output[:, begin : begin + most] = function(*(x[:, begin : begin + most] for x in inputs))
+    return output
