@@ -1,34 +1,36 @@
-"""How fast truncated attention is, beside the fastest that this processor multiplies matrices.
+"""How fast truncated attention is, beside other implementations and the fastest that this processor multiplies.
 
-    python scripts/benchmark_attention.py
-    python scripts/benchmark_attention.py --frames 4096 16384 65536 --rounds 15 --csv attention.csv
+    python scripts/benchmark_attention.py --peers
+    python scripts/benchmark_attention.py --frames 4096 16384 65536 1048576 --peers --threads 1 2 --plot attention.png
+    python scripts/benchmark_attention.py --frames 64 128 256 512 --executions auto --peers sdpa-mask
 
 Measured: `speechattn.attention` by each execution on q, k and v [1, 4, T, 64] in float32, strided views of one packed
-projection [1, T, 3, 4, 64] as a model's are, on one thread of the CPU; forward without gradients, and forward +
-backward with the gradients of q, k and v for a gradient of the output that exists beforehand.
+projection [1, T, 3, 4, 64] as a model's are; and with --peers those of benchmark_peers.py, on contiguous copies made
+beforehand. forward is without gradients; forward+backward gives those of q, k and v for a gradient of the output that
+exists beforehand. `--peers` alone is all of them but flex, which compiles anew for every length.
 
-How: every round runs every job once, so that what disturbs the machine disturbs all; a job's time is its least over
-the rounds. It is the time the thread was on the processor, not the time that passed, because machines are shared. One
-of the jobs is a product of two 512 x 512 matrices. `x` is the job's time over what its products alone would take at
-that product's speed: 4 * D * H multiplications and additions for every query and key that it sees, 12 with backward.
-`error` is the largest difference from banded attention in float64, of output and gradients, over the largest value.
-`KB/frame` is by how much a fresh process's peak memory grows in one pass, the output included (1 KB = 1000 bytes a
-frame is one tensor of 4 heads of 64 features, but for 24 bytes). Not here yet: other implementations.
+How: interleaved rounds and fresh processes, see benchmark_measuring.py. With two threads ms is the time that passed,
+and `gain` how many times faster than one thread. `x` is the time over the floor: what the products alone would take at
+the speed of the calibrating product, the fastest of this run on as many threads: 4 * D * H multiplications and
+additions for every query and key that it sees, 12 with backward. `/auto` is the time over that of execution="auto".
+`error` is the largest difference, of output and gradients, from a plain softmax in float64 that is computed here for
+one block of queries after the other, over the largest value; beyond 131072 frames it is that of three stretches.
+`KB/frame` is what one pass adds to the peak memory, its output and its masks included: one tensor of 4 heads of 64
+features is 1.024, the three gradients 3.072. `GFLOP/s` is the calibration beside that row: where it is low, something
+else was running. Not here: encoders (benchmark_encoder.py), GPUs.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import json
-import subprocess
-import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from statistics import linear_regression
+from typing import Any, NamedTuple
 
 import torch
+from benchmark_measuring import CannotRunError, Timing, extra_bytes, in_fresh_process, machine, said, time_jobs, write
+from benchmark_peers import OTHER_CONTEXT, PEERS, Attend
 from torch import Tensor
 from tqdm import tqdm
 
@@ -42,138 +44,273 @@ CONTEXTS = {
     "16,16": sa.Context.truncated(16, 16),
 }
 PASSES = ("forward", "forward+backward")
-EXECUTIONS = ("banded", "native")
-MATRIX = 512
-LONGEST_CHECK = 16384
-"""Frames up to which errors are measured: float64 takes twice the memory."""
-Inputs = tuple[Tensor, Tensor, Tensor, Tensor]
+EXECUTIONS = ("banded", "native", "auto")
+ON_REQUEST = ("flex",)
+LONGEST_BACKWARD = 131072
+"""Frames from which on only forward is measured, and only three stretches are compared with float64."""
+LONGEST_PEER = 65536
+STRETCH = 4096
+SHORTEST_MEMORY = 1024
+"""Frames from which on KB/frame is measured: the system counts pages roughly."""
+WRONG = 1e-4
+"""Errors above it are no rounding."""
+
+
+class Case(NamedTuple):
+    """One row, on any number of threads."""
+
+    frames: int
+    context: str
+    name: str  # of the pass
+    by: str  # an execution or a peer
+
+
+Job = Callable[[], tuple[Tensor, ...]]
 
 
 def main() -> None:
     options = parse()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    if options.memory:
-        print(extra_bytes(*options.memory[:3], int(options.memory[3])))
-        return
+    about = machine()
+    print(said(about), flush=True)
     rows: list[dict[str, Any]] = []
-    head = f"{'T':>8} {'context':16}{'pass':18}{'by':8}{'ms':>10}{'x':>7}{'error':>10}{'KB/frame':>10}{'GFLOP/s':>10}"
     for frames in options.frames:
         found = measure(frames, options)
-        print("\n".join([head, *map(line, found)]), flush=True)
+        print(table(found), flush=True)
         rows += found
-    if options.csv:
-        with options.csv.open("w", newline="") as file:
-            writer = csv.DictWriter(file, rows[0])
-            writer.writeheader()
-            writer.writerows(rows)
-    if options.json:
-        about = {"torch": torch.__version__, "cpu": torch.backends.cpu.get_cpu_capability()}
-        options.json.write_text(json.dumps({**about, "rows": rows}, indent=2))
+    print("\n".join(growth(rows)))
+    write(rows, about, options.csv, options.json)
+    if options.plot:
+        from benchmark_picture import draw
+
+        options.plot.parent.mkdir(parents=True, exist_ok=True)
+        draw(rows, about).savefig(options.plot)
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Time and memory of truncated attention on one thread.")
+    parser = argparse.ArgumentParser(description="Time and memory of truncated attention, ours and others'.")
     parser.add_argument("--frames", type=int, nargs="+", default=[4096], metavar="T")
     parser.add_argument("--contexts", nargs="+", choices=CONTEXTS, default=list(CONTEXTS))
     parser.add_argument("--passes", nargs="+", choices=PASSES, default=list(PASSES))
-    parser.add_argument("--executions", nargs="+", choices=EXECUTIONS, default=list(EXECUTIONS))
-    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--executions", nargs="+", choices=EXECUTIONS, default=["banded", "auto"])
     parser.add_argument(
-        "--no-memory", action="store_true", help="leave out KB/frame, which takes a process for each row"
+        "--peers", nargs="*", choices=PEERS, metavar="NAME", help=f"{', '.join(PEERS)}; no name: all but flex"
     )
+    parser.add_argument("--threads", type=int, nargs="+", default=[1], metavar="N")
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--seconds", type=float, default=5.0, help="that one row may take before it leaves the rounds")
+    parser.add_argument("--no-memory", action="store_true", help="leave out KB/frame")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the rows there as well")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="and there, with versions")
-    parser.add_argument("--memory", nargs=4, help=argparse.SUPPRESS)  # measure one row's memory in this process
-    return parser.parse_args()
-
-
-def line(row: dict[str, Any]) -> str:
-    cells = f"{row['frames']:8} {row['context']:16}{row['pass']:18}{row['execution']:8}{row['ms']:10.2f}{row['x']:7.2f}"
-    error = "" if row["error"] is None else f"{row['error']:.1e}"
-    memory = "" if row["kb_per_frame"] is None else f"{row['kb_per_frame']:.2f}"
-    return f"{cells}{error:>10}{memory:>10}{row['gemm_gflops']:10.0f}"
+    parser.add_argument("--json", type=Path, metavar="FILE", help="and there, with processor, versions and commit")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="and draw time and memory over the frames")
+    options = parser.parse_args()
+    if options.peers == []:
+        options.peers = [name for name in PEERS if name not in ON_REQUEST]
+    if min(*options.frames, *options.threads, options.rounds, 1) < 1:
+        parser.error("--frames, --threads and --rounds are 1 or more.")
+    return options
 
 
 def measure(frames: int, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """A row for each context, pass and execution."""
-    given = inputs(frames)
-    square = torch.randn(MATRIX, MATRIX)
-    keys = [(c, p, e) for c in options.contexts for p in options.passes for e in options.executions]
-    jobs: dict[Any, Callable[[], object]] = {key: job(*key, given) for key in keys}
-    jobs["gemm"] = lambda: square @ square
-    least = dict.fromkeys(jobs, float("inf"))
-    for _ in tqdm(range(options.rounds), desc=f"T = {frames}", leave=False):
-        for key, run in jobs.items():
-            started = time.thread_time()
-            run()
-            least[key] = min(least[key], time.thread_time() - started)
-    gemm = 2 * MATRIX**3 / least["gemm"]
+    """A row for each case and number of threads, or one that says why not."""
+    passes = [name for name in options.passes if name == PASSES[0] or frames <= LONGEST_BACKWARD]
+    ours, theirs = inputs(frames, len(passes) > 1 or PASSES[1] in passes), None
+    jobs: dict[Case, Job] = {}
+    errors: dict[Case, float | None] = {}
+    refused: dict[Case, str] = {}
+    cases = list(all_cases(frames, passes, options))
+    for case in tqdm(cases, desc=f"T = {frames}, float64", leave=False):
+        if case.by in PEERS and theirs is None:
+            theirs = tuple(x.contiguous() for x in ours)
+        given = theirs if case.by in PEERS else ours
+        assert given is not None
+        try:
+            jobs[case] = job(case, given)
+            found = jobs[case]()  # and what is compiled once, is compiled
+        except CannotRunError as error:
+            jobs.pop(case, None)
+            refused[case] = str(error)
+            continue
+        errors[case] = None if case.by in OTHER_CONTEXT else largest_error(found, case, ours)
+        del found
+    timings = time_jobs(jobs, options.threads, options.rounds, options.seconds, f"T = {frames}, time")
+    memory = {}
+    if not options.no_memory and frames >= SHORTEST_MEMORY:
+        memory = {case: kb_per_frame(case) for case in tqdm(jobs, desc=f"T = {frames}, memory", leave=False)}
     rows = []
-    for key in keys:
-        context, name, execution = key
-        floor = (4 if name == "forward" else 12) * HEAD_DIM * HEADS * visible_pairs(CONTEXTS[context], frames) / gemm
-        row = {"frames": frames, "context": context, "pass": name, "execution": execution, "ms": 1000 * least[key]}
-        row |= {"x": least[key] / floor, "error": error(jobs[key], *key, given) if frames <= LONGEST_CHECK else None}
-        row |= {"kb_per_frame": None if options.no_memory else memory(*key, frames), "gemm_gflops": gemm / 1e9}
-        rows.append(row)
+    for case in cases:
+        if case in refused:
+            rows.append({**case._asdict(), "note": refused[case]})
+        for threads in options.threads if case in jobs else ():
+            row = {**case._asdict(), "threads": threads, **figures(case, threads, timings)}
+            note = OTHER_CONTEXT.get(case.by, "")
+            rows.append({**row, "error": errors[case], "kb_per_frame": memory.get(case), "note": note})
     return rows
 
 
-def inputs(frames: int, dtype: torch.dtype = torch.float32) -> Inputs:
-    """q, k, v as views of one packed tensor, and a gradient of the output, all [1, H, T, D]."""
-    q, k, v = torch.randn(1, frames, 3, HEADS, HEAD_DIM, dtype=dtype).permute(2, 0, 3, 1, 4)
-    return q, k, v, torch.randn(1, frames, HEADS, HEAD_DIM, dtype=dtype).transpose(1, 2)
+def all_cases(frames: int, passes: Sequence[str], options: argparse.Namespace) -> Iterable[Case]:
+    """Context after context; what does not look at the context is measured with the first of them."""
+    for context in options.contexts:
+        for name in passes:
+            for by in [*options.executions, *(options.peers or [])]:
+                if by in EXECUTIONS or (
+                    frames <= LONGEST_PEER and (by not in OTHER_CONTEXT or context == options.contexts[0])
+                ):
+                    yield Case(frames, context, name, by)
 
 
-def job(context: str, name: str, execution: str, given: Inputs) -> Callable[[], tuple[Tensor, ...]]:
+def inputs(frames: int, backward: bool) -> tuple[Tensor, ...]:
+    """q, k, v as views of one packed tensor, and if wanted a gradient of the output, all [1, H, T, D]."""
+    q, k, v = torch.randn(1, frames, 3, HEADS, HEAD_DIM).permute(2, 0, 3, 1, 4)
+    return (q, k, v, torch.randn(1, frames, HEADS, HEAD_DIM).transpose(1, 2)) if backward else (q, k, v)
+
+
+def attend_by(case: Case) -> Attend:
+    """Attention as a function of q, k and v."""
+    context = CONTEXTS[case.context]
+    if case.by in PEERS:
+        return PEERS[case.by](context, case.frames, case.name == PASSES[1])
+    return lambda q, k, v: sa.attention(q, k, v, context, execution=case.by)
+
+
+def job(case: Case, given: Sequence[Tensor]) -> Job:
     """One pass as a function of nothing that returns the output, and with backward the gradients."""
-    *qkv, grad = given
+    attend = attend_by(case)
+    q, k, v, *rest = given
 
     def forward() -> tuple[Tensor, ...]:
         with torch.no_grad():
-            return (sa.attention(*qkv, CONTEXTS[context], execution=execution),)
+            return (attend(q, k, v),)
 
     def backward() -> tuple[Tensor, ...]:
-        leaves = [x.detach().requires_grad_() for x in qkv]
-        output = sa.attention(*leaves, CONTEXTS[context], execution=execution)
-        return output.detach(), *torch.autograd.grad(output, leaves, grad)
+        leaves = [x.detach().requires_grad_() for x in (q, k, v)]
+        output = attend(*leaves)
+        return output.detach(), *torch.autograd.grad(output, leaves, rest[0])
 
-    return forward if name == "forward" else backward
+    return forward if case.name == PASSES[0] else backward
 
 
-def visible_pairs(context: sa.Context, frames: int) -> int:
+def largest_error(found: Sequence[Tensor], case: Case, given: Sequence[Tensor]) -> float:
+    """Largest difference from float64 over the largest value, the worst of output and gradients."""
+    context, frames = CONTEXTS[case.context], case.frames
+    starts = [0] if frames <= LONGEST_BACKWARD else [0, frames // 2, frames - STRETCH]
+    length = frames if len(starts) == 1 else STRETCH
+    errors = [0.0]
+    for start in starts:
+        expected = reference(context, given[:3], given[3] if len(found) > 1 else None, start, start + length)
+        parts = [found[0][:, :, start : start + length], *found[1:]]
+        errors += [float((x - y).abs().max() / y.abs().max()) for x, y in zip(parts, expected, strict=True)]
+    return max(errors, key=lambda error: error if error == error else torch.inf)  # NaN is the worst
+
+
+def reference(
+    context: sa.Context, qkv: Sequence[Tensor], grad: Tensor | None, start: int, stop: int, block: int = 256
+) -> list[Tensor]:
+    """Plain softmax attention in float64: outputs of the queries [start, stop) and, given `grad`, gradients of all."""
+    outputs, grads = [], [torch.zeros_like(x, dtype=torch.float64) for x in qkv] if grad is not None else []
+    for first, last, low, high in context.plan(qkv[0].shape[2], block, start, stop):
+        queries, keys = torch.arange(first, last)[:, None], torch.arange(low, high)
+        begin, end = context.span(queries)
+        places = (slice(first, last), slice(low, high), slice(low, high))
+        leaves = [x[:, :, at].double().requires_grad_(grad is not None) for x, at in zip(qkv, places, strict=True)]
+        scores = leaves[0] @ leaves[1].transpose(2, 3) * HEAD_DIM**-0.5
+        output = scores.masked_fill((keys < begin) | (keys >= end), -torch.inf).softmax(-1) @ leaves[2]
+        outputs.append(output.detach())
+        if grad is not None:
+            of_block = torch.autograd.grad(output, leaves, grad[:, :, first:last].double())
+            for whole, at, part in zip(grads, places, of_block, strict=True):
+                whole[:, :, at] += part
+    return [torch.cat(outputs, 2), *grads]
+
+
+def figures(case: Case, threads: int, timings: dict[tuple[Any, int], Timing]) -> dict[str, Any]:
+    """What a timing says, beside the floor, auto and one thread."""
+    timing = timings[case, threads]
+    best = max(other.gemm for (_, count), other in timings.items() if count == threads)
+    floor = (4 if case.name == PASSES[0] else 12) * HEAD_DIM * HEADS * visible_pairs(case) / best
+    auto, alone = timings.get((case._replace(by="auto"), threads)), timings.get((case, 1))
+    return {
+        "ms": 1000 * timing.seconds,
+        "floor_ms": 1000 * floor,
+        "x": timing.seconds / floor,
+        "times_auto": timing.seconds / auto.seconds if auto else None,
+        "gain": alone.seconds / timing.seconds if alone and threads > 1 else None,
+        "gemm_gflops": timing.gemm / 1e9,
+        "runs": timing.runs,
+    }
+
+
+def visible_pairs(case: Case) -> int:
     """Pairs of a query and a key that it sees."""
-    start, stop = context.span(torch.arange(frames))
-    start = torch.zeros(frames) if start is None else start.clamp(min=0)
-    stop = torch.full((frames,), frames) if stop is None else stop.clamp(max=frames)
-    return int((stop - start).sum())
+    start, stop = CONTEXTS[case.context].span(torch.arange(case.frames))
+    return int((stop.clamp(max=case.frames) - start.clamp(min=0)).sum())
 
 
-def error(run: Callable[[], tuple[Tensor, ...]], context: str, name: str, execution: str, given: Inputs) -> float:
-    """Largest difference from float64 over the largest value."""
-    q, k, v, grad = (x.double() for x in given)
-    expected = job(context, name, "banded", (q, k, v, grad))()
-    return max(float((x - y).abs().max() / y.abs().max()) for x, y in zip(run(), expected, strict=True))
+def kb_per_frame(case: Case) -> float | None:
+    """Extra memory of one pass from a fresh process, None where that did not end well."""
+    try:
+        return in_fresh_process(extra_of_pass, case) / 1000 / case.frames
+    except CannotRunError:
+        return None
 
 
-def memory(context: str, name: str, execution: str, frames: int) -> float | None:
-    """KB a frame from a process that has measured nothing else."""
-    command = [sys.executable, __file__, "--memory", context, name, execution, str(frames)]
-    ran = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-    return int(ran.stdout) / 1000 / frames if ran.returncode == 0 else None
+def extra_of_pass(case: Case) -> int:
+    """Extra bytes of one pass in this process: masks are made meanwhile, inputs were there."""
+    small, backward = case._replace(frames=512), case.name == PASSES[1]
+    job(small, inputs(512, backward))()  # what is allocated once and for all, and compiled
+    given = inputs(case.frames, backward)
+    if case.by in PEERS:
+        given = tuple(x.contiguous() for x in given)
+    return extra_bytes(lambda: job(case, given)())
 
 
-def extra_bytes(context: str, name: str, execution: str, frames: int) -> int:
-    """By how much one pass makes the peak memory of this process grow."""
-    from speechattn.profiling import peak_memory_bytes, reset_peak_memory
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Rows of one context and pass below each other."""
+    lines, title = [], None
+    for row in rows:
+        if title != (title := (row["frames"], row["context"], row["name"])):
+            floor = f", floor {row['floor_ms']:.3g} ms" if "floor_ms" in row else ""
+            lines += ["", f"{title[0]} frames, context {title[1]}, {title[2]}{floor}"]
+            lines.append(
+                f"  {'by':16}{'threads':>7}{'ms':>10}{'x':>8}{'/auto':>8}{'gain':>6}{'error':>10}{'KB/frame':>10}"
+                f"{'GFLOP/s':>9}{'runs':>6}"
+            )
+        lines.append(f"  {row['by']:16}{cells(row)}")
+    return "\n".join(lines)
 
-    job(context, name, execution, inputs(512))()  # what is allocated once and for all, and compiled
-    run = job(context, name, execution, inputs(frames))
-    reset_peak_memory()
-    before = peak_memory_bytes()
-    run()
-    return peak_memory_bytes() - before
+
+def cells(row: dict[str, Any]) -> str:
+    """What stands behind the name."""
+
+    def cell(name: str, width: int, form: str) -> str:
+        return " " * width if row[name] is None else f"{row[name]:{width}{form}}"
+
+    if "ms" not in row:
+        return f"  cannot: {row['note']}"
+    text = f"{row['threads']:7}{row['ms']:10.3f}{row['x']:8.2f}{cell('times_auto', 8, '.2f')}{cell('gain', 6, '.2f')}"
+    text += f"{'n/a' if row['note'] else cell('error', 10, '.1e'):>10}{cell('kb_per_frame', 10, '.2f')}"
+    text += f"{row['gemm_gflops']:9.0f}{row['runs']:6}"
+    wrong = row["error"] is not None and not row["error"] < WRONG
+    return text + ("  WRONG" if wrong else "") + (f"  {row['note']}" if row["note"] else "")
+
+
+def growth(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """How memory grows with the frames, of everything that was measured at three lengths or more."""
+    lines = []
+    measured = [row for row in rows if row.get("kb_per_frame") is not None and row["threads"] == 1]
+    for key in dict.fromkeys((row["context"], row["name"], row["by"]) for row in measured):
+        points = [(row["frames"], row["kb_per_frame"]) for row in measured if key == tuple(row[x] for x in KEY)]
+        if len({frames for frames, _ in points}) < 3:
+            continue
+        slope, start = linear_regression([t for t, _ in points], [t * kb for t, kb in points])
+        off = max(abs(t * kb / (slope * t + start) - 1) for t, kb in points)
+        text = f"{slope:8.3f} KB/frame, at most {100 * off:.1f} % from a straight line"
+        lines.append(f"  {key[0]:16}{key[1]:18}{key[2]:16}{text}")
+    return ["", "memory over the number of frames", *lines] if lines else []
+
+
+KEY = ("context", "name", "by")
 
 
 if __name__ == "__main__":

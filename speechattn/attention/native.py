@@ -126,8 +126,7 @@ def native_attention(
     table = None if relative_bias is None else relative_bias.float()
     call = (lengths, table, context.left, context.right, context.chunk, scores == "relu", scale)
     learns = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in (*parts, table))
-    plain = all(type(x) in (Tensor, torch.nn.Parameter) for x in parts)
-    if plain and not learns and not torch.compiler.is_compiling():
+    if type(parts[0]) is Tensor and not learns and not torch.compiler.is_compiling():
         return _forward(parts, *call)[0]  # the way through the operator takes as long as 64 frames
     output: Tensor = torch.ops.speechattn.native(parts, *call)[0]
     return output
@@ -206,21 +205,21 @@ def _run(q: Tensor, k: Tensor, v: Tensor, call: tuple[Any, ...], grad_table: boo
     """Run forward, or backward if there is a GRAD_OUTPUT, into the given tensors; returns the table's gradient."""
     lengths, table, left, right, chunk, relu, scale = call
     kernel = _kernel()
-    context, backward = Context(left, right, chunk), "GRAD_OUTPUT" in tensors
+    backward = "GRAD_OUTPUT" in tensors
     batch, heads, frames, depth = q.shape
     width = v.shape[3]
     lanes = _lanes(depth, width)
-    plan = (make_plan if frames > OFTEN else _remembered_plan)(context, frames, lanes)
+    plan = (make_plan if frames > OFTEN else _remembered_plan)(left, right, chunk, frames, lanes)
     part_frames = plan.backward_frames if backward else PART_FRAMES
     q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
-    operands = np.zeros((11, 4), np.int64)
+    operands = [[0] * 4] * 11
     for name, x in dict(tensors, Q=q, K=k, V=v).items():
-        row, head, frame, _ = x.stride() if x.ndim == 4 else (*x.stride(), 0)
-        operands[getattr(kernel, name)] = x.data_ptr(), 4 * row, 4 * head, 4 * frame
+        row, head, frame = x.stride()[:3]
+        operands[getattr(kernel, name)] = [x.data_ptr(), 4 * row, 4 * head, 4 * frame]
     columns = grad_columns = None
     if table is not None:
         # Reversed, and long enough for every pair of a block, so that the biases of a row of scores are neighbours.
-        offsets = table_offsets(table, context, frames)
+        offsets = table_offsets(table, Context(left, right, chunk), frames)
         index = torch.arange(plan.distances.stop - 1, plan.distances.start - 1, -1) - offsets.start
         index.clamp_(0, len(offsets) - 1)
         columns = table.detach().index_select(1, index) * (1.0 if relu else LOG2_E)
@@ -229,14 +228,14 @@ def _run(q: Tensor, k: Tensor, v: Tensor, call: tuple[Any, ...], grad_table: boo
             grad_columns = columns.new_zeros(batch, -(-frames // part_frames), *columns.shape)
             row, part, head, _ = grad_columns.stride()
             operands[kernel.GRAD_BIAS] = _reversed(grad_columns, plan, head, row, part)
-    rows = np.full(batch, frames, np.int64) if lengths is None else np.ascontiguousarray(lengths.numpy())
+    rows = np.array([frames] * batch, np.int64) if lengths is None else np.ascontiguousarray(lengths.numpy())
     threads = 1 if plan.pairs * batch * heads * depth < SMALL else torch.get_num_threads()
     tasks = _compiled(backward, lanes)
     sizes = (heads, frames, depth, width, part_frames, plan.most_keys, int(relu))
     parts = -(-frames // part_frames)
     for offset, step in ((0, 2), (1, 2)) if backward else ((0, 1),):
         number = batch * heads * len(range(offset, parts, step))
-        arguments = (operands, plan.low, plan.high, rows, (*sizes, offset, step), scale)
+        arguments = (np.array(operands, np.int64), plan.low, plan.high, rows, (*sizes, offset, step), scale)
         _spread(tasks, arguments, number, threads)
     if grad_columns is None:
         return q.new_empty(0)
@@ -248,10 +247,10 @@ def _reversed(columns: Tensor, plan: Plan, head: int, row: int, part: int) -> li
     return [columns.data_ptr() + 4 * (plan.distances.stop - 1), *(4 * stride for stride in (row, head, part))]
 
 
-def make_plan(context: Context, num_frames: int, lanes: int) -> Plan:
+def make_plan(left: int | None, right: int | None, chunk: int, num_frames: int, lanes: int) -> Plan:
     """The plan of a context, from `Context.span` alone."""
     frames = np.arange(num_frames)
-    start, stop = context.span(frames)
+    start, stop = Context(left, right, chunk).span(frames)
     low = np.zeros_like(frames) if start is None else np.maximum(start, 0)
     high = np.full_like(frames, num_frames) if stop is None else np.minimum(stop, num_frames)
     if not num_frames:
