@@ -2,15 +2,16 @@
 
 Two flavors, each equal to someone else's answer: "kaldi" is torchaudio.compliance.kaldi.fbank without dither,
 "librosa" is the log of librosa.feature.melspectrogram. Both work with every alignment. Audio is read in
-slabs of overlapping views, so an hour costs its output and a few megabytes. There is no dither, no energy
-column and no per-utterance normalisation, which could not stream.
+slabs of overlapping views, so an hour costs its output and a few megabytes. A stream gives the same frames, each as
+soon as its last sample is there. There is no dither, no energy column and no per-utterance normalisation, which
+could not stream.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Self
+from typing import NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +29,14 @@ FLOOR = {"kaldi": torch.finfo(torch.float32).eps, "librosa": 1e-10}
 """Least mel energy; below it the logarithm would only measure rounding."""
 SLAB_FRAMES = 128
 """Frames computed at once: larger temporaries leave the cache and are mapped and unmapped for every slab."""
+
+
+class FrontendState(NamedTuple):
+    """What a stream keeps of a frontend: samples that frames to come will hear again, and frames that still wait."""
+
+    samples: Tensor  # [B, n], n < window + hop
+    num_samples: int  # that have come in
+    waiting: tuple[Tensor, ...]  # [B, n, F] for each order of deltas
 
 
 class LogMel(nn.Module):
@@ -131,6 +140,55 @@ class LogMel(nn.Module):
             frames = self._gather(rows, counts, self.framing.num_frames(num_samples), like=waveform)
         return frames, torch.tensor(counts, dtype=torch.int64, device=waveform.device)
 
+    def initial_state(self, batch_size: int = 1) -> FrontendState:
+        """The state of `batch_size` streams in lock-step that have not begun; its dtype is that of the filterbank.
+
+        Raises:
+            ValueError: frames are centred, so that they hear samples that are not there yet.
+        """
+        self.framing.require_streamable()
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be 1 stream or more, got {batch_size}.")
+        return FrontendState(self.filterbank.new_empty(batch_size, 0), 0, ())
+
+    def step(self, waveform: Tensor, state: FrontendState) -> tuple[Tensor, FrontendState]:
+        """The frames [B, m, num_features] that the next samples [B, n], n >= 0, complete, and the new state.
+
+        Raises:
+            TypeError, ValueError, UserError: as `forward`; and a waveform of another dtype or batch than the state.
+        """
+        return self._step(waveform, state, final=False)
+
+    def flush(self, state: FrontendState) -> Tensor:
+        """The frames [B, m, num_features] still owed when no more samples will come: a part of a frame is none."""
+        return self._step(state.samples[:, :0], state, final=True)[0]
+
+    @torch.no_grad()
+    def _step(self, waveform: Tensor, state: FrontendState, final: bool) -> tuple[Tensor, FrontendState]:
+        check_waveform(waveform)
+        kept = state.samples
+        if (waveform.dtype, waveform.device, len(waveform)) != (kept.dtype, kept.device, len(kept)):
+            raise ValueError(
+                f"waveform is {waveform.dtype} [{len(waveform)}, n] on {waveform.device}, the stream is {kept.dtype} "
+                f"[{len(kept)}, n] on {kept.device}: begin with initial_state(batch_size) of a frontend of that dtype."
+            )
+        first, origin = state.num_samples, state.num_samples - kept.shape[1]
+        waveform = torch.stack([self._finite(row, b, first) for b, row in enumerate(waveform)])
+        heard, total = torch.cat((kept, waveform), 1), first + waveform.shape[1]
+        done, ready = self.framing.num_frames(first), self.framing.num_frames(total)
+        none = kept.new_empty(0, self.num_mels)
+        with torch.autocast(kept.device.type, enabled=False):
+            rows = [torch.cat([none, *self._windows(row, done, ready, origin)]) for row in heard]
+        keep = max(0, max(0, self.framing.span_samples(ready)[0]) - origin)
+        frames, waiting = self._waited_for(torch.stack(rows), state.waiting, final)
+        return frames, FrontendState(heard[:, keep:].clone(), total, waiting)
+
+    def _waited_for(
+        self, log_mel: Tensor, waiting: tuple[Tensor, ...], final: bool
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Frames [B, m, num_features] after the next log-mel [B, n, num_mels], and those that wait: here, none."""
+        return log_mel, waiting
+
     def _gather(self, rows: list[Tensor], counts: list[int], num_frames: int, like: Tensor) -> Tensor:
         """The slabs of all rows in one [B, num_frames, num_features] tensor, zeros after each row's count."""
         if rows and torch.is_grad_enabled() and like.requires_grad:
@@ -148,10 +206,17 @@ class LogMel(nn.Module):
         return frames
 
     def _slabs(self, row: Tensor, count: int) -> Iterator[Tensor]:
-        """Log-mel [n, num_mels] of `count` frames of one row, slab by slab; only a slab at an edge is copied."""
-        for start in range(0, count, self.slab_frames):
-            last = min(start + self.slab_frames, count) - 1
-            begin, end = self.framing.span_samples(start)[0], self.framing.span_samples(last)[1]
+        """Features [n, num_features] of `count` frames of one row, slab by slab."""
+        return self._windows(row, 0, count)
+
+    def _windows(self, row: Tensor, first: int, stop: int, origin: int = 0) -> Iterator[Tensor]:
+        """Log-mel [n, num_mels] of the frames [first, stop), slab by slab; `row` begins with the sample `origin`.
+
+        Only a slab at an edge is copied.
+        """
+        for start in range(first, stop, self.slab_frames):
+            last = min(start + self.slab_frames, stop) - 1
+            begin, end = self.framing.span_samples(start)[0] - origin, self.framing.span_samples(last)[1] - origin
             heard = row[max(begin, 0) : end]
             if begin < 0 or end > len(row):
                 heard = F.pad(heard, (max(-begin, 0), max(end - len(row), 0)))
@@ -175,8 +240,8 @@ class LogMel(nn.Module):
         power = (x[..., 0] + x[..., 1]).to(framed.dtype)
         return (power @ self.filterbank.to(framed.dtype)).clamp(min=FLOOR[self.flavor]).log()
 
-    def _finite(self, row: Tensor, b: int) -> Tensor:
-        """`row` [n] when every sample is finite; else an error, or zeros in the place of the others."""
+    def _finite(self, row: Tensor, b: int, origin: int = 0) -> Tensor:
+        """`row` [n] when every sample is finite; else an error that counts from `origin`, or zeros in their place."""
         # A sum allocates nothing. It may overflow on finite samples, so the exact look decides.
         if torch.compiler.is_compiling() or bool(row.detach().sum().isfinite()):
             return row
@@ -186,8 +251,9 @@ class LogMel(nn.Module):
         if self.nan == "zero":
             return torch.where(finite, row, row.new_zeros(()))
         first = int(finite.logical_not().nonzero()[0])
+        at = origin + first
         raise UserError(
-            f"waveform row {b} holds {row[first].item()} at sample {first} ({first / self.framing.sample_rate:.3f} s); "
+            f"waveform row {b} holds {row[first].item()} at sample {at} ({at / self.framing.sample_rate:.3f} s); "
             'audio must be finite. Repair it, or use LogMel(nan="zero") to hear such samples as silence.'
         )
 

@@ -112,11 +112,20 @@ class MFCC(LogMel):
 
     def _slabs(self, row: Tensor, count: int) -> Iterator[Tensor]:
         """Features [n, num_features] of `count` frames of one row, slab by slab; the last ones wait for its end."""
-        log_mel = super()._slabs(row, count)
-        slabs: Iterator[Tensor] = (slab @ self.dct.to(slab.dtype) for slab in log_mel)
+        slabs: Iterator[Tensor] = (slab @ self.dct.to(slab.dtype) for slab in super()._slabs(row, count))
         for _ in range(self.deltas):
             slabs = append_deltas(slabs, self.num_ceps)
         yield from slabs
+
+    def _waited_for(
+        self, log_mel: Tensor, waiting: tuple[Tensor, ...], final: bool
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        x, held = log_mel @ self.dct.to(log_mel.dtype), []
+        for order in range(self.deltas):
+            before = waiting[order] if waiting else x[:, :0]
+            x, rest = deltas_step(x, before, self.num_ceps, final)
+            held.append(rest.clone())  # a view would keep everything alive that it is a view of
+        return x, tuple(held)
 
     def _cosines(self, dtype: torch.dtype, device: torch.device) -> Tensor:
         """Orthonormal cosines [num_mels, num_ceps], lifter (and librosa's decibels) included.
@@ -157,19 +166,28 @@ def append_deltas(slabs: Iterator[Tensor], width: int) -> Iterator[Tensor]:
     """
     held: Tensor | None = None
     for slab in slabs:
-        held = torch.cat([slab[:1].expand(DELTA_REACH, -1) if held is None else held, slab])
-        if len(held) > 2 * DELTA_REACH:
-            yield _with_slope(held, width)
-            held = held[-2 * DELTA_REACH :]
+        ready, held = deltas_step(slab, slab[:0] if held is None else held, width, final=False)
+        if len(ready):
+            yield ready
     if held is not None:
-        yield _with_slope(torch.cat([held, held[-1:].expand(DELTA_REACH, -1)]), width)
+        yield deltas_step(held[:0], held, width, final=True)[0]
 
 
-def _with_slope(held: Tensor, width: int) -> Tensor:
-    """[2 + n + 2, F] -> [n, F + width]: the frames that have both neighbours on each side, and their slopes."""
-    x, n = held[:, held.shape[1] - width :], len(held) - 2 * DELTA_REACH
-    slope = (2 * (x[4 : 4 + n] - x[:n]) + x[3 : 3 + n] - x[1 : 1 + n]) / 10
-    return torch.cat([held[DELTA_REACH : DELTA_REACH + n], slope], 1)
+def deltas_step(frames: Tensor, held: Tensor, width: int, final: bool) -> tuple[Tensor, Tensor]:
+    """Frames [..., n, F] behind those held back -> [..., m, F + width] that have all neighbours, and those to hold.
+
+    `held` [..., k, F] is empty before the first frame; `final` says that no more will come.
+    """
+    if frames.shape[-2] and not held.shape[-2]:
+        held = frames[..., :1, :].expand(*frames.shape[:-2], DELTA_REACH, -1)
+    held = torch.cat([held, frames], -2)
+    if final:
+        held = torch.cat([held, held[..., -1:, :].expand(*held.shape[:-2], min(held.shape[-2], DELTA_REACH), -1)], -2)
+    count = max(0, held.shape[-2] - 2 * DELTA_REACH)
+    x = held[..., held.shape[-1] - width :]
+    slope = 2 * (x[..., 4 : 4 + count, :] - x[..., :count, :]) + x[..., 3 : 3 + count, :] - x[..., 1 : 1 + count, :]
+    ready = torch.cat([held[..., DELTA_REACH : DELTA_REACH + count, :], slope / 10], -1)
+    return ready, held[..., count:, :]
 
 
 def build_frontend(
