@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from speechattn.frontend.normalize import Normalize
     from speechattn.heads import CTC, FrameClassifier, UtteranceClassifier
     from speechattn.model import SpeechModel, load
+    from speechattn.stream import FrameLabels, Stream
 
 __version__ = "0.1.0"
 
@@ -56,6 +57,8 @@ _HOMES = {
     "CTC": "heads",
     "SpeechModel": "model",
     "load": "model",
+    "Stream": "stream",
+    "FrameLabels": "stream",
 }
 
 __all__ = [
@@ -67,6 +70,7 @@ __all__ = [
     "Encoder",
     "EncoderConfig",
     "FrameClassifier",
+    "FrameLabels",
     "Framing",
     "LibriSpeech",
     "LogMel",
@@ -74,6 +78,7 @@ __all__ = [
     "Normalize",
     "SelfAttention",
     "SpeechModel",
+    "Stream",
     "UserError",
     "UtteranceClassifier",
     "attention",

@@ -23,6 +23,7 @@ SCORES = ("softmax", "relu")
 STACKS = (1, 2, 4)
 FLAVORS = ("kaldi", "librosa")
 FEATURES = ("logmel", "mfcc")
+HEADS = ("frames", "ctc")
 
 DEFAULT_CONTEXT = Context.truncated(left=64, right=64)
 NO_SPLICE = Context.truncated(left=0, right=0)
@@ -232,6 +233,7 @@ class ModelConfig:
         num_mels, flavor, framing: as in `LogMel`.
         features: "logmel", or "mfcc": cepstra of the mel bins with their deltas.
         num_ceps, deltas: as in `MFCC`; they have no meaning for log-mel.
+        head: "frames", a label for every frame, or "ctc", a shorter sequence, whose blank is classes[0].
     """
 
     classes: tuple[str, ...]
@@ -242,18 +244,20 @@ class ModelConfig:
     features: str = "logmel"
     num_ceps: int = 13
     deltas: int = 2
+    head: str = "frames"
 
     def __post_init__(self) -> None:
+        check_choice("ModelConfig", "head", self.head, HEADS)
         check_choice("ModelConfig", "flavor", self.flavor, FLAVORS)
         check_features("ModelConfig", self.features, self.num_mels, self.num_ceps, self.deltas)
         if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
             raise ConfigError(f"ModelConfig.classes must be 2 or more different names, got {list(self.classes)}.")
-        if self.encoder.stack != 1:
+        if self.encoder.stack != 1 and self.head == "frames":
             hop, size = self.framing.hop, self.encoder.stack
             raise ConfigError(
                 f"ModelConfig.encoder.stack must be 1, for classes are labels of every {self.framing.hop_ms:g} ms: got "
                 f"{size}, one output in {size * self.framing.hop_ms:g} ms. Use stack=1 with Framing(hop={hop * size}), "
-                "or the encoder with sa.CTC, whose labels have no rate."
+                'or head="ctc", whose labels have no rate.'
             )
         if self.encoder.input_dim != self.num_features:
             rule = "num_mels" if self.features == "logmel" else "num_ceps * (1 + deltas) of MFCC"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -21,6 +19,7 @@ from speechattn.context import Context
 from speechattn.entry import Entry, EntryState
 from speechattn.errors import ConfigError
 from speechattn.lengths import check_lengths, lengths_of, zero_padding
+from speechattn.state import fingerprint, moved, num_bytes
 
 BLOCKS = {"transformer": TransformerBlock, "conformer": ConformerBlock, "cnn": ConvolutionBlock}
 
@@ -91,7 +90,7 @@ class EncoderState:
     @property
     def num_bytes(self) -> int:
         """Memory of all tensors, in bytes."""
-        return sum(tensor.nbytes for tensor in _tensors((self.entry, self.blocks)))
+        return num_bytes((self.entry, self.blocks))
 
     def __repr__(self) -> str:
         kept = f"{self.num_bytes:,} bytes on {self.entry.window.device}"
@@ -104,7 +103,7 @@ class EncoderState:
 
     def to(self, *args: Any, **kwargs: Any) -> EncoderState:
         """The state with every tensor moved, as by `Tensor.to`."""
-        entry, blocks = (_moved(part, args, kwargs) for part in (self.entry, self.blocks))
+        entry, blocks = moved((self.entry, self.blocks), *args, **kwargs)
         return replace(self, entry=entry, blocks=blocks)
 
 
@@ -245,8 +244,7 @@ class Encoder(FramesEncoder):
 
     @property
     def _fingerprint(self) -> str:
-        text = json.dumps(self.config.to_dict(), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return fingerprint(self.config)
 
     def _check_state(self, input: Tensor, state: EncoderState) -> None:
         self.enter.check(input)
@@ -269,20 +267,3 @@ class Encoder(FramesEncoder):
             )
         if self.training:
             warnings.warn("streaming in training mode: dropout is active. Call encoder.eval().", stacklevel=5)
-
-
-def _tensors(tree: Any) -> Iterator[Tensor]:
-    if isinstance(tree, Tensor):
-        yield tree
-    elif isinstance(tree, tuple):
-        for part in tree:
-            yield from _tensors(part)
-
-
-def _moved(tree: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    if isinstance(tree, Tensor):
-        return tree.to(*args, **kwargs)
-    if not isinstance(tree, tuple):
-        return tree
-    parts = [_moved(part, args, kwargs) for part in tree]
-    return type(tree)(*parts) if hasattr(tree, "_fields") else tuple(parts)

@@ -6,8 +6,11 @@ A saved model is `config.json` and `model.safetensors`, with a format version; l
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
@@ -16,17 +19,45 @@ from torch import Tensor, nn
 from speechattn import context as law
 from speechattn.baselines import build_encoder
 from speechattn.config import ModelConfig
+from speechattn.encoder import EncoderState
 from speechattn.errors import UserError
 from speechattn.files import write_bytes, write_json
+from speechattn.frontend.logmel import FrontendState
 from speechattn.frontend.mfcc import build_frontend
 from speechattn.frontend.normalize import Normalize
-from speechattn.heads import FrameClassifier
+from speechattn.heads import CTC, FrameClassifier
+from speechattn.state import fingerprint, moved, num_bytes
+
+if TYPE_CHECKING:
+    from speechattn.stream import Stream
 
 FORMAT_VERSION = 1
 
 
+@dataclass(frozen=True)
+class ModelState:
+    """What a stream keeps of a whole model between two calls of `SpeechModel.step`. `model` names its config."""
+
+    model: str
+    frontend: FrontendState
+    encoder: EncoderState
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory of all tensors, in bytes."""
+        return num_bytes(self.frontend) + self.encoder.num_bytes
+
+    def to(self, *args: Any, **kwargs: Any) -> ModelState:
+        """The state with every tensor moved, as by `Tensor.to`."""
+        frontend = moved(self.frontend, *args, **kwargs)
+        return replace(self, frontend=frontend, encoder=self.encoder.to(*args, **kwargs))
+
+
 class SpeechModel(nn.Module):
-    """Frontend, normalisation, encoder and frame classifier.
+    """Frontend, normalisation, encoder and head: a frame classifier, or with ``ModelConfig(head="ctc")`` CTC.
+
+    A stream gives the same logits: each frame's come out of `step` as soon as all that it hears has come in, and
+    `flush` gives those still owed. `stream()` is that for people: labels with their times.
 
     Example:
         >>> import torch
@@ -45,7 +76,7 @@ class SpeechModel(nn.Module):
         )
         self.normalize = Normalize(config.num_features)
         self.encoder = build_encoder(config.encoder)
-        self.head = FrameClassifier(config.encoder.d_model, len(config.classes))
+        self.head = (CTC if config.head == "ctc" else FrameClassifier)(config.encoder.d_model, len(config.classes))
 
     def forward(self, waveform: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Logits [B, T, C] and frame lengths [B] of waveforms [B, N] with `lengths` [B] in samples."""
@@ -55,6 +86,56 @@ class SpeechModel(nn.Module):
         """Logits [B, T, C] and lengths [B] of frames [B, T, F]: `forward` behind the frontend."""
         hidden, lengths = self.encoder(self.normalize(frames, lengths), lengths)
         return self.head(hidden, lengths), lengths
+
+    def initial_state(self, batch_size: int = 1) -> ModelState:
+        """The state of `batch_size` streams in lock-step that have not begun.
+
+        Raises:
+            ValueError: frames are centred, or a layer sees the future without limit, or does not stream at all.
+        """
+        frontend, encoder = self.frontend.initial_state(batch_size), self.encoder.initial_state(batch_size)  # type: ignore[operator]
+        return ModelState(fingerprint(self.config), frontend, encoder)
+
+    def step(self, waveform: Tensor, state: ModelState) -> tuple[Tensor, ModelState]:
+        """The logits [B, m, C] that have become ready after the next samples [B, n], n >= 0, and the new state.
+
+        The old state is left as it was. No gradient flows.
+
+        Raises:
+            TypeError, ValueError, UserError: the waveform is not [B, n] of finite samples in the model's dtype, or the
+                state belongs to another model.
+        """
+        frames, frontend = self.frontend.step(waveform, self._checked(state).frontend)
+        return self._follow(frames, replace(state, frontend=frontend))
+
+    def flush(self, state: ModelState) -> Tensor:
+        """The logits [B, m, C] still owed when no more samples will come: a part of a frame has none."""
+        frames = self.frontend.flush(self._checked(state).frontend)
+        logits, state = self._follow(frames, state)
+        with torch.no_grad():
+            return torch.cat((logits, self.head(self.encoder.flush(state.encoder))), 1)  # type: ignore[operator]
+
+    @torch.no_grad()
+    def _follow(self, frames: Tensor, state: ModelState) -> tuple[Tensor, ModelState]:
+        """Logits of the next frames, and the state behind them."""
+        hidden, encoder = self.encoder.step(self.normalize(frames), state.encoder)  # type: ignore[operator]
+        return self.head(hidden), replace(state, encoder=encoder)
+
+    def _checked(self, state: ModelState) -> ModelState:
+        if not isinstance(state, ModelState):
+            raise TypeError(f"state must come from initial_state or step of a model, got {type(state).__name__}.")
+        if state.model != fingerprint(self.config):
+            raise ValueError(
+                f"the state belongs to a model with another config ({state.model}, this one is "
+                f"{fingerprint(self.config)}): begin with model.initial_state(batch_size)."
+            )
+        return state
+
+    def stream(self, nan: str = "error") -> Stream:
+        """Audio as it comes, labels as soon as they are certain: see `Stream`."""
+        from speechattn.stream import Stream
+
+        return Stream(self, nan)
 
     def describe(self) -> str:
         """What is seen back, waited for and kept from the frontend to the logits, in frames and ms."""

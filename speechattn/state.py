@@ -1,0 +1,41 @@
+"""What a stream keeps is a plain tree: tensors and numbers in tuples. What is done to every such tree."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from torch import Tensor
+
+
+def tensors(tree: Any) -> Iterator[Tensor]:
+    """Every tensor of a tree, in order."""
+    if isinstance(tree, Tensor):
+        yield tree
+    elif isinstance(tree, tuple):
+        for part in tree:
+            yield from tensors(part)
+
+
+def num_bytes(tree: Any) -> int:
+    """Memory of all tensors of a tree, in bytes."""
+    return sum(tensor.nbytes for tensor in tensors(tree))
+
+
+def moved(tree: Any, *args: Any, **kwargs: Any) -> Any:
+    """The tree with every tensor moved, as by `Tensor.to`."""
+    if isinstance(tree, Tensor):
+        return tree.to(*args, **kwargs)
+    if not isinstance(tree, tuple):
+        return tree
+    parts = [moved(part, *args, **kwargs) for part in tree]
+    return type(tree)(*parts) if hasattr(tree, "_fields") else tuple(parts)
+
+
+@functools.lru_cache  # a stream asks with every push
+def fingerprint(config: Any) -> str:
+    """Twelve digits that name a config: a state belongs to the config it was made for."""
+    return hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode()).hexdigest()[:12]

@@ -1,0 +1,218 @@
+"""Audio as it comes, labels as soon as they are certain: the one object that remembers.
+
+Everything below is pure: `SpeechModel.step` takes a state and gives a new one. A `Stream` keeps that state, converts
+what a microphone, a socket or a decoder delivers, and says of every label when it was spoken.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import soxr
+import torch
+from torch import Tensor
+
+from speechattn import context as law
+from speechattn.data.segments import Segment
+from speechattn.errors import UserError
+from speechattn.heads import CTC
+from speechattn.model import SpeechModel
+
+INT16_SCALE = 32768
+SECONDS_AT_ONCE = 20
+"""A longer push is taken in pieces: a giant one costs time, not memory."""
+Samples = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class FrameLabels:
+    """Labels that have become certain, in order: columns of equal length, one row a frame, or with CTC one a label.
+
+    `labels[i]` holds from `start_s[i]` to `stop_s[i]`, seconds since the first sample, with `probabilities[i]`.
+    """
+
+    start_s: tuple[float, ...] = ()
+    stop_s: tuple[float, ...] = ()
+    labels: tuple[str, ...] = ()
+    probabilities: tuple[float, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __add__(self, later: FrameLabels) -> FrameLabels:
+        """These and then those of a later push."""
+        columns = ("start_s", "stop_s", "labels", "probabilities")
+        return FrameLabels(*(getattr(self, name) + getattr(later, name) for name in columns))
+
+    @property
+    def segments(self) -> list[Segment]:
+        """Runs of the same label as segments in seconds."""
+        runs = (list(run) for _, run in groupby(range(len(self)), key=self.labels.__getitem__))
+        return [Segment(self.start_s[run[0]], self.stop_s[run[-1]], self.labels[run[0]]) for run in runs]
+
+
+class Stream:
+    """A model that listens: `push` audio of any length, get the labels that have become certain, `flush` at the end.
+
+    Many streams may share a model, each in a thread of its own. The labels are those of the whole audio at once.
+
+    Args:
+        model: in evaluation mode, with limited right context; its dtype is computed in.
+        nan: "error" refuses a push with samples that are not finite; "zero" hears them as 0, and counts them.
+
+    Raises:
+        ValueError: the model cannot stream, or nan is neither.
+
+    Example:
+        >>> from speechattn import EncoderConfig, ModelConfig
+        >>> config = ModelConfig(("SIL", "AA"), EncoderConfig(40, 16, num_layers=1), num_mels=40)
+        >>> stream = SpeechModel(config).eval().stream()
+        >>> len(stream.push(torch.zeros(16_000))), len(stream.flush()), stream.latency_ms
+        (36, 64, 652.5)
+    """
+
+    def __init__(self, model: SpeechModel, nan: str = "error") -> None:
+        if nan not in ("error", "zero"):
+            raise ValueError(f'nan must be "error" or "zero", got {nan!r}.')
+        self.model, self.nan = model, nan
+        self.num_bad_samples = 0
+        """Samples that were NaN or infinite, and heard as 0."""
+        self._busy = threading.Lock()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything: the next push begins another recording."""
+        self._state = self.model.initial_state()
+        self._rate: int | None = None
+        self._resampler: Any = None
+        self._num_samples, self._num_labels, self._last_class, self._ended = 0, 0, 0, False
+        self.num_bad_samples = 0
+
+    def push(self, samples: Tensor | Samples, sample_rate: int | None = None) -> FrameLabels:
+        """The labels that the next samples make certain.
+
+        `samples` [n] are floats in [-1, 1] or 16-bit integers, n >= 0, a tensor or an array; `sample_rate` in Hz is the
+        model's unless given, and stays what it was with the first push.
+
+        Raises:
+            TypeError, ValueError: samples are no such vector, the rate has changed, or the stream was flushed.
+            UserError: a sample is not finite, and nan is "error". Whatever is raised, the stream is as before the push.
+            RuntimeError: another thread is inside a push of this stream.
+        """
+        return self._alone(lambda: self._push(samples, sample_rate))
+
+    def flush(self) -> FrameLabels:
+        """The labels still owed, for no more audio will come; a part of a frame has none."""
+        return self._alone(self._flush)
+
+    @property
+    def state_bytes(self) -> int:
+        """Memory that the stream keeps, in bytes; a resampler's own, some kilobytes, is not counted."""
+        return self._state.num_bytes
+
+    @property
+    def latency_ms(self) -> float:
+        """The most by which a label comes after what it labels: from the middle of its frame until it is certain.
+
+        That is half a window, and the hops that everything behind it waits for. A resampler waits some more.
+        """
+        framing, waited = self.model.config.framing, law.lookahead(self.model.config.contexts)
+        assert waited is not None
+        heard = framing.span_samples(waited)[1] - framing.span_samples(0)[0] - framing.window // 2
+        return 1000 * heard / framing.sample_rate
+
+    @property
+    def seconds(self) -> float:
+        """Audio heard so far, at the model's rate."""
+        return self._state.frontend.num_samples / self.model.config.framing.sample_rate
+
+    def _alone(self, work: Any) -> FrameLabels:
+        if not self._busy.acquire(blocking=False):
+            raise RuntimeError("this stream is busy in another thread: give each thread a stream of its own.")
+        try:
+            if self._ended:
+                raise ValueError("this stream was flushed: call reset() before the next recording.")
+            labels: FrameLabels = work()
+            return labels
+        finally:
+            self._busy.release()
+
+    def _push(self, samples: Tensor | Samples, sample_rate: int | None) -> FrameLabels:
+        waveform = self._as_floats(samples)
+        rate = self.model.config.framing.sample_rate if sample_rate is None else sample_rate
+        if self._rate is not None and rate != self._rate:
+            raise ValueError(f"the stream began with {self._rate} Hz, got {rate} Hz: flush() and reset() it first.")
+        bad = ~np.isfinite(waveform)
+        if bad.any():
+            if self.nan == "error":
+                first = int(bad.argmax())
+                at = self._num_samples + first
+                raise UserError(
+                    f"sample {at} of the stream ({at / rate:.3f} s) is {waveform[first]}; audio must be finite. "
+                    'Leave the push out, or use model.stream(nan="zero") to hear such samples as silence.'
+                )
+            waveform = np.where(bad, 0, waveform).astype(waveform.dtype)
+        if self._resampler is None and rate != self.model.config.framing.sample_rate:
+            self._resampler = soxr.ResampleStream(rate, self.model.config.framing.sample_rate, 1, str(waveform.dtype))
+        self._rate = rate
+        self._num_samples += len(waveform)
+        self.num_bad_samples += int(bad.sum())
+        if self._resampler is not None:
+            waveform = self._resampler.resample_chunk(waveform)
+        return self._heard(waveform)
+
+    def _flush(self) -> FrameLabels:
+        rest = FrameLabels()
+        if self._resampler is not None:
+            rest = self._heard(self._resampler.resample_chunk(np.zeros(0, self._dtype), last=True))
+        rest += self._labels(self.model.flush(self._state)[0])
+        self._ended = True
+        return rest
+
+    def _heard(self, waveform: Samples) -> FrameLabels:
+        """The labels behind the next samples at the model's rate."""
+        labels, size = FrameLabels(), SECONDS_AT_ONCE * self.model.config.framing.sample_rate
+        device = self._state.frontend.samples.device
+        for begin in range(0, len(waveform), size):
+            piece = torch.from_numpy(np.ascontiguousarray(waveform[begin : begin + size]))
+            logits, self._state = self.model.step(piece[None].to(device), self._state)
+            labels += self._labels(logits[0])
+        return labels
+
+    def _labels(self, logits: Tensor) -> FrameLabels:
+        """What the next frames' logits [m, C] say."""
+        probabilities, classes = logits.softmax(-1).max(-1)
+        first, names = self._num_labels, self.model.config.classes
+        self._num_labels += len(classes)
+        rows = []
+        for i, (c, p) in enumerate(zip(classes.tolist(), probabilities.tolist(), strict=True), first):
+            if not isinstance(self.model.head, CTC) or c not in (0, self._last_class):
+                rows.append((self._edge_s(i), self._edge_s(i + 1), names[c], p))
+            self._last_class = c
+        return FrameLabels(*zip(*rows, strict=True)) if rows else FrameLabels()
+
+    def _edge_s(self, i: int) -> float:
+        """Where label i begins: half way between the middle of its frame and of the one before, the first one at 0."""
+        framing, t = self.model.config.framing, i * self.model.config.encoder.stack
+        if t == 0:
+            return 0.0
+        return (framing.center_sample(t - 1) + framing.center_sample(t) + 1) // 2 / framing.sample_rate
+
+    @property
+    def _dtype(self) -> Any:
+        return np.float64 if self._state.frontend.samples.dtype == torch.float64 else np.float32
+
+    def _as_floats(self, samples: Tensor | Samples) -> Samples:
+        """Samples [n] in the model's dtype."""
+        array = samples.detach().cpu().numpy() if isinstance(samples, Tensor) else np.asarray(samples)
+        if array.ndim != 1:
+            raise ValueError(f"samples must be a vector [n], got {list(array.shape)}. Average the channels first.")
+        if array.dtype == np.int16:
+            return (array / INT16_SCALE).astype(self._dtype)
+        if array.size and array.dtype not in (np.float32, np.float64):
+            raise TypeError(f"samples must be floats in [-1, 1] or 16-bit integers, got {array.dtype}.")
+        return array.astype(self._dtype)
