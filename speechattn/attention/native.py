@@ -41,6 +41,8 @@ HUGE_PAGES = 2**25
 """Bytes from which malloc takes new memory from the system every time, and 4 KB pages would cost a sixth of the time.
 
 numpy asks the system for huge pages. Smaller tensors get memory that was in use before, which is better still."""
+SOURCES = ("instructions.py", "vectors.py", "tiles.py", "scores.py", "kernel.py")
+"""Files that what is compiled depends on."""
 LOG2_E = 1.4426950408889634
 
 
@@ -194,7 +196,7 @@ def _run(q: Tensor, k: Tensor, v: Tensor, call: tuple[Any, ...], grad_table: boo
     batch, heads, frames, depth = q.shape
     width = v.shape[3]
     lanes = _lanes(depth, width)
-    plan = make_plan(context, frames, lanes)
+    plan = make_plan(context, frames, 2 * lanes)
     part_frames = plan.backward_frames if backward else PART_FRAMES
     q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
     operands = np.zeros((11, 4), np.int64)
@@ -290,7 +292,7 @@ def _cache_folder() -> str:
     Named after what was compiled: numba looks at one file, and would not see that vectors.py has changed. Never a
     folder that others can write to, since what lies there is run.
     """
-    code = b"".join((Path(__file__).parent / name).read_bytes() for name in ("vectors.py", "kernel.py"))
+    code = b"".join((Path(__file__).parent / name).read_bytes() for name in SOURCES)
     home = Path(os.environ.get("SPEECHATTN_CACHE") or "~/.cache/speechattn")
     try:
         folder = home.expanduser() / "native" / hashlib.sha256(code).hexdigest()[:16]
