@@ -99,6 +99,19 @@ def fetch(typingctx: Any, address: Any) -> Any:
     return types.float32(types.int64), code
 
 
+@intrinsic(prefer_literal=True)
+def prefetch(typingctx: Any, address: Any, writes: Any) -> Any:
+    """Ask for the cache line at `address`, to read or if `writes` to write it. Nothing waits; any address will do."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        at = builder.inttoptr(args[0], ir.PointerType(ir.IntType(8)))
+        options = [ir.Constant(to.INT32, x) for x in (writes.literal_value, 3, 1)]  # 3: into all caches; 1: of data
+        to.call(builder, "llvm.prefetch.p0", ir.VoidType(), at, *options)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, writes), code
+
+
 @intrinsic
 def fma(typingctx: Any, x: Any, y: Any, z: Any) -> Any:
     """x * y + z, rounded once."""
