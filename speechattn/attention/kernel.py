@@ -455,7 +455,7 @@ def _tasks(lanes: int, backward: bool) -> Any:
     @njit(nogil=True, cache=bool(config.CACHE_DIR))
     def run_tasks(
         operands: Any, low: Any, high: Any, lengths: Any, sizes: Any, scale: float, first: int, last: int
-    ) -> None:
+    ) -> int:
         """Do the tasks [first, last).
 
         A task is one part, `part_frames` frames, of one head: every `step`-th part of each row, beginning with
@@ -482,6 +482,7 @@ def _tasks(lanes: int, backward: bool) -> Any:
                 clear(like, call, GRAD_Q, row, head, valid, end, depth)
             else:
                 clear(like, call, OUTPUT, row, head, valid, end, width)
+        return len(buffer)  # numba frees an array after its last use, and addresses are none
 
     return run_tasks
 
