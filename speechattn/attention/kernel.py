@@ -87,6 +87,9 @@ Block = namedtuple("Block", "row head t number length halves starts stops")
 Scratch = namedtuple("Scratch", "columns lanes factors ones scales scores grads")
 """Addresses of what a block keeps at hand; one row is two vectors: [depth] rows, 1, 1, 1, 1, and twice [keys] rows."""
 
+HEADS = 4
+"""Heads that a block is done for in turn."""
+
 
 @njit
 def address(call: Any, which: int, row: int, head: int, frame: int) -> Any:
@@ -467,21 +470,26 @@ def _tasks(lanes: int, backward: bool) -> Any:
         buffer = np.empty((max(depth, width) + 2 * most_keys + 4) * 2 * lanes + 16, np.float32)
         scratch = scratch_of(like, buffer, call, most_keys)
         parts = ((frames + part_frames - 1) // part_frames - offset + step - 1) // step
-        for task in range(first, last):
+        task = first
+        while task < last:
             head, row, part = task % heads, task // heads // parts, offset + task // heads % parts * step
+            beside = min(head + HEADS, heads, head + last - task)
             begin, end, length = part * part_frames, min((part + 1) * part_frames, frames), lengths[row]
             valid = max(begin, min(end, length))
             for t in range(begin, valid, 2 * lanes):
-                block = block_at(like, call, row, head, t, valid, length)
+                for h in range(head, beside):
+                    block = block_at(like, call, row, h, t, valid, length)
+                    if backward:
+                        table = 0 if operands[GRAD_BIAS, 0] == 0 else address(call, GRAD_BIAS, row, h, part)
+                        backward_block(like, call, block, scratch, table)
+                    else:
+                        forward_block(like, call, block, scratch)
+            for h in range(head, beside):
                 if backward:
-                    table = 0 if operands[GRAD_BIAS, 0] == 0 else address(call, GRAD_BIAS, row, head, part)
-                    backward_block(like, call, block, scratch, table)
+                    clear(like, call, GRAD_Q, row, h, valid, end, depth)
                 else:
-                    forward_block(like, call, block, scratch)
-            if backward:
-                clear(like, call, GRAD_Q, row, head, valid, end, depth)
-            else:
-                clear(like, call, OUTPUT, row, head, valid, end, width)
+                    clear(like, call, OUTPUT, row, h, valid, end, width)
+            task += beside - head
         return len(buffer)  # numba frees an array after its last use, and addresses are none
 
     return run_tasks
