@@ -439,6 +439,21 @@ def scratch_of(like: Any, buffer: Any, call: Any, most_keys: int) -> Any:
 
 
 @njit
+def first_touched(call: Any, begin: int, end: int, length: int, shared: bool) -> Any:
+    """The keys whose gradients the part of the queries [begin, end) is the first to add to, so it clears them.
+
+    Parts come in two waves. Those of the first are so far apart that no two see one key, and clear all they see;
+    each of the second, `shared`, has parts of the first on both sides, and clears what lies between those two.
+    """
+    start, stop = np.int64(call.low[begin]), min(np.int64(call.high[end - 1]), length)
+    if shared:
+        start = max(start, min(np.int64(call.high[begin - 1]), length))
+        if end < length:
+            stop = min(stop, np.int64(call.low[end]))
+    return start, stop
+
+
+@njit
 def block_at(like: Any, call: Any, row: int, head: int, t: int, end: int, length: int) -> Any:
     """The block of the queries from t on, which end before `end`."""
     lanes = num_lanes(like)
@@ -476,17 +491,26 @@ def _tasks(lanes: int, backward: bool) -> Any:
             beside = min(head + HEADS, heads, head + last - task)
             begin, end, length = part * part_frames, min((part + 1) * part_frames, frames), lengths[row]
             valid = max(begin, min(end, length))
+            clean, clean_stop = np.int64(0), np.int64(0)
+            if backward and begin < valid:
+                clean, clean_stop = first_touched(call, begin, valid, length, offset == 1)
             for t in range(begin, valid, 2 * lanes):
+                clean_to = min(clean_stop, np.int64(high[min(t + 2 * lanes, valid) - 1]))
                 for h in range(head, beside):
                     block = block_at(like, call, row, h, t, valid, length)
                     if backward:
+                        clear(like, call, GRAD_K, row, h, clean, clean_to, depth)
+                        clear(like, call, GRAD_V, row, h, clean, clean_to, width)
                         table = 0 if operands[GRAD_BIAS, 0] == 0 else address(call, GRAD_BIAS, row, h, part)
                         backward_block(like, call, block, scratch, table)
                     else:
                         forward_block(like, call, block, scratch)
+                clean = max(clean, clean_to)
             for h in range(head, beside):
                 if backward:
                     clear(like, call, GRAD_Q, row, h, valid, end, depth)
+                    clear(like, call, GRAD_K, row, h, valid, end, depth)
+                    clear(like, call, GRAD_V, row, h, valid, end, width)
                 else:
                     clear(like, call, OUTPUT, row, h, valid, end, width)
             task += beside - head

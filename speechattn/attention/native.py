@@ -152,8 +152,6 @@ def _backward(
     if grad.stride(-1) != 1:  # an expanded gradient has stride 0
         grad = grad.contiguous()
     grads = [_empty(x.shape[0], x.shape[2], x.shape[1], x.shape[3]).transpose(1, 2) for x in (q, k, v)]
-    for x in grads[1:]:
-        x.zero_()
     names = dict(zip(("GRAD_Q", "GRAD_K", "GRAD_V"), grads, strict=True))
     table = _run(q, k, v, call, grad_table=grad_table, LSE=lse, GRAD_OUTPUT=grad, **names)
     return grads[0], grads[1], grads[2], table
