@@ -43,166 +43,52 @@ from typing import Any
 import numpy as np
 from numba import config, njit
 
+from speechattn.attention.scores import (
+    FLOAT,
+    LOG2_E,
+    LOWEST,
+    add_bias,
+    log2,
+    mask,
+    rectified_gradient,
+    rectify,
+    row_size,
+    softmax,
+    softmax_again,
+    softmax_gradient,
+)
+from speechattn.attention.tiles import dots, product, transpose
 from speechattn.attention.vectors import (
     add,
-    between,
+    counted,
     divide,
-    dots,
-    exponent,
     fetch,
-    fma,
     load,
-    mantissa,
-    maximum,
-    multiply,
+    minimum,
     num_lanes,
-    product,
+    prefetch,
     splat,
     store,
     subtract,
-    times_power_of_two,
-    transpose,
     zeros,
 )
 
 Q, K, V, OUTPUT, LSE, BIAS, GRAD_OUTPUT, GRAD_Q, GRAD_K, GRAD_V, GRAD_BIAS = map(np.int64, range(11))
 """Rows of `operands` int64 [11, 4]: a tensor's address and its strides from row to row, head to head, frame to frame.
 
-All in bytes; features lie side by side. An address of 0 is a tensor that this call does not have. BIAS and GRAD_BIAS
-have no frames: `native.py` says what they hold. (numpy's integers, because numba compiles a function anew for every
-Python integer that it is called with and knows beforehand.)
+All in bytes; features lie side by side, and so do the frames of LSE. An address of 0 is a tensor that this call does
+not have. BIAS and GRAD_BIAS have no frames: `native.py` says what they hold. (numpy's integers, because numba compiles
+a function anew for every Python integer that it is called with and knows beforehand.)
 """
-FLOAT = 4
-"""Bytes of a float32."""
 Call = namedtuple("Call", "operands low high depth width scale relu")
 """What all blocks share. Query i sees the keys [low[i], high[i]), clipped to its row's length."""
-Block = namedtuple("Block", "row head t number start stop length")
-"""`number` queries from frame `t` of one head of one row; together they see the keys [start, stop)."""
-Scratch = namedtuple("Scratch", "columns limits lse factors ones scales scores grads")
-"""Addresses of what a block keeps at hand: [depth, lanes], [2, lanes], four times [lanes], twice [keys, lanes]."""
-LOWEST = -3e38
-"""A masked score. Not -inf, because -inf - -inf is NaN."""
-LOG2_E = 1.4426950408889634
-ROUNDER = 12582912.0
-"""1.5 * 2**23: adding it to a float leaves no bits for a fraction, so it rounds to an integer."""
-EXP2 = (0.693147004, 0.240222424, 0.0555073358, 0.00967151299, 0.00132647273)
-"""2**r = 1 + r * (EXP2[0] + r * (...)) for |r| <= 1/2: the minimax polynomial that is 1 at 0, relative error 9e-8."""
-LOG2 = (2.8853900817779268, 0.9617966939259756, 0.5770780163555854, 0.4121985831111324)
-"""log2((1 + s) / (1 - s)) = s * (LOG2[0] + LOG2[1] * s**2 + ...): 2 / ln 2 over 1, 3, 5, 7."""
+Block = namedtuple("Block", "row head t number length halves starts stops")
+"""`number` queries from frame `t` of one head of one row. Those of half h see the keys [starts[h], stops[h])."""
+Scratch = namedtuple("Scratch", "columns lanes factors ones scales scores grads")
+"""Addresses of what a block keeps at hand; one row is two vectors: [depth] rows, 1, 1, 1, 1, and twice [keys] rows."""
 
-
-@njit
-def exp2(x: Any) -> Any:
-    """2**x for x <= 1, and exactly 0 for x <= -127; NaN stays NaN."""
-    x = maximum(splat(x, -127.0), x)
-    shifted = add(x, splat(x, ROUNDER))
-    r = subtract(x, subtract(shifted, splat(x, ROUNDER)))
-    y = fma(splat(x, EXP2[4]), r, splat(x, EXP2[3]))
-    y = fma(y, r, splat(x, EXP2[2]))
-    y = fma(y, r, splat(x, EXP2[1]))
-    y = fma(y, r, splat(x, EXP2[0]))
-    return times_power_of_two(fma(y, r, splat(x, 1.0)), shifted)
-
-
-@njit
-def log2(x: Any) -> Any:
-    """log2 of positive x, with an absolute error of 1e-7 beside the rounding of the result."""
-    # m / 1.5 lies in [2/3, 4/3): near 1, where the series converges fast.
-    m = multiply(mantissa(x), splat(x, 1 / 1.5))
-    s = divide(subtract(m, splat(x, 1.0)), add(m, splat(x, 1.0)))
-    square = multiply(s, s)
-    y = fma(splat(x, LOG2[3]), square, splat(x, LOG2[2]))
-    y = fma(y, square, splat(x, LOG2[1]))
-    y = fma(y, square, splat(x, LOG2[0]))
-    return fma(y, s, add(exponent(x), splat(x, 0.5849625007211562)))
-
-
-@njit
-def all_transposed(like: Any, rows: int, stride: int, number: int, depth: int, factor: float, columns: int) -> None:
-    """Columns [depth, lanes] of rows [number, depth], times a factor; spare lanes repeat the last row."""
-    lanes = num_lanes(like)
-    for d in range(0, depth, lanes):
-        transpose(like, rows + d * FLOAT, stride, number - 1, columns + d * lanes * FLOAT, np.float32(factor))
-
-
-@njit
-def all_dots(like: Any, columns: int, rows: int, stride: int, number: int, depth: int, target: int) -> None:
-    """target [number, lanes] = rows [number, depth] @ columns [depth, lanes], by tiles of 16 (AVX2: 8), 4 and 1 rows.
-
-    The last tile of 4 may begin inside the tile before it and write some of its sums again: they are the same.
-    """
-    size = num_lanes(like) * FLOAT
-    j = 0
-    if num_lanes(like) == 16:  # 16 sums want more registers than AVX2 has
-        while j + 16 <= number:
-            dots(like, 16, columns, rows + j * stride, stride, depth, target + j * size)
-            j += 16
-    else:
-        while j + 8 <= number:
-            dots(like, 8, columns, rows + j * stride, stride, depth, target + j * size)
-            j += 8
-    while j < number and number >= 4:
-        j = min(j, number - 4)
-        dots(like, 4, columns, rows + j * stride, stride, depth, target + j * size)
-        j += 4
-    while j < number:
-        dots(like, 1, columns, rows + j * stride, stride, depth, target + j * size)
-        j += 1
-
-
-def _all_products(adds: int) -> Any:
-    """The function that writes whole rows, or with `adds` adds to them, by tiles of a few rows and a few vectors."""
-
-    @njit
-    def all_products(
-        like: Any,
-        number: int,
-        width: int,
-        weights: int,
-        row_stride: int,
-        sum_stride: int,
-        values: int,
-        value_stride: int,
-        count: int,
-        factors: int,
-        target: int,
-        target_stride: int,
-    ) -> None:
-        """target [number, width] (+)= factors * (weights [number, count] @ values [count, width]); number 8, 4 or less.
-
-        With 16 lanes there are registers for 16 sums: 4 x 4, or 8 x 2, which reads the values half as often but wants
-        8 rows that sum over nearly the same. With 8 lanes, AVX2, there are registers for 8 sums.
-        """
-        vector = num_lanes(like) * FLOAT
-        many = num_lanes(like) == 16
-        c, end, s, n = 0, width * FLOAT, value_stride, target_stride
-        while c < end:
-            v, o, left = values + c, target + c, (end - c) // vector
-            if number < 4:
-                for r in range(number):
-                    w, f, to = weights + r * row_stride, factors + r * FLOAT, o + r * n
-                    product(like, 1, 1, adds, w, row_stride, sum_stride, v, s, count, f, to, n)
-                c += vector
-            elif number == 8 and left >= 2:
-                product(like, 8, 2, adds, weights, row_stride, sum_stride, v, s, count, factors, o, n)
-                c += 2 * vector
-            elif number == 8:
-                product(like, 8, 1, adds, weights, row_stride, sum_stride, v, s, count, factors, o, n)
-                c += vector
-            elif many and left >= 4:
-                product(like, 4, 4, adds, weights, row_stride, sum_stride, v, s, count, factors, o, n)
-                c += 4 * vector
-            elif left >= 2:
-                product(like, 4, 2, adds, weights, row_stride, sum_stride, v, s, count, factors, o, n)
-                c += 2 * vector
-            else:
-                product(like, 4, 1, adds, weights, row_stride, sum_stride, v, s, count, factors, o, n)
-                c += vector
-
-    return all_products
-
-
-set_products, add_products = _all_products(0), _all_products(1)
+HEADS = 4
+"""Heads that a block is done for in turn."""
 
 
 @njit
@@ -213,215 +99,338 @@ def address(call: Any, which: int, row: int, head: int, frame: int) -> Any:
 
 
 @njit
-def bounds(like: Any, call: Any, block: Any, limits: int) -> None:
-    """Write low and high of every lane, counted from the block's first key, as two vectors."""
-    lanes = num_lanes(like)
-    for lane in range(lanes):
-        i = block.t + min(lane, block.number - 1)  # spare lanes repeat the last query
-        store(limits + lane * FLOAT, np.float32(call.low[i] - block.start))
-        store(limits + (lanes + lane) * FLOAT, np.float32(min(call.high[i], block.length) - block.start))
+def strip_of(like: Any, block: Any, scores: int, half: int) -> Any:
+    """Address of the first score of a half of the block, and the number of its keys."""
+    row = block.starts[half] - block.starts[0]
+    at = scores + row * row_size(like) + half * num_lanes(like) * FLOAT
+    return at, block.stops[half] - block.starts[half]
 
 
 @njit
-def mask(like: Any, scores: int, begin: int, end: int, limits: int, outside: float) -> None:
-    """Put `outside` into the scores of keys [begin, end) in the lanes that do not see them."""
-    size = num_lanes(like) * FLOAT
-    low, high, other = load(like, limits), load(like, limits + size), splat(like, outside)
-    for j in range(begin, end):
-        here = scores + j * size
-        store(here, between(load(like, here), splat(like, float(j)), low, high, other))
+def all_transposed(like: Any, call: Any, block: Any, which: int, depth: int, factor: float, columns: int) -> None:
+    """Columns [depth, queries] of the block's rows of an operand, times a factor; spare lanes repeat the last row."""
+    lanes, stride = num_lanes(like), call.operands[which, 3]
+    for half in range(block.halves):
+        first = address(call, which, block.row, block.head, block.t + half * lanes)
+        last, target = block.number - half * lanes - 1, columns + half * lanes * FLOAT
+        for d in range(0, depth, lanes):
+            transpose(like, first + d * FLOAT, stride, last, target + d * row_size(like), np.float32(factor))
+
+
+@njit
+def dots_of_both(
+    like: Any,
+    columns: int,
+    rows: int,
+    stride: int,
+    number: int,
+    depth: int,
+    target: int,
+    fresh: int,
+    q: int,
+    q_stride: int,
+) -> None:
+    """target [number, queries] = rows [number, depth] @ columns [depth, queries], for both halves.
+
+    The last tile of 8 (AVX2: 4) may begin inside the one before it and write some sums again: they are the same.
+    """
+    tile, j = num_lanes(like) // 2, 0
+    each = (4 * tile * tile + number - 1) // max(number, 1)
+    while j < number and number >= tile:
+        for x in range(each):
+            for c in range(0, depth * FLOAT, 64):
+                prefetch(fresh + c, 0)
+                prefetch(q + c, 0)
+            fresh += stride
+            q += q_stride
+        j = min(j, number - tile)
+        if tile == 8:
+            dots(like, 8, 2, columns, rows + j * stride, stride, depth, target + j * row_size(like))
+        else:  # AVX2 has half the registers
+            dots(like, 4, 2, columns, rows + j * stride, stride, depth, target + j * row_size(like))
+        j += tile
+    while j < number:
+        dots(like, 1, 2, columns, rows + j * stride, stride, depth, target + j * row_size(like))
+        j += 1
+
+
+@njit
+def dots_of_half(like: Any, columns: int, rows: int, stride: int, number: int, depth: int, target: int) -> None:
+    """The same for one half, by tiles of 16 (AVX2: 8), 4 and 1 keys."""
+    tile, j = num_lanes(like), 0
+    while j + tile <= number:
+        if tile == 16:
+            dots(like, 16, 1, columns, rows + j * stride, stride, depth, target + j * row_size(like))
+        else:
+            dots(like, 8, 1, columns, rows + j * stride, stride, depth, target + j * row_size(like))
+        j += tile
+    while j < number and number >= 4:
+        j = min(j, number - 4)
+        dots(like, 4, 1, columns, rows + j * stride, stride, depth, target + j * row_size(like))
+        j += 4
+    while j < number:
+        dots(like, 1, 1, columns, rows + j * stride, stride, depth, target + j * row_size(like))
+        j += 1
+
+
+@njit
+def all_dots(like: Any, call: Any, block: Any, columns: int, which: int, depth: int, target: int) -> None:
+    """target [keys, queries] = the operand's rows @ columns [depth, queries]: of both halves where both see a key."""
+    half, size, stride, start = num_lanes(like) * FLOAT, row_size(like), call.operands[which, 3], block.starts[0]
+    rows = address(call, which, block.row, block.head, start)
+    begin, end, stop = block.starts[1] - start, block.stops[0] - start, block.stops[1] - start
+    dots_of_half(like, columns, rows, stride, begin, depth, target)
+    dots_of_both(
+        like,
+        columns,
+        rows + begin * stride,
+        stride,
+        end - begin,
+        depth,
+        target + begin * size,
+        rows + stop * stride,
+        address(call, Q if which == K else GRAD_OUTPUT, block.row, block.head, block.t + 2 * num_lanes(like)),
+        call.operands[Q if which == K else GRAD_OUTPUT, 3],
+    )
+    columns, target = columns + half, target + half
+    dots_of_half(like, columns, rows + end * stride, stride, stop - end, depth, target + end * size)
+
+
+@njit
+def limits(like: Any, call: Any, block: Any, half: int, scratch: Any) -> Any:
+    """Low and high of every lane of a half, counted from its first key."""
+    lanes, start = num_lanes(like), block.starts[half]
+    t, most = block.t + half * lanes, splat(like, float(block.length - start))
+    if t + lanes <= len(call.low):
+        low = counted(like, call.low.ctypes.data + t * 4, start)
+        return low, minimum(counted(like, call.high.ctypes.data + t * 4, start), most)
+    other = scratch.lanes + lanes * FLOAT
+    for lane in range(lanes):
+        i = min(t + lane, len(call.low) - 1)  # spare lanes repeat the last query
+        store(scratch.lanes + lane * FLOAT, np.float32(call.low[i] - start))
+        store(other + lane * FLOAT, np.float32(call.high[i] - start))
+    return load(like, scratch.lanes), minimum(load(like, other), most)
 
 
 @njit
 def block_scores(like: Any, call: Any, block: Any, scratch: Any) -> None:
-    """Fill scratch.scores [keys, lanes] with the block's masked scores: of log2(e), unless they are for relu."""
-    size, keys = num_lanes(like) * FLOAT, block.stop - block.start
+    """Fill scratch.scores [keys, queries] with masked scores: times log2(e), unless they are for relu."""
+    lanes = num_lanes(like)
     factor = call.scale if call.relu else call.scale * LOG2_E
-    first = address(call, Q, block.row, block.head, block.t)
-    all_transposed(like, first, call.operands[Q, 3], block.number, call.depth, factor, scratch.columns)
-    first = address(call, K, block.row, block.head, block.start)
-    all_dots(like, scratch.columns, first, call.operands[K, 3], keys, call.depth, scratch.scores)
-    if call.operands[BIAS, 0] != 0:
-        # The next lane is one distance nearer to its key, the next key one farther: the table is reversed.
-        bias = address(call, BIAS, 0, block.head, 0) + (block.t - block.start) * FLOAT
-        for j in range(keys):
-            here = scratch.scores + j * size
-            store(here, add(load(like, here), load(like, bias - j * FLOAT)))
-    bounds(like, call, block, scratch.limits)
-    # Keys that every lane sees, [low of the last, high of the first), need no mask.
-    low = call.low[block.t + block.number - 1] - block.start
-    high = min(call.high[block.t], block.length) - block.start
-    outside = 0.0 if call.relu else LOWEST
-    mask(like, scratch.scores, 0, min(low, keys), scratch.limits, outside)
-    mask(like, scratch.scores, max(low, high), keys, scratch.limits, outside)
-
-
-@njit
-def softmax(like: Any, scores: int, number: int) -> Any:
-    """Replace scores [number, lanes] by 2**(score - max); returns the max and the sum of every lane."""
-    size = num_lanes(like) * FLOAT
-    top = splat(like, LOWEST)
-    other, j = top, 0
-    while j + 4 <= number:  # two chains, because a maximum waits for the one before it
-        here = scores + j * size
-        top = maximum(maximum(load(like, here), load(like, here + size)), top)
-        other = maximum(maximum(load(like, here + 2 * size), load(like, here + 3 * size)), other)
-        j += 4
-    while j < number:
-        top = maximum(load(like, scores + j * size), top)
-        j += 1
-    top = maximum(top, other)
-    total = splat(like, 0.0)
-    for j in range(number):
-        here = scores + j * size
-        weight = exp2(subtract(load(like, here), top))
-        total = add(total, weight)
-        store(here, weight)
-    return top, total
-
-
-@njit
-def rectify(like: Any, scores: int, number: int, limits: int) -> Any:
-    """Replace scores [number, lanes] by max(score, 0); returns the number of keys that every lane sees."""
-    size = num_lanes(like) * FLOAT
-    for j in range(number):
-        here = scores + j * size
-        store(here, maximum(splat(like, 0.0), load(like, here)))
-    return subtract(load(like, limits + size), load(like, limits))
+    all_transposed(like, call, block, Q, call.depth, factor, scratch.columns)
+    all_dots(like, call, block, scratch.columns, K, call.depth, scratch.scores)
+    for half in range(block.halves):
+        strip, keys = strip_of(like, block, scratch.scores, half)
+        t, start = block.t + half * lanes, block.starts[half]
+        if call.operands[BIAS, 0] != 0:
+            # The next lane is one distance nearer to its key.
+            add_bias(like, strip, keys, address(call, BIAS, 0, block.head, 0) + (t - start) * FLOAT)
+        # Keys that every lane sees, [low of the last, high of the first), need no mask.
+        from_low = call.low[min(t + lanes, block.t + block.number) - 1] - start
+        to_high = min(call.high[t], block.length) - start
+        low, high = limits(like, call, block, half, scratch)
+        outside = 0.0 if call.relu else LOWEST
+        mask(like, strip, 0, min(from_low, keys), low, high, outside)
+        mask(like, strip, max(from_low, to_high), keys, low, high, outside)
 
 
 @njit
 def each_query(
     like: Any, call: Any, block: Any, weights: int, values: int, factors: int, target: int, width: int
 ) -> None:
-    """Write weights [keys, lanes] transposed times the rows of the operand `values` to the block's rows of `target`.
+    """Write weights [keys, queries] transposed times the rows of the operand `values` to the block's rows of `target`.
 
-    Eight queries at a time (AVX2: 4), over the keys that one of them sees.
+    Eight queries at a time (AVX2: 4), over the keys that one of them sees; two vectors of features at a time, outside
+    the loop over the queries, because half of the values stay in the first-level cache and all of them do not.
     """
-    size, lane = num_lanes(like) * FLOAT, 0
-    while lane < block.number:
-        rows = 8 if size == 64 and lane + 8 <= block.number else 4 if lane + 4 <= block.number else 1
-        first = np.int64(call.low[block.t + lane])
-        last = min(np.int64(call.high[block.t + lane + rows - 1]), block.length)
-        here = weights + (first - block.start) * size + lane * FLOAT
-        source = address(call, values, block.row, block.head, first)
-        to = address(call, target, block.row, block.head, block.t + lane)
-        factor, stride, to_stride = factors + lane * FLOAT, call.operands[values, 3], call.operands[target, 3]
-        set_products(like, rows, width, here, FLOAT, size, source, stride, last - first, factor, to, to_stride)
-        lane += rows
+    lanes, size, stride, to_stride = num_lanes(like), row_size(like), call.operands[values, 3], call.operands[target, 3]
+    c, many, start = 0, num_lanes(like) // 2, block.starts[0]
+    while c < width:
+        pair = c + 2 * lanes <= width
+        lane = 0
+        while lane < block.number:
+            rows = many if lane + many <= block.number else 1
+            first = np.int64(call.low[block.t + lane])
+            count = min(np.int64(call.high[block.t + lane + rows - 1]), block.length) - first
+            here = weights + (first - start) * size + lane * FLOAT
+            source = address(call, values, block.row, block.head, first) + c * FLOAT
+            to = address(call, target, block.row, block.head, block.t + lane) + c * FLOAT
+            factor = factors + lane * FLOAT
+            for x in range(rows):
+                prefetch(source + (count + x) * stride, 0)
+                prefetch(source + (count + x) * stride + 64, 0)
+                prefetch(to + (8 + x) * to_stride, 1)
+                prefetch(to + (8 + x) * to_stride + 64, 1)
+            if rows == 8 and pair:
+                product(like, 8, 2, 0, here, source, stride, count, factor, to, to_stride)
+            elif rows == 8:
+                product(like, 8, 1, 0, here, source, stride, count, factor, to, to_stride)
+            elif rows == 4 and pair:
+                product(like, 4, 2, 0, here, source, stride, count, factor, to, to_stride)
+            elif rows == 4:
+                product(like, 4, 1, 0, here, source, stride, count, factor, to, to_stride)
+            elif pair:
+                product(like, 1, 2, 0, here, source, stride, count, factor, to, to_stride)
+            else:
+                product(like, 1, 1, 0, here, source, stride, count, factor, to, to_stride)
+            lane += rows
+        c += 2 * lanes if pair else lanes
 
 
 @njit
 def each_key(
     like: Any, call: Any, block: Any, weights: int, values: int, factors: int, target: int, width: int
 ) -> None:
-    """Add weights [keys, lanes] times the block's rows of the operand `values` to the rows of `target` at its keys.
+    """Add weights [keys, queries] times the block's rows of the operand `values` to the rows of `target` at its keys.
 
     Four keys at a time, over the queries that see one of them: low and high never fall, so those are neighbours.
     """
-    size, key = num_lanes(like) * FLOAT, block.start
-    first = last = 0
-    while key < block.stop:
-        rows = 4 if key + 4 <= block.stop else 1
+    lanes, stride, to_stride = num_lanes(like), call.operands[values, 3], call.operands[target, 3]
+    key, first, last = block.starts[0], 0, 0
+    while key < block.stops[1]:
+        rows = 4 if key + 4 <= block.stops[1] else 1
         while first < block.number and min(call.high[block.t + first], block.length) <= key:
             first += 1
         while last < block.number and call.low[block.t + last] < key + rows:
             last += 1
-        here = weights + (key - block.start) * size + first * FLOAT
+        here = weights + (key - block.starts[0]) * row_size(like) + first * FLOAT
         source = address(call, values, block.row, block.head, block.t + first)
         to = address(call, target, block.row, block.head, key)
-        stride, to_stride = call.operands[values, 3], call.operands[target, 3]
-        add_products(like, rows, width, here, size, FLOAT, source, stride, last - first, factors, to, to_stride)
+        c, count = 0, last - first
+        while c < width:
+            v, o, left = source + c * FLOAT, to + c * FLOAT, (width - c) // lanes
+            if rows == 1:
+                product(like, 1, 1, 1, here, v, stride, count, factors, o, to_stride)
+                c += lanes
+            elif left >= 4 and lanes == 16:
+                product(like, 4, 4, 1, here, v, stride, count, factors, o, to_stride)
+                c += 4 * lanes
+            elif left >= 2:
+                product(like, 4, 2, 1, here, v, stride, count, factors, o, to_stride)
+                c += 2 * lanes
+            else:
+                product(like, 4, 1, 1, here, v, stride, count, factors, o, to_stride)
+                c += lanes
         key += rows
+
+
+@njit
+def clear_between(like: Any, block: Any, scores: int) -> None:
+    """Zeros where four keys of `each_key` reach into rows that one half of the block has no scores in."""
+    size, half = row_size(like), num_lanes(like) * FLOAT
+    begin, end, stop = [x - block.starts[0] for x in (block.starts[1], block.stops[0], block.stops[1])]
+    for j in range(max(0, begin - 3), begin):
+        store(scores + j * size + half, splat(like, 0.0))
+    for j in range(end, min(end + 3, stop)):
+        store(scores + j * size, splat(like, 0.0))
+
+
+@njit
+def keep_lse(like: Any, call: Any, block: Any, half: int, lse: Any, scratch: Any) -> None:
+    """Write a half's lse to its frames."""
+    lanes = num_lanes(like)
+    to, number = address(call, LSE, block.row, block.head, block.t + half * lanes), block.number - half * lanes
+    if number >= lanes:
+        store(to, lse)
+        return
+    store(scratch.lanes, lse)
+    for lane in range(number):
+        store(to + lane * FLOAT, fetch(scratch.lanes + lane * FLOAT))
+
+
+@njit
+def kept_lse(like: Any, call: Any, block: Any, half: int, scratch: Any) -> Any:
+    """The lse of a half; spare lanes repeat the last one."""
+    lanes = num_lanes(like)
+    at, number = address(call, LSE, block.row, block.head, block.t + half * lanes), block.number - half * lanes
+    if number >= lanes:
+        return load(like, at)
+    for lane in range(lanes):
+        store(scratch.lanes + lane * FLOAT, fetch(at + min(lane, number - 1) * FLOAT))
+    return load(like, scratch.lanes)
+
+
+@njit
+def seen(like: Any, call: Any, block: Any, half: int, scratch: Any) -> Any:
+    """The number of keys that every lane of a half sees."""
+    low, high = limits(like, call, block, half, scratch)
+    return subtract(high, low)
 
 
 @njit
 def forward_block(like: Any, call: Any, block: Any, scratch: Any) -> None:
     """Write the block's output, and its lse."""
     block_scores(like, call, block, scratch)
-    keys = block.stop - block.start
-    if call.relu:
-        total = rectify(like, scratch.scores, keys, scratch.limits)
-    else:
-        top, total = softmax(like, scratch.scores, keys)
-        store(scratch.lse, add(top, log2(total)))
-        for lane in range(block.number):
-            to = address(call, LSE, block.row, block.head, block.t + lane)
-            store(to, fetch(scratch.lse + lane * FLOAT))
-    store(scratch.factors, divide(splat(like, 1.0), total))
+    one = splat(like, 1.0)
+    for half in range(block.halves):
+        strip, keys = strip_of(like, block, scratch.scores, half)
+        if call.relu:
+            rectify(like, strip, keys, one)
+            total = seen(like, call, block, half, scratch)
+        else:
+            top, total = softmax(like, strip, keys)
+            keep_lse(like, call, block, half, add(top, log2(total)), scratch)
+        store(scratch.factors + half * num_lanes(like) * FLOAT, divide(one, total))
     each_query(like, call, block, scratch.scores, V, scratch.factors, OUTPUT, call.width)
 
 
 @njit
 def weights_again(like: Any, call: Any, block: Any, scratch: Any) -> None:
-    """Replace the scores [keys, lanes] by the weights of forward, from the lse it left."""
-    size, keys = num_lanes(like) * FLOAT, block.stop - block.start
-    if call.relu:
-        share = divide(splat(like, 1.0), rectify(like, scratch.scores, keys, scratch.limits))
-        for j in range(keys):
-            here = scratch.scores + j * size
-            store(here, multiply(load(like, here), share))
-        return
-    for lane in range(num_lanes(like)):
-        i = block.t + min(lane, block.number - 1)
-        store(scratch.lse + lane * FLOAT, fetch(address(call, LSE, block.row, block.head, i)))
-    lse = load(like, scratch.lse)
-    for j in range(keys):
-        here = scratch.scores + j * size
-        store(here, exp2(subtract(load(like, here), lse)))
+    """Replace the scores [keys, queries] by the weights of forward, from the lse it left."""
+    for half in range(block.halves):
+        strip, keys = strip_of(like, block, scratch.scores, half)
+        if call.relu:
+            rectify(like, strip, keys, divide(splat(like, 1.0), seen(like, call, block, half, scratch)))
+        else:
+            softmax_again(like, strip, keys, kept_lse(like, call, block, half, scratch))
+    clear_between(like, block, scratch.scores)
 
 
 @njit
-def grad_scores(like: Any, call: Any, keys: int, scratch: Any) -> None:
-    """Replace scratch.grads, the gradient of the weights [keys, lanes], by the gradient of the scores."""
-    size, zero = num_lanes(like) * FLOAT, splat(like, 0.0)
-    if call.relu:
-        share = divide(splat(like, 1.0), subtract(load(like, scratch.limits + size), load(like, scratch.limits)))
-        least, most = splat(like, 1e-38), splat(like, np.inf)
-        for j in range(0, keys * size, size):
-            grad = multiply(load(like, scratch.grads + j), share)
-            store(scratch.grads + j, between(grad, load(like, scratch.scores + j), least, most, zero))
-        return
-    delta = zero
-    for j in range(0, keys * size, size):
-        delta = fma(load(like, scratch.scores + j), load(like, scratch.grads + j), delta)
-    for j in range(0, keys * size, size):
-        grad = subtract(load(like, scratch.grads + j), delta)
-        store(scratch.grads + j, multiply(load(like, scratch.scores + j), grad))
+def grad_scores(like: Any, call: Any, block: Any, scratch: Any) -> None:
+    """Replace scratch.grads, the gradient of the weights [keys, queries], by the gradient of the scores."""
+    for half in range(block.halves):
+        weights, keys = strip_of(like, block, scratch.scores, half)
+        grads, _ = strip_of(like, block, scratch.grads, half)
+        if call.relu:
+            share = divide(splat(like, 1.0), seen(like, call, block, half, scratch))
+            rectified_gradient(like, weights, grads, keys, share)
+        else:
+            softmax_gradient(like, weights, grads, keys)
+    clear_between(like, block, scratch.grads)
 
 
 @njit
 def add_to_table(like: Any, block: Any, grads: int, table: int) -> None:
-    """Add the gradient of the scores [keys, lanes] to that of the reversed table, whose distance 0 is at `table`.
+    """Add the gradient of the scores to that of the reversed table, whose distance 0 is at `table`.
 
     Neighbouring keys add to almost the same floats, and a load that overlaps the store just before it has to wait:
     so keys a vector apart follow one another.
     """
-    lanes, keys = num_lanes(like), block.stop - block.start
-    for j in range(keys):
-        for lane in range(block.number, lanes):  # spare lanes are no queries
-            store(grads + (j * lanes + lane) * FLOAT, np.float32(0.0))
-    first = table + (block.t - block.start) * FLOAT
-    for begin in range(min(lanes, keys)):
-        for j in range(begin, keys, lanes):
-            here = first - j * FLOAT
-            store(here, add(load(like, here), load(like, grads + j * lanes * FLOAT)))
+    lanes, size = num_lanes(like), row_size(like)
+    for half in range(block.halves):
+        strip, keys = strip_of(like, block, grads, half)
+        t = block.t + half * lanes
+        for j in range(keys):
+            for lane in range(block.t + block.number - t, lanes):  # spare lanes are no queries
+                store(strip + j * size + lane * FLOAT, np.float32(0.0))
+        first = table + (t - block.starts[half]) * FLOAT
+        for begin in range(min(lanes, keys)):
+            for j in range(begin, keys, lanes):
+                here = first - j * FLOAT
+                store(here, add(load(like, here), load(like, strip + j * size)))
 
 
 @njit
 def backward_block(like: Any, call: Any, block: Any, scratch: Any, grad_bias: int) -> None:
     """Write the block's grad_q, and add its shares of grad_k, grad_v and, unless 0, the table at `grad_bias`."""
-    keys = block.stop - block.start
     block_scores(like, call, block, scratch)
     weights_again(like, call, block, scratch)
     each_key(like, call, block, scratch.scores, GRAD_OUTPUT, scratch.ones, GRAD_V, call.width)
 
-    first = address(call, GRAD_OUTPUT, block.row, block.head, block.t)
-    stride = call.operands[GRAD_OUTPUT, 3]
-    all_transposed(like, first, stride, block.number, call.width, 1.0, scratch.columns)
-    first = address(call, V, block.row, block.head, block.start)
-    all_dots(like, scratch.columns, first, call.operands[V, 3], keys, call.width, scratch.grads)
-    grad_scores(like, call, keys, scratch)
+    all_transposed(like, call, block, GRAD_OUTPUT, call.width, 1.0, scratch.columns)
+    all_dots(like, call, block, scratch.columns, V, call.width, scratch.grads)
+    grad_scores(like, call, block, scratch)
 
     each_query(like, call, block, scratch.grads, K, scratch.scales, GRAD_Q, call.depth)
     each_key(like, call, block, scratch.grads, Q, scratch.scales, GRAD_K, call.depth)
@@ -430,10 +439,10 @@ def backward_block(like: Any, call: Any, block: Any, scratch: Any, grad_bias: in
 
 
 @njit
-def clear(like: Any, call: Any, which: int, block: Any, width: int) -> None:
-    """Zeros in the block's frames of an operand."""
-    for frame in range(block.t, block.t + block.number):
-        here = address(call, which, block.row, block.head, frame)
+def clear(like: Any, call: Any, which: int, row: int, head: int, begin: int, end: int, width: int) -> None:
+    """Zeros in the frames [begin, end) of an operand."""
+    for frame in range(begin, end):
+        here = address(call, which, row, head, frame)
         for c in range(0, width, num_lanes(like)):
             store(here + c * FLOAT, splat(like, 0.0))
 
@@ -441,13 +450,42 @@ def clear(like: Any, call: Any, which: int, block: Any, width: int) -> None:
 @njit
 def scratch_of(like: Any, buffer: Any, call: Any, most_keys: int) -> Any:
     """Addresses inside `buffer`, aligned to a cache line."""
-    size = num_lanes(like) * FLOAT
+    size, half = row_size(like), num_lanes(like) * FLOAT
     columns = (buffer.ctypes.data + 63) // 64 * 64
-    limits = columns + max(call.depth, call.width) * size
-    lse, factors, ones, scales, scores = [limits + (2 + i) * size for i in range(5)]
-    store(ones, splat(like, 1.0))
-    store(scales, splat(like, call.scale))
-    return Scratch(columns, limits, lse, factors, ones, scales, scores, scores + most_keys * size)
+    lanes, factors, ones, scales, scores = [columns + (max(call.depth, call.width) + i) * size for i in range(5)]
+    for x in (0, half):
+        store(ones + x, splat(like, 1.0))
+        store(scales + x, splat(like, call.scale))
+    return Scratch(columns, lanes, factors, ones, scales, scores, scores + most_keys * size)
+
+
+@njit
+def first_touched(call: Any, begin: int, end: int, length: int, shared: bool) -> Any:
+    """The keys whose gradients the part of the queries [begin, end) is the first to add to, so it clears them.
+
+    Parts come in two waves. Those of the first are so far apart that no two see one key, and clear all they see;
+    each of the second, `shared`, has parts of the first on both sides, and clears what lies between those two.
+    """
+    start, stop = np.int64(call.low[begin]), min(np.int64(call.high[end - 1]), length)
+    if shared:
+        start = max(start, min(np.int64(call.high[begin - 1]), length))
+        if end < length:
+            stop = min(stop, np.int64(call.low[end]))
+    return start, stop
+
+
+@njit
+def block_at(like: Any, call: Any, row: int, head: int, t: int, end: int, length: int) -> Any:
+    """The block of the queries from t on, which end before `end`."""
+    lanes = num_lanes(like)
+    number = min(2 * lanes, end - t)
+    start, stop = np.int64(call.low[t]), min(np.int64(call.high[t + min(lanes, number) - 1]), length)
+    other_start = other_stop = stop
+    if number > lanes:
+        other_start = np.int64(call.low[t + lanes])
+        other_stop = min(np.int64(call.high[t + number - 1]), length)
+    halves = 2 if number > lanes else 1
+    return Block(row, head, t, number, length, halves, (start, other_start), (stop, other_stop))
 
 
 def _tasks(lanes: int, backward: bool) -> Any:
@@ -456,7 +494,7 @@ def _tasks(lanes: int, backward: bool) -> Any:
     @njit(nogil=True, cache=bool(config.CACHE_DIR))
     def run_tasks(
         operands: Any, low: Any, high: Any, lengths: Any, sizes: Any, scale: float, first: int, last: int
-    ) -> None:
+    ) -> int:
         """Do the tasks [first, last).
 
         A task is one part, `part_frames` frames, of one head: every `step`-th part of each row, beginning with
@@ -465,27 +503,39 @@ def _tasks(lanes: int, backward: bool) -> Any:
         like = zeros(lanes)
         heads, frames, depth, width, part_frames, most_keys, relu, offset, step = sizes
         call = Call(operands, low, high, depth, width, np.float32(scale), relu != 0)
-        buffer = np.empty((max(depth, width) + 2 * most_keys + 8) * lanes + 16, np.float32)
+        buffer = np.empty((max(depth, width) + 2 * most_keys + 4) * 2 * lanes + 16, np.float32)
         scratch = scratch_of(like, buffer, call, most_keys)
         parts = ((frames + part_frames - 1) // part_frames - offset + step - 1) // step
-        for task in range(first, last):
+        task = first
+        while task < last:
             head, row, part = task % heads, task // heads // parts, offset + task // heads % parts * step
+            beside = min(head + HEADS, heads, head + last - task)
             begin, end, length = part * part_frames, min((part + 1) * part_frames, frames), lengths[row]
             valid = max(begin, min(end, length))
-            for t in range(begin, valid, lanes):
-                number = min(lanes, valid - t)
-                stop = min(np.int64(high[t + number - 1]), length)
-                block = Block(row, head, t, number, np.int64(low[t]), stop, length)
+            clean, clean_stop = np.int64(0), np.int64(0)
+            if backward and begin < valid:
+                clean, clean_stop = first_touched(call, begin, valid, length, offset == 1)
+            for t in range(begin, valid, 2 * lanes):
+                clean_to = min(clean_stop, np.int64(high[min(t + 2 * lanes, valid) - 1]))
+                for h in range(head, beside):
+                    block = block_at(like, call, row, h, t, valid, length)
+                    if backward:
+                        clear(like, call, GRAD_K, row, h, clean, clean_to, depth)
+                        clear(like, call, GRAD_V, row, h, clean, clean_to, width)
+                        table = 0 if operands[GRAD_BIAS, 0] == 0 else address(call, GRAD_BIAS, row, h, part)
+                        backward_block(like, call, block, scratch, table)
+                    else:
+                        forward_block(like, call, block, scratch)
+                clean = max(clean, clean_to)
+            for h in range(head, beside):
                 if backward:
-                    table = 0 if operands[GRAD_BIAS, 0] == 0 else address(call, GRAD_BIAS, row, head, part)
-                    backward_block(like, call, block, scratch, table)
+                    clear(like, call, GRAD_Q, row, h, valid, end, depth)
+                    clear(like, call, GRAD_K, row, h, valid, end, depth)
+                    clear(like, call, GRAD_V, row, h, valid, end, width)
                 else:
-                    forward_block(like, call, block, scratch)
-            padding = Block(row, head, valid, end - valid, valid, valid, length)
-            if backward:
-                clear(like, call, GRAD_Q, padding, depth)
-            else:
-                clear(like, call, OUTPUT, padding, width)
+                    clear(like, call, OUTPUT, row, h, valid, end, width)
+            task += beside - head
+        return len(buffer)  # numba frees an array after its last use, and addresses are none
 
     return run_tasks
 

@@ -46,6 +46,8 @@ HUGE_PAGES = 2**25
 """Bytes from which malloc takes new memory from the system every time, and 4 KB pages would cost a sixth of the time.
 
 numpy asks the system for huge pages. Smaller tensors get memory that was in use before, which is better still."""
+SOURCES = ("instructions.py", "vectors.py", "tiles.py", "scores.py", "kernel.py")
+"""Files that what is compiled depends on."""
 LOG2_E = 1.4426950408889634
 
 
@@ -160,8 +162,6 @@ def _backward(parts: Sequence[Tensor], lse: Tensor, grad: Tensor, grad_table: bo
     else:
         grads = [_empty(x.shape[0], x.shape[2], x.shape[1], x.shape[3]).transpose(1, 2) for x in parts]
     grad_q, grad_k, grad_v = unpacked(grads)
-    grad_k.zero_()
-    grad_v.zero_()
     table = _run(q, k, v, call, grad_table, LSE=lse, GRAD_OUTPUT=grad, GRAD_Q=grad_q, GRAD_K=grad_k, GRAD_V=grad_v)
     return [*grads, table] if grad_table else grads
 
@@ -209,7 +209,7 @@ def _run(q: Tensor, k: Tensor, v: Tensor, call: tuple[Any, ...], grad_table: boo
     batch, heads, frames, depth = q.shape
     width = v.shape[3]
     lanes = _lanes(depth, width)
-    plan = (make_plan if frames > OFTEN else _remembered_plan)(left, right, chunk, frames, lanes)
+    plan = (make_plan if frames > OFTEN else _remembered_plan)(left, right, chunk, frames, 2 * lanes)
     part_frames = plan.backward_frames if backward else PART_FRAMES
     q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
     operands = [[0] * 4] * 11
@@ -308,7 +308,7 @@ def _cache_folder() -> str:
     Named after what was compiled: numba looks at one file, and would not see that vectors.py has changed. Never a
     folder that others can write to, since what lies there is run.
     """
-    code = b"".join((Path(__file__).parent / name).read_bytes() for name in ("vectors.py", "kernel.py"))
+    code = b"".join((Path(__file__).parent / name).read_bytes() for name in SOURCES)
     home = Path(os.environ.get("SPEECHATTN_CACHE") or "~/.cache/speechattn")
     try:
         folder = home.expanduser() / "native" / hashlib.sha256(code).hexdigest()[:16]
