@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -17,7 +18,7 @@ from speechattn.config import SCORES
 from speechattn.context import Context
 from speechattn.lengths import check_lengths, valid_mask
 
-EXECUTIONS = ("auto", "dense", "banded", "native", "sdpa")
+EXECUTIONS = ("auto", "dense", "banded", "native", "sdpa", "windows", "flex", "triton")
 SHORT = 512
 """Frames up to which full attention with a bias is one dense product: blocks would save nothing."""
 NATIVE_KEYS = 4096
@@ -52,8 +53,10 @@ def attention(
         scale: factor on the scores; None is D ** -0.5.
         execution: "dense" is the plain reference with T x T scores; "banded" takes time and memory linear in
             T (one unlimited side: linear memory, quadratic time); "native" does so at the speed of the processor,
-            for float32 on a CPU (`native_refusal` says what it cannot take); "sdpa" is torch's
-            scaled_dot_product_attention, for softmax without a bias over everything; "auto" is what `choose` says.
+            for float32 on a CPU; "sdpa" is torch's scaled_dot_product_attention, for softmax without a bias over
+            everything; "windows" is the same function over overlapping windows, "flex" torch's flex_attention and
+            "triton" kernels of our own, the last two for CUDA. `why_not` says what each cannot take, `choose` what
+            "auto" is.
 
     Raises:
         TypeError, ValueError: shapes, dtypes or lengths that do not fit, or an unknown scores or execution.
@@ -104,21 +107,52 @@ def _attention(
     lengths = check_lengths(lengths, q.shape[0], q.shape[2])
     if scale is None:
         scale = q.shape[3] ** -0.5
+    if execution not in EXECUTIONS:
+        raise ValueError(f"execution must be one of {', '.join(EXECUTIONS)}, got {execution!r}.")
+    if execution == "auto":
+        chosen = choose(q, k, v, context, scores, relative_bias)
+    elif refusal := why_not(execution, q, k, v, context, scores, relative_bias):
+        raise ValueError(f"execution={execution!r} cannot take this call: {refusal}. Use 'auto' or 'banded'.")
+    else:
+        chosen = execution
     with _no_autocast(q.device.type):  # the output has q's dtype, whatever stands around the call
-        chosen = choose(q, k, v, context, scores, relative_bias) if execution == "auto" else execution
-        if chosen == "dense":
-            return dense_attention(q, k, v, context, lengths, scores, relative_bias, scale)
+        if chosen == "native":
+            return native_attention(parts, context, lengths, scores, relative_bias, scale)
         if chosen == "sdpa":
-            if not _plain(context, scores, relative_bias):
-                raise ValueError("execution='sdpa' is softmax over everything, without a bias. Use 'auto' or 'banded'.")
             return _full_attention(q, k, v, lengths, scale)
-        if chosen == "banded":
-            return banded_attention(q, k, v, context, lengths, scores, relative_bias, scale)
-        if chosen != "native":
-            raise ValueError(f"execution must be one of {', '.join(EXECUTIONS)}, got {execution!r}.")
-        if execution == "native" and (refusal := native_refusal(q, k, v, context)):
-            raise ValueError(f"execution='native' cannot take this call: {refusal}. Use 'auto' or 'banded'.")
-        return native_attention(parts, context, lengths, scores, relative_bias, scale)
+        by_name = {"dense": dense_attention, "banded": banded_attention}
+        function = by_name[chosen] if chosen in by_name else _on_request(chosen)[0]
+        output: Tensor = function(q, k, v, context, lengths, scores, relative_bias, scale)
+        return output
+
+
+def why_not(
+    execution: str, q: Tensor, k: Tensor, v: Tensor, context: Context, scores: str, relative_bias: Tensor | None
+) -> str | None:
+    """Why an execution cannot take a call of `attention`, or None if it can: dense and banded take every one."""
+    if execution == "native":
+        return native_refusal(q, k, v, context)
+    if execution == "sdpa":
+        return None if _plain(context, scores, relative_bias) else "it is softmax over everything, without a bias"
+    if execution in ("dense", "banded"):
+        return None
+    refusal: str | None = _on_request(execution)[1](q, k, v, context, scores, relative_bias)
+    return refusal
+
+
+def _on_request(execution: str) -> tuple[Callable[..., Tensor], Callable[..., str | None]]:
+    """The function of an execution that "auto" never takes, and its refusal: their modules import torch's compiler."""
+    if execution == "windows":
+        from speechattn.attention.windows import windowed_attention, windows_refusal
+
+        return windowed_attention, windows_refusal
+    if execution == "flex":
+        from speechattn.attention.flex import flex_attention, flex_refusal
+
+        return flex_attention, flex_refusal
+    from speechattn.attention.triton_attention import triton_attention, triton_refusal
+
+    return triton_attention, triton_refusal
 
 
 def choose(q: Tensor, k: Tensor, v: Tensor, context: Context, scores: str, relative_bias: Tensor | None) -> str:
@@ -128,7 +162,7 @@ def choose(q: Tensor, k: Tensor, v: Tensor, context: Context, scores: str, relat
     both sides unlimited, softmax, no bias        sdpa: T x T products, linear memory (CPU, and CUDA's fused kernels)
     float32 on a CPU with AVX2 or AVX-512, numba  native, up to 4096 keys a query
     both sides unlimited, up to 512 frames        dense
-    everything else: other dtypes and devices     banded
+    everything else: other dtypes, CUDA           banded; windows, flex and triton wait to be measured there
     ============================================  ==========================================================
     """
     if _plain(context, scores, relative_bias):

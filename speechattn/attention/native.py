@@ -62,7 +62,6 @@ class Plan(NamedTuple):
     backward_frames: int  # queries a part, so that every other part may run at the same time
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def native_unavailable() -> str | None:
     """Why native attention cannot run on this machine at all, or None if it can. Cheap: numba is not imported."""
     if os.environ.get(SWITCH, "") == "0":
@@ -97,7 +96,6 @@ def native_refusal(q: Tensor, k: Tensor, v: Tensor, context: Context) -> str | N
     return reason
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def import_error() -> str | None:
     """Why numba is there but does not import, as beside a numpy that is too new for it, or None. Imports numba."""
     return _tried_import()
@@ -196,6 +194,9 @@ def _differentiate(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Any, ...]:
     return grads[: len(parts)], None, grads[-1] if wanted else None, None, None, None, None, None
 
 
+# What torch.compiler.assume_constant_result does, without the second and a half that importing it takes.
+for asked in (native_unavailable, import_error):
+    asked._dynamo_marked_constant = True  # type: ignore[attr-defined]
 torch.library.impl("speechattn::native", "CPU")(_forward)
 torch.library.impl("speechattn::native_backward", "CPU")(_backward)
 torch.library.register_autograd("speechattn::native", _differentiate, setup_context=_keep)
