@@ -71,9 +71,9 @@ class Frames:
         """[blocks, window, D] of every row and head."""
         return [row.unbind() for row in self.windows.unbind()]
 
-    def part(self, row: int, start: int, frames: int) -> Tensor:
-        """[H, frames, D] of one row."""
-        return self.tensor[row, :, start - self.origin : start - self.origin + frames]
+    def part(self, rows: int | slice, start: int, frames: int) -> Tensor:
+        """[H, frames, D] of one row, or that of several."""
+        return self.tensor[rows, :, start - self.origin : start - self.origin + frames]
 
     def _views(self, start: int, width: int) -> Tensor:
         # Not as_strided, which takes an offset into the storage: torch.compile remembers that of the first call.
@@ -242,8 +242,8 @@ class Edge:
         self.put_all(x, self._by_row(values))
 
     def add_product(self, x: Frames, left: Tensor, right: Tensor, scale: float, memory: Memory) -> None:
-        product = self._by_row(torch.bmm(left, right))
-        for (row, _, start), part in zip(self.members, product, strict=True):
+        product = torch.bmm(left, right, out=memory("product", *left.shape[:2], right.shape[2]))
+        for (row, _, start), part in zip(self.members, self._by_row(product), strict=True):
             x.part(row, start, part.shape[1]).add_(part, alpha=scale)
 
     def add_mask(self, scores: Tensor, unit: float) -> None:
@@ -254,22 +254,22 @@ class Edge:
         table.index_add_(1, self.mask.index.flatten(), self._by_row(grad_scores).sum(0).flatten(1))
 
     def all_queries(self, x: Frames) -> Tensor:
-        """[rows, H, queries, D]; a copy where there are several rows."""
-        queries = self.mask.bias.shape[2]
-        return _stacked([x.part(row, start, queries) for row, start, _ in self.members])
+        """[rows, H, queries, D], a view where it can be one."""
+        return self._all(x, [(row, start) for row, start, _ in self.members], self.mask.bias.shape[2])
 
     def all_keys(self, x: Frames) -> Tensor:
-        """[rows, H, keys, D]; a copy where there are several rows."""
-        keys = self.mask.bias.shape[1]
-        return _stacked([x.part(row, start, keys) for row, _, start in self.members])
+        """[rows, H, keys, D], a view where it can be one."""
+        return self._all(x, [(row, start) for row, _, start in self.members], self.mask.bias.shape[1])
 
     def put_all(self, x: Frames, values: Tensor) -> None:
         for (row, start, _), part in zip(self.members, values, strict=True):
             x.part(row, start, part.shape[1]).copy_(part)
 
+    def _all(self, x: Frames, places: list[tuple[int, int]], frames: int) -> Tensor:
+        row, start = places[0]
+        if places == [(row + n, start) for n in range(len(places))]:
+            return x.part(slice(row, row + len(places)), start, frames)
+        return torch.stack([x.part(row, start, frames) for row, start in places])
+
     def _by_row(self, x: Tensor) -> Tensor:
         return x.view(len(self.members), -1, *x.shape[1:])
-
-
-def _stacked(parts: list[Tensor]) -> Tensor:
-    return parts[0][None] if len(parts) == 1 else torch.stack(parts)
