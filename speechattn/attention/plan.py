@@ -14,7 +14,7 @@ from speechattn.context import Context
 
 SLAB_BYTES = 800_000
 """Scores of one slab: few calls, and what is made of them is still in the second-level cache, or not far from it."""
-FUSED_FRAMES = 1024
+FUSED_FRAMES = 512
 """Queries that torch's attention kernel gets at once: it works in the cache anyway, but its output is copied."""
 EDGE_FRAMES = 64
 """Queries of a clipped block: a few more products with what is masked, and half as many calls."""
