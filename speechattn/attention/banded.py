@@ -1,37 +1,28 @@
 """The same result as dense.py in O(T * window) time and memory, forward and backward, in plain torch.
 
-Queries are cut into blocks of `block` frames. The keys that a block sees together are `block + left + right`
-neighbours, so the blocks of one head are a batch of small matrix products over *overlapping strided views*
-of k and v: nothing is copied. Blocks that reach past an end of their row have their views clipped::
+`plan.py` cuts a batch into pieces whose scores are one batch of small matrix products and fit into the cache,
+`pieces.py` has their views, and here is what is done with each of them. On a CPU the forward pass gives whole pieces to
+torch's own attention kernel, which takes overlapping strided views. Everything else is done with scores that lie
+transposed, [n, keys, queries]: it is faster to multiply k by transposed queries than q by transposed keys, of which
+there are more, and maxima and sums over the keys add rows instead of crossing them.
 
-    block 0   qq.......        q the block's queries, k the further keys it sees
-              qqkk.....        left=1, right=2, block=2: blocks 0 and 3 are clipped,
-    block 1   .kqqkk...        1 and 2 form a slab: two views of the same shape, `block` apart
-    block 2   ...kqqkk.
-    block 3   .....kqqk
-
-Only q, k and v are saved for the backward pass, which computes the scores again: the softmax of a slab that
-lies in the cache is cheaper than reading T * window weights back. A row is processed up to its length and
-no further: padding is never read. It is differentiated once: a second time is refused.
+Saved for the backward pass are q, k, v and one number a query: the logarithm of the sum that divides its weights. The
+weights are computed again, which is cheaper than reading T * window of them back. A row is processed up to its length
+and no further: padding is never read. It is differentiated once: a second time is refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Any
+import math
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from speechattn.attention.dense import relative_index, table_offsets
-from speechattn.attention.masks import band_mask
+from speechattn.attention.pieces import Edge, Frames, Memory, Slab
+from speechattn.attention.plan import Plan
 from speechattn.context import Context
-
-SLAB_BYTES = 700_000
-"""Scores of one slab, so that they stay in a 1 MB second-level cache between the products."""
-LONG_WINDOW = 1024
-"""Frames up to which a window's mask is made once, however short the audio."""
 
 
 def banded_attention(
@@ -44,7 +35,10 @@ def banded_attention(
     relative_bias: Tensor | None,
     scale: float,
 ) -> Tensor:
-    """Output [B, H, T, Dv]; arguments as in `dense_attention`, meant to be called through `attention`."""
+    """Output [B, H, T, Dv]; arguments as in `dense_attention`, meant to be called through `attention`.
+
+    In memory the output is [B, T, H, Dv], so that heads side by side are a view of it.
+    """
     rows = [q.shape[2]] * q.shape[0] if lengths is None else lengths.tolist()
     wide, table = _widened(q, k, v), relative_bias
     if table is not None:
@@ -73,13 +67,10 @@ def banded_step(
     num_frames = key_start + k.shape[2]
     wide = _widened(q, k, v)
     table = None if relative_bias is None else relative_bias.to(wide[0].dtype)
-    call = _Call(context, table, wide[0], scores, scale, num_frames)
-    output = wide[0].new_empty(*q.shape[:3], v.shape[3])
+    call = _Call(context, table, wide[0], scores, scale, num_frames, query_start)
+    output = _heads_last(wide[0], v.shape[3])
     with torch.autocast(q.device.type, enabled=False):
-        for piece in call.pieces(num_frames, query_start, query_start + q.shape[2]):
-            moved = replace(piece, start=piece.start - query_start, key_start=piece.key_start - key_start)
-            for row in range(len(q)):
-                call.attend(moved, *(x[row] for x in (*wide, output)))
+        call.forward([num_frames] * len(q), wide[0], wide[1], wide[2], output, None, query_start, key_start)
     return output.to(q.dtype)
 
 
@@ -88,6 +79,12 @@ def _widened(*tensors: Tensor) -> list[Tensor]:
     half = tensors[0].dtype in (torch.float16, torch.bfloat16)
     wide = [x.float() if half else x for x in tensors]
     return [x if x.stride(-1) == 1 else x.contiguous() for x in wide]
+
+
+def _heads_last(q: Tensor, dim: int) -> Tensor:
+    """Memory for [B, H, T, dim] in which the heads of a frame lie side by side."""
+    batch, heads, frames, _ = q.shape
+    return q.new_empty(batch, frames, heads, dim).transpose(1, 2)
 
 
 class _Banded(torch.autograd.Function):
@@ -103,213 +100,180 @@ class _Banded(torch.autograd.Function):
         scores: str,
         scale: float,
     ) -> Tensor:
-        ctx.save_for_backward(q, k, v, table)
-        ctx.call = _Call(context, table, q, scores, scale, q.shape[2])
-        ctx.rows = rows
-        output = q.new_empty(*q.shape[:3], v.shape[3])
+        output = _heads_last(q, v.shape[3])
+        log_sums = q.new_empty(q.shape[:3]) if any(ctx.needs_input_grad) and scores == "softmax" else None
         for row, length in enumerate(rows):
             output[row, :, length:] = 0
-            for piece in ctx.call.pieces(length):
-                ctx.call.attend(piece, q[row], k[row], v[row], output[row])
+        _Call(context, table, q, scores, scale, q.shape[2]).forward(rows, q, k, v, output, log_sums)
+        ctx.save_for_backward(q, k, v, table, log_sums)
+        ctx.rest = context, rows, scores, scale
         return output
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
             raise RuntimeError("banded attention cannot be differentiated twice; use execution='dense' for that.")
-        q, k, v, table = ctx.saved_tensors
-        call: _Call = ctx.call
-        if grad_output.stride(-1) != 1:  # an expanded gradient has stride 0
-            grad_output = grad_output.contiguous()
+        q, k, v, table, log_sums = ctx.saved_tensors
+        context, rows, scores, scale = ctx.rest
         grad_q, grad_k, grad_v = (torch.zeros(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
         grad_table = None if table is None else torch.zeros_like(table)
-        for row, length in enumerate(ctx.rows):
-            for piece in call.pieces(length):
-                for head in piece.heads:
-                    queries, keys = piece.queries(q[row], head), piece.keys(k[row], head)
-                    grad = piece.queries(grad_output[row], head)
-                    weights = call.weights(piece, head, queries, keys)
-                    piece.add_to_keys(grad_v[row], head, torch.bmm(weights.transpose(1, 2), grad))
-                    grad_weights = torch.bmm(grad, piece.keys(v[row], head).transpose(1, 2))
-                    grad_scores = call.grad_scores(piece, grad_weights, weights)
-                    if grad_table is not None:
-                        call.add_to_table(grad_table, piece, head, grad_scores)
-                    target = piece.queries(grad_q[row], head)
-                    torch.baddbmm(target, grad_scores, keys, beta=0, alpha=call.scale, out=target)
-                    piece.add_to_keys(grad_k[row], head, torch.bmm(grad_scores.transpose(1, 2), queries), call.scale)
+        call = _Call(context, table, q, scores, scale, q.shape[2])
+        call.backward(rows, q, k, v, log_sums, grad_output, grad_q, grad_k, grad_v, grad_table)
         return grad_q, grad_k, grad_v, grad_table, None, None, None, None
 
 
-@dataclass(frozen=True)
-class _Slab:
-    """`count` whole blocks of one head side by side: views [count, block, D] and [count, window, D]."""
+class _Inputs(NamedTuple):
+    """What the gradients are made of, each [B, H, T, features]."""
 
-    start: int
-    count: int
-    block: int
-    key_start: int
-    window: int
-    bias: Tensor  # [1 or H, block, window]: 0, or a relative bias, or -inf
-    index: Tensor | None  # [block, window]: columns of the relative-bias table
-    heads: range
-
-    def queries(self, x: Tensor, head: int) -> Tensor:
-        """[count, block, D] of x [H, T, D]."""
-        return _windows(x[head], self.start, self.count, self.block, self.block)
-
-    def keys(self, x: Tensor, head: int) -> Tensor:
-        """[count, window, D] of x [H, T, D]: overlapping views."""
-        return _windows(x[head], self.key_start, self.count, self.block, self.window)
-
-    def add_to_keys(self, x: Tensor, head: int, values: Tensor, scale: float = 1.0) -> None:
-        """Add [count, window, D] times `scale` into x [H, T, D], where neighbouring windows overlap.
-
-        Columns are added in strips of one block: within a strip no two windows touch the same frame.
-        """
-        for strip in range(0, self.window, self.block):
-            width = min(self.block, self.window - strip)
-            target = _windows(x[head], self.key_start + strip, self.count, self.block, width)
-            target.add_(values[:, strip : strip + width], alpha=scale)
-
-    def bias_of(self, head: int) -> Tensor:
-        """[1, block, window]."""
-        return self.bias[head : head + 1] if len(self.bias) > 1 else self.bias
+    q: Frames
+    k: Frames
+    v: Frames
+    grad_output: Frames
 
 
-@dataclass(frozen=True)
-class _Edge:
-    """One block clipped by an end of its row, all heads at once: views [H, frames, D] and [H, keys, D]."""
+class _Grads(NamedTuple):
+    """Gradients to be added to, and that of the table [H, offsets]."""
 
-    start: int
-    key_start: int
-    bias: Tensor  # [1 or H, frames, keys]
-    index: Tensor | None
-    heads: range = range(1)
-
-    def queries(self, x: Tensor, head: int) -> Tensor:
-        return x[:, self.start : self.start + self.bias.shape[1]]
-
-    def keys(self, x: Tensor, head: int) -> Tensor:
-        return x[:, self.key_start : self.key_start + self.bias.shape[2]]
-
-    def add_to_keys(self, x: Tensor, head: int, values: Tensor, scale: float = 1.0) -> None:
-        self.keys(x, head).add_(values, alpha=scale)
-
-    def bias_of(self, head: int) -> Tensor:
-        return self.bias
+    q: Frames
+    k: Frames
+    v: Frames
+    table: Tensor | None
 
 
 class _Call:
-    """What every piece of one call shares: the block size, the mask and bias of a block, the weighting."""
+    """What every piece of one call shares: the plan, the weighting, and memory to work in."""
 
     def __init__(
-        self, context: Context, table: Tensor | None, q: Tensor, scores: str, scale: float, num_frames: int
+        self,
+        context: Context,
+        table: Tensor | None,
+        q: Tensor,
+        scores: str,
+        scale: float,
+        num_frames: int,
+        first: int = 0,
     ) -> None:
-        self.context, self.scores, self.scale = context, scores, scale
-        self.table = None if table is None else table.detach()
-        if self.table is not None and scores == "relu":
-            # -inf marks what lies outside the context, and relu divides by the number of keys inside.
-            self.table = self.table.clamp(min=torch.finfo(self.table.dtype).min / 2)
-        self.offsets = context.offsets() if table is None else table_offsets(table, context, num_frames)
-        self.like, self.num_heads = q.new_empty(0), q.shape[1]
-        self.block, self.regular = _block_size(context)
-        if self.regular:
-            # Every block starts on a chunk, so all of them, clipped ones too, cut their mask from this one.
-            first = self.block * -(-(context.left or 0) // self.block)
-            key_start, key_stop = self._key_range(first)
-            # A window far longer than the audio clips every block, and its mask must not cost memory.
-            self.regular = key_stop - key_start <= max(num_frames, LONG_WINDOW)
-        if self.regular:
-            self.first_key = key_start - first
-            self.bias, self.index = self._bias(first, first + self.block, key_start, key_stop)
+        if table is not None:
+            table = table.detach()
+            if scores == "relu":
+                # -inf marks what lies outside the context, and relu divides by the number of keys inside.
+                table = table.clamp(min=torch.finfo(table.dtype).min / 2)
+        self.plan = Plan(context, table, q, q.shape[1], num_frames, first)
+        self.memory = Memory(q.new_empty(0))
+        self.scores, self.scale = scores, scale
+        # Powers of 2: on a CPU exp takes 15 times as long for -inf, and 80 times for what ends below 1e-38.
+        self.unit = math.log2(math.e) if scores == "softmax" else 1.0
 
-    def _key_range(self, start: int) -> tuple[int, int]:
-        key_start, _ = self.context.span(start)
-        _, key_stop = self.context.span(start + self.block - 1)
-        assert key_start is not None and key_stop is not None
-        return key_start, key_stop
+    def forward(
+        self,
+        rows: list[int],
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        output: Tensor,
+        log_sums: Tensor | None,
+        query_start: int = 0,
+        key_start: int = 0,
+    ) -> None:
+        """Write the output and, if they are asked for, the logarithms [B, H, T] of the sums that divide its weights.
 
-    def _bias(self, start: int, stop: int, key_start: int, key_stop: int) -> tuple[Tensor, Tensor | None]:
-        """What is added to the scores of these queries and keys, [1 or H, queries, keys], and table columns."""
-        queries = torch.arange(start, stop, device=self.like.device)
-        keys = torch.arange(key_start, key_stop, device=self.like.device)
-        outside = ~band_mask(self.context, queries, keys)
-        if self.table is None:
-            bias = self.like.new_zeros(1, len(queries), len(keys))
-            return bias.masked_fill_(outside, -torch.inf), None
-        index = relative_index(self.offsets, queries, keys)
-        return self.table[:, index].masked_fill_(outside, -torch.inf), index
+        The first query is frame `query_start` of its row, the first key frame `key_start`.
+        """
+        queries, out = (Frames(x, self.plan.grid, query_start) for x in (q, output))
+        keys, values = (Frames(x, self.plan.grid, key_start) for x in (k, v))
+        sums = None if log_sums is None else Frames(log_sums[..., None], self.plan.grid, query_start)
+        fused = self.scores == "softmax" and q.device.type == "cpu" and q.shape[3] == v.shape[3]
+        for piece in self.plan.pieces(rows, query_start + q.shape[2], fused):
+            (self._attend_fused if fused else self._attend)(piece, queries, keys, values, out, sums)
 
-    def pieces(self, length: int, first: int = 0, last: int | None = None) -> Iterator[_Slab | _Edge]:
-        """Slabs and edges that together hold every query in [first, last) of a row of `length` frames once."""
-        if not self.regular:
-            for start, stop, key_start, key_stop in self.context.plan(length, self.block, first, last):
-                yield _Edge(start, key_start, *self._bias(start, stop, key_start, key_stop))
-            return
-        whole: list[int] = []
-        window = self.bias.shape[2]
-        for start, stop, key_start, key_stop in self.context.plan(length, self.block, first, last):
-            if stop - start == self.block and key_stop - key_start == window:
-                whole.append(start)
-                continue
-            skipped = key_start - (start + self.first_key)
-            columns = slice(skipped, skipped + key_stop - key_start)
-            index = None if self.index is None else self.index[: stop - start, columns]
-            yield _Edge(start, key_start, self.bias[:, : stop - start, columns], index)
-        most = max(1, SLAB_BYTES // (self.block * window * self.like.element_size()))
-        for begin in range(0, len(whole), most):
-            start, count = whole[begin], min(most, len(whole) - begin)
-            key_start = start + self.first_key
-            heads = range(self.num_heads)
-            yield _Slab(start, count, self.block, key_start, window, self.bias, self.index, heads)
+    def backward(
+        self,
+        rows: list[int],
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        log_sums: Tensor | None,
+        grad_output: Tensor,
+        grad_q: Tensor,
+        grad_k: Tensor,
+        grad_v: Tensor,
+        grad_table: Tensor | None,
+    ) -> None:
+        """Add to the gradients, which are zeros in any memory; the gradient of the output may be expanded."""
+        if grad_output.stride(-1) != 1:
+            grad_output = grad_output.contiguous()
+        sums = None if log_sums is None else Frames(log_sums[..., None], self.plan.grid)
+        inputs = _Inputs(*(Frames(x, self.plan.grid) for x in (q, k, v, grad_output)))
+        to_q, to_k, to_v = (Frames(x, self.plan.grid) for x in (grad_q, grad_k, grad_v))
+        grads = _Grads(to_q, to_k, to_v, grad_table)
+        for piece in self.plan.pieces(rows, q.shape[2]):
+            self._differentiate(piece, inputs, sums, grads)
 
-    def attend(self, piece: _Slab | _Edge, q: Tensor, k: Tensor, v: Tensor, output: Tensor) -> None:
-        """Write a piece of one row's output [H, T, Dv]."""
-        for head in piece.heads:
-            weights = self.weights(piece, head, piece.queries(q, head), piece.keys(k, head))
-            torch.bmm(weights, piece.keys(v, head), out=piece.queries(output, head))
+    def _attend_fused(
+        self, piece: Slab | Edge, q: Frames, k: Frames, v: Frames, output: Frames, log_sums: Frames | None
+    ) -> None:
+        heads, sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+            piece.all_queries(q), piece.all_keys(k), piece.all_keys(v), attn_mask=piece.mask.by_query, scale=self.scale
+        )
+        piece.put_all(output, heads)
+        if log_sums is not None:
+            piece.put_all(log_sums, sums[..., None])
 
-    def weights(self, piece: _Slab | _Edge, head: int, queries: Tensor, keys: Tensor) -> Tensor:
-        """Weights [n, queries, keys]: the bias is -inf outside the context, so that weights there are exactly 0."""
-        raw = torch.baddbmm(piece.bias_of(head), queries, keys.transpose(1, 2), alpha=self.scale)
+    def _attend(
+        self, piece: Slab | Edge, q: Frames, k: Frames, v: Frames, output: Frames, log_sums: Frames | None
+    ) -> None:
+        weights = self._scores(piece, piece.queries(q), piece.keys(k))
         if self.scores == "relu":
-            return raw.relu_() / self._num_visible(piece)
-        return torch.softmax(raw, -1, out=raw)
-
-    def grad_scores(self, piece: _Slab | _Edge, grad_weights: Tensor, weights: Tensor) -> Tensor:
-        """Gradient of the scores from the gradient of the weights, [n, queries, keys]."""
-        if self.scores == "relu":
-            return grad_weights * (weights > 0) / self._num_visible(piece)
-        return torch._softmax_backward_data(grad_weights, weights, -1, weights.dtype)
-
-    def _num_visible(self, piece: _Slab | _Edge) -> Tensor:
-        return (piece.bias[:1] > -torch.inf).sum(-1, keepdim=True)
-
-    def add_to_table(self, grad_table: Tensor, piece: _Slab | _Edge, head: int, grad_scores: Tensor) -> None:
-        """Sum the gradient of the scores [n, queries, keys] by key minus query into grad_table [H, offsets]."""
-        assert piece.index is not None
-        if isinstance(piece, _Slab):
-            grad_table[head].index_add_(0, piece.index.flatten(), grad_scores.sum(0).flatten())
+            total = piece.mask.num_visible()
+            weights.relu_()
         else:
-            grad_table.index_add_(1, piece.index.flatten(), grad_scores.flatten(1))
+            top = torch.amax(weights, 1, keepdim=True)
+            total = weights.sub_(top).exp2_().sum(1, keepdim=True)
+        heads = self.memory("heads", len(weights), weights.shape[2], v.tensor.shape[3])
+        for part, values, out in zip(piece.split(weights), piece.keys(v), piece.split(heads), strict=True):
+            torch.bmm(part.transpose(1, 2), values, out=out)
+        piece.put(output, heads.div_(total.transpose(1, 2)))
+        if log_sums is not None:
+            piece.put(log_sums, total.log2_().add_(top).div_(self.unit).transpose(1, 2))
 
+    def _differentiate(self, piece: Slab | Edge, inputs: _Inputs, log_sums: Frames | None, grads: _Grads) -> None:
+        queries, grad = self._copied("queries", piece, inputs.q), self._copied("grad", piece, inputs.grad_output)
+        keys, values = piece.keys(inputs.k), piece.keys(inputs.v)
+        weights = self._scores(piece, piece.split(queries), keys)
+        if log_sums is None:
+            weights.relu_().div_(piece.mask.num_visible())
+        else:
+            for part, sums in zip(piece.split(weights), piece.queries(log_sums), strict=True):
+                part.sub_(sums.transpose(1, 2), alpha=self.unit)
+            weights.exp2_()
+        piece.add_product(grads.v, weights, grad, 1.0, self.memory)
+        grad_scores = self.memory("grad_scores", *weights.shape)
+        for value, part, out in zip(values, piece.split(grad), piece.split(grad_scores), strict=True):
+            torch.bmm(value, part.transpose(1, 2), out=out)
+        if log_sums is None:
+            grad_scores.mul_(weights > 0).div_(piece.mask.num_visible())
+        else:
+            torch.ops.aten._softmax_backward_data.out(grad_scores, weights, 1, weights.dtype, grad_input=grad_scores)
+        if grads.table is not None:
+            piece.add_to_table(grads.table, grad_scores)
+        heads = self.memory("heads", *queries.shape)
+        for part, key, out in zip(piece.split(grad_scores), keys, piece.split(heads), strict=True):
+            torch.baddbmm(out, part.transpose(1, 2), key, beta=0, alpha=self.scale, out=out)
+        piece.put(grads.q, heads)
+        piece.add_product(grads.k, grad_scores, queries, self.scale, self.memory)
 
-def _block_size(context: Context) -> tuple[int, bool]:
-    """Queries a block, and whether every block's key range has one shape, so that blocks can form slabs.
+    def _scores(self, piece: Slab | Edge, queries: Iterable[Tensor], keys: list[Tensor]) -> Tensor:
+        """`unit` times the scores [n, keys, queries], -inf outside the context: weights there are exactly 0."""
+        scores = self.memory("scores", *piece.shape(self.plan.num_heads))
+        for query, key, out in zip(queries, keys, piece.split(scores), strict=True):
+            torch.baddbmm(out, key, query.transpose(1, 2), beta=0, alpha=self.scale * self.unit, out=out)
+        piece.add_mask(scores, self.unit)
+        return scores
 
-    A block wastes (block + left + right) / (left + 1 + right) products on masked pairs: small windows want
-    small blocks, large ones want large matrix products. Blocks of a chunked context hold whole chunks.
-    """
-    if context.window is None:
-        return 64, False
-    if context.chunk > 1:
-        return (context.chunk * max(1, 64 // context.chunk), True) if context.chunk <= 128 else (128, False)
-    return (16 if context.window <= 48 else 32 if context.window < 256 else 64), True
-
-
-def _windows(x: Tensor, start: int, count: int, step: int, width: int) -> Tensor:
-    """[count, width, D]: windows of x [T, D] that begin at start, start + step, ...; a view, they may overlap.
-
-    Not as_strided, which takes an offset into the storage: torch.compile remembers that of the first call.
-    """
-    return x[start : start + (count - 1) * step + width].unfold(0, width, step).transpose(1, 2)
+    def _copied(self, name: str, piece: Slab | Edge, x: Frames) -> Tensor:
+        """[n, queries, D] without gaps: products read it several times."""
+        count, _, queries = piece.shape(self.plan.num_heads)
+        copy = self.memory(name, count, queries, x.tensor.shape[3])
+        for target, part in zip(piece.split(copy), piece.queries(x), strict=True):
+            target.copy_(part)
+        return copy

@@ -209,3 +209,42 @@ def test_gradients_against_finite_differences(context):
         return attention(q, k, v, context, lengths=lengths, relative_bias=table, execution="banded")
 
     assert torch.autograd.gradcheck(call, (*inputs, bias), fast_mode=True)
+
+
+@pytest.mark.parametrize("context", [WINDOW, Context.chunked(4, 3, 2), Context.truncated(40, 20)], ids=str)
+def test_heads_side_by_side_are_a_view_of_the_banded_output(context):
+    q, k, v = random(2, 90, 3, 2, 4).permute(2, 0, 3, 1, 4)
+    output = attention(q, k, v, context, execution="banded")
+    assert output.transpose(1, 2).flatten(2).data_ptr() == output.data_ptr()
+
+
+@pytest.mark.parametrize("scores", ["softmax", "relu"])
+@pytest.mark.parametrize("context", [WINDOW, Context.chunked(8, 9, 4), Context.truncated(40, 20)], ids=str)
+def test_rows_of_equal_and_of_other_lengths_together(context, scores):
+    """Rows that end alike share their last block, and all share their first, wherever in the batch they are."""
+    lengths = torch.tensor([150, 150, 86, 0, 150, 118, 150, 22])
+    wide, narrow, bias = random(2, 8, 2, 150, 4), random(8, 2, 150, 6), random(2, len(context.offsets()))
+    for v, table in ((wide[1], None), (narrow, None), (narrow, bias), (wide[1], bias)):
+        grads = []
+        for execution in ("dense", "banded"):
+            leaves = [x.clone().requires_grad_() for x in (*wide, v, *([] if table is None else [table]))]
+            kwargs = {"lengths": lengths, "scores": scores, "relative_bias": None if table is None else leaves[3]}
+            output = attention(*leaves[:3], context, execution=execution, **kwargs)
+            grads.append((output, *torch.autograd.grad(output.square().sum(), leaves)))
+        for dense, banded in zip(*grads, strict=True):
+            assert (dense - banded).abs().max() < 1e-10
+
+
+def test_scores_far_apart_leave_weights_of_one_and_zero():
+    """Weights of e^-1000, which are 0, and of e^-95, which have no room in a float32."""
+    keys = torch.full((1, 1, 300, 1), -1000.0)
+    keys[0, 0, ::7] = -95.0
+    keys[0, 0, ::10] = 0.0
+    q, v = torch.ones(1, 1, 300, 1), torch.randn(1, 1, 300, 1)
+    results = []
+    for execution in ("dense", "banded"):
+        leaves = [x.clone().requires_grad_() for x in (q, keys, v)]
+        output = attention(*leaves, Context.truncated(40, 20), scale=1.0, execution=execution)
+        results.append((output, *torch.autograd.grad(output.sum(), leaves)))
+    for dense, banded in zip(*results, strict=True):
+        assert banded.isfinite().all() and (dense - banded).abs().max() < 1e-4
