@@ -14,36 +14,36 @@ and no further: padding is never read. It is differentiated once: a second time 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from speechattn.attention.packed import unpacked
 from speechattn.attention.pieces import Edge, Frames, Memory, Slab
 from speechattn.attention.plan import Plan
 from speechattn.context import Context
 
 
 def banded_attention(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
+    parts: Sequence[Tensor],
     context: Context,
     lengths: Tensor | None,
     scores: str,
     relative_bias: Tensor | None,
     scale: float,
 ) -> Tensor:
-    """Output [B, H, T, Dv]; arguments as in `dense_attention`, meant to be called through `attention`.
+    """Output [B, H, T, Dv] of `parts`, see packed.py; the rest as in `dense_attention`. Called through `attention`.
 
     In memory the output is [B, T, H, Dv], so that heads side by side are a view of it.
     """
+    q = unpacked(parts)[0]
     rows = [q.shape[2]] * q.shape[0] if lengths is None else lengths.tolist()
-    wide, table = _widened(q, k, v), relative_bias
+    wide, table = _widened(*parts), relative_bias
     if table is not None:
         table = table.to(wide[0].dtype)
-    output: Tensor = _Banded.apply(*wide, table, context, rows, scores, scale)  # type: ignore[no-untyped-call]
+    output: Tensor = _Banded.apply(table, context, rows, scores, scale, *wide)  # type: ignore[no-untyped-call]
     return output.to(q.dtype)
 
 
@@ -90,22 +90,15 @@ def _heads_last(q: Tensor, dim: int) -> Tensor:
 class _Banded(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        table: Tensor | None,
-        context: Context,
-        rows: list[int],
-        scores: str,
-        scale: float,
+        ctx: Any, table: Tensor | None, context: Context, rows: list[int], scores: str, scale: float, *parts: Tensor
     ) -> Tensor:
+        q, k, v = unpacked(parts)
         output = _heads_last(q, v.shape[3])
         log_sums = q.new_empty(q.shape[:3]) if any(ctx.needs_input_grad) and scores == "softmax" else None
         for row, length in enumerate(rows):
             output[row, :, length:] = 0
         _Call(context, table, q, scores, scale, q.shape[2]).forward(rows, q, k, v, output, log_sums)
-        ctx.save_for_backward(q, k, v, table, log_sums)
+        ctx.save_for_backward(table, log_sums, *parts)
         ctx.rest = context, rows, scores, scale
         return output
 
@@ -113,13 +106,14 @@ class _Banded(torch.autograd.Function):
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
             raise RuntimeError("banded attention cannot be differentiated twice; use execution='dense' for that.")
-        q, k, v, table, log_sums = ctx.saved_tensors
+        table, log_sums, *parts = ctx.saved_tensors
         context, rows, scores, scale = ctx.rest
-        grad_q, grad_k, grad_v = (torch.zeros(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
+        q, k, v = unpacked(parts)
+        grads = [torch.zeros(x.shape, dtype=x.dtype, device=x.device) for x in parts]
         grad_table = None if table is None else torch.zeros_like(table)
         call = _Call(context, table, q, scores, scale, q.shape[2])
-        call.backward(rows, q, k, v, log_sums, grad_output, grad_q, grad_k, grad_v, grad_table)
-        return grad_q, grad_k, grad_v, grad_table, None, None, None, None
+        call.backward(rows, q, k, v, log_sums, grad_output, *unpacked(grads), grad_table)
+        return grad_table, None, None, None, None, *grads
 
 
 class _Inputs(NamedTuple):

@@ -120,8 +120,9 @@ def _attention(
             return native_attention(parts, context, lengths, scores, relative_bias, scale)
         if chosen == "sdpa":
             return _full_attention(q, k, v, lengths, scale)
-        by_name = {"dense": dense_attention, "banded": banded_attention}
-        function = by_name[chosen] if chosen in by_name else _on_request(chosen)[0]
+        if chosen == "banded":
+            return banded_attention(parts, context, lengths, scores, relative_bias, scale)
+        function = dense_attention if chosen == "dense" else _on_request(chosen)[0]
         output: Tensor = function(q, k, v, context, lengths, scores, relative_bias, scale)
         return output
 
