@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from speechattn.attention.banded import banded_attention
+from speechattn.attention.banded import banded_attention, banded_step
 from speechattn.attention.dense import dense_attention, relative_index, table_offsets
 from speechattn.attention.masks import band_mask
-from speechattn.attention.native import native_attention, native_refusal
+from speechattn.attention.native import native_attention, native_refusal, native_step
 from speechattn.attention.packed import unpacked
 from speechattn.config import SCORES
 from speechattn.context import Context
@@ -125,6 +125,27 @@ def _attention(
         function = dense_attention if chosen == "dense" else _on_request(chosen)[0]
         output: Tensor = function(q, k, v, context, lengths, scores, relative_bias, scale)
         return output
+
+
+def attention_step(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    context: Context,
+    scores: str,
+    relative_bias: Tensor | None,
+    scale: float,
+    query_start: int,
+    key_start: int,
+) -> Tensor:
+    """`attention` of the next frames of a stream, [B, H, n, Dv], by the execution that "auto" would take.
+
+    Queries [B, H, n, D] are the frames from `query_start` on, which is the first of a chunk. Keys [B, H, m, D] and
+    values are those from `key_start` to the newest there is: all that these queries see, or that will ever exist.
+    """
+    native = k.shape[2] <= NATIVE_KEYS + q.shape[2] and native_refusal(q, k, v, context) is None
+    step = native_step if native else banded_step
+    return step(q, k, v, context, scores, relative_bias, scale, query_start, key_start)
 
 
 def why_not(

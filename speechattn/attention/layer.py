@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from speechattn.attention.banded import banded_step
-from speechattn.attention.functional import attention, packed_attention
+from speechattn.attention.functional import attention, attention_step, packed_attention
 from speechattn.attention.native import native_refusal
 from speechattn.attention.packed import unpacked
 from speechattn.attention.positions import RelativeBias, alibi, rotary
@@ -118,7 +117,7 @@ class SelfAttention(nn.Module):
         ready = seen if final else self.context.ready(seen)
         new = self.project(input, state.seen)
         q, k, v = (torch.cat(pair, 2) for pair in zip((state.queries, state.keys, state.values), new, strict=True))
-        heads = banded_step(
+        heads = attention_step(
             q[:, :, : ready - state.done],
             k,
             v,
@@ -136,11 +135,11 @@ class SelfAttention(nn.Module):
         rest = (q[:, :, ready - state.done :].clone(), k[:, :, first:].clone(), v[:, :, first:].clone())
         return self._merge(heads), AttentionState(*rest, seen, ready)
 
-    def project(self, input: Tensor, start: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    def project(self, input: Tensor, start: int | Tensor = 0) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values [B, H, T, D / H] of frames [start, start + T): what `attention` takes."""
         q, k, v = unpacked((self._packed(input),))
         if self.positions == "rotary":
-            frames = torch.arange(start, start + input.shape[1], device=input.device)
+            frames = start + torch.arange(input.shape[1], device=input.device)
             q, k = rotary(q, frames), rotary(k, frames)
         return q, k, v
 

@@ -132,6 +132,26 @@ def native_attention(
     return output
 
 
+@torch.no_grad()
+def native_step(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    context: Context,
+    scores: str,
+    relative_bias: Tensor | None,
+    scale: float,
+    query_start: int,
+    key_start: int,
+) -> Tensor:
+    """Output [B, H, n, Dv] of the next n frames of a stream; arguments as in `banded_step`."""
+    table = None if relative_bias is None else relative_bias.float()
+    output = _empty(q.shape[0], q.shape[2], q.shape[1], v.shape[3]).transpose(1, 2)
+    call = (None, table, context.left, context.right, context.chunk, scores == "relu", scale)
+    _run(q, k, v, call, starts=(query_start, key_start), OUTPUT=output, LSE=torch.empty(q.shape[:3]))
+    return output
+
+
 _CALL = "Tensor? lengths, Tensor? table, int? left, int? right, int chunk, bool relu, float scale"
 torch.library.define("speechattn::native", f"(Tensor[] parts, {_CALL}) -> (Tensor, Tensor)")
 torch.library.define(
@@ -202,15 +222,28 @@ torch.library.impl("speechattn::native_backward", "CPU")(_backward)
 torch.library.register_autograd("speechattn::native", _differentiate, setup_context=_keep)
 
 
-def _run(q: Tensor, k: Tensor, v: Tensor, call: tuple[Any, ...], grad_table: bool = False, **tensors: Tensor) -> Tensor:
-    """Run forward, or backward if there is a GRAD_OUTPUT, into the given tensors; returns the table's gradient."""
+def _run(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    call: tuple[Any, ...],
+    grad_table: bool = False,
+    starts: tuple[int, int] = (0, 0),
+    **tensors: Tensor,
+) -> Tensor:
+    """Run forward, or backward if there is a GRAD_OUTPUT, into the given tensors; returns the table's gradient.
+
+    `starts` are the frames of the first query and the first key, which a stream has not both at 0.
+    """
     lengths, table, left, right, chunk, relu, scale = call
     kernel = _kernel()
     backward = "GRAD_OUTPUT" in tensors
     batch, heads, frames, depth = q.shape
     width = v.shape[3]
     lanes = _lanes(depth, width)
-    plan = (make_plan if frames > OFTEN else _remembered_plan)(left, right, chunk, frames, 2 * lanes)
+    keys, ahead = k.shape[2], starts[0] - starts[1]
+    planned = (left, right, chunk, frames, 2 * lanes, keys, ahead, starts[0] % chunk)
+    plan = (make_plan if keys > OFTEN else _remembered_plan)(*planned)
     part_frames = plan.backward_frames if backward else PART_FRAMES
     q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
     operands = [[0] * 4] * 11
@@ -220,16 +253,17 @@ def _run(q: Tensor, k: Tensor, v: Tensor, call: tuple[Any, ...], grad_table: boo
     columns = grad_columns = None
     if table is not None:
         # Reversed, and long enough for every pair of a block, so that the biases of a row of scores are neighbours.
-        offsets = table_offsets(table, Context(left, right, chunk), frames)
+        offsets = table_offsets(table, Context(left, right, chunk), starts[1] + keys)
         index = torch.arange(plan.distances.stop - 1, plan.distances.start - 1, -1) - offsets.start
         index.clamp_(0, len(offsets) - 1)
         columns = table.detach().index_select(1, index) * (1.0 if relu else LOG2_E)
-        operands[kernel.BIAS] = _reversed(columns, plan, columns.stride(0), 0, 0)
+        # The loops count queries from 0, and so a distance `ahead` too large.
+        operands[kernel.BIAS] = _reversed(columns, plan.distances.stop - 1 + ahead, columns.stride(0), 0, 0)
         if grad_table:
             grad_columns = columns.new_zeros(batch, -(-frames // part_frames), *columns.shape)
             row, part, head, _ = grad_columns.stride()
-            operands[kernel.GRAD_BIAS] = _reversed(grad_columns, plan, head, row, part)
-    rows = np.array([frames] * batch, np.int64) if lengths is None else np.ascontiguousarray(lengths.numpy())
+            operands[kernel.GRAD_BIAS] = _reversed(grad_columns, plan.distances.stop - 1, head, row, part)
+    rows = np.array([keys] * batch, np.int64) if lengths is None else np.ascontiguousarray(lengths.numpy())
     threads = 1 if plan.pairs * batch * heads * depth < SMALL else torch.get_num_threads()
     tasks = _compiled(backward, lanes)
     sizes = (heads, frames, depth, width, part_frames, plan.most_keys, int(relu))
@@ -243,25 +277,32 @@ def _run(q: Tensor, k: Tensor, v: Tensor, call: tuple[Any, ...], grad_table: boo
     return torch.zeros_like(table).index_add_(1, index, grad_columns.sum((0, 1)))
 
 
-def _reversed(columns: Tensor, plan: Plan, head: int, row: int, part: int) -> list[int]:
-    """An operand whose address is that of distance 0."""
-    return [columns.data_ptr() + 4 * (plan.distances.stop - 1), *(4 * stride for stride in (row, head, part))]
+def _reversed(columns: Tensor, zero: int, head: int, row: int, part: int) -> list[int]:
+    """An operand whose address is that of distance 0, in column `zero`."""
+    return [columns.data_ptr() + 4 * zero, *(4 * stride for stride in (row, head, part))]
 
 
-def make_plan(left: int | None, right: int | None, chunk: int, num_frames: int, lanes: int) -> Plan:
-    """The plan of a context, from `Context.span` alone."""
+def make_plan(
+    left: int | None, right: int | None, chunk: int, num_frames: int, block: int, num_keys: int, ahead: int, phase: int
+) -> Plan:
+    """The plan of a context, from `Context.span` alone.
+
+    Query i has the place of key i + `ahead`, and is frame `phase` + i of some chunk.
+    """
     frames = np.arange(num_frames)
-    start, stop = Context(left, right, chunk).span(frames)
-    low = np.zeros_like(frames) if start is None else np.maximum(start, 0)
-    high = np.full_like(frames, num_frames) if stop is None else np.minimum(stop, num_frames)
+    start, stop = Context(left, right, chunk).span(frames + phase)
+    moved = ahead - phase
+    low = np.zeros_like(frames) if start is None else np.maximum(start + moved, 0)
+    high = np.full_like(frames, num_keys) if stop is None else np.minimum(stop + moved, num_keys)
     if not num_frames:
-        return Plan(low.astype(np.int32), high.astype(np.int32), 0, range(0), 0, lanes)
-    first = frames[::lanes]
-    last = np.minimum(first + (lanes - 1), num_frames - 1)
-    distances = range(int((low[first] - first).min()) - lanes + 1, int((high[last] - first).max()))
+        return Plan(low.astype(np.int32), high.astype(np.int32), 0, range(0), 0, block)
+    first = frames[::block]
+    last = np.minimum(first + (block - 1), num_frames - 1)
+    places = first + ahead
+    distances = range(int((low[first] - places).min()) - block + 1, int((high[last] - places).max()))
     # Parts i and i + 2 must not see one key: what lies between them must be as long as both reaches together.
-    reach = int((frames - low).max() + (high - frames).max())
-    backward_frames = -(-max(PART_FRAMES, min(reach, num_frames)) // lanes) * lanes
+    reach = int((frames + ahead - low).max() + (high - frames - ahead).max())
+    backward_frames = -(-max(PART_FRAMES, min(reach, num_frames)) // block) * block
     most_keys, pairs = int((high[last] - low[first]).max()), int(high.sum() - low.sum())
     return Plan(low.astype(np.int32), high.astype(np.int32), most_keys, distances, pairs, backward_frames)
 

@@ -5,6 +5,7 @@ products are off by a few units of 6e-8; a wrong algorithm is off by far more.
 """
 
 import os
+import random as random_numbers
 import subprocess
 import sys
 
@@ -14,9 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from speechattn.attention import native
+from speechattn.attention.banded import banded_step
 from speechattn.attention.functional import attention
 from speechattn.attention.layer import SelfAttention
-from speechattn.attention.native import native_refusal, native_unavailable
+from speechattn.attention.native import native_refusal, native_step, native_unavailable
 from speechattn.context import Context
 
 TOLERANCE = 1e-5
@@ -308,3 +310,24 @@ def test_without_numba_only_native_is_refused():
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.startswith("execution='native' cannot take this call: ")
     assert native_unavailable() is not None or "numba is not installed: pip install numba" in ran.stdout
+
+
+@needs_native
+@pytest.mark.parametrize("scores", ["softmax", "relu"])
+@pytest.mark.parametrize("context", [c for c in CONTEXTS if c.right is not None], ids=str)
+def test_steps_of_a_stream_are_those_of_banded(context, scores):
+    generator = random_numbers.Random(0)
+    for _ in range(12):
+        query_start = generator.randrange(60) * context.chunk
+        start, _ = context.span(query_start)
+        key_start = 0 if start is None else max(0, start)
+        n = generator.randrange(70)
+        _, stop = context.span(max(query_start, query_start + n - 1))
+        keys = query_start + n + generator.randrange(stop - query_start - n + 9) - key_start
+        q, k, v = random(2, 2, n, 16), random(2, 2, keys, 16), random(2, 2, keys, 16)
+        bias = random(2, len(context.offsets(key_start + keys))) if context.window != 10**10 + 3 else None
+        call = (context, scores, bias, 0.25, query_start, key_start)
+        expected = banded_step(q.double(), k.double(), v.double(), context, scores, bias, 0.25, query_start, key_start)
+        found = native_step(q, k, v, *call)
+        assert found.shape == expected.shape
+        assert found.numel() == 0 or (found - expected).abs().max() <= TOLERANCE * expected.abs().max()
