@@ -99,6 +99,22 @@ def address(call: Any, which: int, row: int, head: int, frame: int) -> Any:
 
 
 @njit
+def ask_for(rows: int, stride: int, begin: int, end: int, size: int) -> None:
+    """Ask memory for `size` bytes of each of the rows [begin, end), which are read soon."""
+    for row in range(begin, end):
+        for x in range(0, size, 64):
+            prefetch(rows + row * stride + x, 0)
+
+
+@njit
+def ask_to_write(rows: int, stride: int, begin: int, end: int, size: int) -> None:
+    """The same for rows that are written soon."""
+    for row in range(begin, end):
+        for x in range(0, size, 64):
+            prefetch(rows + row * stride + x, 1)
+
+
+@njit
 def strip_of(like: Any, block: Any, scores: int, half: int) -> Any:
     """Address of the first score of a half of the block, and the number of its keys."""
     row = block.starts[half] - block.starts[0]
@@ -118,21 +134,28 @@ def all_transposed(like: Any, call: Any, block: Any, which: int, depth: int, fac
 
 
 @njit
-def dots_of_both(like: Any, columns: int, rows: int, stride: int, number: int, depth: int, target: int, fresh: int, q: int, q_stride: int) -> None:
+def dots_of_both(
+    like: Any,
+    columns: int,
+    rows: int,
+    stride: int,
+    number: int,
+    depth: int,
+    target: int,
+    new: int,
+    queries: int,
+    queries_stride: int,
+) -> None:
     """target [number, queries] = rows [number, depth] @ columns [depth, queries], for both halves.
 
     The last tile of 8 (AVX2: 4) may begin inside the one before it and write some sums again: they are the same.
     """
     tile, j = num_lanes(like) // 2, 0
-    each = (4 * tile * tile + number - 1) // max(number, 1)
     while j < number and number >= tile:
-        for x in range(each):
-            for c in range(0, depth * FLOAT, 64):
-                prefetch(fresh + c, 0)
-                prefetch(q + c, 0)
-            fresh += stride
-            q += q_stride
         j = min(j, number - tile)
+        first, last = 4 * tile * j // number, 4 * tile * (j + tile) // number
+        ask_for(new, stride, first, last, depth * FLOAT)
+        ask_for(queries, queries_stride, first, last, depth * FLOAT)
         if tile == 8:
             dots(like, 8, 2, columns, rows + j * stride, stride, depth, target + j * row_size(like))
         else:  # AVX2 has half the registers
@@ -169,8 +192,11 @@ def all_dots(like: Any, call: Any, block: Any, columns: int, which: int, depth: 
     rows = address(call, which, block.row, block.head, start)
     begin, end, stop = block.starts[1] - start, block.stops[0] - start, block.stops[1] - start
     dots_of_half(like, columns, rows, stride, begin, depth, target)
-    dots_of_both(like, columns, rows + begin * stride, stride, end - begin, depth, target + begin * size, rows + stop * stride,
-    address(call, Q if which==K else GRAD_OUTPUT, block.row, block.head, block.t + 2 * num_lanes(like)), call.operands[Q if which==K else GRAD_OUTPUT, 3])
+    shared = target + begin * size
+    other = Q if which == K else GRAD_OUTPUT
+    new, queries = rows + stop * stride, address(call, other, block.row, block.head, block.t + 2 * num_lanes(like))
+    queries_stride = call.operands[other, 3]
+    dots_of_both(like, columns, rows + begin * stride, stride, end - begin, depth, shared, new, queries, queries_stride)
     columns, target = columns + half, target + half
     dots_of_half(like, columns, rows + end * stride, stride, stop - end, depth, target + end * size)
 
@@ -235,11 +261,8 @@ def each_query(
             source = address(call, values, block.row, block.head, first) + c * FLOAT
             to = address(call, target, block.row, block.head, block.t + lane) + c * FLOAT
             factor = factors + lane * FLOAT
-            for x in range(rows):
-                prefetch(source + (count + x) * stride, 0)
-                prefetch(source + (count + x) * stride + 64, 0)
-                prefetch(to + (8 + x) * to_stride, 1)
-                prefetch(to + (8 + x) * to_stride + 64, 1)
+            ask_for(source, stride, count, count + rows, 128)
+            ask_to_write(to, to_stride, rows, 2 * rows, 128)
             if rows == 8 and pair:
                 product(like, 8, 2, 0, here, source, stride, count, factor, to, to_stride)
             elif rows == 8:
