@@ -87,19 +87,20 @@ def dots_of_both(
 ) -> None:
     """target [number, queries] = rows [number, depth] @ columns [depth, queries], for both halves.
 
-    The last tile of 8 (AVX2: 4) may begin inside the one before it and write some sums again: they are the same.
+    The last tile of 8 (AVX2: 6) may begin inside the one before it and write some sums again: they are the same.
     Meanwhile as many `new` rows and `queries` as there are lanes are asked for: what the head's next block begins with.
     """
-    tile, j = num_lanes(like) // 2, 0
+    lanes, j = num_lanes(like), 0
+    tile = 8 if lanes == 16 else 6  # AVX2 has half the registers
     while j < number and number >= tile:
         j = min(j, number - tile)
-        first, last = 4 * tile * j // number, 4 * tile * (j + tile) // number  # of 4 * tile queries
+        first, last = 2 * lanes * j // number, 2 * lanes * (j + tile) // number
         ask_for(new, stride, first, last, depth * FLOAT)
         ask_for(queries, queries_stride, first, last, depth * FLOAT)
         if tile == 8:
             dots(like, 8, 2, columns, rows + j * stride, stride, depth, target + j * row_size(like))
-        else:  # AVX2 has half the registers
-            dots(like, 4, 2, columns, rows + j * stride, stride, depth, target + j * row_size(like))
+        else:
+            dots(like, 6, 2, columns, rows + j * stride, stride, depth, target + j * row_size(like))
         j += tile
     while j < number:
         dots(like, 1, 2, columns, rows + j * stride, stride, depth, target + j * row_size(like))
@@ -153,9 +154,7 @@ def each_query(
     lanes, size, stride, to_stride = num_lanes(like), row_size(like), call.operands[values, 3], call.operands[target, 3]
     c, many, start = 0, num_lanes(like) // 2, block.starts[0]
     while c < width:
-        pair = c + 2 * lanes <= width
-        piece = 2 * lanes * FLOAT if pair else lanes * FLOAT
-        lane = 0
+        wide, lane = vectors_of(like, width - c), 0
         while lane < block.number:
             rows = many if lane + many <= block.number else 1
             first = np.int64(call.low[block.t + lane])
@@ -164,22 +163,32 @@ def each_query(
             source = address(call, values, block.row, block.head, first) + c * FLOAT
             to = address(call, target, block.row, block.head, block.t + lane) + c * FLOAT
             factor = factors + lane * FLOAT
-            ask_for(source, stride, count, count + rows, piece)
-            ask_to_write(to, to_stride, rows, 2 * rows, piece)
-            if rows == 8 and pair:
+            ask_for(source, stride, count, count + rows, wide * lanes * FLOAT)
+            ask_to_write(to, to_stride, rows, 2 * rows, wide * lanes * FLOAT)
+            if rows == 8 and wide == 2:
                 product(like, 8, 2, 0, here, source, stride, count, factor, to, to_stride)
             elif rows == 8:
                 product(like, 8, 1, 0, here, source, stride, count, factor, to, to_stride)
-            elif rows == 4 and pair:
+            elif rows == 4 and wide == 3:
+                product(like, 4, 3, 0, here, source, stride, count, factor, to, to_stride)
+            elif rows == 4 and wide == 2:
                 product(like, 4, 2, 0, here, source, stride, count, factor, to, to_stride)
             elif rows == 4:
                 product(like, 4, 1, 0, here, source, stride, count, factor, to, to_stride)
-            elif pair:
-                product(like, 1, 2, 0, here, source, stride, count, factor, to, to_stride)
             else:
-                product(like, 1, 1, 0, here, source, stride, count, factor, to, to_stride)
+                for x in range(0, wide * lanes * FLOAT, lanes * FLOAT):
+                    product(like, 1, 1, 0, here, source + x, stride, count, factor, to + x, to_stride)
             lane += rows
-        c += piece // FLOAT
+        c += wide * lanes
+
+
+@njit
+def vectors_of(like: Any, width: int) -> Any:
+    """Vectors of features that `each_query` takes next of so many features: 2 and at the end 1, with AVX2 3, 2 or 1."""
+    left = width // num_lanes(like)
+    if num_lanes(like) == 16:
+        return min(left, 2)
+    return 2 if left == 4 else min(left, 3)
 
 
 @njit
@@ -210,6 +219,9 @@ def each_key(
             elif left >= 4 and lanes == 16:
                 product(like, 4, 4, 1, here, v, stride, count, factors, o, to_stride)
                 c += 4 * lanes
+            elif left >= 3 and left != 4 and lanes == 8:
+                product(like, 4, 3, 1, here, v, stride, count, factors, o, to_stride)
+                c += 3 * lanes
             elif left >= 2:
                 product(like, 4, 2, 1, here, v, stride, count, factors, o, to_stride)
                 c += 2 * lanes
