@@ -34,16 +34,25 @@ def dense_attention(
     q, k, v = (torch.where(valid, x, x.new_zeros(())) for x in (q, k, v))
     mask = context_mask(context, num_frames, q.device) & valid.transpose(2, 3) & valid
 
+    bias = None if relative_bias is None else dense_relative_bias(relative_bias.to(q.dtype), context, num_frames)
+    return attend(q, k, v, mask, scores, bias, scale).to(output_dtype)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scores: str, bias: Tensor | None, scale: float) -> Tensor:
+    """Output [B, H, Tq, Dv] of queries [B, H, Tq, D] that see the keys [B, H, Tk, D] of a mask [.., Tq, Tk]; or 0.
+
+    `bias` [.., Tq, Tk] or None is added to the scores.
+    """
     raw = (q * scale) @ k.transpose(2, 3)
-    if relative_bias is not None:
-        raw = raw + dense_relative_bias(relative_bias.to(raw.dtype), context, num_frames)
+    if bias is not None:
+        raw = raw + bias
     if scores == "relu":
         weights = torch.where(mask, raw.relu(), raw.new_zeros(())) / mask.sum(-1, keepdim=True).clamp(min=1)
     else:
         # A padded query sees nothing. Softmax over nothing is NaN, so it is given everything, then zeros.
-        seen = mask | ~valid
+        seen = mask | ~mask.any(-1, keepdim=True)
         weights = torch.where(mask, raw.masked_fill(~seen, -torch.inf).softmax(-1), raw.new_zeros(()))
-    return (weights @ v).to(output_dtype)
+    return weights @ v
 
 
 def dense_relative_bias(table: Tensor, context: Context, num_frames: int) -> Tensor:

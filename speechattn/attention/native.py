@@ -46,7 +46,7 @@ HUGE_PAGES = 2**25
 """Bytes from which malloc takes new memory from the system every time, and 4 KB pages would cost a sixth of the time.
 
 numpy asks the system for huge pages. Smaller tensors get memory that was in use before, which is better still."""
-SOURCES = ("instructions.py", "vectors.py", "tiles.py", "scores.py", "kernel.py")
+SOURCES = ("instructions.py", "vectors.py", "tiles.py", "scores.py", "products.py", "blocks.py", "kernel.py")
 """Files that what is compiled depends on."""
 LOG2_E = 1.4426950408889634
 

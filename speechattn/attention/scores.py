@@ -125,9 +125,18 @@ def softmax_again(like: Any, strip: int, number: int, lse: Any) -> None:
 @njit
 def softmax_gradient(like: Any, weights: int, grads: int, number: int) -> None:
     """Replace the gradient of the weights by that of the scores: weight * (grad - sum of weight * grad)."""
-    size, delta = row_size(like), splat(like, 0.0)
-    for j in range(0, number * size, size):
+    size, zero, j = row_size(like), splat(like, 0.0), 0
+    delta, b, c, d = zero, zero, zero, zero
+    while j + 4 * size <= number * size:  # four chains, because a sum waits for the one before it
         delta = fma(load(like, weights + j), load(like, grads + j), delta)
+        b = fma(load(like, weights + j + size), load(like, grads + j + size), b)
+        c = fma(load(like, weights + j + 2 * size), load(like, grads + j + 2 * size), c)
+        d = fma(load(like, weights + j + 3 * size), load(like, grads + j + 3 * size), d)
+        j += 4 * size
+    while j < number * size:
+        delta = fma(load(like, weights + j), load(like, grads + j), delta)
+        j += size
+    delta = add(add(delta, b), add(c, d))
     for j in range(0, number * size, size):
         grad = subtract(load(like, grads + j), delta)
         store(grads + j, multiply(load(like, weights + j), grad))

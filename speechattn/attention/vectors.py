@@ -101,11 +101,14 @@ def fetch(typingctx: Any, address: Any) -> Any:
 
 @intrinsic(prefer_literal=True)
 def prefetch(typingctx: Any, address: Any, writes: Any) -> Any:
-    """Ask for the cache line at `address`, to read or if `writes` to write it. Nothing waits; any address will do."""
+    """Ask for the cache line at `address`: into the second level, or if `writes`, a literal, to be written at once.
+
+    Nothing waits for it, and any address will do.
+    """
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        at = builder.inttoptr(args[0], ir.PointerType(ir.IntType(8)))
-        options = [ir.Constant(to.INT32, x) for x in (writes.literal_value, 3, 1)]  # 3: into all caches; 1: of data
+        at, one = builder.inttoptr(args[0], ir.PointerType(ir.IntType(8))), writes.literal_value
+        options = [ir.Constant(to.INT32, x) for x in (one, 3 if one else 1, 1)]
         to.call(builder, "llvm.prefetch.p0", ir.VoidType(), at, *options)
         return context.get_dummy_value()
 

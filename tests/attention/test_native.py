@@ -184,6 +184,17 @@ def test_threads_change_no_bit(monkeypatch):
 
 
 @needs_native
+@pytest.mark.parametrize(
+    "context", [WINDOW, Context.chunked(8, 5, 30), Context.truncated(70, 0), Context.full()], ids=str
+)
+def test_whatever_its_memory_held_before_is_overwritten(context, monkeypatch):
+    monkeypatch.setattr(native, "_empty", lambda *shape: torch.full(shape, float("nan")))
+    monkeypatch.setattr(native, "PART_FRAMES", 32)  # many parts that share keys: each key is cleared exactly once
+    *tensors, lengths = inputs(333)
+    assert_equal_to_dense(context, *tensors, lengths=lengths)
+
+
+@needs_native
 def test_vectors_of_eight(monkeypatch):
     monkeypatch.setenv("SPEECHATTN_NATIVE", "avx2")
     assert native._lanes(64, 64) == 8
