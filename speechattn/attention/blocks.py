@@ -169,7 +169,7 @@ def seen(like: Any, call: Any, block: Any, half: int, scratch: Any) -> Any:
 
 @njit
 def forward_block(like: Any, call: Any, block: Any, scratch: Any) -> None:
-    """Write the block's output, and its lse."""
+    """Write the block's output, and its lse if there is to be a backward."""
     block_scores(like, call, block, scratch)
     one = splat(like, 1.0)
     for half in range(block.halves):
@@ -179,7 +179,8 @@ def forward_block(like: Any, call: Any, block: Any, scratch: Any) -> None:
             total = seen(like, call, block, half, scratch)
         else:
             top, total = softmax(like, strip, keys)
-            keep_lse(like, call, block, half, add(top, log2(total)), scratch)
+            if call.operands[LSE, 0] != 0:
+                keep_lse(like, call, block, half, add(top, log2(total)), scratch)
         store(scratch.factors + half * num_lanes(like) * FLOAT, divide(one, total))
     each_query(like, call, block, scratch.scores, V, scratch.factors, OUTPUT, call.width)
 

@@ -23,12 +23,13 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from speechattn.attention.bounds import plan_of
 from speechattn.attention.dense import table_offsets
 from speechattn.attention.packed import unpacked
 from speechattn.context import Context
@@ -38,8 +39,6 @@ PART_FRAMES = 512
 """Queries of one head that a task takes: their keys and values stay in the second-level cache."""
 LONGEST_WINDOW = 2**24
 """Keys of a block are counted in float32, which is exact up to here."""
-OFTEN = 8192
-"""Frames up to which plans are kept: utterances come again and again, and their plan takes as long as their sums."""
 SMALL = 2**27
 """Multiplications up to which a second thread costs more than it saves: about a millisecond of them."""
 HUGE_PAGES = 2**25
@@ -49,17 +48,6 @@ numpy asks the system for huge pages. Smaller tensors get memory that was in use
 SOURCES = ("instructions.py", "vectors.py", "tiles.py", "scores.py", "products.py", "blocks.py", "kernel.py")
 """Files that what is compiled depends on."""
 LOG2_E = 1.4426950408889634
-
-
-class Plan(NamedTuple):
-    """Everything about a context and a number of frames that the loops ask for."""
-
-    low: Any  # int32 [T]: query i sees the keys [low[i], high[i])
-    high: Any
-    most_keys: int  # that one block of queries sees together
-    distances: range  # key minus query that a block can meet, masked pairs included
-    pairs: int  # of a query and a key that it sees
-    backward_frames: int  # queries a part, so that every other part may run at the same time
 
 
 def native_unavailable() -> str | None:
@@ -82,7 +70,7 @@ def native_refusal(q: Tensor, k: Tensor, v: Tensor, context: Context) -> str | N
     if reason:
         return reason
     for x in (q, k, v):
-        if x.device.type != "cpu":
+        if not x.is_cpu:
             return f"it runs on the CPU, got {x.device.type}"
         if x.dtype != torch.float32:
             return f"it computes in float32, got {str(x.dtype).removeprefix('torch.')}"
@@ -127,7 +115,7 @@ def native_attention(
     call = (lengths, table, context.left, context.right, context.chunk, scores == "relu", scale)
     learns = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in (*parts, table))
     if type(parts[0]) is Tensor and not learns and not torch.compiler.is_compiling():
-        return _forward(parts, *call)[0]  # the way through the operator takes as long as 64 frames
+        return _output(parts, call)  # the way through the operator takes as long as 64 frames
     output: Tensor = torch.ops.speechattn.native(parts, *call)[0]
     return output
 
@@ -146,10 +134,8 @@ def native_step(
 ) -> Tensor:
     """Output [B, H, n, Dv] of the next n frames of a stream; arguments as in `banded_step`."""
     table = None if relative_bias is None else relative_bias.float()
-    output = _empty(q.shape[0], q.shape[2], q.shape[1], v.shape[3]).transpose(1, 2)
     call = (None, table, context.left, context.right, context.chunk, scores == "relu", scale)
-    _run(q, k, v, call, starts=(query_start, key_start), OUTPUT=output, LSE=torch.empty(q.shape[:3]))
-    return output
+    return _output((q, k, v), call, (query_start, key_start))
 
 
 _CALL = "Tensor? lengths, Tensor? table, int? left, int? right, int chunk, bool relu, float scale"
@@ -162,12 +148,21 @@ torch.library.define(
 
 def _forward(parts: Sequence[Tensor], *call: Any) -> tuple[Tensor, Tensor]:
     """Output [B, H, T, Dv] and lse [B, H, T], the log2 of the sum that divides the weights."""
+    batch, heads, frames, _ = unpacked(parts)[0].shape
+    lse = torch.empty(batch, heads, frames)
+    return _output(parts, call, lse=lse), lse
+
+
+def _output(
+    parts: Sequence[Tensor], call: tuple[Any, ...], starts: tuple[int, int] = (0, 0), lse: Tensor | None = None
+) -> Tensor:
+    """Output [B, H, T, Dv]; the lse is written if there is one."""
     q, k, v = unpacked(parts)
     batch, heads, frames, _ = q.shape
     output = _empty(batch, frames, heads, v.shape[3]).transpose(1, 2)
-    lse = torch.empty(batch, heads, frames)
-    _run(q, k, v, call, OUTPUT=output, LSE=lse)
-    return output, lse
+    tensors = {"OUTPUT": output} if lse is None else {"OUTPUT": output, "LSE": lse}
+    _run(q, k, v, call, False, starts, **tensors)
+    return output
 
 
 def _backward(parts: Sequence[Tensor], lse: Tensor, grad: Tensor, grad_table: bool, *call: Any) -> list[Tensor]:
@@ -236,24 +231,24 @@ def _run(
     `starts` are the frames of the first query and the first key, which a stream has not both at 0.
     """
     lengths, table, left, right, chunk, relu, scale = call
+    context = _context(left, right, chunk)
     kernel = _kernel()
     backward = "GRAD_OUTPUT" in tensors
     batch, heads, frames, depth = q.shape
     width = v.shape[3]
     lanes = _lanes(depth, width)
     keys, ahead = k.shape[2], starts[0] - starts[1]
-    planned = (left, right, chunk, frames, 2 * lanes, keys, ahead, starts[0] % chunk)
-    plan = (make_plan if keys > OFTEN else _remembered_plan)(*planned)
+    plan = plan_of(context, frames, 2 * lanes, PART_FRAMES, keys, starts)
     part_frames = plan.backward_frames if backward else PART_FRAMES
     q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
-    operands = [[0] * 4] * 11
+    operands = [[0, 0, 0, 0]] * 11
     for name, x in dict(tensors, Q=q, K=k, V=v).items():
         row, head, frame = x.stride()[:3]
         operands[getattr(kernel, name)] = [x.data_ptr(), 4 * row, 4 * head, 4 * frame]
     columns = grad_columns = None
     if table is not None:
         # Reversed, and long enough for every pair of a block, so that the biases of a row of scores are neighbours.
-        offsets = table_offsets(table, Context(left, right, chunk), starts[1] + keys)
+        offsets = table_offsets(table, context, starts[1] + keys)
         index = torch.arange(plan.distances.stop - 1, plan.distances.start - 1, -1) - offsets.start
         index.clamp_(0, len(offsets) - 1)
         columns = table.detach().index_select(1, index) * (1.0 if relu else LOG2_E)
@@ -282,34 +277,6 @@ def _reversed(columns: Tensor, zero: int, head: int, row: int, part: int) -> lis
     return [columns.data_ptr() + 4 * zero, *(4 * stride for stride in (row, head, part))]
 
 
-def make_plan(
-    left: int | None, right: int | None, chunk: int, num_frames: int, block: int, num_keys: int, ahead: int, phase: int
-) -> Plan:
-    """The plan of a context, from `Context.span` alone.
-
-    Query i has the place of key i + `ahead`, and is frame `phase` + i of some chunk.
-    """
-    frames = np.arange(num_frames)
-    start, stop = Context(left, right, chunk).span(frames + phase)
-    moved = ahead - phase
-    low = np.zeros_like(frames) if start is None else np.maximum(start + moved, 0)
-    high = np.full_like(frames, num_keys) if stop is None else np.minimum(stop + moved, num_keys)
-    if not num_frames:
-        return Plan(low.astype(np.int32), high.astype(np.int32), 0, range(0), 0, block)
-    first = frames[::block]
-    last = np.minimum(first + (block - 1), num_frames - 1)
-    places = first + ahead
-    distances = range(int((low[first] - places).min()) - block + 1, int((high[last] - places).max()))
-    # Parts i and i + 2 must not see one key: what lies between them must be as long as both reaches together.
-    reach = int((frames + ahead - low).max() + (high - frames - ahead).max())
-    backward_frames = -(-max(PART_FRAMES, min(reach, num_frames)) // block) * block
-    most_keys, pairs = int((high[last] - low[first]).max()), int(high.sum() - low.sum())
-    return Plan(low.astype(np.int32), high.astype(np.int32), most_keys, distances, pairs, backward_frames)
-
-
-_remembered_plan = functools.lru_cache(64)(make_plan)
-
-
 def _spread(function: Any, arguments: tuple[Any, ...], number: int, threads: int) -> None:
     """Call function(*arguments, first, last) for ranges that make up [0, number)."""
     if threads == 1 or number <= 1:
@@ -321,6 +288,9 @@ def _spread(function: Any, arguments: tuple[Any, ...], number: int, threads: int
     with ThreadPoolExecutor(threads) as pool:
         for _ in pool.map(lambda cut: function(*arguments, *cut), itertools.pairwise(cuts)):
             pass
+
+
+_context = functools.lru_cache(Context)  # an operator takes numbers, and a Context checks them
 
 
 def _lanes(depth: int, width: int) -> int:
