@@ -7,7 +7,7 @@ RUN = .venv/bin/python
 TRAIN = recipes/frame_classifier/train.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-newest test-adapters check bench conformance clean
+.PHONY: help demo test test-newest test-adapters test-export check bench conformance clean
 
 help:  ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-18s%s\n", $$1, $$2 }'
@@ -24,9 +24,15 @@ check: .venv/.ready  ## lint, format and types
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 
-bench: .venv/.ready  ## memory and time of attention over 8192 to 65536 frames, and of log-mel over an hour
-	$(RUN) scripts/benchmark_attention_memory.py
-	$(RUN) scripts/benchmark_frontend.py
+# Short forms, on one thread, in three minutes; each script's docstring has the long one.
+bench: .venv/.ready  ## time and memory of attention, encoders and log-mel beside other people's: tables and runs/bench
+	.venv/$(PIP_INSTALL) -c constraints.txt -e '.[bench]'
+	$(RUN) scripts/benchmark_attention.py --frames 1024 2048 4096 --contexts 64,64 --peers --rounds 5 --seconds 2 \
+		$(call BENCHED,attention) --plot runs/bench/attention.png
+	$(RUN) scripts/benchmark_encoder.py --minutes 1 --seconds 3 --models speechattn 'speechattn, full' \
+		'Emformer, forward' 'Emformer, infer' Conformer training 'training, checkpointed' $(call BENCHED,encoder)
+	$(RUN) scripts/benchmark_frontend.py --minutes 5 --rounds 3 $(call BENCHED,frontend)
+BENCHED = --csv runs/bench/$(1).csv --json runs/bench/$(1).json
 
 conformance: .venv/.ready  ## what speechattn and three peers keep of the contracts: docs/conformance.md, in two minutes
 	.venv/$(PIP_INSTALL) -c constraints.txt -e '.[peers]'
@@ -50,6 +56,9 @@ $(ADAPTERS:%=test-adapter-%): test-adapter-%: .venv-%/.ready
 	@.venv-$*/bin/pip list --format=freeze --disable-pip-version-check | grep -iE '^($(TOLD))='
 	.venv-$*/bin/python -m pytest -m integration tests/adapters/test_$*.py tests/test_readme.py
 
+test-export: .venv-export/.ready  ## exported graphs in onnxruntime against eager, and the example that needs no torch
+	.venv-export/bin/python -m pytest -m 'integration and not slow' tests/test_export.py
+
 clean:  ## remove caches and build products; runs and environments stay
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find speechattn tests recipes scripts -name __pycache__ -prune -exec rm -rf {} +
@@ -65,7 +74,7 @@ clean:  ## remove caches and build products; runs and environments stay
 	$(PYTHON) -m venv .venv-newest
 	@touch $@
 
-$(ADAPTERS:%=.venv-%/.ready): .venv-%/.ready: pyproject.toml constraints.txt
+$(ADAPTERS:%=.venv-%/.ready) .venv-export/.ready: .venv-%/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-$*
 	.venv-$*/$(PIP_INSTALL) -c constraints.txt -e '.[$*]' pytest
 	@touch $@

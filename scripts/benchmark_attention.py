@@ -25,12 +25,22 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from statistics import linear_regression
 from typing import Any, NamedTuple
 
 import torch
-from benchmark_measuring import CannotRunError, Timing, extra_bytes, in_fresh_process, machine, said, time_jobs, write
-from benchmark_peers import OTHER_CONTEXT, PEERS, Attend
+from benchmark_measuring import (
+    CannotRunError,
+    Timing,
+    extra_bytes,
+    in_fresh_process,
+    machine,
+    return_memory,
+    said,
+    time_jobs,
+    write,
+)
+from benchmark_peers import ONE_THREAD, OTHER_CONTEXT, PEERS, Attend
+from benchmark_table import growth, table
 from torch import Tensor
 from tqdm import tqdm
 
@@ -46,14 +56,13 @@ CONTEXTS = {
 PASSES = ("forward", "forward+backward")
 EXECUTIONS = ("banded", "native", "auto")
 ON_REQUEST = ("flex",)
+"""Peers that compile for every length."""
 LONGEST_BACKWARD = 131072
 """Frames from which on only forward is measured, and only three stretches are compared with float64."""
 LONGEST_PEER = 65536
 STRETCH = 4096
 SHORTEST_MEMORY = 1024
 """Frames from which on KB/frame is measured: the system counts pages roughly."""
-WRONG = 1e-4
-"""Errors above it are no rounding."""
 
 
 class Case(NamedTuple):
@@ -115,26 +124,10 @@ def parse() -> argparse.Namespace:
 def measure(frames: int, options: argparse.Namespace) -> list[dict[str, Any]]:
     """A row for each case and number of threads, or one that says why not."""
     passes = [name for name in options.passes if name == PASSES[0] or frames <= LONGEST_BACKWARD]
-    ours, theirs = inputs(frames, len(passes) > 1 or PASSES[1] in passes), None
-    jobs: dict[Case, Job] = {}
-    errors: dict[Case, float | None] = {}
-    refused: dict[Case, str] = {}
     cases = list(all_cases(frames, passes, options))
-    for case in tqdm(cases, desc=f"T = {frames}, float64", leave=False):
-        if case.by in PEERS and theirs is None:
-            theirs = tuple(x.contiguous() for x in ours)
-        given = theirs if case.by in PEERS else ours
-        assert given is not None
-        try:
-            jobs[case] = job(case, given)
-            found = jobs[case]()  # and what is compiled once, is compiled
-        except CannotRunError as error:
-            jobs.pop(case, None)
-            refused[case] = str(error)
-            continue
-        errors[case] = None if case.by in OTHER_CONTEXT else largest_error(found, case, ours)
-        del found
-    timings = time_jobs(jobs, options.threads, options.rounds, options.seconds, f"T = {frames}, time")
+    jobs, errors, refused = checked_jobs(cases, inputs(frames, PASSES[1] in passes))
+    alone = [case for case in jobs if case.by in ONE_THREAD]
+    timings = time_jobs(jobs, options.threads, options.rounds, options.seconds, f"T = {frames}, time", alone)
     memory = {}
     if not options.no_memory and frames >= SHORTEST_MEMORY:
         memory = {case: kb_per_frame(case) for case in tqdm(jobs, desc=f"T = {frames}, memory", leave=False)}
@@ -143,10 +136,36 @@ def measure(frames: int, options: argparse.Namespace) -> list[dict[str, Any]]:
         if case in refused:
             rows.append({**case._asdict(), "note": refused[case]})
         for threads in options.threads if case in jobs else ():
-            row = {**case._asdict(), "threads": threads, **figures(case, threads, timings)}
-            note = OTHER_CONTEXT.get(case.by, "")
-            rows.append({**row, "error": errors[case], "kb_per_frame": memory.get(case), "note": note})
+            row = {**case._asdict(), "threads": threads}
+            if (case, threads) in timings:
+                known = {"error": errors[case], "kb_per_frame": memory.get(case)}
+                rows.append(row | figures(case, threads, timings) | known | {"note": OTHER_CONTEXT.get(case.by, "")})
+            else:
+                rows.append(row | {"note": ONE_THREAD[case.by]})
     return rows
+
+
+def checked_jobs(
+    cases: Sequence[Case], ours: tuple[Tensor, ...]
+) -> tuple[dict[Case, Job], dict[Case, float | None], dict[Case, str]]:
+    """What can run, its error (None where another context is computed), and why the rest cannot.
+
+    Each has run once then: what is compiled once, is compiled.
+    """
+    jobs: dict[Case, Job] = {}
+    errors: dict[Case, float | None] = {}
+    refused: dict[Case, str] = {}
+    theirs = tuple(x.contiguous() for x in ours) if any(case.by in PEERS for case in cases) else ours
+    for case in tqdm(cases, desc=f"T = {ours[0].shape[2]}, float64", leave=False):
+        try:
+            run = job(case, theirs if case.by in PEERS else ours)
+            found = run()
+        except CannotRunError as error:
+            refused[case] = str(error)
+            continue
+        jobs[case], errors[case] = run, None if case.by in OTHER_CONTEXT else largest_error(found, case, ours)
+        del found
+    return jobs, errors, refused
 
 
 def all_cases(frames: int, passes: Sequence[str], options: argparse.Namespace) -> Iterable[Case]:
@@ -256,61 +275,19 @@ def kb_per_frame(case: Case) -> float | None:
 
 
 def extra_of_pass(case: Case) -> int:
-    """Extra bytes of one pass in this process: masks are made meanwhile, inputs were there."""
-    small, backward = case._replace(frames=512), case.name == PASSES[1]
-    job(small, inputs(512, backward))()  # what is allocated once and for all, and compiled
+    """Extra bytes of one pass in this process, masks included, inputs not."""
+    return_memory()
+    backward = case.name == PASSES[1]
+    small = case._replace(frames=512)
     given = inputs(case.frames, backward)
     if case.by in PEERS:
         given = tuple(x.contiguous() for x in given)
+    if case.by in ON_REQUEST:  # the same code for both calls, or compiling would count; its mask is made before
+        run = job(case, given)
+        run()
+        return extra_bytes(run)
+    job(small, inputs(small.frames, backward))()  # what is allocated once and for all
     return extra_bytes(lambda: job(case, given)())
-
-
-def table(rows: Sequence[dict[str, Any]]) -> str:
-    """Rows of one context and pass below each other."""
-    lines, title = [], None
-    for row in rows:
-        if title != (title := (row["frames"], row["context"], row["name"])):
-            floor = f", floor {row['floor_ms']:.3g} ms" if "floor_ms" in row else ""
-            lines += ["", f"{title[0]} frames, context {title[1]}, {title[2]}{floor}"]
-            lines.append(
-                f"  {'by':16}{'threads':>7}{'ms':>10}{'x':>8}{'/auto':>8}{'gain':>6}{'error':>10}{'KB/frame':>10}"
-                f"{'GFLOP/s':>9}{'runs':>6}"
-            )
-        lines.append(f"  {row['by']:16}{cells(row)}")
-    return "\n".join(lines)
-
-
-def cells(row: dict[str, Any]) -> str:
-    """What stands behind the name."""
-
-    def cell(name: str, width: int, form: str) -> str:
-        return " " * width if row[name] is None else f"{row[name]:{width}{form}}"
-
-    if "ms" not in row:
-        return f"  cannot: {row['note']}"
-    text = f"{row['threads']:7}{row['ms']:10.3f}{row['x']:8.2f}{cell('times_auto', 8, '.2f')}{cell('gain', 6, '.2f')}"
-    text += f"{'n/a' if row['note'] else cell('error', 10, '.1e'):>10}{cell('kb_per_frame', 10, '.2f')}"
-    text += f"{row['gemm_gflops']:9.0f}{row['runs']:6}"
-    wrong = row["error"] is not None and not row["error"] < WRONG
-    return text + ("  WRONG" if wrong else "") + (f"  {row['note']}" if row["note"] else "")
-
-
-def growth(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """How memory grows with the frames, of everything that was measured at three lengths or more."""
-    lines = []
-    measured = [row for row in rows if row.get("kb_per_frame") is not None and row["threads"] == 1]
-    for key in dict.fromkeys((row["context"], row["name"], row["by"]) for row in measured):
-        points = [(row["frames"], row["kb_per_frame"]) for row in measured if key == tuple(row[x] for x in KEY)]
-        if len({frames for frames, _ in points}) < 3:
-            continue
-        slope, start = linear_regression([t for t, _ in points], [t * kb for t, kb in points])
-        off = max(abs(t * kb / (slope * t + start) - 1) for t, kb in points)
-        text = f"{slope:8.3f} KB/frame, at most {100 * off:.1f} % from a straight line"
-        lines.append(f"  {key[0]:16}{key[1]:18}{key[2]:16}{text}")
-    return ["", "memory over the number of frames", *lines] if lines else []
-
-
-KEY = ("context", "name", "by")
 
 
 if __name__ == "__main__":
