@@ -247,6 +247,7 @@ class ModelConfig:
     head: str = "frames"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", tuple(self.classes))
         check_choice("ModelConfig", "head", self.head, HEADS)
         check_choice("ModelConfig", "flavor", self.flavor, FLAVORS)
         check_features("ModelConfig", self.features, self.num_mels, self.num_ceps, self.deltas)

@@ -180,7 +180,10 @@ class Context:
         return Context(left, right, self.chunk * stack)
 
     def describe(self, num_layers: int = 1, hop_ms: float = 10.0) -> str:
-        """What a user asks, as a table: seen back, waited for and kept, per layer and through the stack."""
+        """What a user asks, as a table: seen back, waited for and kept, per layer and through the stack.
+
+        See `describe` below; a frame is `hop_ms` long.
+        """
         return describe((self,) * num_layers, hop_ms)
 
     def span(self, i: IndexT) -> tuple[IndexT | None, IndexT | None]:
@@ -234,6 +237,24 @@ def lookahead(contexts: Sequence[Context]) -> int | None:
     return max((last - i for i, last in _walk(contexts, first=True)), default=0)
 
 
+def waits(contexts: Sequence[Context]) -> tuple[int, float, int] | None:
+    """Least, mean and most future frames that outputs of a stack wait for, over all positions in their chunks.
+
+    None when a right side is unlimited.
+
+    Example:
+        >>> waits([Context.chunked(16, left=64, right=8)])
+        (8, 15.5, 23)
+    """
+    most = lookahead(contexts)
+    if most is None:
+        return None
+    # Frames of one chunk of the last layer wait for the same one, the first of them longest.
+    spread = contexts[-1].chunk - 1 if contexts else 0
+    waited = [last - i for i, last in _walk(contexts, first=True)] or [0]
+    return min(waited) - spread, sum(waited) / len(waited) - spread / 2, most
+
+
 def reach_width(contexts: Sequence[Context]) -> int | None:
     """The most input frames that any one output of a stack depends on; None when a side is unlimited.
 
@@ -275,15 +296,16 @@ def _walk(contexts: Sequence[Context], first: bool) -> Iterator[tuple[int, int]]
 def describe(contexts: Sequence[Context], hop_ms: float = 10.0, names: Sequence[str] | None = None) -> str:
     """A table of what a stack sees back, waits for and keeps, after each layer, in frames and ms.
 
-    "Through" columns are counted from the input to that layer's output; the last row is the whole stack.
+    "Through" columns are counted from the input to that layer's output, the most that any frame sees or waits; the
+    last row is the whole stack. "min / mean / max" is how long the frames of a chunk wait, which differs.
     `names` are what the layers are called, 1, 2, ... if not given.
 
     Example:
-        >>> print(Context.truncated(left=3, right=1).describe(num_layers=2))
-        layer  context          seen back through  waited for through  kept in the layer
-        1      left 3, right 1  3 frames (30 ms)   1 frame (10 ms)     4 frames (40 ms)
-        2      left 3, right 1  6 frames (60 ms)   2 frames (20 ms)    4 frames (40 ms)
-        stack                   6 frames (60 ms)   2 frames (20 ms)    8 frames (80 ms)
+        >>> print(Context.chunked(chunk=2, left=3).describe(num_layers=2))
+        layer  context                   seen back through  waited for through  min / mean / max  kept in the layer
+        1      left 3, right 0, chunk 2  4 frames (40 ms)   1 frame (10 ms)     0 / 5 / 10 ms     4 frames (40 ms)
+        2      left 3, right 0, chunk 2  8 frames (80 ms)   1 frame (10 ms)     0 / 5 / 10 ms     4 frames (40 ms)
+        stack                            8 frames (80 ms)   1 frame (10 ms)     0 / 5 / 10 ms     8 frames (80 ms)
     """
 
     def cell(frames: int | None) -> str:
@@ -291,18 +313,27 @@ def describe(contexts: Sequence[Context], hop_ms: float = 10.0, names: Sequence[
             return "unlimited"
         return f"{frames} frame{'' if frames == 1 else 's'} ({frames * hop_ms:.10g} ms)"
 
-    rows: list[tuple[str, ...]] = [("layer", "context", "seen back through", "waited for through", "kept in the layer")]
-    kept: int | None = 0
+    def row(name: str, context: str, through: Sequence[Context], kept: int | None) -> tuple[str, ...]:
+        return name, context, cell(lookback(through)), cell(lookahead(through)), told_waits(through, hop_ms), cell(kept)
+
+    head = ("layer", "context", "seen back through", "waited for through", "min / mean / max", "kept in the layer")
+    rows: list[tuple[str, ...]] = [head]
     for depth, context in enumerate(contexts, start=1):
-        through = contexts[:depth]
-        kept = None if kept is None or context.kept_frames is None else kept + context.kept_frames
-        columns = (lookback(through), lookahead(through), context.kept_frames)
         name = str(depth) if names is None else names[depth - 1]
-        rows.append((name, str(context), *map(cell, columns)))
-    rows.append(("stack", "", cell(lookback(contexts)), cell(lookahead(contexts)), cell(kept)))
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+        rows.append(row(name, str(context), contexts[:depth], context.kept_frames))
+    kept = [context.kept_frames for context in contexts if context.kept_frames is not None]
+    rows.append(row("stack", "", contexts, sum(kept) if len(kept) == len(contexts) else None))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join(lines + _advice(contexts))
+
+
+def told_waits(contexts: Sequence[Context], hop_ms: float) -> str:
+    """`waits` in ms, as "min / mean / max ms"."""
+    waited = waits(contexts)
+    if waited is None:
+        return "unlimited"
+    return " / ".join(f"{round(frames * hop_ms, 1):.10g}" for frames in waited) + " ms"
 
 
 def _advice(contexts: Sequence[Context]) -> list[str]:

@@ -72,7 +72,14 @@ class FramesEncoder(nn.Module):
         contexts = self.config.contexts
         derived = {"reach": law.reach_width(contexts), "lookback": self.lookback, "lookahead": self.lookahead}
         told = [f"{name}={'unlimited' if frames is None else frames}" for name, frames in derived.items()]
-        return ", ".join([*told, f"parameters={self.num_parameters:,}"])
+        told.append(f"parameters={self.num_parameters:,}")
+        if self.lookahead is None:
+            return ", ".join(told)
+        # Another line: what a user of frames of 10 ms waits for, and which layer is to blame.
+        waits = [law.told_waits(contexts[:depth], hop_ms=10.0) for depth in range(1, len(contexts) + 1)]
+        through = [f"{name}: {wait}" for name, wait in zip(self.config.context_names, waits, strict=True)]
+        whole = f"latency {law.told_waits(contexts, hop_ms=10.0)} (min / mean / max, frames of 10 ms)"
+        return ", ".join(told) + f"\n{whole}" + (f", through {', '.join(through)}" if len(through) > 1 else "")
 
 
 @dataclass(frozen=True)
@@ -208,8 +215,10 @@ class Encoder(FramesEncoder):
 
     @torch.no_grad()
     def _step(self, input: Tensor, state: EncoderState, final: bool) -> tuple[Tensor, EncoderState]:
-        self._check_state(input, state)
+        self._check_state(input, state, final)
         x, entry = self.enter.step(input, state.entry, final)
+        if not (x.shape[1] or final):  # a push too short for a frame costs next to nothing
+            return self.norm.weight.new_zeros(len(x), 0, self.config.d_model), replace(state, entry=entry)
         frames = state.frames + x.shape[1]
         x = self.dropout(self._place(self.input(x), state.frames))
         blocks = []
@@ -246,7 +255,7 @@ class Encoder(FramesEncoder):
     def _fingerprint(self) -> str:
         return fingerprint(self.config)
 
-    def _check_state(self, input: Tensor, state: EncoderState) -> None:
+    def _check_state(self, input: Tensor, state: EncoderState, final: bool) -> None:
         self.enter.check(input)
         if input.dtype != self.norm.weight.dtype:
             raise TypeError(f"input must be {self.norm.weight.dtype} as the encoder is, got {input.dtype}.")
@@ -254,8 +263,8 @@ class Encoder(FramesEncoder):
             raise TypeError(f"state must come from initial_state or step, got {type(state).__name__}.")
         if state.encoder != self._fingerprint:
             raise ValueError(
-                f"the state belongs to an encoder with another config ({state.encoder}, this is {self._fingerprint}): "
-                "begin with encoder.initial_state(batch_size)."
+                f"the state belongs to an encoder with another config or version ({state.encoder}, this is "
+                f"{self._fingerprint}): begin with encoder.initial_state(batch_size)."
             )
         if len(input) != state.batch_size:
             raise ValueError(f"the state is of {state.batch_size} streams in lock-step, input has {len(input)} rows.")
@@ -265,5 +274,5 @@ class Encoder(FramesEncoder):
                 f"the state is {kept.dtype} on {kept.device}, the encoder {wanted.dtype} on {wanted.device}: "
                 "move it with state.to(...)."
             )
-        if self.training:
+        if self.training and not final:  # once is enough
             warnings.warn("streaming in training mode: dropout is active. Call encoder.eval().", stacklevel=5)

@@ -126,7 +126,7 @@ class SpeechModel(nn.Module):
             raise TypeError(f"state must come from initial_state or step of a model, got {type(state).__name__}.")
         if state.model != fingerprint(self.config):
             raise ValueError(
-                f"the state belongs to a model with another config ({state.model}, this one is "
+                f"the state belongs to a model with another config or version ({state.model}, this one is "
                 f"{fingerprint(self.config)}): begin with model.initial_state(batch_size)."
             )
         return state

@@ -10,6 +10,9 @@ from typing import Any
 
 from torch import Tensor
 
+LAYOUT = 1
+"""Counts up when a state's tensors come to mean something else: a state of another version is refused."""
+
 
 def tensors(tree: Any) -> Iterator[Tensor]:
     """Every tensor of a tree, in order."""
@@ -37,5 +40,5 @@ def moved(tree: Any, *args: Any, **kwargs: Any) -> Any:
 
 @functools.lru_cache  # a stream asks with every push
 def fingerprint(config: Any) -> str:
-    """Twelve digits that name a config: a state belongs to the config it was made for."""
-    return hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode()).hexdigest()[:12]
+    """The layout of states and twelve digits that name a config: a state belongs to what it was made for."""
+    return f"{LAYOUT}-" + hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode()).hexdigest()[:12]

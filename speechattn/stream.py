@@ -7,8 +7,11 @@ what a microphone, a socket or a decoder delivers, and says of every label when 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import accumulate, groupby
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -17,6 +20,7 @@ import torch
 from torch import Tensor
 
 from speechattn import context as law
+from speechattn.data.audio import LOUDEST, MAX_RATE, MIN_RATE
 from speechattn.data.segments import Segment
 from speechattn.errors import UserError
 from speechattn.heads import CTC
@@ -50,8 +54,10 @@ class FrameLabels:
 
     @property
     def segments(self) -> list[Segment]:
-        """Runs of the same label as segments in seconds."""
-        runs = (list(run) for _, run in groupby(range(len(self)), key=self.labels.__getitem__))
+        """Runs of the same label as segments in seconds. With CTC, whose blanks leave gaps, each label is its own."""
+        gaps = accumulate(start > stop for start, stop in zip(self.start_s, (0.0, *self.stop_s), strict=False))
+        keys = list(zip(self.labels, gaps, strict=True))
+        runs = (list(run) for _, run in groupby(range(len(self)), key=keys.__getitem__))
         return [Segment(self.start_s[run[0]], self.stop_s[run[-1]], self.labels[run[0]]) for run in runs]
 
 
@@ -62,7 +68,8 @@ class Stream:
 
     Args:
         model: in evaluation mode, with limited right context; its dtype is computed in.
-        nan: "error" refuses a push with samples that are not finite; "zero" hears them as 0, and counts them.
+        nan: "error" refuses a push with samples that are not finite, or beyond 2^31, which is nonsense; "zero" hears
+            them as 0, and counts them.
 
     Raises:
         ValueError: the model cannot stream, or nan is neither.
@@ -80,15 +87,20 @@ class Stream:
             raise ValueError(f'nan must be "error" or "zero", got {nan!r}.')
         self.model, self.nan = model, nan
         self.num_bad_samples = 0
-        """Samples that were NaN or infinite, and heard as 0."""
+        """Samples that were NaN, infinite or nonsense, and heard as 0."""
         self._busy = threading.Lock()
-        self.reset()
+        self._forget()
 
     def reset(self) -> None:
         """Forget everything: the next push begins another recording."""
+        with self._mine():
+            self._forget()
+
+    def _forget(self) -> None:
         self._state = self.model.initial_state()
         self._rate: int | None = None
         self._resampler: Any = None
+        self._torn = False  # the resampler, which cannot go back, has taken samples that nothing behind it has heard
         self._num_samples, self._num_labels, self._last_class, self._ended = 0, 0, 0, False
         self.num_bad_samples = 0
 
@@ -130,48 +142,68 @@ class Stream:
         """Audio heard so far, at the model's rate."""
         return self._state.frontend.num_samples / self.model.config.framing.sample_rate
 
-    def _alone(self, work: Any) -> FrameLabels:
+    @contextmanager
+    def _mine(self) -> Iterator[None]:
+        """For one thread at a time. What fails inside has not been: all that is remembered is as it was."""
         if not self._busy.acquire(blocking=False):
             raise RuntimeError("this stream is busy in another thread: give each thread a stream of its own.")
+        before = dict(vars(self))  # these values are replaced, never changed; save the resampler
         try:
-            if self._ended:
-                raise ValueError("this stream was flushed: call reset() before the next recording.")
-            labels: FrameLabels = work()
-            return labels
+            yield
+        except BaseException:
+            vars(self).update(before, _torn=self._torn and before["_resampler"] is not None)
+            raise
         finally:
             self._busy.release()
+
+    def _alone(self, work: Callable[[], FrameLabels]) -> FrameLabels:
+        with self._mine():
+            if self._ended:
+                raise ValueError("this stream was flushed: call reset() before the next recording.")
+            labels = work()
+            self._torn = False
+            return labels
 
     def _push(self, samples: Tensor | Samples, sample_rate: int | None) -> FrameLabels:
         waveform = self._as_floats(samples)
         rate = self.model.config.framing.sample_rate if sample_rate is None else sample_rate
+        if self._torn:
+            raise ValueError("an earlier push failed behind the resampler: flush() what is owed, then reset().")
         if self._rate is not None and rate != self._rate:
             raise ValueError(f"the stream began with {self._rate} Hz, got {rate} Hz: flush() and reset() it first.")
-        bad = ~np.isfinite(waveform)
+        known = rate == self.model.config.framing.sample_rate
+        if not known and not (isinstance(rate, Integral) and MIN_RATE <= rate <= MAX_RATE):
+            raise ValueError(f"sample_rate must be a whole {MIN_RATE} to {MAX_RATE} Hz, got {rate!r}.")
+        bad = ~(np.abs(waveform) <= LOUDEST)  # NaN is not <= either; a power beyond it would overflow
         if bad.any():
             if self.nan == "error":
                 first = int(bad.argmax())
                 at = self._num_samples + first
                 raise UserError(
-                    f"sample {at} of the stream ({at / rate:.3f} s) is {waveform[first]}; audio must be finite. "
-                    'Leave the push out, or use model.stream(nan="zero") to hear such samples as silence.'
+                    f"sample {at} of the stream ({at / rate:.3f} s) is {waveform[first]}; audio must be finite, "
+                    'in [-1, 1]. Leave the push out, or use model.stream(nan="zero") to hear such samples as silence.'
                 )
             waveform = np.where(bad, 0, waveform).astype(waveform.dtype)
-        if self._resampler is None and rate != self.model.config.framing.sample_rate:
+        if self._resampler is None and not known:
             self._resampler = soxr.ResampleStream(rate, self.model.config.framing.sample_rate, 1, str(waveform.dtype))
         self._rate = rate
         self._num_samples += len(waveform)
         self.num_bad_samples += int(bad.sum())
-        if self._resampler is not None:
-            waveform = self._resampler.resample_chunk(waveform)
-        return self._heard(waveform)
+        return self._heard(waveform if self._resampler is None else self._resampled(waveform))
 
     def _flush(self) -> FrameLabels:
         rest = FrameLabels()
-        if self._resampler is not None:
-            rest = self._heard(self._resampler.resample_chunk(np.zeros(0, self._dtype), last=True))
+        if self._resampler is not None and not self._torn:
+            rest = self._heard(self._resampled(np.zeros(0, self._dtype), last=True))
         rest += self._labels(self.model.flush(self._state)[0])
         self._ended = True
         return rest
+
+    def _resampled(self, waveform: Samples, last: bool = False) -> Samples:
+        """What the next samples [n] become at the model's rate."""
+        self._torn = True
+        resampled: Samples = self._resampler.resample_chunk(waveform, last=last)
+        return resampled
 
     def _heard(self, waveform: Samples) -> FrameLabels:
         """The labels behind the next samples at the model's rate."""
@@ -215,4 +247,5 @@ class Stream:
             return (array / INT16_SCALE).astype(self._dtype)
         if array.size and array.dtype not in (np.float32, np.float64):
             raise TypeError(f"samples must be floats in [-1, 1] or 16-bit integers, got {array.dtype}.")
-        return array.astype(self._dtype)
+        with np.errstate(over="ignore"):  # what does not fit is infinite, and said to be
+            return array.astype(self._dtype)

@@ -1,10 +1,15 @@
 """Law 1 against its own definition, frame by frame, and against numbers worked out by hand."""
 
+import math
+
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speechattn.context import Context, describe, lookahead, lookback, reach, reach_width
+from speechattn.config import EncoderConfig
+from speechattn.context import Context, describe, lookahead, lookback, reach, reach_width, waits
+from speechattn.encoder import Encoder
 
 sides = st.one_of(st.none(), st.integers(0, 9))
 contexts = st.builds(Context, sides, sides, st.integers(1, 7))
@@ -61,6 +66,8 @@ def test_lookahead_and_lookback_are_the_most_over_all_positions(stack):
     assert lookahead(stack) == max(stop - 1 - i for i, (_, stop) in enumerate(spans, start=200))
     assert lookback(stack) == max(i - start for i, (start, _) in enumerate(spans, start=200))
     assert reach_width(stack) == max(stop - start for start, stop in spans)
+    waited = [stop - 1 - i for i, (_, stop) in enumerate(spans, start=200)]
+    assert waits(stack) == (min(waited), pytest.approx(sum(waited) / 60), max(waited))
 
 
 @pytest.mark.parametrize(
@@ -135,6 +142,72 @@ def test_describe_shows_the_trap_of_chunk_with_right_context():
     assert "grows" in Context.causal().describe()
     assert "(12000000 ms)" in Context.causal(100_000).describe(num_layers=12)
     assert describe([], 10.0).splitlines()[-1].startswith("stack")
+
+
+def test_describe_says_what_is_quadratic_and_what_cannot_stream():
+    for stack in ([Context.full()], [Context(3, 1), Context.full()], [Context(None, None, 4)] * 2):
+        text = describe(stack)
+        assert "quadratic in the number of frames, and cannot stream" in text and "unlimited" in text
+    assert "cannot stream: give it a right, or a chunk" in Context(5, None).describe()
+    assert len(Context.truncated(5, 2).describe(3).splitlines()) == 5, "nothing to warn of"
+
+
+def test_describe_tells_how_long_the_frames_of_a_chunk_wait():
+    lines = Context.chunked(16, left=64, right=8).describe(num_layers=2, hop_ms=10.0).splitlines()
+    assert "23 frames (230 ms)  80 / 155 / 230 ms " in lines[1]
+    assert "39 frames (390 ms)  240 / 315 / 390 ms" in lines[2] and "240 / 315 / 390 ms" in lines[3]
+    assert " 0 / 16.7 / 33.3 ms " in Context.chunked(3, left=5).describe(hop_ms=50 / 3)
+    assert waits([]) == (0, 0, 0) and waits([Context.full()]) is None
+
+
+PROBED = {
+    "a window": {"context": Context.truncated(3, 2)},
+    "chunks": {"context": Context.chunked(5, 3)},
+    "chunks and right": {"context": Context.chunked(4, 3, 2)},
+    "a context a layer": {"context": (Context.chunked(4, 3, 1), Context.truncated(2, 2), Context.chunked(6, 1))},
+    "all that mixes": {
+        "context": (Context.chunked(2, 1, 1), Context.chunked(3, 1), Context.truncated(1, 1)),
+        "block": "conformer", "conv_kernel": 4, "conv_lookahead": 1, "stack": 2, "splice": Context.truncated(1, 2),
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PROBED)
+def test_what_describe_says_is_what_a_gradient_finds(name):
+    """The last input frame that moves output frame i, minus i: for all i of a period, through 1, 2 and 3 layers."""
+    wanted = {"num_layers": 3, **PROBED[name]}
+    config = EncoderConfig(2, 4, 1, d_ff=4, **wanted)
+    table = Encoder(config).describe(hop_ms=12.5).splitlines()[1:]
+    for depth in (1, 2, 3):
+        fewer = {**wanted, "num_layers": depth, "context": config.layer_contexts[:depth]}
+        encoder = Encoder(EncoderConfig(2, 4, 1, d_ff=4, **fewer)).double().eval()
+        contexts = encoder.config.contexts
+        found = probed_waits(encoder, math.lcm(*(context.chunk for context in contexts)))
+        assert waits(contexts) == found
+        told = "  " + " / ".join(f"{round(frames * 12.5, 1):.10g}" for frames in found) + " ms  "
+        assert told in table[len(contexts) - 1]
+    stack = table[len(contexts)]
+    assert told in stack and stack.startswith("stack")
+
+
+def probed_waits(encoder, period):
+    """Least, mean and most frames from an output to the last input that has a gradient in it."""
+    first = period * -(-40 // period)  # the beginning is out of sight, and so is the end
+    input = torch.randn(1, first + 2 * period + 40, 2, dtype=torch.float64, requires_grad=True)
+    output, _ = encoder(input)
+    waited = []
+    for i in range(first, first + period):
+        # One feature: the sum of all is that of a LayerNorm, which never changes.
+        (grad,) = torch.autograd.grad(output[0, i // encoder.config.stack, 0], input, retain_graph=True)
+        waited.append(int(grad[0].abs().sum(1).nonzero()[-1]) - i)
+    return min(waited), sum(waited) / period, max(waited)
+
+
+def test_a_printed_encoder_tells_its_latency():
+    text = repr(Encoder(EncoderConfig(4, 8, 2, 2, context=Context.chunked(16, 64, 8))))
+    assert "latency 240 / 315 / 390 ms (min / mean / max, frames of 10 ms)" in text
+    assert "through 1: 80 / 155 / 230 ms, 2: 240 / 315 / 390 ms" in text
+    assert "latency" not in repr(Encoder(EncoderConfig(4, 8, 2, 1, context=Context.full())))
 
 
 @pytest.mark.parametrize("num_frames", [0, 1, 5, 12])

@@ -12,7 +12,7 @@ import os
 import stat
 import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -33,6 +33,8 @@ UNKNOWN_LENGTH = 2**63 - 1  # libsndfile's answer for a FLAC that was written to
 BLOCK = 2**18  # samples of all channels that are decoded at a time: 1 MiB
 LOUDEST = 2.0**31  # 32-bit integers that nobody scaled; the power of far larger numbers overflows float32
 OGG_PAGE = 65307  # bytes of the longest page
+
+Samples = np.ndarray[Any, Any]
 
 _warned: set[str] = set()  # what this process has been told once; a warnings filter forgets, and corpora are long
 
@@ -68,18 +70,45 @@ def load_audio(path: str | Path, sample_rate: int | None = SAMPLE_RATE) -> tuple
             truncated, corrupted, has a lying header, or holds NaN, infinity or nonsense beyond 2^31 (the first
             index is named).
     """
-    _check_rate(sample_rate)
-    with _open(path) as sound:
-        blocks = list(_mono_blocks(sound, Path(path)))
-        rate = int(sound.samplerate)
-        if sound.channels > 1:
-            _warn_once("channels", f"{path}: {sound.channels} channels are averaged to one. Said once.")
-    waveform = np.concatenate(blocks) if blocks else np.zeros(0, dtype=np.float32)
-    if sample_rate is not None and rate != sample_rate:
-        _warn_once("rate", f"{path}: {rate} Hz is resampled to {sample_rate} Hz. Said once.")
-        waveform = soxr.resample(waveform, rate, sample_rate)
-        rate = sample_rate
-    return torch.from_numpy(np.ascontiguousarray(waveform, dtype=np.float32)), rate
+    with _decoding(path, sample_rate) as (blocks, rate):
+        waveform = np.concatenate([np.zeros(0, dtype=np.float32), *blocks])
+    return torch.from_numpy(waveform), rate
+
+
+def audio_blocks(path: str | Path, sample_rate: int | None = SAMPLE_RATE) -> Iterator[Samples]:
+    """The samples of `load_audio`, to the bit, some seconds at a time: float32 vectors of any length.
+
+    What is wrong with a file further in is raised when the blocks before it have been given.
+
+    Raises:
+        AudioError: as `load_audio`.
+    """
+    with _decoding(path, sample_rate) as (blocks, _):
+        yield from blocks
+
+
+def resampled(blocks: Iterable[Samples], rate: int, sample_rate: int, dtype: str = "float32") -> Iterator[Samples]:
+    """Blocks of samples at `rate` Hz as blocks at `sample_rate` Hz, the same for any cut into blocks."""
+    stream = soxr.ResampleStream(rate, sample_rate, 1, dtype)
+    for block in blocks:
+        yield stream.resample_chunk(block)
+    yield stream.resample_chunk(np.zeros(0, dtype), last=True)
+
+
+def cut(blocks: Iterable[Samples], size: int) -> Iterator[Samples]:
+    """The same rows, samples [n] or frames [n, F], in blocks of `size`, the last one shorter."""
+    held: list[Samples] = []
+    count = 0
+    for block in blocks:
+        held.append(block)
+        count += len(block)
+        if count >= size:
+            rows = np.concatenate(held)
+            whole = count // size * size
+            yield from (rows[begin : begin + size] for begin in range(0, whole, size))
+            held, count = [rows[whole:]], count - whole
+    if count:
+        yield np.concatenate(held)
 
 
 def audio_samples(path: str | Path, sample_rate: int | None = SAMPLE_RATE) -> int:
@@ -96,6 +125,20 @@ def audio_samples(path: str | Path, sample_rate: int | None = SAMPLE_RATE) -> in
     return frames if sample_rate is None else (frames * sample_rate + rate // 2) // rate  # soxr rounds half up
 
 
+@contextmanager
+def _decoding(path: str | Path, sample_rate: int | None) -> Iterator[tuple[Iterator[Samples], int]]:
+    """Blocks of mono samples, and their rate; what was changed on the way is said when all have been taken."""
+    _check_rate(sample_rate)
+    with _open(path) as sound:
+        blocks, rate = _mono_blocks(sound, Path(path)), int(sound.samplerate)
+        wanted = rate if sample_rate is None else sample_rate
+        yield (blocks if rate == wanted else resampled(blocks, rate, wanted)), wanted
+        if sound.channels > 1:
+            _warn_once("channels", f"{path}: {sound.channels} channels are averaged to one. Said once.")
+        if rate != wanted:
+            _warn_once("rate", f"{path}: {rate} Hz is resampled to {wanted} Hz. Said once.")
+
+
 def _check_rate(sample_rate: int | None) -> None:
     if sample_rate is not None and not MIN_RATE <= sample_rate <= MAX_RATE:
         raise ValueError(f"sample_rate must be {MIN_RATE} to {MAX_RATE} Hz, or None for the file's, got {sample_rate}.")
@@ -104,10 +147,10 @@ def _check_rate(sample_rate: int | None) -> None:
 def _warn_once(kind: str, message: str) -> None:
     if kind not in _warned:
         _warned.add(kind)
-        warnings.warn(message, AudioWarning, stacklevel=3)
+        warnings.warn(message, AudioWarning, stacklevel=5)  # whoever asked load_audio, or audio_blocks
 
 
-def _mono_blocks(sound: Any, path: Path) -> Iterator[np.ndarray[Any, np.dtype[np.float32]]]:
+def _mono_blocks(sound: Any, path: Path) -> Iterator[Samples]:
     """Decoded audio, channels averaged, block by block; the count is compared with the header's at the end."""
     size = max(1, BLOCK // sound.channels)
     expected, got = int(sound.frames), 0
