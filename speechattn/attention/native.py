@@ -113,11 +113,13 @@ def native_attention(
     lengths = None if lengths is None else lengths.to("cpu", torch.int64)
     table = None if relative_bias is None else relative_bias.float()
     call = (lengths, table, context.left, context.right, context.chunk, scores == "relu", scale)
-    learns = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in (*parts, table))
-    if type(parts[0]) is Tensor and not learns and not torch.compiler.is_compiling():
-        return _output(parts, call)  # the way through the operator takes as long as 64 frames
-    output: Tensor = torch.ops.speechattn.native(parts, *call)[0]
-    return output
+    if torch.compiler.is_compiling() or not all(type(x) in (Tensor, torch.nn.Parameter) for x in parts):
+        output: Tensor = torch.ops.speechattn.native(parts, *call)[0]
+    elif torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in (*parts, table)):
+        output = _Native.apply(call, table, *parts)  # type: ignore[no-untyped-call]
+    else:
+        output = _output(parts, call)
+    return output  # the way through the operator takes as long as 100 frames: only a compiler needs it
 
 
 @torch.no_grad()
@@ -195,18 +197,38 @@ def _(parts: Sequence[Tensor], lse: Tensor, grad: Tensor, grad_table: bool, *cal
     return [*grads, lse.new_empty(call[1].shape)] if grad_table else grads
 
 
+class _Native(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, call: tuple[Any, ...], table: Tensor | None, *parts: Tensor) -> Tensor:
+        output, lse = _forward(parts, *call)
+        _keep(ctx, (parts, *call), (output, lse))
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+        grads, grad_table = _gradients(ctx, grad, ctx.needs_input_grad[1], _backward)
+        return None, grad_table, *grads
+
+
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     parts, lengths, table, *ctx.rest = inputs
     ctx.save_for_backward(output[1], lengths, table, *parts)
 
 
-def _differentiate(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Any, ...]:
+def _gradients(ctx: Any, grad: Tensor, wanted: bool, backward: Any) -> tuple[list[Tensor], Tensor | None]:
+    """Gradients of the parts, and if it is wanted of the table."""
     if torch.is_grad_enabled():
         raise RuntimeError("native attention cannot be differentiated twice; use execution='dense' for that.")
     lse, lengths, table, *parts = ctx.saved_tensors
-    wanted = table is not None and ctx.needs_input_grad[2]
-    grads = torch.ops.speechattn.native_backward(parts, lse, grad, wanted, lengths, table, *ctx.rest)
-    return grads[: len(parts)], None, grads[-1] if wanted else None, None, None, None, None, None
+    wanted = wanted and table is not None
+    grads = backward(parts, lse, grad, wanted, lengths, table, *ctx.rest)
+    return grads[: len(parts)], grads[-1] if wanted else None
+
+
+def _differentiate(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Any, ...]:
+    backward = torch.ops.speechattn.native_backward
+    grads, grad_table = _gradients(ctx, grad, ctx.needs_input_grad[2], backward)
+    return grads, None, grad_table, None, None, None, None, None
 
 
 # What torch.compiler.assume_constant_result does, without the second and a half that importing it takes.
