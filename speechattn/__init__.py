@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from speechattn.frontend.mfcc import MFCC
     from speechattn.frontend.normalize import Normalize
     from speechattn.heads import CTC, FrameClassifier, UtteranceClassifier
+    from speechattn.long import encode_long
     from speechattn.model import SpeechModel, load
+    from speechattn.shipped import small_model
     from speechattn.stream import FrameLabels, Stream
 
 __version__ = "0.1.0"
@@ -59,6 +61,8 @@ _HOMES = {
     "load": "model",
     "Stream": "stream",
     "FrameLabels": "stream",
+    "small_model": "shipped",
+    "encode_long": "long",
 }
 
 __all__ = [
@@ -85,9 +89,11 @@ __all__ = [
     "attention_from_convolution",
     "attention_weights",
     "build_encoder",
+    "encode_long",
     "load",
     "load_audio",
     "packed_attention",
+    "small_model",
 ]
 
 

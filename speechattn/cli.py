@@ -2,6 +2,7 @@
 
     speechattn train ...       train a frame classifier and write its report
     speechattn evaluate ...    frame accuracy of a saved model on labelled speech
+    speechattn stream ...      phones of a file or a microphone, as soon as they are certain
     speechattn features ...    log-mel frames of sound files as .npy, and as pictures
     speechattn doctor          what is installed, and whether it works
 
@@ -83,7 +84,33 @@ def _run(arguments: list[str], presets: Mapping[str, TrainConfig]) -> int:
         from speechattn import doctor
 
         return doctor.main()
+    if options.command == "stream":
+        return stream(options)
     return features(options.files, options.out, options.num_mels, options.flavor, options.picture)
+
+
+def stream(options: argparse.Namespace) -> int:
+    """Print labels of a file or of stdin as they become certain; see `listen`."""
+    source = options.source
+    if source == "-" and options.realtime:
+        raise UserError("--realtime paces a file; what comes on stdin has a pace of its own.")
+    if source != "-" and options.rate is not None:
+        raise UserError("--rate is of raw samples on stdin; a sound file tells its own.")
+    if source != "-" and not os.path.exists(source):
+        raise UserError(f"{source} does not exist. Give the path of a sound file, or - for raw PCM on stdin.")
+    if options.picture is not None and not os.access(os.path.dirname(options.picture) or ".", os.W_OK):
+        raise UserError(f"--picture {options.picture} cannot be written: its folder is missing or not yours.")
+    from speechattn.listen import listen
+
+    return listen(
+        source,
+        options.model,
+        rate=16000 if options.rate is None else options.rate,
+        push_ms=options.push_ms,
+        realtime=options.realtime,
+        as_json=options.json,
+        picture=options.picture,
+    )
 
 
 def features(files: Sequence[Path], out: Path, num_mels: int, flavor: str, picture: bool) -> int:
@@ -187,8 +214,25 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--num-mels", type=_positive, default=80, metavar="F", help="mel bands (default 80)")
     command.add_argument("--flavor", choices=FLAVORS, default="kaldi", help="whose log-mel (default kaldi)")
     command.add_argument("--picture", action="store_true", help="write <name>.png too")
+    _add_stream(commands)
     commands.add_parser("doctor", help="what is installed, and whether it works")
     return parser
+
+
+def _add_stream(commands: Any) -> None:
+    command = commands.add_parser(
+        "stream",
+        help="phones of a file or a microphone, as soon as they are certain",
+        description="Labels as they become certain, a line a segment: start and stop in seconds, label, probability.",
+        epilog="A microphone: arecord -f S16_LE -r 16000 | speechattn stream -",
+    )
+    command.add_argument("source", metavar="FILE", help="wav, flac, ogg or mp3; - is raw 16-bit mono PCM on stdin")
+    command.add_argument("--model", metavar="DIR", help="a saved model (default: the small one that is shipped)")
+    command.add_argument("--rate", type=_positive, metavar="HZ", help="samples a second on stdin (default 16000)")
+    command.add_argument("--push-ms", type=_positive, default=100, metavar="MS", help="sound at a time (default 100)")
+    command.add_argument("--realtime", action="store_true", help="pace a file as it was spoken, and report the latency")
+    command.add_argument("--json", action="store_true", help="a line is a JSON object")
+    command.add_argument("--picture", metavar="PNG", help="draw when each label appeared against when it was spoken")
 
 
 def _positive(text: str) -> int:

@@ -5,6 +5,7 @@ dropped is freed. Save one with `figure.savefig("name.png", dpi=pictures.DPI)`.
 """
 
 from speechattn.pictures.agreement import disagreements
+from speechattn.pictures.arrivals import arrivals
 from speechattn.pictures.attention import attention_heads, mass_outside
 from speechattn.pictures.learning import curves, has_curves
 from speechattn.pictures.palette import DPI
@@ -14,6 +15,7 @@ from speechattn.pictures.strips import phone_strips
 
 __all__ = [
     "DPI",
+    "arrivals",
     "attention_heads",
     "confusion",
     "curves",
