@@ -11,7 +11,7 @@ from speechattn.context import Context
 
 OFTEN = 8192
 """Keys up to which plans are kept: utterances come again and again, and their plan takes as long as their sums."""
-AT_ONCE = 8192
+AT_ONCE = 2048
 """Frames that are planned at a time, so that an hour's plan costs its 8 bytes a frame and no more."""
 
 
