@@ -10,7 +10,7 @@ TRAIN = recipes/frame_classifier/train.py
 .PHONY: help demo test test-newest test-adapters test-export check bench conformance clean
 
 help:  ## what can be made
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-18s%s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-20s%s\n", $$1, $$2 }'
 
 demo: .venv/.ready  ## synthetic speech, training and a report with pictures, in minutes
 	$(RUN) $(TRAIN) --preset demo --output runs/demo

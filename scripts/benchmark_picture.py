@@ -111,7 +111,7 @@ def ticks(axes: Axes, frames: Sequence[float]) -> None:
     axes.xaxis.set_major_locator(FixedLocator(frames))
     axes.xaxis.set_major_formatter(FuncFormatter(short))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if span(axes) < 1.8 else (1.0,)))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if span(axes) < 2.6 else (1.0,)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda number, _: f"{number:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
 

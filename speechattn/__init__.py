@@ -12,7 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from speechattn.attention.convolution import attention_from_convolution
+    from speechattn.attention.convolution import attention_from_convolution, convolution_from_attention
     from speechattn.attention.functional import attention, attention_weights, packed_attention
     from speechattn.attention.layer import SelfAttention
     from speechattn.baselines import build_encoder
@@ -46,6 +46,7 @@ _HOMES = {
     "attention_weights": "attention.functional",
     "packed_attention": "attention.functional",
     "attention_from_convolution": "attention.convolution",
+    "convolution_from_attention": "attention.convolution",
     "SelfAttention": "attention.layer",
     "LogMel": "frontend.logmel",
     "MFCC": "frontend.mfcc",
@@ -89,6 +90,7 @@ __all__ = [
     "attention_from_convolution",
     "attention_weights",
     "build_encoder",
+    "convolution_from_attention",
     "encode_long",
     "load",
     "load_audio",

@@ -198,7 +198,7 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="speechattn",
-        description="Truncated self-attention over speech: train, evaluate, extract features.",
+        description="Truncated self-attention over speech: train, evaluate, stream, extract features.",
         epilog="SPEECHATTN_DEBUG=1, or --debug before the command, shows the traceback of an error.",
     )
     parser.add_argument("--version", action="version", version=_version())
