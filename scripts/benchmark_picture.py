@@ -51,7 +51,7 @@ def draw(rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> Figure:
         panel(right, memory, [], f"{name}: memory of a frame", "KB")
     context = mine[0]["context"] if mine else ""
     note = f"{about['cpu']}, one thread, float32, 4 heads of 64     dotted: the products alone"
-    heading(figure, f"Attention in a window of ({context.replace(',', ', ')}) frames", note)
+    heading(figure, f"Attention to (before, after) = ({context.replace(',', ', ')}) frames", note)
     return figure
 
 

@@ -26,6 +26,8 @@ from speechattn.pictures.palette import (
 
 SHOWN_S = 3.0
 """What the staircase has room for with its labels named: this much around the label in the middle."""
+LETTER_S = 0.02
+"""About what a letter takes up of that: a label that lasted shorter is coloured, not named."""
 MOST_DOTS = 20_000
 
 
@@ -84,6 +86,8 @@ def _draw_staircase(
     axes.add_collection(LineCollection(list(bars), colors=colours, linewidths=7, capstyle="butt", antialiaseds=False))
     edges = [0, *(i for i in range(1, len(labels)) if labels[i] != labels[i - 1]), len(labels)]
     for first, last in pairwise(edges):
+        if stop[last - 1] - start[first] < LETTER_S * len(labels[first]):
+            continue
         place = ((start[first] + stop[last - 1]) / 2, appeared[first:last].max())
         axes.annotate(labels[first], place, (0, 6), textcoords="offset points", ha="center", fontsize=7.5)
     axes.set(xlim=ends, ylim=(ends[0], appeared.max() + 0.05 * (ends[1] - ends[0])))
