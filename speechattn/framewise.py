@@ -24,7 +24,7 @@ def framewise(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
     """
     batch, num_frames = inputs[0].shape[:2]
     most = max(1, (CPU_FRAMES if inputs[0].device.type == "cpu" else DEVICE_FRAMES) // max(batch, 1))
-    if torch.is_grad_enabled() or torch.compiler.is_compiling() or num_frames < 2 * most:
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch._C._is_tracing() or num_frames < 2 * most:
         return function(*inputs)
     first = function(*(x[:, :most] for x in inputs))
     output = first.new_empty(batch, num_frames, first.shape[2])

@@ -19,7 +19,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from speechattn.attention.bounds import plan_of
 from speechattn.attention.dense import table_offsets
@@ -48,6 +49,8 @@ numpy asks the system for huge pages. Smaller tensors get memory that was in use
 SOURCES = ("instructions.py", "vectors.py", "tiles.py", "scores.py", "products.py", "blocks.py", "kernel.py")
 """Files that what is compiled depends on."""
 LOG2_E = 1.4426950408889634
+LOWEST_BIAS = -1e38
+"""A finite bias below is this one: with log2(e) it would be minus infinity, or be taken for a masked key."""
 
 
 def native_unavailable() -> str | None:
@@ -113,13 +116,25 @@ def native_attention(
     lengths = None if lengths is None else lengths.to("cpu", torch.int64)
     table = None if relative_bias is None else relative_bias.float()
     call = (lengths, table, context.left, context.right, context.chunk, scores == "relu", scale)
-    if torch.compiler.is_compiling() or not all(type(x) in (Tensor, torch.nn.Parameter) for x in parts):
+    if _is_watched() or not all(type(x) in (Tensor, torch.nn.Parameter) for x in parts):
         output: Tensor = torch.ops.speechattn.native(parts, *call)[0]
-    elif torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in (*parts, table)):
+    elif _learns((*parts, table)):
         output = _Native.apply(call, table, *parts)  # type: ignore[no-untyped-call]
     else:
         output = _output(parts, call)
     return output  # the way through the operator takes as long as 100 frames: only a compiler needs it
+
+
+def _is_watched() -> bool:
+    """Whether somebody records or fakes what is computed, who must see an operator and not addresses."""
+    return torch.compiler.is_compiling() or torch._C._is_tracing() or torch._C._len_torch_dispatch_stack() > 0
+
+
+def _learns(tensors: Iterable[Tensor | None]) -> bool:
+    """Whether derivatives are asked for; forward ones too, which autograd then refuses instead of losing them."""
+    if forward_ad._current_level >= 0:
+        return True
+    return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
 
 
 @torch.no_grad()
@@ -151,7 +166,7 @@ torch.library.define(
 def _forward(parts: Sequence[Tensor], *call: Any) -> tuple[Tensor, Tensor]:
     """Output [B, H, T, Dv] and lse [B, H, T], the log2 of the sum that divides the weights."""
     batch, heads, frames, _ = unpacked(parts)[0].shape
-    lse = torch.empty(batch, heads, frames)
+    lse = torch.empty(batch, heads, frames, dtype=torch.float32, device="cpu")
     return _output(parts, call, lse=lse), lse
 
 
@@ -271,9 +286,10 @@ def _run(
     if table is not None:
         # Reversed, and long enough for every pair of a block, so that the biases of a row of scores are neighbours.
         offsets = table_offsets(table, context, starts[1] + keys)
-        index = torch.arange(plan.distances.stop - 1, plan.distances.start - 1, -1) - offsets.start
+        index = torch.arange(plan.distances.stop - 1, plan.distances.start - 1, -1, device="cpu") - offsets.start
         index.clamp_(0, len(offsets) - 1)
-        columns = table.detach().index_select(1, index) * (1.0 if relu else LOG2_E)
+        finite = table.detach().clamp(min=LOWEST_BIAS).masked_fill(table == -torch.inf, -torch.inf)
+        columns = finite.index_select(1, index) * (1.0 if relu else LOG2_E)
         # The loops count queries from 0, and so a distance `ahead` too large.
         operands[kernel.BIAS] = _reversed(columns, plan.distances.stop - 1 + ahead, columns.stride(0), 0, 0)
         if grad_table:
@@ -374,7 +390,7 @@ def _empty(*shape: int) -> Tensor:
     """float32 on huge pages, if it is large, and aligned to a cache line."""
     number = math.prod(shape)
     if 4 * number < HUGE_PAGES:
-        return torch.empty(shape)
+        return torch.empty(shape, dtype=torch.float32, device="cpu")  # whatever the defaults are
     raw = np.empty(number + 16, np.float32)
     skipped = -raw.ctypes.data % 64 // 4
     return torch.from_numpy(raw[skipped : skipped + number]).view(shape)

@@ -31,6 +31,8 @@ from speechattn.attention.vectors import (
 
 FLOAT = 4
 """Bytes of a float32."""
+LOWEST_MAXIMUM = -2.7e38
+"""What a maximum begins with: above LOWEST, so that a masked key weighs 0 even where all others are minus infinity."""
 LOWEST = -3e38
 """A masked score. Not -inf, because -inf - -inf is NaN."""
 LOG2_E = 1.4426950408889634
@@ -95,7 +97,7 @@ def add_bias(like: Any, strip: int, number: int, bias: int) -> None:
 def softmax(like: Any, strip: int, number: int) -> Any:
     """Replace scores by 2**(score - max); returns the max and the sum of every lane."""
     size = row_size(like)
-    top = splat(like, LOWEST)
+    top = splat(like, LOWEST_MAXIMUM)
     other, j = top, 0
     while j + 4 <= number:  # two chains, because a maximum waits for the one before it
         here = strip + j * size
