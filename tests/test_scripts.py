@@ -229,6 +229,7 @@ def test_a_fresh_process_answers_or_says_why_not(load: Any) -> None:
         measuring.in_fresh_process(math.sqrt, -1.0)
 
 
+@pytest.mark.slow
 def test_the_encoder_benchmark_compares_before_it_times(tmp_path: Path) -> None:
     models = ["speechattn", "Emformer, infer"]
     ran = run("benchmark_encoder.py", "--minutes", "0.05", "--models", *models, *files(tmp_path))
@@ -292,6 +293,7 @@ def test_a_checkpointed_step_keeps_less(load: Any, monkeypatch: pytest.MonkeyPat
         torch.testing.assert_close(one.grad, other.grad, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_frontend_benchmark_compares_what_is_defined_alike(tmp_path: Path) -> None:
     ran = run("benchmark_frontend.py", "--minutes", "0.2", "--rounds", "1", "--num-mels", "40", *files(tmp_path))
     assert ran.returncode == 0, ran.stderr
