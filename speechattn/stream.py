@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from speechattn import context as law
-from speechattn.data.audio import LOUDEST, MAX_RATE, MIN_RATE
+from speechattn.data.audio import LOUDEST, MAX_RATE, MIN_RATE, Samples
 from speechattn.data.segments import Segment
 from speechattn.errors import UserError
 from speechattn.heads import CTC
@@ -29,7 +29,6 @@ from speechattn.model import SpeechModel
 INT16_SCALE = 32768
 SECONDS_AT_ONCE = 20
 """A longer push is taken in pieces: a giant one costs time, not memory."""
-Samples = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)

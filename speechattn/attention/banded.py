@@ -155,7 +155,7 @@ class _Call:
         self.plan = Plan(context, table, q, q.shape[1], num_frames, first)
         self.memory = Memory(q.new_empty(0))
         self.scores, self.scale = scores, scale
-        # Powers of 2: on a CPU exp takes 15 times as long for -inf, and 80 times for what ends below 1e-38.
+        # Powers of 2: on a CPU exp is far slower for -inf, and for what ends below 1e-38.
         self.unit = math.log2(math.e) if scores == "softmax" else 1.0
 
     def forward(

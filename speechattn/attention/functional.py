@@ -52,7 +52,7 @@ def attention(
             limit shares its last entry, unless the table is [H, len(context.offsets(T))], with every distance.
         scale: factor on the scores; None is D ** -0.5.
         execution: "dense" is the plain reference with T x T scores; "banded" takes time and memory linear in
-            T (one unlimited side: linear memory, quadratic time); "native" does so at the speed of the processor,
+            T (one unlimited side: linear memory, quadratic time); "native" does so near the speed of the processor,
             for float32 on a CPU; "sdpa" is torch's scaled_dot_product_attention, for softmax without a bias over
             everything; "windows" is the same function over overlapping windows, "flex" torch's flex_attention and
             "triton" kernels of our own, the last two for CUDA. `why_not` says what each cannot take, `choose` what
@@ -247,7 +247,7 @@ def attention_weights(
 
 
 def _no_autocast(device: str) -> AbstractContextManager[object]:
-    """Leaving a mode that is off takes a tenth of a short call."""
+    """Leaving a mode that is off would take a good part of a short call."""
     return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
 

@@ -1,4 +1,4 @@
-"""The same result as dense.py as fast as the processor multiplies: the door to `kernel.py`, whose code numba compiles.
+"""The same result as dense.py, near the speed of a matrix product: the door to `kernel.py`, compiled by numba.
 
 This file decides whether a call can be taken (`native_refusal`), lays out memory, splits the work over threads, and
 makes torch operators of it, so that autograd and torch.compile know forward and backward as one node each. What it
@@ -11,18 +11,12 @@ SPEECHATTN_NATIVE=0 turns it off; SPEECHATTN_NATIVE=avx2 keeps to vectors of 8 f
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib.util
 import itertools
 import math
 import os
-import shutil
-import sys
-import tempfile
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -31,6 +25,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from speechattn.attention.bounds import plan_of
+from speechattn.attention.compiled import compiled, failed_import, imported
 from speechattn.attention.dense import table_offsets
 from speechattn.attention.packed import unpacked
 from speechattn.context import Context
@@ -43,11 +38,9 @@ LONGEST_WINDOW = 2**24
 SMALL = 2**27
 """Multiplications up to which a second thread costs more than it saves: about a millisecond of them."""
 HUGE_PAGES = 2**25
-"""Bytes from which malloc takes new memory from the system every time, and 4 KB pages would cost a sixth of the time.
+"""Bytes from which malloc takes new memory from the system every time, where pages of 4 KB would cost much of it.
 
 numpy asks the system for huge pages. Smaller tensors get memory that was in use before, which is better still."""
-SOURCES = ("instructions.py", "vectors.py", "tiles.py", "scores.py", "products.py", "blocks.py", "kernel.py")
-"""Files that what is compiled depends on."""
 LOG2_E = 1.4426950408889634
 LOWEST_BIAS = -1e38
 """A finite bias below is this one: with log2(e) it would be minus infinity, or be taken for a masked key."""
@@ -89,16 +82,7 @@ def native_refusal(q: Tensor, k: Tensor, v: Tensor, context: Context) -> str | N
 
 def import_error() -> str | None:
     """Why numba is there but does not import, as beside a numpy that is too new for it, or None. Imports numba."""
-    return _tried_import()
-
-
-@functools.cache  # once: an import that fails is slow each time
-def _tried_import() -> str | None:
-    try:
-        _kernel()
-    except Exception as error:
-        return f"numba does not import: {(str(error).splitlines() or [type(error).__name__])[0]}"
-    return None
+    return failed_import()
 
 
 def native_attention(
@@ -122,7 +106,7 @@ def native_attention(
         output = _Native.apply(call, table, *parts)  # type: ignore[no-untyped-call]
     else:
         output = _output(parts, call)
-    return output  # the way through the operator takes as long as 100 frames: only a compiler needs it
+    return output  # the way through the operator is a long one for short audio, and only a compiler needs it
 
 
 def _is_watched() -> bool:
@@ -246,7 +230,7 @@ def _differentiate(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Any, ...]:
     return grads, None, grad_table, None, None, None, None, None
 
 
-# What torch.compiler.assume_constant_result does, without the second and a half that importing it takes.
+# What torch.compiler.assume_constant_result does, without importing torch's whole compiler.
 for asked in (native_unavailable, import_error):
     asked._dynamo_marked_constant = True  # type: ignore[attr-defined]
 torch.library.impl("speechattn::native", "CPU")(_forward)
@@ -269,7 +253,7 @@ def _run(
     """
     lengths, table, left, right, chunk, relu, scale = call
     context = _context(left, right, chunk)
-    kernel = _kernel()
+    kernel = imported()
     backward = "GRAD_OUTPUT" in tensors
     batch, heads, frames, depth = q.shape
     width = v.shape[3]
@@ -298,7 +282,7 @@ def _run(
             operands[kernel.GRAD_BIAS] = _reversed(grad_columns, plan.distances.stop - 1, head, row, part)
     rows = np.array([keys] * batch, np.int64) if lengths is None else np.ascontiguousarray(lengths.numpy())
     threads = 1 if plan.pairs * batch * heads * depth < SMALL else torch.get_num_threads()
-    tasks = _compiled(backward, lanes)
+    tasks = compiled(backward, lanes)
     sizes = (heads, frames, depth, width, part_frames, plan.most_keys, int(relu))
     parts = -(-frames // part_frames)
     for offset, step in ((0, 2), (1, 2)) if backward else ((0, 1),):
@@ -334,56 +318,6 @@ _context = functools.lru_cache(Context)  # an operator takes numbers, and a Cont
 def _lanes(depth: int, width: int) -> int:
     wide = torch.backends.cpu.get_cpu_capability() == "AVX512" and os.environ.get(SWITCH, "").lower() != "avx2"
     return 16 if wide and depth % 16 == 0 and width % 16 == 0 else 8
-
-
-def _kernel() -> ModuleType:
-    """kernel.py, imported so that numba keeps what it compiles in our folder, unless NUMBA_CACHE_DIR names another."""
-    if "speechattn.attention.kernel" not in sys.modules:
-        from numba import config
-
-        chosen = config.CACHE_DIR
-        config.CACHE_DIR = chosen or _cache_folder()
-        try:
-            from speechattn.attention import kernel
-        finally:
-            config.CACHE_DIR = chosen
-    from speechattn.attention import kernel
-
-    return kernel
-
-
-def _cache_folder() -> str:
-    """Where compiled code is kept, "" if nothing can be written there.
-
-    Named after what was compiled: numba looks at one file, and would not see that vectors.py has changed. Never a
-    folder that others can write to, since what lies there is run.
-    """
-    code = b"".join((Path(__file__).parent / name).read_bytes() for name in SOURCES)
-    home = Path(os.environ.get("SPEECHATTN_CACHE") or "~/.cache/speechattn")
-    try:
-        folder = home.expanduser() / "native" / hashlib.sha256(code).hexdigest()[:16]
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except (OSError, RuntimeError):  # no home is a RuntimeError
-        return ""
-    return str(folder)
-
-
-@functools.cache
-def _compiled(backward: bool, lanes: int) -> Any:
-    """The loops, compiled, or found where they were kept: once, and before several threads ask for them."""
-    kernel = _kernel()
-    function = (kernel.backward if backward else kernel.forward)[lanes]
-    none = np.zeros(0, np.int32)
-    nothing = (np.zeros((11, 4), np.int64), none, none, np.zeros(0, np.int64), (*[1] * 7, 0, 1), 1.0, 0, 0)
-    try:
-        function(*nothing)
-    except OSError:  # compiled, but the disk is full: the next process compiles again
-        pass
-    except Exception:  # what was kept cannot be read
-        shutil.rmtree(_cache_folder(), ignore_errors=True)
-        function(*nothing)
-    return function
 
 
 def _empty(*shape: int) -> Tensor:

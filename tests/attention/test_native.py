@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from speechattn.attention import native
 from speechattn.attention.banded import banded_step
+from speechattn.attention.compiled import cache_folder
 from speechattn.attention.functional import attention
 from speechattn.attention.layer import SelfAttention
 from speechattn.attention.native import native_refusal, native_step, native_unavailable
@@ -294,9 +295,9 @@ def test_the_environment_turns_it_off(monkeypatch):
 def test_a_folder_that_cannot_be_written_is_no_error(monkeypatch, tmp_path):
     (tmp_path / "file").touch()
     monkeypatch.setenv("SPEECHATTN_CACHE", str(tmp_path / "file"))
-    assert native._cache_folder() == ""
+    assert cache_folder() == ""
     monkeypatch.setenv("SPEECHATTN_CACHE", str(tmp_path / "mine"))
-    assert native._cache_folder().startswith(str(tmp_path / "mine" / "native"))
+    assert cache_folder().startswith(str(tmp_path / "mine" / "native"))
 
 
 WITHOUT_NUMBA = """
