@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from speechattn import cli, commands, doctor
+from speechattn import cli, doctor
+from speechattn.commands import train as commands
 from speechattn.errors import DataError, UserError
 
 ROOT = Path(__file__).parents[1]

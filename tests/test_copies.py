@@ -8,8 +8,8 @@ import pytest
 import soundfile
 import torch
 
-from speechattn import commands
 from speechattn._torchaudio import require_torchaudio
+from speechattn.commands import train as commands
 from speechattn.copies import Copies, segments_at_speed
 from speechattn.data.corpus import LabelledUtterance
 from speechattn.data.framelabels import frame_labels

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from speechattn import commands
+from speechattn.commands import train as commands
 from speechattn.data.labels import PHONES, SPEECH, label_set
 from speechattn.data.synthetic import SyntheticConfig, synthesize_corpus
 from speechattn.dataset import fingerprint

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from speechattn.cli import main
-from speechattn.commands import parse_train
+from speechattn.commands.train import parse_train
 from speechattn.errors import ConfigError, UserError
 from speechattn.experiment import run
 from speechattn.files import write_json
