@@ -34,9 +34,9 @@ from speechattn.lock import RunLock
 with RunLock(sys.argv[1]):
     child = os.fork()
     if child == 0:
+        print(os.getpid(), flush=True)  # the child says it, for only then it has certainly let go
         time.sleep(60)
         os._exit(0)
-    print(child, flush=True)
     input()
 """
 
