@@ -25,6 +25,9 @@ from speechattn.attention.pieces import Edge, Frames, Memory, Slab
 from speechattn.attention.plan import Plan
 from speechattn.context import Context
 
+TINY = 1e-30
+"""Of a row's sum of weights: less than that changes no gradient, in float64 neither."""
+
 
 def banded_attention(
     parts: Sequence[Tensor],
@@ -239,7 +242,8 @@ class _Call:
         else:
             for part, sums in zip(piece.split(weights), piece.queries(log_sums), strict=True):
                 part.sub_(sums.transpose(1, 2), alpha=self.unit)
-            weights.exp2_()
+            # A weight of 1e-38 changes nothing but the time: such small floats are many times slower to multiply.
+            torch.threshold_(weights.exp2_(), TINY, 0.0)
         piece.add_product(grads.v, weights, grad, 1.0, self.memory)
         grad_scores = self.memory("grad_scores", *weights.shape)
         for value, part, out in zip(values, piece.split(grad), piece.split(grad_scores), strict=True):

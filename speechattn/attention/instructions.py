@@ -58,6 +58,16 @@ def call(builder: Any, name: str, kind: ir.Type, *arguments: Any) -> Any:
     return builder.call(function, arguments)
 
 
+def control(builder: Any, wanted: Any) -> Any:
+    """Exchange MXCSR, the control word of this thread's vector arithmetic, for `wanted`; both are int32."""
+    before, after = (cgutils.alloca_once(builder, INT32) for _ in range(2))
+    kind = ir.PointerType(ir.IntType(8))
+    call(builder, "llvm.x86.sse.stmxcsr", ir.VoidType(), builder.bitcast(before, kind))
+    builder.store(wanted, after)
+    call(builder, "llvm.x86.sse.ldmxcsr", ir.VoidType(), builder.bitcast(after, kind))
+    return builder.load(before)
+
+
 def loop(
     builder: Any, first: list[Any], count: Any, step: int, body: Callable[[Any, list[Any]], list[Any]]
 ) -> list[Any]:

@@ -36,7 +36,7 @@ from speechattn.attention.products import (
     address,
 )
 from speechattn.attention.scores import FLOAT, row_size
-from speechattn.attention.vectors import num_lanes, splat, store, zeros
+from speechattn.attention.vectors import control, num_lanes, splat, store, zeros
 
 __all__ = [
     "BIAS",
@@ -56,6 +56,9 @@ __all__ = [
 
 HEADS = 4
 """Heads that a block is done for in turn: four of 64 features are neighbours in memory, and fetched together."""
+NO_DENORMALS = np.int32(0x9FC0)
+"""Control word: no exceptions, round to nearest, and floats below 1e-38 are 0. A weight that small changes no sum, but
+takes the processor far longer than others, and a bias that falls with the distance makes many of them."""
 
 
 @njit
@@ -125,7 +128,7 @@ def _tasks(lanes: int, backward: bool) -> Any:
         buffer = np.empty((max(depth, width) + 2 * most_keys + 4) * 2 * lanes + 16, np.float32)
         scratch = scratch_of(like, buffer, call, most_keys)
         parts = ((frames + part_frames - 1) // part_frames - offset + step - 1) // step
-        task = first
+        task, before = first, control(NO_DENORMALS)
         while task < last:
             head, row, part = task % heads, task // heads // parts, offset + task // heads % parts * step
             beside = min(head + HEADS, heads, head + last - task)
@@ -154,6 +157,7 @@ def _tasks(lanes: int, backward: bool) -> Any:
                 else:
                     clear(like, call, OUTPUT, row, h, valid, end, width)
             task += beside - head
+        control(before)
         return len(buffer)  # numba frees an array after its last use, and addresses are none
 
     return run_tasks

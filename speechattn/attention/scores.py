@@ -40,6 +40,8 @@ ROUNDER = 12582912.0
 """1.5 * 2**23: adding it to a float leaves no bits for a fraction, so it rounds to an integer."""
 EXP2 = (0.693147004, 0.240222424, 0.0555073358, 0.00967151299, 0.00132647273)
 """2**r = 1 + r * (EXP2[0] + r * (...)) for |r| <= 1/2: the minimax polynomial that is 1 at 0, relative error 9e-8."""
+LEAST_NORMAL = 1.1754944e-38
+"""The least float that kernel.py's control word does not take for 0."""
 LOG2 = (2.8853900817779268, 0.9617966939259756, 0.5770780163555854, 0.4121985831111324)
 """log2((1 + s) / (1 - s)) = s * (LOG2[0] + LOG2[1] * s**2 + ...): 2 / ln 2 over 1, 3, 5, 7."""
 
@@ -156,7 +158,7 @@ def rectify(like: Any, strip: int, number: int, share: Any) -> None:
 def rectified_gradient(like: Any, weights: int, grads: int, number: int, share: Any) -> None:
     """Replace the gradient of the weights by that of the scores, which is `share` of it where a weight is not 0."""
     size, zero = row_size(like), splat(like, 0.0)
-    least, most = splat(like, 1e-38), splat(like, np.inf)
+    least, most = splat(like, LEAST_NORMAL), splat(like, np.inf)
     for j in range(0, number * size, size):
         grad = multiply(load(like, grads + j), share)
         store(grads + j, between(grad, load(like, weights + j), least, most, zero))

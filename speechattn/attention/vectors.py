@@ -49,6 +49,16 @@ def zeros(typingctx: Any, lanes: Any) -> Any:
 
 
 @intrinsic
+def control(typingctx: Any, wanted: Any) -> Any:
+    """Set the processor's control word for floats (MXCSR) of this thread to `wanted`; returns what it was."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return to.control(builder, args[0])
+
+    return types.int32(types.int32), code
+
+
+@intrinsic
 def splat(typingctx: Any, like: Any, scalar: Any) -> Any:
     """All lanes `scalar`."""
 
