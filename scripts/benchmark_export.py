@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python scripts/benchmark_export.py --audio FILE [--model DIR] [--push 10 25 100]
 
 Every push goes through both, one after the other, so that they share whatever else the machine does; one thread each.
-Without --model the weights are those before training.
+Without --model it is the small one that is shipped.
 """
 
 from __future__ import annotations
@@ -19,18 +19,6 @@ from tqdm import tqdm
 import speechattn as sa
 from speechattn.export import export, runner, streamed
 from speechattn.fixedstep import StreamingStep
-
-CONTEXT = sa.Context.truncated(left=26, right=4)
-
-
-def untrained() -> sa.SpeechModel:
-    """A frame classifier of 0.8 million weights, which are drawn."""
-    torch.manual_seed(0)
-    encoder = sa.EncoderConfig(40, 128, 8, 4, 512, CONTEXT, splice=sa.Context.truncated(3, 3))
-    model = sa.SpeechModel(sa.ModelConfig(tuple(f"class {i}" for i in range(41)), encoder, num_mels=40)).eval()
-    model.normalize.mean.fill_(-8)  # about what speech has
-    model.normalize.std.fill_(3)
-    return model
 
 
 def compare(model: sa.SpeechModel, waveform: torch.Tensor, push_frames: int) -> str:
@@ -75,10 +63,10 @@ def compare(model: sa.SpeechModel, waveform: torch.Tensor, push_frames: int) -> 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--audio", type=Path, required=True, help="a sound file")
-    parser.add_argument("--model", type=Path, help="a folder that SpeechModel.save wrote")
+    parser.add_argument("--model", type=Path, help="a folder that SpeechModel.save wrote (default: the shipped one)")
     parser.add_argument("--push", type=int, nargs="+", default=[10, 25, 100], help="frames of a push")
     arguments = parser.parse_args()
-    model = untrained() if arguments.model is None else sa.load(arguments.model)
+    model = sa.small_model() if arguments.model is None else sa.load(arguments.model)
     torch.set_num_threads(1)
     waveform, rate = sa.load_audio(arguments.audio, model.config.framing.sample_rate)
     print(

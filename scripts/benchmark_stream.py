@@ -32,7 +32,8 @@ from benchmark_measuring import elapsed, extra_bytes, gemm_speed, in_fresh_proce
 from tqdm import tqdm
 
 import speechattn as sa
-from speechattn.data.audio import audio_blocks, audio_samples, cut
+from speechattn.data.audio import audio_blocks, audio_samples
+from speechattn.data.samples import cut
 
 JOBS = ("offline", "encode_long", "Stream", "Stream, 1 s")
 RATE = sa.Framing().sample_rate

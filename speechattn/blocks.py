@@ -1,8 +1,8 @@
 """The blocks an encoder is a stack of: transformer, conformer, convolution. All are residual, with their norms first.
 
-A block computes `forward` for whole rows and `step` for the next frames of a stream, both with the same layers.
-In a stream attention and convolution give a frame out only when all it may see has come in, so the frame waits for
-them in `waiting`, to be added to what they made of it.
+A block computes `forward` for whole rows, `step` for the next frames of a stream and `flush` for those owed at its end,
+all with the same layers. In a stream attention and convolution give a frame out only when all it may see has come in,
+so the frame waits for them in `waiting`, to be added to what they made of it.
 """
 
 from __future__ import annotations
@@ -46,15 +46,20 @@ class TransformerBlock(nn.Module):
         output: Tensor = x + self.dropout(self.feed_forward(x))
         return output
 
-    def initial_state(self, batch_size: int) -> TransformerState:
+    def initial_state(self, batch_size: int = 1) -> TransformerState:
         """The state before the first frame."""
         return TransformerState(self.attention.initial_state(batch_size), no_frames(self.attention_norm, batch_size))
 
-    def step(self, x: Tensor, state: TransformerState, final: bool) -> tuple[Tensor, TransformerState]:
+    @torch.no_grad()
+    def step(self, x: Tensor, state: TransformerState, final: bool = False) -> tuple[Tensor, TransformerState]:
         """The frames [B, m, D] that have become ready after the next ones [B, n, D], and the new state."""
         attended, attention = self.attention.step(self.attention_norm(x), state.attention, final)
         x, waiting = take(state.waiting, x, attended.shape[1])
         return self._finish(x, attended), TransformerState(attention, waiting)
+
+    def flush(self, state: TransformerState) -> Tensor:
+        """The frames [B, m, D] still owed when no more will come."""
+        return self.step(state.waiting[:, :0], state, final=True)[0]
 
 
 class ConformerState(NamedTuple):
@@ -102,12 +107,13 @@ class ConformerBlock(nn.Module):
         normed: Tensor = self.norm(x)
         return normed
 
-    def initial_state(self, batch_size: int) -> ConformerState:
+    def initial_state(self, batch_size: int = 1) -> ConformerState:
         """The state before the first frame."""
         convolution, none = self.convolution.initial_state(batch_size), no_frames(self.norm, batch_size)
         return ConformerState(self.attention.initial_state(batch_size), none, convolution, none)
 
-    def step(self, x: Tensor, state: ConformerState, final: bool) -> tuple[Tensor, ConformerState]:
+    @torch.no_grad()
+    def step(self, x: Tensor, state: ConformerState, final: bool = False) -> tuple[Tensor, ConformerState]:
         """The frames [B, m, D] that have become ready after the next ones [B, n, D], and the new state."""
         x = self._begin(x)
         attended, attention = self.attention.step(self.attention_norm(x), state.attention, final)
@@ -116,6 +122,10 @@ class ConformerBlock(nn.Module):
         convolved, convolution = self.convolution.step(self.before_convolution(x), state.convolution, final)
         x, waiting_too = take(state.waiting_for_convolution, x, convolved.shape[1])
         return self._finish(x, convolved), ConformerState(attention, waiting, convolution, waiting_too)
+
+    def flush(self, state: ConformerState) -> Tensor:
+        """The frames [B, m, D] still owed when no more will come."""
+        return self.step(state.waiting[:, :0], state, final=True)[0]
 
 
 class ConvolutionState(NamedTuple):
@@ -144,15 +154,20 @@ class ConvolutionBlock(nn.Module):
         output: Tensor = x + self.dropout(silu(convolved))
         return output
 
-    def initial_state(self, batch_size: int) -> ConvolutionState:
+    def initial_state(self, batch_size: int = 1) -> ConvolutionState:
         """The state before the first frame."""
         return ConvolutionState(self.convolution.initial_state(batch_size), no_frames(self.norm, batch_size))
 
-    def step(self, x: Tensor, state: ConvolutionState, final: bool) -> tuple[Tensor, ConvolutionState]:
+    @torch.no_grad()
+    def step(self, x: Tensor, state: ConvolutionState, final: bool = False) -> tuple[Tensor, ConvolutionState]:
         """The frames [B, m, D] that have become ready after the next ones [B, n, D], and the new state."""
         convolved, convolution = self.convolution.step(self.norm(x), state.convolution, final)
         x, waiting = take(state.waiting, x, convolved.shape[1])
         return self._finish(x, convolved), ConvolutionState(convolution, waiting)
+
+    def flush(self, state: ConvolutionState) -> Tensor:
+        """The frames [B, m, D] still owed when no more will come."""
+        return self.step(state.waiting[:, :0], state, final=True)[0]
 
 
 def make_attention(config: EncoderConfig, context: Context) -> SelfAttention:

@@ -12,6 +12,7 @@ from torch.nn.functional import conv2d, pad
 
 from speechattn.context import Context
 from speechattn.lengths import zero_padding
+from speechattn.state import check_kept
 
 
 class FramesConvolution(nn.Module):
@@ -45,11 +46,23 @@ class FramesConvolution(nn.Module):
 
     @torch.no_grad()
     def step(self, input: Tensor, state: Tensor, final: bool = False) -> tuple[Tensor, Tensor]:
-        """The frames [B, m, D] that have become ready after the next n frames [B, n, D], and the new state."""
+        """The frames [B, m, D] that have become ready after the next n >= 0 frames [B, n, D], and the new state.
+
+        `final` says that these n frames, or none, are the last: everything still owed comes out. The old state is left
+        as it was. No gradient flows.
+
+        Raises:
+            ValueError: the state is of another batch size, dtype or device.
+        """
+        check_kept(state, input, self.kernel.weight)
         left, right = self._sides
         window = torch.cat((state, pad(input, (0, 0, 0, right)) if final else input), 1)
         done = max(0, window.shape[1] - left - right)
         return self._convolve(window), window[:, done:].clone()
+
+    def flush(self, state: Tensor) -> Tensor:
+        """The frames [B, m, D] still owed when no more will come."""
+        return self.step(state[:, :0], state, final=True)[0]
 
     @property
     def _sides(self) -> tuple[int, int]:

@@ -22,7 +22,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from speechattn.data.audio import MAX_RATE, MIN_RATE, AudioWarning, Samples, audio_blocks, cut
+from speechattn.data.audio import MAX_RATE, MIN_RATE, AudioWarning, audio_blocks
+from speechattn.data.samples import Samples, cut
 from speechattn.errors import UserError
 from speechattn.files import write_bytes
 from speechattn.heads import CTC

@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from speechattn.data.audio import Samples, audio_blocks, audio_samples, cut, resampled
+from speechattn.data.audio import audio_blocks, audio_samples
+from speechattn.data.samples import Samples, as_floats, cut, resampled
 from speechattn.encoder import Encoder
 from speechattn.errors import UserError
 from speechattn.model import SpeechModel
@@ -77,8 +78,8 @@ def encode_long(
     Args:
         model: a SpeechModel, in evaluation mode, with limited right context: rows are logits; or an Encoder, whose
             source is frames and whose rows are hidden.
-        source: a sound file; or samples [N], floats in [-1, 1] (for an Encoder: frames [T, F]), as an array, a memory
-            map, a tensor, or as any number of blocks of these.
+        source: a sound file; or samples [N], floats in [-1, 1] or 16-bit integers (for an Encoder: frames [T, F],
+            floats), as an array, a memory map, a tensor, or as any number of blocks of these.
         out: the file to write, float32, or float64 as the model; None yields tensors [m, C] on the CPU instead.
         hidden: give what the encoder of a SpeechModel gives, [T, d_model], in place of logits.
         sample_rate: of samples that are given, in Hz; None is the model's. A file tells its own.
@@ -195,11 +196,14 @@ class _Work:
         return (blocks if rate == self.rate else resampled(blocks, rate, self.rate, str(self.dtype))), total
 
     def _checked(self, blocks: Iterable[Samples | Tensor]) -> Iterator[Samples]:
+        """The blocks in the model's dtype."""
         for block in blocks:
+            if self.axes == 1:
+                yield as_floats(block, self.dtype)
+                continue
             array = block.detach().cpu().numpy() if isinstance(block, Tensor) else np.asarray(block)
-            if array.ndim != self.axes or array.dtype not in (np.float32, np.float64):
-                wanted = "frames [n, F]" if self.axes == 2 else "samples [n] in [-1, 1]"
-                raise TypeError(f"blocks must be floats, {wanted}, got {array.dtype} {list(array.shape)}.")
+            if array.ndim != 2 or array.dtype not in (np.float32, np.float64):
+                raise TypeError(f"blocks must be frames [n, F], floats, got {array.dtype} {list(array.shape)}.")
             yield array.astype(self.dtype, copy=False)  # cut() copies
 
 

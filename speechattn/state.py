@@ -42,3 +42,18 @@ def moved(tree: Any, *args: Any, **kwargs: Any) -> Any:
 def fingerprint(config: Any) -> str:
     """The layout of states and twelve digits that name a config: a state belongs to what it was made for."""
     return f"{LAYOUT}-" + hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def check_kept(
+    kept: Tensor, input: Tensor, weight: Tensor, of: str = "layer", fix: str = "begin with initial_state(batch_size)"
+) -> None:
+    """Raise ValueError unless what was kept, a tensor [B, ...], fits the next input [B, ...] and a weight.
+
+    `of` says whose weight it is, `fix` what helps when the state has another dtype or device.
+    """
+    if len(input) != len(kept):
+        raise ValueError(f"the state is of {len(kept)} streams in lock-step, input has {len(input)} rows.")
+    if (kept.dtype, kept.device) != (weight.dtype, weight.device):
+        raise ValueError(
+            f"the state is {kept.dtype} on {kept.device}, the {of} {weight.dtype} on {weight.device}: {fix}."
+        )

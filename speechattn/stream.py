@@ -20,13 +20,13 @@ import torch
 from torch import Tensor
 
 from speechattn import context as law
-from speechattn.data.audio import LOUDEST, MAX_RATE, MIN_RATE, Samples
+from speechattn.data.audio import LOUDEST, MAX_RATE, MIN_RATE
+from speechattn.data.samples import Samples, as_floats
 from speechattn.data.segments import Segment
 from speechattn.errors import UserError
 from speechattn.heads import CTC
 from speechattn.model import SpeechModel
 
-INT16_SCALE = 32768
 SECONDS_AT_ONCE = 20
 """A longer push is taken in pieces: a giant one costs time, not memory."""
 
@@ -106,8 +106,8 @@ class Stream:
     def push(self, samples: Tensor | Samples, sample_rate: int | None = None) -> FrameLabels:
         """The labels that the next samples make certain.
 
-        `samples` [n] are floats in [-1, 1] or 16-bit integers, n >= 0, a tensor or an array; `sample_rate` in Hz is the
-        model's unless given, and stays what it was with the first push.
+        `samples` [n] are floats in [-1, 1] or 16-bit integers, n >= 0, a tensor or an array. `sample_rate` in Hz is the
+        model's unless given; another one must be given, the same, with every push.
 
         Raises:
             TypeError, ValueError: samples are no such vector, the rate has changed, or the stream was flushed.
@@ -129,7 +129,8 @@ class Stream:
     def latency_ms(self) -> float:
         """The most by which a label comes after what it labels: from the middle of its frame until it is certain.
 
-        That is half a window, and the hops that everything behind it waits for. A resampler waits some more.
+        That is half a window, and the hops that everything behind it waits for. A resampler waits some more: 40 ms at
+        44.1 kHz, 116 ms at 8 kHz.
         """
         framing, waited = self.model.config.framing, law.lookahead(self.model.config.contexts)
         assert waited is not None
@@ -165,7 +166,7 @@ class Stream:
             return labels
 
     def _push(self, samples: Tensor | Samples, sample_rate: int | None) -> FrameLabels:
-        waveform = self._as_floats(samples)
+        waveform = as_floats(samples, self._dtype)
         rate = self.model.config.framing.sample_rate if sample_rate is None else sample_rate
         if self._torn:
             raise ValueError("an earlier push failed behind the resampler: flush() what is owed, then reset().")
@@ -237,15 +238,3 @@ class Stream:
     @property
     def _dtype(self) -> Any:
         return np.float64 if self._state.frontend.samples.dtype == torch.float64 else np.float32
-
-    def _as_floats(self, samples: Tensor | Samples) -> Samples:
-        """Samples [n] in the model's dtype."""
-        array = samples.detach().cpu().numpy() if isinstance(samples, Tensor) else np.asarray(samples)
-        if array.ndim != 1:
-            raise ValueError(f"samples must be a vector [n], got {list(array.shape)}. Average the channels first.")
-        if array.dtype == np.int16:
-            return (array / INT16_SCALE).astype(self._dtype)
-        if array.size and array.dtype not in (np.float32, np.float64):
-            raise TypeError(f"samples must be floats in [-1, 1] or 16-bit integers, got {array.dtype}.")
-        with np.errstate(over="ignore"):  # what does not fit is infinite, and said to be
-            return array.astype(self._dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -16,13 +17,14 @@ import soundfile
 import torch
 
 from speechattn import cli, pictures
+from speechattn.commands.stream import make_room
 from speechattn.config import EncoderConfig, ModelConfig
 from speechattn.context import Context
 from speechattn.data.audio import load_audio
 from speechattn.listen import Arrivals, Heard, Segments
 from speechattn.model import SpeechModel
 from speechattn.shipped import SMALL, small_model
-from speechattn.stream import FrameLabels
+from speechattn.stream import FrameLabels, Stream
 
 ROOT = Path(__file__).parents[1]
 CLASSES = ("SIL", "AA", "B", "S", "T", "N")
@@ -125,6 +127,32 @@ def test_stdin_that_closes_inside_a_sample(model: Path, pipe, capsys) -> None:
     assert cli.main(["stream", "-", "--model", str(model)]) == 0
     said = capsys.readouterr()
     assert said.out == whole and "closed in the middle of a sample" in said.err
+
+
+def test_the_model_has_computed_before_stdin_is_read(model: Path, pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While native attention is compiled nothing is taken from the pipe, and no push of real sound waits for it."""
+    order, push, read = [], Stream.push, os.read
+    monkeypatch.setattr(Stream, "push", lambda self, *given: order.append("push") or push(self, *given))
+    monkeypatch.setattr(os, "read", lambda *given: order.append("read") or read(*given))
+    pipe(np.zeros(8000, np.int16).tobytes())
+    assert cli.main(["stream", "-", "--model", str(model)]) == 0
+    assert order[:2] == ["push", "read"] and order.count("push") == 1 + 5
+
+
+def test_a_pipe_has_room_for_what_is_said_until_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a megabyte is 16 s; a pipe as it is made would hold 2 s, and a microphone would lose the rest."""
+    pytest.importorskip("fcntl")
+    reading, writing = os.pipe()
+    with os.fdopen(reading) as stdin, os.fdopen(writing, "wb", buffering=0) as microphone:
+        if not hasattr(__import__("fcntl"), "F_SETPIPE_SZ"):
+            pytest.skip("pipes have one size here")
+        monkeypatch.setattr(sys, "stdin", stdin)
+        make_room()
+        os.set_blocking(microphone.fileno(), False)
+        assert microphone.write(bytes(2**19)) == 2**19
+    for closed in (None, stdin, io.StringIO()):
+        monkeypatch.setattr(sys, "stdin", closed)
+        make_room()  # nothing to widen: no trouble
 
 
 def test_another_rate_on_stdin(model: Path, pipe, capsys) -> None:

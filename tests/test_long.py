@@ -22,11 +22,13 @@ from speechattn.config import EncoderConfig, ModelConfig
 from speechattn.context import Context
 from speechattn.data import audio
 from speechattn.data.audio import AudioError, audio_blocks, load_audio
+from speechattn.data.samples import cut
 from speechattn.encoder import Encoder
 from speechattn.errors import UserError
 from speechattn.long import encode_long
 from speechattn.model import SpeechModel
 from speechattn.resumable import ResumableArray
+from speechattn.shipped import small_model
 
 ROOT = Path(__file__).parents[1]
 ENCODER = EncoderConfig(8, 8, 2, 2, 12, (Context.truncated(9, 2), Context.chunked(4, 7)), splice=Context(1, 1))
@@ -206,6 +208,24 @@ def test_other_rates_from_a_file_and_from_blocks(tmp_path: Path) -> None:
     assert (pieces - expected).abs().max() < 1e-5 * expected.abs().max()
 
 
+def test_16_bit_samples_are_the_floats_that_they_stand_for(tmp_path: Path) -> None:
+    model, samples = model_of(), (noise(1.3) * 32768).round().astype(np.int16)
+    settings = {"block_frames": BLOCK, "progress": False}
+    expected = list(encode_long(model, samples / 32768, **settings))
+    np.save(tmp_path / "samples.npy", samples)
+    mapped = np.load(tmp_path / "samples.npy", mmap_mode="r")
+    for source in (samples, torch.from_numpy(samples), mapped, iter(np.array_split(samples, 7))):
+        for rows, wanted in zip(encode_long(model, source, **settings), expected, strict=True):
+            assert torch.equal(rows, wanted)
+    read = torch.cat(list(encode_long(model.float(), samples, sample_rate=8000, **settings)))
+    floats = (samples / 32768).astype(np.float32)
+    assert torch.equal(read, torch.cat(list(encode_long(model, floats, sample_rate=8000, **settings))))
+    # What was begun from integers goes on from floats: it is the same sound.
+    with pytest.raises(PowerCutError):
+        encode_long(model, interrupted(samples, 15_000), tmp_path / "rows.npy", **settings)
+    assert len(encode_long(model, floats, tmp_path / "rows.npy", **settings)) == 130
+
+
 def test_hidden_rows_are_what_the_encoder_gives(tmp_path: Path) -> None:
     model, waveform = model_of(), noise()
     rows = encode_long(model, waveform, tmp_path / "rows.npy", hidden=True, block_frames=BLOCK, progress=False)
@@ -255,14 +275,15 @@ def test_what_cannot_be_heard_leaves_nothing_behind(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("call", "error", "said"),
     [
-        ({"source": np.zeros(9, np.int16)}, TypeError, "floats, samples"),
-        ({"source": [np.zeros((2, 9))]}, TypeError, r"float64 \[2, 9\]"),
+        ({"source": np.zeros(9, np.int32)}, TypeError, "floats in .* or 16-bit integers, got int32"),
+        ({"source": [np.zeros((2, 9))]}, ValueError, r"must be a vector \[n\], got \[2, 9\]\. Average the channels"),
+        ({"model": Encoder(ENCODER), "source": np.zeros((9, 8), np.int16)}, TypeError, r"floats, got int16 \[9, 8\]"),
         ({"source": "a.wav", "sample_rate": 8000}, ValueError, "a sound file tells its own"),
         ({"block_frames": 0}, ValueError, "block_frames must be 1 or more"),
         ({"model": torch.nn.Linear(1, 1)}, TypeError, "a SpeechModel or an Encoder that streams, got Linear"),
         ({"model": model_of(replace(MODEL, encoder=replace(ENCODER, context=Context.full())))}, ValueError, "right"),
     ],
-    ids=["integers", "channels", "rate", "blocks", "model", "context"],
+    ids=["integers", "channels", "frames", "rate", "blocks", "model", "context"],
 )
 def test_what_is_refused(call, error: type[Exception], said: str) -> None:
     with pytest.raises(error, match=said):
@@ -311,3 +332,23 @@ def test_kill_9_and_the_same_call_again_gives_the_same_bytes(tmp_path: Path) -> 
     subprocess.run([*command, str(tmp_path / "whole.npy")], env=environment, check=True)
     assert out.read_bytes() == (tmp_path / "whole.npy").read_bytes()
     assert len(np.load(out)) == 20_000
+
+
+@pytest.mark.slow
+def test_a_chapter_of_17_minutes_equals_offline(long_chapters: Path, tmp_path: Path) -> None:
+    """The shipped model in float32: 1e-5 of the largest logit, and every label, pushed 100 ms at a time."""
+    model, path = small_model(), long_chapters / "19-227.opus"
+    waveform, _ = load_audio(path)
+    with torch.inference_mode():
+        expected = model(waveform[None])[0][0]
+    rows = encode_long(model, path, tmp_path / "rows.npy", progress=False)
+    assert len(rows) == len(expected) == 100_627
+    assert np.abs(rows - expected.numpy()).max() <= 1e-5 * expected.abs().max()
+    stream, labels = model.stream(), []
+    for push in cut(audio_blocks(path), 1600):
+        labels.append(stream.push(push))
+    labels.append(stream.flush())
+    probabilities, classes = expected.softmax(-1).max(-1)
+    assert [name for part in labels for name in part.labels] == [model.config.classes[c] for c in classes.tolist()]
+    found = torch.tensor([p for part in labels for p in part.probabilities])
+    assert (found - probabilities).abs().max() < 1e-5

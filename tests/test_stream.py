@@ -236,6 +236,8 @@ BAD_PUSHES = [
     (np.zeros((1, 5)), {}, ValueError, r"must be a vector \[n\], got \[1, 5\]. Average the channels"),
     (np.zeros(5, np.int32), {}, TypeError, "floats in .* or 16-bit integers, got int32"),
     (np.zeros(5, np.uint8), {}, TypeError, "16-bit integers, got uint8"),
+    (torch.zeros(5, dtype=torch.bfloat16), {}, TypeError, r"got bfloat16: give samples\.float\(\)"),
+    (b"\0\0", {}, TypeError, r"got bytes: np\.frombuffer\(data, np\.int16\) makes one"),
     (np.zeros(5), {"sample_rate": 8000}, ValueError, "began with 16000 Hz, got 8000 Hz"),
 ]
 

@@ -14,6 +14,7 @@ from speechattn.attention.positions import RelativeBias, alibi, rotary
 from speechattn.config import SCORES
 from speechattn.context import Context
 from speechattn.lengths import zero_padding
+from speechattn.state import check_kept
 
 LAYER_POSITIONS = ("none", "rotary", "relative", "alibi")
 
@@ -109,10 +110,16 @@ class SelfAttention(nn.Module):
 
     @torch.no_grad()
     def step(self, input: Tensor, state: AttentionState, final: bool = False) -> tuple[Tensor, AttentionState]:
-        """The frames [B, m, D] that have become ready after the next n frames [B, n, D], and the new state.
+        """The frames [B, m, D] that have become ready after the next n >= 0 frames [B, n, D], and the new state.
 
-        `final` says that these n frames, or none, are the last: everything still owed comes out.
+        `final` says that these n frames, or none, are the last: everything still owed comes out. The old state is left
+        as it was. No gradient flows.
+
+        Raises:
+            ValueError: the state is of another batch size, dtype or device. Of which layer it is, is not checked:
+                an encoder does that.
         """
+        check_kept(state.keys, input, self.output.weight)
         seen = state.seen + input.shape[1]
         ready = seen if final else self.context.ready(seen)
         new = self.project(input, state.seen)
@@ -134,6 +141,10 @@ class SelfAttention(nn.Module):
         # Copies: a view would keep everything alive that it is a view of.
         rest = (q[:, :, ready - state.done :].clone(), k[:, :, first:].clone(), v[:, :, first:].clone())
         return self._merge(heads), AttentionState(*rest, seen, ready)
+
+    def flush(self, state: AttentionState) -> Tensor:
+        """The frames [B, m, D] still owed when no more will come."""
+        return self.step(state.keys[:, :, :0].transpose(1, 2).flatten(2), state, final=True)[0]
 
     def project(self, input: Tensor, start: int | Tensor = 0) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values [B, H, T, D / H] of frames [start, start + T): what `attention` takes."""

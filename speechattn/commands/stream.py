@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import sys
 from typing import Any
 
 from speechattn.commands.options import positive
 from speechattn.errors import UserError
+
+PIPE_BYTES = 2**20
+"""32 s of 16-bit samples at 16 kHz, and what Linux lets anybody have; a pipe has 64 KiB."""
 
 
 def add(commands: Any) -> None:
@@ -38,6 +43,8 @@ def run(options: argparse.Namespace) -> int:
         raise UserError(f"{source} does not exist. Give the path of a sound file, or - for raw PCM on stdin.")
     if options.picture is not None and not os.access(os.path.dirname(options.picture) or ".", os.W_OK):
         raise UserError(f"--picture {options.picture} cannot be written: its folder is missing or not yours.")
+    if source == "-":
+        make_room()
     from speechattn.listen import listen
 
     return listen(
@@ -49,3 +56,15 @@ def run(options: argparse.Namespace) -> int:
         as_json=options.json,
         picture=options.picture,
     )
+
+
+def make_room() -> None:
+    """Let the pipe on stdin hold `PIPE_BYTES`, where the system can.
+
+    A microphone does not wait until torch is imported and, the first time, native attention compiled. After 2 s
+    a pipe would be full, and what is spoken then be lost.
+    """
+    with contextlib.suppress(ImportError, AttributeError, OSError, ValueError):  # no Linux, or no pipe
+        import fcntl
+
+        fcntl.fcntl(sys.stdin.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)

@@ -12,17 +12,17 @@ import os
 import stat
 import struct
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import soundfile
-import soxr
 import torch
 from torch import Tensor
 
+from speechattn.data.samples import Samples, resampled
 from speechattn.errors import DataError
 from speechattn.framing import Framing
 
@@ -33,8 +33,6 @@ UNKNOWN_LENGTH = 2**63 - 1  # libsndfile's answer for a FLAC that was written to
 BLOCK = 2**18  # samples of all channels that are decoded at a time: 1 MiB
 LOUDEST = 2.0**31  # 32-bit integers that nobody scaled; the power of far larger numbers overflows float32
 OGG_PAGE = 65307  # bytes of the longest page
-
-Samples = np.ndarray[Any, Any]
 
 _warned: set[str] = set()  # what this process has been told once; a warnings filter forgets, and corpora are long
 
@@ -85,30 +83,6 @@ def audio_blocks(path: str | Path, sample_rate: int | None = SAMPLE_RATE) -> Ite
     """
     with _decoding(path, sample_rate) as (blocks, _):
         yield from blocks
-
-
-def resampled(blocks: Iterable[Samples], rate: int, sample_rate: int, dtype: str = "float32") -> Iterator[Samples]:
-    """Blocks of samples at `rate` Hz as blocks at `sample_rate` Hz, the same for any cut into blocks."""
-    stream = soxr.ResampleStream(rate, sample_rate, 1, dtype)
-    for block in blocks:
-        yield stream.resample_chunk(block)
-    yield stream.resample_chunk(np.zeros(0, dtype), last=True)
-
-
-def cut(blocks: Iterable[Samples], size: int) -> Iterator[Samples]:
-    """The same rows, samples [n] or frames [n, F], in blocks of `size`, the last one shorter."""
-    held: list[Samples] = []
-    count = 0
-    for block in blocks:
-        held.append(block)
-        count += len(block)
-        if count >= size:
-            rows = np.concatenate(held)
-            whole = count // size * size
-            yield from (rows[begin : begin + size] for begin in range(0, whole, size))
-            held, count = [rows[whole:]], count - whole
-    if count:
-        yield np.concatenate(held)
 
 
 def audio_samples(path: str | Path, sample_rate: int | None = SAMPLE_RATE) -> int:

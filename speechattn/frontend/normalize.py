@@ -20,6 +20,8 @@ MIN_STD = 1e-2
 class Normalize(nn.Module):
     """(frames - mean) / std per feature; the identity until it is fitted or loaded.
 
+    It has no state: a stream calls it on the frames of each push, and there is nothing to flush.
+
     Shape:
         frames [B, T, num_features], lengths [B] int64 or None -> [B, T, num_features], 0 at and past `lengths`.
 

@@ -27,7 +27,7 @@ from speechattn.pictures.palette import (
 SHOWN_S = 3.0
 """What the staircase has room for with its labels named: this much around the label in the middle."""
 LETTER_S = 0.02
-"""About what a letter takes up of that: a label that lasted shorter is coloured, not named."""
+"""About what a letter takes up of that: a bar that is shorter is coloured, not named."""
 MOST_DOTS = 20_000
 
 
@@ -84,16 +84,23 @@ def _draw_staircase(
     bars = np.stack([np.stack([start, appeared], 1), np.stack([stop, appeared], 1)], 1)
     colours = [fill(label) for label in labels]
     axes.add_collection(LineCollection(list(bars), colors=colours, linewidths=7, capstyle="butt", antialiaseds=False))
-    edges = [0, *(i for i in range(1, len(labels)) if labels[i] != labels[i - 1]), len(labels)]
-    for first, last in pairwise(edges):
-        if stop[last - 1] - start[first] < LETTER_S * len(labels[first]):
+    for first, last in _runs(labels, 0, len(labels)):
+        # The name stands over the longest of its bars: a label that came in several pushes has several.
+        begin, end = max(_runs(appeared, first, last), key=lambda run: run[1] - run[0])
+        if stop[end - 1] - start[begin] < LETTER_S * len(labels[first]):
             continue
-        place = ((start[first] + stop[last - 1]) / 2, appeared[first:last].max())
+        place = ((start[begin] + stop[end - 1]) / 2, appeared[begin])
         axes.annotate(labels[first], place, (0, 6), textcoords="offset points", ha="center", fontsize=7.5)
     axes.set(xlim=ends, ylim=(ends[0], appeared.max() + 0.05 * (ends[1] - ends[0])))
     axes.set(xlabel="spoken at, seconds", ylabel="appeared at, seconds")
     axes.set_title("Labels", fontsize=10.5, fontweight="normal")
     axes.grid()
+
+
+def _runs(values: Sequence[str] | NDArray[np.float64], first: int, last: int) -> list[tuple[int, int]]:
+    """The first of each run of equal values in [first, last), and the one after its last."""
+    changes = [i for i in range(first + 1, last) if values[i] != values[i - 1]]
+    return list(pairwise([first, *changes, last]))
 
 
 def _draw_latency(

@@ -181,6 +181,16 @@ def test_a_stream_moves_to_another_dtype():
     assert found.dtype == torch.float64 and (found - expected).abs().max() < 1e-4
 
 
+def test_a_state_moves_whole_to_another_device():
+    """No GPU is needed to see whether a tensor is left behind."""
+    for block in BLOCKS:
+        model = model_of(block=block, conv_kernel=5)
+        _, state = model.step(torch.rand(1, 16_000), model.initial_state())
+        moved = state.to("meta")
+        parts = list(tensors((moved.frontend, moved.encoder.entry, moved.encoder.blocks)))
+        assert len(parts) > 4 and {x.device.type for x in parts} == {"meta"} and moved.num_bytes == state.num_bytes
+
+
 def test_what_cannot_stream_names_the_alternative():
     for context in (Context.full(), Context(5, None)):
         with pytest.raises(ValueError, match=r"Use Context\.truncated\(left, right\) or Context\.chunked"):

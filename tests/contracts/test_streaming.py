@@ -158,6 +158,9 @@ def test_a_foreign_state_is_refused():
     x, state = torch.zeros(1, 4, 3), one.initial_state()
     with pytest.raises(ValueError, match="another config"):
         other.step(x, state)
+    older = replace(state, encoder=state.encoder.replace("1-", "0-"))
+    with pytest.raises(ValueError, match=f"another config or version .{older.encoder}, this is {state.encoder}"):
+        one.step(x, older)
     with pytest.raises(ValueError, match="of 1 streams in lock-step, input has 2 rows"):
         one.step(x.expand(2, -1, -1), state)
     with pytest.raises(ValueError, match=r"torch.float32 on cpu, the encoder torch.float64"):

@@ -1,0 +1,72 @@
+"""Vectors of samples as they come: made floats, resampled and cut into blocks, the same for any cut before it.
+
+Not here: files, which are `audio.py`, and whether a sample is one that can be heard, which its hearer decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import soxr
+import torch
+from torch import Tensor
+
+INT16_SCALE = 32768
+Samples = np.ndarray[Any, Any]
+
+
+def as_floats(samples: Tensor | Samples, dtype: Any = np.float32) -> Samples:
+    """A copy of samples [n], floats in [-1, 1] or 16-bit integers, a tensor or an array, as floats of `dtype`.
+
+    What does not fit into `dtype` becomes infinite: whether that can be heard is not decided here.
+
+    Raises:
+        TypeError, ValueError: they are no such vector.
+
+    Example:
+        >>> as_floats(np.array([-32768, 16384], np.int16))
+        array([-1. ,  0.5], dtype=float32)
+    """
+    kind = type(samples).__name__
+    if isinstance(samples, bytes | bytearray):
+        raise TypeError(f"samples must be a vector [n], got {kind}: np.frombuffer(data, np.int16) makes one.")
+    if isinstance(samples, Tensor):
+        if samples.dtype == torch.bfloat16:  # numpy has none
+            raise TypeError("samples must be floats in [-1, 1] or 16-bit integers, got bfloat16: give samples.float().")
+        samples = samples.detach().cpu().numpy()
+    array = np.asarray(samples)
+    if array.ndim != 1:
+        fix = " Average the channels first." if array.ndim == 2 else ""
+        raise ValueError(f"samples must be a vector [n], got {list(array.shape) or kind}.{fix}")
+    if array.dtype == np.int16:
+        return (array / INT16_SCALE).astype(dtype)
+    if array.size and array.dtype not in (np.float32, np.float64):
+        raise TypeError(f"samples must be floats in [-1, 1] or 16-bit integers, got {array.dtype}.")
+    with np.errstate(over="ignore"):
+        return array.astype(dtype)
+
+
+def resampled(blocks: Iterable[Samples], rate: int, sample_rate: int, dtype: str = "float32") -> Iterator[Samples]:
+    """Blocks of samples at `rate` Hz as blocks at `sample_rate` Hz, the same for any cut into blocks."""
+    stream = soxr.ResampleStream(rate, sample_rate, 1, dtype)
+    for block in blocks:
+        yield stream.resample_chunk(block)
+    yield stream.resample_chunk(np.zeros(0, dtype), last=True)
+
+
+def cut(blocks: Iterable[Samples], size: int) -> Iterator[Samples]:
+    """The same rows, samples [n] or frames [n, F], in blocks of `size`, the last one shorter."""
+    held: list[Samples] = []
+    count = 0
+    for block in blocks:
+        held.append(block)
+        count += len(block)
+        if count >= size:
+            rows = np.concatenate(held)
+            whole = count // size * size
+            yield from (rows[begin : begin + size] for begin in range(0, whole, size))
+            held, count = [rows[whole:]], count - whole
+    if count:
+        yield np.concatenate(held)

@@ -1,0 +1,123 @@
+"""P1 at every level by itself, frontend, attention, convolution, block, encoder and model: `step` and `flush` give what
+its own `forward` gives, for any split, every frame as soon as it is ready.
+
+Tolerance 1e-10 in float64: a stream sums the same numbers, in products of other shapes. Normalisation keeps nothing: a
+stream calls it on the frames of each push.
+"""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from speechattn.attention.layer import LAYER_POSITIONS, SelfAttention
+from speechattn.blocks import ConformerBlock, ConvolutionBlock, TransformerBlock
+from speechattn.config import EncoderConfig, ModelConfig
+from speechattn.context import Context
+from speechattn.convolution import FramesConvolution
+from speechattn.encoder import Encoder
+from speechattn.framing import Framing
+from speechattn.frontend.logmel import LogMel
+from speechattn.frontend.mfcc import MFCC
+from speechattn.frontend.normalize import Normalize
+from speechattn.model import SpeechModel
+
+FRAMING = Framing(1000, 25, 10)
+BLOCKS = {"transformer": TransformerBlock, "conformer": ConformerBlock, "cnn": ConvolutionBlock}
+LEVELS = ("log-mel", "mfcc", "attention", "convolution", *BLOCKS, "encoder", "model")
+WIDTH = 8
+
+
+def level_of(name, context, kernel, positions):
+    """(module, contexts through which a frame waits): samples go into frontends and models, frames [B, n, 8] else."""
+    config = EncoderConfig(
+        WIDTH, WIDTH, 2, 1, 12, context, name if name in BLOCKS else "conformer", positions,
+        conv_kernel=kernel.window, conv_lookahead=kernel.right,
+    )  # fmt: skip
+    if name in BLOCKS:
+        return BLOCKS[name](config, context), config.contexts
+    if name == "encoder":
+        return Encoder(config), config.contexts
+    if name == "model":
+        model = ModelConfig(("A", "B", "C"), config, WIDTH, framing=FRAMING)
+        return SpeechModel(model), model.contexts
+    if name == "attention":
+        return SelfAttention(WIDTH, 2, context, positions), (context,)
+    if name == "convolution":
+        return FramesConvolution(WIDTH, kernel), (kernel,)
+    frontend = LogMel(6, FRAMING) if name == "log-mel" else MFCC(4, 6, FRAMING, deltas=2)
+    return frontend, frontend.contexts
+
+
+def ready(name, contexts, count):
+    """Outputs that see nothing after `count` inputs, by the laws alone."""
+    if name in ("log-mel", "mfcc", "model"):
+        count = FRAMING.num_frames(count)
+    for context in contexts:
+        count = context.ready(count)
+    return count
+
+
+def input_of(name, batch, count, dtype=torch.float64):
+    if name in ("log-mel", "mfcc", "model"):
+        return torch.rand(batch, count, dtype=dtype) - 0.5
+    return torch.randn(batch, count, WIDTH, dtype=dtype)
+
+
+def whole(module, x):
+    output = module(x)
+    return output[0] if isinstance(output, tuple) else output
+
+
+@settings(max_examples=90, deadline=None)
+@given(
+    name=st.sampled_from(LEVELS),
+    context=st.builds(Context, st.none() | st.integers(0, 9), st.integers(0, 6), st.integers(1, 5)),
+    kernel=st.builds(Context, st.integers(0, 4), st.integers(0, 4)),
+    positions=st.sampled_from(LAYER_POSITIONS),
+    batch=st.integers(1, 3),
+    count=st.integers(0, 300),
+    cuts=st.lists(st.integers(0, 300), max_size=9),
+    seed=st.integers(0, 2**31),
+)
+def test_every_level_alone_gives_its_own_forward(name, context, kernel, positions, batch, count, cuts, seed):
+    torch.manual_seed(seed)
+    module, contexts = level_of(name, context, kernel, positions)
+    module, x = module.double().eval(), input_of(name, batch, count)
+    state, parts = module.initial_state(batch), []
+    for start, stop in pairwise([0, *sorted(min(cut, count) for cut in cuts), count]):
+        part, state = module.step(x[:, start:stop], state)
+        parts.append(part)
+        assert sum(part.shape[1] for part in parts) == ready(name, contexts, stop)
+        assert not part.requires_grad
+    found, expected = torch.cat([*parts, module.flush(state)], 1), whole(module, x)
+    assert found.shape == expected.shape and found.dtype == torch.float64
+    assert found.numel() == 0 or (found - expected).abs().max() < 1e-10
+
+
+@pytest.mark.parametrize("name", LEVELS)
+def test_a_step_and_a_flush_leave_the_state_as_it_was(name):
+    module, _ = level_of(name, Context.chunked(3, 5, 2), Context(3, 1), "rotary")
+    module, x = module.double().eval(), input_of(name, 2, 250)
+    _, state = module.step(x[:, :101], module.initial_state(2))
+    first, owed = module.step(x[:, 101:], state)[0], module.flush(state)
+    assert torch.equal(module.step(x[:, 101:], state)[0], first) and torch.equal(module.flush(state), owed)
+
+
+@pytest.mark.parametrize("name", LEVELS)
+def test_a_state_of_another_batch_or_dtype_is_refused(name):
+    module, _ = level_of(name, Context.chunked(3, 5, 2), Context(3, 1), "none")
+    state = module.eval().initial_state()
+    with pytest.raises(ValueError, match=r"state is of 1 streams in lock-step, input has 2 rows|stream is .* \[1, n\]"):
+        module.step(input_of(name, 2, 20, torch.float32), state)
+    with pytest.raises(ValueError, match=r"(state|stream) is torch.float32 .*on cpu"):
+        module.double().step(input_of(name, 1, 20), state)
+
+
+def test_normalisation_keeps_nothing():
+    normalize = Normalize.fit([torch.randn(50, 6)]).double()
+    x = torch.randn(2, 40, 6, dtype=torch.float64)
+    assert torch.equal(torch.cat([normalize(part) for part in x.split([0, 1, 7, 32], 1)], 1), normalize(x))
+    assert not hasattr(normalize, "initial_state")
