@@ -5,55 +5,44 @@ over the rounds. With one thread that is the time the thread was on the processo
 more it is the time that passed. Beside every measurement runs a product of two 512 x 512 matrices, the calibration:
 where it was slow, so was the neighbour.
 
-Memory: by how much the peak resident size (VmHWM of Linux) of a process that has computed nothing else grows. Such a
-process is forked from one that has imported what is needed and done nothing. The C library is told to ask the system
-for every block of 100 KB and more, and so to give it back: otherwise what it keeps for later counts or does not count
-as luck will have it. 1 KB is 1000 bytes.
+Memory: by how much the peak resident size (VmHWM of Linux) of a process that has computed nothing else grows, by
+speechattn.profiling.memory. Such a process is forked from one that has imported what is needed and done nothing, by
+speechattn.profiling.processes. 1 KB is 1000 bytes.
 
 Not here: what is measured, which is the business of each script.
 """
 
 from __future__ import annotations
 
-import contextlib
 import csv
-import ctypes
-import importlib.metadata
 import json
 import math
-import multiprocessing
 import os
 import platform
-import resource
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Container, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
-from speechattn.profiling import peak_memory_bytes, reset_peak_memory
+from speechattn.profiling import processes
+from speechattn.profiling.machine import commit, processor, versions
+from speechattn.profiling.memory import extra_bytes, return_memory
+from speechattn.profiling.processes import CannotRunError
+
+__all__ = ["CannotRunError", "extra_bytes", "return_memory"]
 
 MATRIX = 512
 SHORTEST_S = 0.005
 """A call that takes less is repeated until it takes so long, for the clock's sake."""
 MOST_CALLS = 100
-MMAP_THRESHOLD, MMAP_BYTES = -3, 100_000
-"""M_MMAP_THRESHOLD of malloc.h, and what it is set to."""
-GOODBYE_S = 10.0
-"""What a process may take to end when it has answered."""
 HEAVY_IMPORTS = ("local_attention", "transformers.models.longformer.modeling_longformer", "librosa")
 """What fresh processes need not import again if it is here already."""
 PACKAGES = ("torch", "torchaudio", "numba", "local-attention", "transformers", "librosa")
-
-
-class CannotRunError(Exception):
-    """A case that somebody's code cannot run, with the reason in words."""
 
 
 @dataclass
@@ -116,103 +105,18 @@ def gemm_speed(clock: Callable[[], float] = time.thread_time) -> float:
     return 2 * MATRIX**3 / min(elapsed(lambda: square @ square, clock) for _ in range(10))
 
 
-def return_memory() -> None:
-    """Make the C library give back every large block at once, from now on; to be called in a fresh process, first."""
-    with contextlib.suppress(OSError, AttributeError):  # another C library than glibc
-        library = ctypes.CDLL(None)
-        library.mallopt(MMAP_THRESHOLD, MMAP_BYTES)
-        library.malloc_trim(0)
-
-
-def extra_bytes(run: Callable[[], object]) -> int:
-    """By how much `run` makes the peak memory of this process grow, after `return_memory`."""
-    reset_peak_memory()
-    before = peak_memory_bytes()
-    run()
-    return peak_memory_bytes() - before
-
-
 def in_fresh_process(
     function: Callable[..., Any], *arguments: Any, seconds: float | None = None, most_bytes: int | None = None
 ) -> Any:
-    """What function(*arguments) returns in a process that has computed nothing, on one thread.
-
-    Raises:
-        CannotRunError: it took longer than `seconds`, or wanted more than `most_bytes`, or said that it cannot.
-    """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["__main__", *(name for name in HEAVY_IMPORTS if name in sys.modules)])
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_answer, args=(theirs, function, arguments, most_bytes), daemon=True)
-    process.start()
-    theirs.close()
-    try:
-        if not ours.poll(seconds):
-            raise CannotRunError(f"takes longer than {seconds:g} s")
-        value, refusal, problem = ours.recv()
-        process.join(GOODBYE_S)
-    except EOFError:
-        process.join()
-        raise CannotRunError(f"its process ended with {process.exitcode}, as when memory runs out") from None
-    finally:
-        process.kill()
-        process.join()
-        ours.close()
-    if refusal:
-        raise CannotRunError(refusal)
-    if problem:
-        raise RuntimeError(problem)
-    return value
-
-
-def _answer(
-    connection: Connection, function: Callable[..., Any], arguments: tuple[Any, ...], most_bytes: int | None
-) -> None:
-    """Send (value, refusal, problem), of which one says something."""
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    if most_bytes is not None:
-        resource.setrlimit(resource.RLIMIT_DATA, (most_bytes, most_bytes))
-    try:
-        connection.send((function(*arguments), "", ""))
-    except CannotRunError as error:
-        connection.send((None, str(error), ""))
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
-            connection.send((None, "", f"{type(error).__name__}: {error}"))
-        else:
-            limit = "this machine has" if most_bytes is None else f"{most_bytes / 1e9:.1f} GB"
-            connection.send((None, f"needs more memory than {limit}", ""))
-    except Exception as error:
-        connection.send((None, "", f"{type(error).__name__}: {error}"))
+    """`processes.in_fresh_process` on one thread, with what this process has imported."""
+    preload = [name for name in HEAVY_IMPORTS if name in sys.modules]
+    return processes.in_fresh_process(function, *arguments, seconds=seconds, most_bytes=most_bytes, preload=preload)
 
 
 def machine() -> dict[str, Any]:
     """Processor, cores, versions and commit, for whoever reads the numbers later."""
     found = {"cpu": processor(), "cores": os.cpu_count(), "vectors": torch.backends.cpu.get_cpu_capability()}
-    found |= {"system": platform.system(), "python": platform.python_version(), "commit": commit()}
-    for package in PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[package] = importlib.metadata.version(package)
-    return found
-
-
-def processor() -> str:
-    """The processor's name as its maker writes it, where the system tells."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def commit() -> str:
-    """The commit of this tree, "+" behind it if files have changed since, or "unknown"."""
-    command = ["git", "describe", "--always", "--dirty=+", "--abbrev=10", "--exclude=*"]
-    with contextlib.suppress(OSError):
-        ran = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)
-        return ran.stdout.strip() or "unknown"
-    return "unknown"
+    return found | {"system": platform.system(), "commit": commit()} | versions(PACKAGES)
 
 
 def said(about: Mapping[str, Any]) -> str:

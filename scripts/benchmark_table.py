@@ -5,10 +5,11 @@ Not here: measuring, and the picture.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from statistics import linear_regression
 from typing import Any
+
+from speechattn.profiling.record import power
 
 WRONG = 1e-4
 """Errors above it are no rounding."""
@@ -68,8 +69,3 @@ def growth(rows: Sequence[dict[str, Any]]) -> list[str]:
             text += f", {slope:.3f} KB/frame within {100 * off:.1f} %" if off < 0.2 else ""
         lines.append(f"  {key[0]:16}{key[1]:18}{key[2]:16}{text}")
     return ["", f"from {min(row['frames'] for row in alone)} frames on", *lines] if lines else []
-
-
-def power(frames: Sequence[float], values: Sequence[float]) -> float:
-    """p where values grow as frames ** p."""
-    return linear_regression([math.log(t) for t in frames], [math.log(value) for value in values]).slope

@@ -21,14 +21,16 @@ if TYPE_CHECKING:
     from speechattn.data.audio import load_audio
     from speechattn.data.librispeech import LibriSpeech
     from speechattn.encoder import Encoder
-    from speechattn.errors import ConfigError, DataError, UserError
+    from speechattn.errors import ConfigError, DataError, MemoryLimitError, UserError
     from speechattn.framing import Framing
     from speechattn.frontend.logmel import LogMel
     from speechattn.frontend.mfcc import MFCC
     from speechattn.frontend.normalize import Normalize
+    from speechattn.guard import memory_limit
     from speechattn.heads import CTC, FrameClassifier, UtteranceClassifier
     from speechattn.long import encode_long
     from speechattn.model import SpeechModel, load
+    from speechattn.planning.plan import Plan, longest_frames, plan
     from speechattn.shipped import small_model
     from speechattn.stream import FrameLabels, Stream
 
@@ -40,6 +42,7 @@ _HOMES = {
     "EncoderConfig": "config",
     "ModelConfig": "config",
     "ConfigError": "errors",
+    "MemoryLimitError": "errors",
     "UserError": "errors",
     "DataError": "errors",
     "attention": "attention.functional",
@@ -64,6 +67,10 @@ _HOMES = {
     "FrameLabels": "stream",
     "small_model": "shipped",
     "encode_long": "long",
+    "plan": "planning.plan",
+    "Plan": "planning.plan",
+    "longest_frames": "planning.plan",
+    "memory_limit": "guard",
 }
 
 __all__ = [
@@ -79,8 +86,10 @@ __all__ = [
     "Framing",
     "LibriSpeech",
     "LogMel",
+    "MemoryLimitError",
     "ModelConfig",
     "Normalize",
+    "Plan",
     "SelfAttention",
     "SpeechModel",
     "Stream",
@@ -94,7 +103,10 @@ __all__ = [
     "encode_long",
     "load",
     "load_audio",
+    "longest_frames",
+    "memory_limit",
     "packed_attention",
+    "plan",
     "small_model",
 ]
 

@@ -4,6 +4,9 @@
     speechattn evaluate ...    frame accuracy of a saved model on labelled speech
     speechattn stream ...      phones of a file or a microphone, as soon as they are certain
     speechattn features ...    log-mel frames of sound files as .npy, and as pictures
+    speechattn plan ...        how much audio fits into how much memory
+    speechattn profile ...     memory and time of encoders over the length of audio
+    speechattn picture ...     what a frame sees and waits for through the layers
     speechattn doctor          what is installed, and whether it works
 
 A mistake of the user is one line on stderr (an unknown option of train: a box with the nearest one) and exit
@@ -22,13 +25,13 @@ import warnings
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
-from speechattn.commands import features, stream
+from speechattn.commands import features, picture, plan, profile, stream
 from speechattn.commands.options import Parser
 from speechattn.errors import UserError
 from speechattn.trainconfig import TrainConfig
 
 DELEGATED = ("train", "evaluate")
-COMMANDS = {"stream": stream, "features": features}
+COMMANDS = {"stream": stream, "features": features, "plan": plan, "profile": profile, "picture": picture}
 """Modules with `add`, which names the options, and `run`."""
 
 

@@ -147,6 +147,26 @@ class Context:
             assert key_stop is not None
             yield query_start, query_stop, key_start, key_stop
 
+    def num_pairs(self, num_frames: int) -> int:
+        """Pairs of a frame and a frame that it sees, among `num_frames`: what attention computes.
+
+        Example:
+            >>> Context.full().num_pairs(10), Context.truncated(1, 1).num_pairs(10), Context.chunked(4, 0).num_pairs(10)
+            (100, 28, 36)
+        """
+        chunk, whole = self.chunk, num_frames // self.chunk
+        pairs = num_frames * num_frames
+        # Less the frames before the window of chunk n, n * chunk - left of them where that is positive,
+        if self.left is not None and num_frames:
+            first = self.left // chunk + 1
+            pairs -= chunk * (chunk * _sum(first, whole) - self.left * max(0, whole - first))
+            pairs -= (num_frames - whole * chunk) * max(0, whole * chunk - self.left)
+        # and those after it.
+        if self.right is not None:
+            last = max(0, (num_frames - self.right) // chunk)
+            pairs -= chunk * (last * (num_frames - self.right) - chunk * _sum(1, last + 1))
+        return pairs
+
     def offsets(self, num_frames: int | None = None) -> range:
         """Distances key minus query that can occur; its length sizes a relative-bias table.
 
@@ -275,6 +295,11 @@ def lookback(contexts: Sequence[Context]) -> int | None:
     if any(context.left is None for context in contexts):
         return None
     return max((i - start for i, start in _walk(contexts, first=False)), default=0)
+
+
+def _sum(first: int, stop: int) -> int:
+    """first + (first + 1) + ... + (stop - 1), 0 if there is none."""
+    return max(0, stop - first) * (first + stop - 1) // 2
 
 
 def _walk(contexts: Sequence[Context], first: bool) -> Iterator[tuple[int, int]]:

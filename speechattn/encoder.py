@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from speechattn import context as law
+from speechattn import guard
+from speechattn.attention.native import native_unavailable
 from speechattn.attention.positions import LearnedPositions, sinusoidal
 from speechattn.blocks import ConformerBlock, ConvolutionBlock, TransformerBlock
 from speechattn.config import ATTENTION_BLOCKS, EncoderConfig
@@ -19,7 +21,7 @@ from speechattn.context import Context
 from speechattn.entry import Entry, EntryState
 from speechattn.errors import ConfigError
 from speechattn.lengths import check_lengths, lengths_of, zero_padding
-from speechattn.state import fingerprint, moved, num_bytes
+from speechattn.state import check_kept, fingerprint, moved, num_bytes
 
 BLOCKS = {"transformer": TransformerBlock, "conformer": ConformerBlock, "cnn": ConvolutionBlock}
 
@@ -157,12 +159,14 @@ class Encoder(FramesEncoder):
 
         Raises:
             TypeError, ValueError: input is not [B, T, input_dim], lengths do not fit it, or context is no Context.
+        MemoryLimitError: a limit was set, and it would not fit; see `memory_limit`.
         """
         if context is not None and not isinstance(context, Context):
             raise TypeError(
                 f"context must be one speechattn.Context for all layers, got {context!r}. "
                 "One per layer belongs into EncoderConfig(context=(...))."
             )
+        self._check_memory(input, context)
         x, lengths = self.enter(input, lengths)
         x = self.dropout(self._place(self.input(x), 0, lengths))
         for block in self._kept_blocks():
@@ -171,6 +175,17 @@ class Encoder(FramesEncoder):
             else:
                 x = block(x, lengths, context)
         return zero_padding(self.norm(x), lengths), lengths_of(x, lengths)
+
+    def _check_memory(self, input: Tensor, context: Context | None) -> None:
+        """Refuse what would not fit, if there is a limit; see guard.py."""
+        if torch.compiler.is_compiling() or not input.is_cpu or input.ndim != 3:
+            return
+        if guard.limit_bytes() is None:
+            return
+        config = self.config if context is None else replace(self.config, context=context)
+        dtype = str(self.norm.weight.dtype).removeprefix("torch.")
+        native = native_unavailable() is None
+        guard.check(config, input.shape[1], len(input), torch.is_grad_enabled(), dtype, native)
 
     def initial_state(self, batch_size: int = 1) -> EncoderState:
         """The state of `batch_size` streams in lock-step that have not begun.
@@ -266,13 +281,6 @@ class Encoder(FramesEncoder):
                 f"the state belongs to an encoder with another config or version ({state.encoder}, this is "
                 f"{self._fingerprint}): begin with encoder.initial_state(batch_size)."
             )
-        if len(input) != state.batch_size:
-            raise ValueError(f"the state is of {state.batch_size} streams in lock-step, input has {len(input)} rows.")
-        kept, wanted = state.entry.window, self.norm.weight
-        if (kept.dtype, kept.device) != (wanted.dtype, wanted.device):
-            raise ValueError(
-                f"the state is {kept.dtype} on {kept.device}, the encoder {wanted.dtype} on {wanted.device}: "
-                "move it with state.to(...)."
-            )
+        check_kept(state.entry.window, input, self.norm.weight, "encoder", "move it with state.to(...)")
         if self.training and not final:  # once is enough
             warnings.warn("streaming in training mode: dropout is active. Call encoder.eval().", stacklevel=5)

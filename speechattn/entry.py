@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from speechattn.config import EncoderConfig
+from speechattn.config import NO_SPLICE, EncoderConfig
 from speechattn.context import Context
 from speechattn.lengths import check_lengths, zero_padding
 
@@ -70,6 +70,8 @@ class Entry:
 def splice(input: Tensor, window: Context) -> Tensor:
     """Each frame beside its neighbours: [B, T, F] -> [B, T, (left + 1 + right) * F], zeros past the ends."""
     assert window.left is not None and window.right is not None
+    if window == NO_SPLICE:
+        return input  # pad would copy it
     return splice_valid(pad(input, (0, 0, window.left, window.right)), len(window.offsets()))
 
 

@@ -11,3 +11,7 @@ class DataError(UserError):
 
 class ConfigError(UserError):
     """A setting that is unknown, of the wrong type, or impossible together with another."""
+
+
+class MemoryLimitError(UserError, MemoryError):
+    """A call that was refused because it would take more memory than was allowed; nothing was allocated."""

@@ -11,8 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-CPU_FRAMES, DEVICE_FRAMES = 1024, 65536
-"""Frames at a time: few enough for a CPU's cache, or many enough to keep a device busy."""
+from speechattn.choices import frames_at_once
 
 
 def framewise(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
@@ -23,8 +22,8 @@ def framewise(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
         torch.Size([2, 5000, 3])
     """
     batch, num_frames = inputs[0].shape[:2]
-    most = max(1, (CPU_FRAMES if inputs[0].device.type == "cpu" else DEVICE_FRAMES) // max(batch, 1))
-    if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch._C._is_tracing() or num_frames < 2 * most:
+    whole = torch.is_grad_enabled() or torch.compiler.is_compiling() or torch._C._is_tracing()
+    if whole or (most := frames_at_once(batch, num_frames, inputs[0].device.type == "cpu")) >= num_frames:
         return function(*inputs)
     first = function(*(x[:, :most] for x in inputs))
     output = first.new_empty(batch, num_frames, first.shape[2])

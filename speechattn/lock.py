@@ -16,14 +16,16 @@ class RunLock:
 
     The kernel holds the lock (flock on `directory/.lock`) and drops it when the process ends, kill -9
     included, so there is no stale lock to remove. Forked children, loader workers for instance, let go of
-    it at once: an orphaned worker cannot keep the same command from starting again.
+    it at once: an orphaned worker cannot keep the same command from starting again. `option` is what the messages
+    tell to choose otherwise.
 
     Raises:
         UserError: another process holds it (its pid is named), or the directory cannot be written.
     """
 
-    def __init__(self, directory: str | Path) -> None:
+    def __init__(self, directory: str | Path, option: str = "--output") -> None:
         self._path = Path(directory) / ".lock"
+        self._option = option
         self._handle: int | None = None
 
     def __enter__(self) -> RunLock:
@@ -33,7 +35,8 @@ class RunLock:
             handle = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
             raise UserError(
-                f"Cannot write to the output directory {directory} ({error.strerror}). Choose another --output."
+                f"Cannot write to the output directory {directory} ({error.strerror}). "
+                f"Choose another {self._option}."
             ) from error
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -42,7 +45,7 @@ class RunLock:
             os.close(handle)
             raise UserError(
                 f"The output directory {directory} is in use by pid {pid or 'unknown'}. "
-                f"Wait for it (tail --pid={pid or 'PID'} -f /dev/null), or choose another --output."
+                f"Wait for it (tail --pid={pid or 'PID'} -f /dev/null), or choose another {self._option}."
             ) from None
         except OSError as error:
             warnings.warn(f"{directory} cannot be locked ({error.strerror}): start one run in it only.", stacklevel=2)

@@ -229,3 +229,15 @@ def test_a_stacked_context_is_the_same_view_in_finer_frames():
 def test_offsets_of_some_frames_end_where_they_do():
     assert Context.causal().offsets(300) == range(-299, 1) and Context.causal().offsets() == range(-128, 1)
     assert Context(3, 2).offsets(300) == Context(3, 2).offsets() == range(-3, 3)
+
+
+@given(
+    left=st.none() | st.integers(0, 30),
+    right=st.none() | st.integers(0, 30),
+    chunk=st.integers(1, 12),
+    num_frames=st.integers(0, 60),
+)
+def test_pairs_are_what_frames_see(left, right, chunk, num_frames) -> None:
+    context = Context(left, right, chunk)
+    seen = [context.visible(i, num_frames) for i in range(num_frames)]
+    assert context.num_pairs(num_frames) == sum(stop - start for start, stop in seen)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from speechattn import framewise as home
+from speechattn import choices as home
 from speechattn.config import EncoderConfig
 from speechattn.context import Context
 from speechattn.encoder import Encoder

@@ -14,15 +14,12 @@ from speechattn.attention.dense import dense_attention, relative_index, table_of
 from speechattn.attention.masks import band_mask
 from speechattn.attention.native import native_attention, native_refusal, native_step
 from speechattn.attention.packed import unpacked
+from speechattn.choices import NATIVE_KEYS, automatic
 from speechattn.config import SCORES
 from speechattn.context import Context
 from speechattn.lengths import check_lengths, valid_mask
 
 EXECUTIONS = ("auto", "dense", "banded", "native", "sdpa", "windows", "flex", "triton")
-SHORT = 512
-"""Frames up to which full attention with a bias is one dense product: blocks would save nothing."""
-NATIVE_KEYS = 4096
-"""Keys of a query up to which native beats banded, whose large matrix products catch up as windows grow."""
 
 
 def attention(
@@ -187,12 +184,11 @@ def choose(q: Tensor, k: Tensor, v: Tensor, context: Context, scores: str, relat
     everything else: other dtypes, CUDA           banded; windows, flex and triton wait to be measured there
     ============================================  ==========================================================
     """
-    if _plain(context, scores, relative_bias):
-        return "sdpa"
-    frames = q.shape[2]
-    if min(context.window or frames, frames) <= NATIVE_KEYS and native_refusal(q, k, v, context) is None:
-        return "native"
-    return "dense" if context.left is context.right is None and frames <= SHORT else "banded"
+    plain, frames = scores == "softmax" and relative_bias is None, q.shape[2]
+    chosen = automatic(context, frames, plain, native=True)  # numba is asked, and imported, where it would be taken
+    if chosen == "native" and native_refusal(q, k, v, context):
+        return automatic(context, frames, plain, native=False)
+    return chosen
 
 
 def _plain(context: Context, scores: str, relative_bias: Tensor | None) -> bool:

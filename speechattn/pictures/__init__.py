@@ -7,6 +7,7 @@ dropped is freed. Save one with `figure.savefig("name.png", dpi=pictures.DPI)`.
 from speechattn.pictures.agreement import disagreements
 from speechattn.pictures.arrivals import arrivals
 from speechattn.pictures.attention import attention_heads, mass_outside
+from speechattn.pictures.context import receptive_field
 from speechattn.pictures.learning import curves, has_curves
 from speechattn.pictures.palette import DPI
 from speechattn.pictures.posterior import posteriors
@@ -26,4 +27,5 @@ __all__ = [
     "per_class_bars",
     "phone_strips",
     "posteriors",
+    "receptive_field",
 ]

@@ -1,0 +1,111 @@
+"""A limit on memory that is checked before anything is allocated: `with sa.memory_limit("8GB"): ...`.
+
+The environment's SPEECHATTN_MEMORY=8GB does the same for a whole process, and =auto takes what the machine has left.
+An encoder that is called with more than fits says so, and what would fit, where it would otherwise be killed, or
+bring the machine to a stand. Only what this package can plan is checked, and only on the CPU.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from contextvars import ContextVar
+from pathlib import Path
+
+from speechattn.config import EncoderConfig
+from speechattn.errors import MemoryLimitError
+from speechattn.planning.advice import advice
+from speechattn.planning.plan import PLANNED, Plan, most, plan
+from speechattn.planning.words import parse_bytes, told_bytes, told_seconds
+
+SWITCH = "SPEECHATTN_MEMORY"
+AUTO = "auto"
+
+_limit: ContextVar[str | None] = ContextVar("speechattn_memory_limit", default=None)
+
+
+@contextlib.contextmanager
+def memory_limit(limit: int | str) -> Iterator[None]:
+    """Refuse, inside, what would make this process take more than `limit`: bytes, "8GB", or "auto".
+
+    It replaces SPEECHATTN_MEMORY and any limit around it. "auto" is what the process has and the machine can give.
+
+    Raises:
+        ConfigError: limit is no such size.
+        MemoryLimitError: inside, by the call that would not fit.
+
+    Example:
+        >>> import torch
+        >>> import speechattn as sa
+        >>> encoder = sa.Encoder(sa.EncoderConfig(input_dim=80)).eval()
+        >>> with sa.memory_limit("100GB"), torch.no_grad():
+        ...     hidden, _ = encoder(torch.zeros(1, 500, 80))
+    """
+    text = str(limit)
+    if text != AUTO:
+        parse_bytes(text, "memory_limit")
+    token = _limit.set(text)
+    try:
+        yield
+    finally:
+        _limit.reset(token)
+
+
+def limit_bytes() -> int | None:
+    """The limit that holds here, for the whole process; None if there is none."""
+    text = _limit.get() or os.environ.get(SWITCH)
+    if not text:
+        return None
+    if text == AUTO:
+        available = available_bytes()
+        return None if available is None else resident_bytes() + available
+    return parse_bytes(text, SWITCH)
+
+
+def check(config: EncoderConfig, num_frames: int, batch_size: int, training: bool, dtype: str, native: bool) -> None:
+    """Raise MemoryLimitError if an encoder's call on so many frames would not fit; at once if there is no limit."""
+    limit = limit_bytes()
+    if limit is None or config.block not in PLANNED:
+        return
+    made = plan(config, num_frames, batch_size, training, dtype=dtype, native=native)
+    held = resident_bytes()
+    if held + made.peak_bytes > limit:
+        raise MemoryLimitError(_refusal(made, limit, held, native))
+
+
+def _refusal(made: Plan, limit: int, held: int, native: bool) -> str:
+    rows = f"{made.batch_size} x {told_seconds(made.audio_s)}"
+    work = "training on" if made.mode == "training" else "encoding"
+    fitting = most(lambda frames: held + _planned(made, frames, native).peak_bytes <= limit)
+    fits = f"At once fit {fitting} frames a row." if fitting else "Not one frame fits."
+    return (
+        f"{work} {rows} ({made.frames} frames a row) at once takes {told_bytes(made.peak_bytes)}, this process holds "
+        f"{told_bytes(held)}, and {told_bytes(limit)} are allowed ({SWITCH} or memory_limit). {fits} "
+        + " ".join(([_ungraded(made, native)] if made.mode == "training" else []) + advice(made)[:2])
+    ).strip()
+
+
+def _ungraded(made: Plan, native: bool) -> str:
+    without = plan(made.config, made.frames, made.batch_size, dtype=made.dtype, native=native)
+    return f"torch.no_grad(), where no gradient is wanted, takes {told_bytes(without.peak_bytes)}."
+
+
+def _planned(made: Plan, frames: int, native: bool) -> Plan:
+    return plan(made.config, frames, made.batch_size, made.mode == "training", dtype=made.dtype, native=native)
+
+
+def resident_bytes() -> int:
+    """Memory that this process holds, in bytes; 0 where the system does not tell."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return 0
+
+
+def available_bytes() -> int | None:
+    """What the machine can give without swapping, in bytes, or None where the system does not tell."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return None

@@ -1,0 +1,277 @@
+"""What is alive at the moments when an encoder needs most memory, in bytes, from shapes alone.
+
+A pass has few moments that can be its peak: while attention has its queries, keys and values, while a feed-forward
+layer has its inside, when the first gradient flows. Each is listed here with all that is alive then, and the largest of
+them is the peak. The lists follow encoder.py, blocks.py, attention/layer.py and framewise.py line by line, and what
+torch's autograd keeps for the gradient; scripts/check_planner.py holds them against measured processes.
+
+Not counted: weights, the caller's input, and what an allocator keeps for later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from speechattn.choices import automatic, frames_at_once
+from speechattn.config import ATTENTION_BLOCKS, NO_SPLICE, EncoderConfig
+from speechattn.context import Context
+
+BYTES = {"float32": 4, "float64": 8, "float16": 2, "bfloat16": 2}
+WIDE = 4
+"""Bytes of float32, in which half precision is attended."""
+BLOCK = 64
+"""Queries of a block of banded attention over a long window."""
+MOST_TAPS = 13
+"""Taps up to which oneDNN differentiates a full convolution; of a longer one torch copies every window."""
+PLAIN_POSITIONS = ("none", "sinusoidal", "learned")
+"""Positions that leave attention without a bias."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One moment of a pass: where it is, and the bytes of all that is alive then, by what they are."""
+
+    where: str
+    alive: Mapping[str, int]
+
+    @property
+    def num_bytes(self) -> int:
+        """All of them."""
+        return sum(self.alive.values())
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """What memory follows from: an encoder, so many rows of so many frames (before stacking), and a precision."""
+
+    config: EncoderConfig
+    num_frames: int
+    batch_size: int = 1
+    dtype: str = "float32"
+    native: bool = True
+
+    @property
+    def item(self) -> int:
+        """Bytes of a number."""
+        return BYTES[self.dtype]
+
+    @property
+    def stacked(self) -> int:
+        """Frames of a row behind the stacking."""
+        return self.num_frames // self.config.stack
+
+    @property
+    def hidden(self) -> int:
+        """One tensor of hidden frames [B, T, D]: the unit that everything else is counted in."""
+        return self.batch_size * self.stacked * self.config.d_model * self.item
+
+    @property
+    def inside(self) -> int:
+        """What is inside a feed-forward layer once: [B, T, d_ff]."""
+        return self.batch_size * self.stacked * self.config.feed_forward_dim * self.item
+
+    @property
+    def ragged(self) -> bool:
+        """Whether rows have lengths, and padding is set to zero: one row alone needs none."""
+        return self.batch_size > 1
+
+    @property
+    def entered(self) -> int:
+        """Frames beside their neighbours and stacked, where that is not the caller's own tensor."""
+        config = self.config
+        size = self.batch_size * self.stacked * config.entry_dim * self.item
+        return size if self.ragged or config.splice != NO_SPLICE else 0
+
+    @property
+    def kernel(self) -> int:
+        """Weights of one full convolution."""
+        return self.config.conv_kernel * self.config.d_model**2 * self.item
+
+    def execution(self, context: Context) -> str:
+        """How a layer attends."""
+        plain = self.config.scores == "softmax" and self.config.positions in PLAIN_POSITIONS
+        return automatic(context, self.stacked, plain, self.native and self.dtype == "float32")
+
+
+def inference(shapes: Shapes) -> Iterator[Moment]:
+    """The moments of `Encoder.forward` without gradients."""
+    config, hidden = shapes.config, shapes.hidden
+    frame = {"frames inside the encoder": hidden}
+    yield _placing(shapes)
+    if config.block in ATTENTION_BLOCKS:
+        begun = {"first half of the conformer block": hidden} if config.block == "conformer" else {}
+        for context in dict.fromkeys(config.layer_contexts):
+            yield Moment("attention", frame | begun | _attending(shapes, context))
+        yield Moment("feed-forward", frame | begun | {"output of attention": hidden} | _feeding(shapes))
+    if config.block in ("conformer", "cnn"):
+        yield Moment("convolution", frame | _convolving(shapes))
+    finished = {"padding set to zero": hidden} if shapes.ragged else {}
+    yield Moment("last norm", frame | {"output": hidden} | finished)
+
+
+def training(shapes: Shapes) -> Iterator[Moment]:
+    """The moments of a forward and a backward pass."""
+    config, hidden, layers = shapes.config, shapes.hidden, shapes.config.num_layers
+    ends = {"output and its gradient": 2 * hidden, "gradient on its way": 2 * hidden + shapes.inside}
+    if shapes.item < WIDE:
+        ends["copies for products in half precision"] = shapes.inside + 3 * hidden
+    if config.block == "cnn":
+        columns = config.conv_kernel * hidden if config.conv_kernel > MOST_TAPS else 2 * shapes.kernel
+        ends["gradient on its way"] = 2 * hidden + columns + 2 * shapes.kernel
+    entry = {"frames as they entered": shapes.entered + hidden * bool(config.dropout)}
+    kept = [_kept(shapes, context) for context in config.layer_contexts]
+    if config.gradient_checkpointing:
+        again = max(kept, key=lambda layer: sum(layer.values()))
+        inputs = {"inputs of the layers": layers * hidden}
+        beside = {name: size for name, size in again.items() if name != "inputs of layers and norms"}
+        beside["inputs of layers and norms"] = again["inputs of layers and norms"] - hidden
+        told = {f"one layer again: {name}": size for name, size in beside.items()}
+        yield Moment("gradient of the last layer", entry | inputs | told | ends)
+    else:
+        told = {name: sum(layer[name] for layer in kept) for name in kept[0]}
+        yield Moment("gradient of the last layer", entry | told | ends)
+    if config.block in ATTENTION_BLOCKS:
+        inside = max(_working(shapes, context, gradients=True) for context in config.layer_contexts)
+        yield Moment("gradient of attention", entry | told | {"work space of attention": inside})
+
+
+def state_bytes(shapes: Shapes) -> int:
+    """The most that the streams of a batch keep between two pushes, however long they are.
+
+    Raises:
+        ValueError: a side is unlimited, so that it grows, or nothing would ever come out.
+    """
+    config = shapes.config
+    if config.block not in ("transformer", "conformer", "cnn") or any(not c.limited for c in config.contexts):
+        raise ValueError(f'a stream of block="{config.block}" in ({config.contexts[-1]}) has no bounded state.')
+    frame = shapes.batch_size * config.d_model * shapes.item
+    total = 0
+    for context in config.layer_contexts if config.block in ATTENTION_BLOCKS else ():
+        assert context.right is not None and context.kept_frames is not None
+        waiting = context.right + context.chunk - 1
+        # Keys and values; queries, and frames to which attention is to be added.
+        total += (2 * context.kept_frames + 2 * waiting) * frame
+    if config.block in ("conformer", "cnn"):
+        window = config.convolution
+        assert window.kept_frames is not None and window.right is not None
+        total += config.num_layers * (window.kept_frames + window.right) * frame
+    splice = config.splice.kept_frames
+    assert splice is not None
+    entry = splice * config.input_dim + (config.stack - 1) * config.entry_dim // config.stack
+    return total + shapes.batch_size * entry * shapes.item
+
+
+def streaming(shapes: Shapes, push: int) -> Iterator[Moment]:
+    """The moments of `Encoder.step` with `push` frames: the old state and the new one, and one layer at work."""
+    config = shapes.config
+    kept = state_bytes(shapes)
+    window = max((c.kept_frames or 0 for c in config.layer_contexts), default=0)
+    frame = shapes.batch_size * config.d_model * shapes.item
+    new = push // config.stack + 1
+    states = {"state": kept, "next state": kept}
+    if config.block in ATTENTION_BLOCKS:
+        yield Moment(
+            "attention", states | {"queries, keys and values": (3 * new + 2 * (window + new) + 3 * new) * frame}
+        )
+    inside = (4 * new * config.d_model + 2 * new * config.feed_forward_dim) * shapes.batch_size * shapes.item
+    yield Moment("feed-forward", states | {"inside of a feed-forward layer": inside})
+
+
+def _placing(shapes: Shapes) -> Moment:
+    """Positions that are added at the input; sines are computed in float64, once for all rows."""
+    config, row = shapes.config, shapes.hidden // max(shapes.batch_size, 1)
+    alive = {"frames inside the encoder": shapes.hidden, "frames as they entered": shapes.entered}
+    if config.block in ATTENTION_BLOCKS and config.positions == "sinusoidal":
+        alive["sines and cosines"] = round(5 * row * 4 / shapes.item) if shapes.item else 0
+    elif config.block in ATTENTION_BLOCKS and config.positions == "learned":
+        alive["positions added"] = shapes.hidden
+    return Moment("positions", alive)
+
+
+def _attending(shapes: Shapes, context: Context) -> dict[str, int]:
+    """Everything that is alive inside `SelfAttention.forward` when there is most of it."""
+    hidden, half = shapes.hidden, shapes.item < WIDE
+    alive = {"input of attention": hidden * (2 if shapes.ragged else 1), "queries, keys and values": 3 * hidden}
+    if shapes.config.positions == "rotary":
+        cosines = shapes.stacked * (shapes.config.d_model // shapes.config.num_heads // 2) * 2 * (4 + shapes.item)
+        alive["turned queries and keys"] = 3 * hidden + cosines
+    else:
+        alive["heads"] = hidden
+    if half:
+        alive["the same in float32"] = round(4 * hidden * WIDE / shapes.item)
+    alive["work space of attention"] = _working(shapes, context, gradients=False)
+    return alive
+
+
+def _working(shapes: Shapes, context: Context, gradients: bool) -> int:
+    """What an execution needs beside what goes in and comes out."""
+    config, frames = shapes.config, shapes.stacked
+    execution = shapes.execution(context)
+    batch, heads = shapes.batch_size, config.num_heads
+    width = max(WIDE, shapes.item)
+    if execution == "native":
+        return 8 * frames  # where each query's keys begin and end
+    if execution == "dense":
+        return 3 * batch * heads * frames * frames * width
+    if execution == "sdpa":
+        return batch * heads * frames * WIDE + (4 * shapes.hidden if shapes.ragged else 0)
+    keys = frames if context.window is None else min(frames, context.window + BLOCK)
+    tables = 1 if config.positions in PLAIN_POSITIONS else heads
+    # Masks, with the bias of each head in them, and the index that cuts them from its table.
+    masks = BLOCK * keys * (2 * tables * width + (20 if tables > 1 else 12))
+    scores = BLOCK * keys * heads * width if config.scores == "relu" or gradients else 0
+    return masks + (3 if gradients else 1) * scores
+
+
+def _feeding(shapes: Shapes) -> dict[str, int]:
+    """Inside a feed-forward layer, of as many frames as are done at a time."""
+    share = frames_at_once(shapes.batch_size, shapes.stacked) / max(shapes.stacked, 1)
+    alive = {"sum with attention, and inside of the layer": round(share * (shapes.hidden + 2 * shapes.inside))}
+    if share < 1:
+        alive["output"] = shapes.hidden
+    return alive
+
+
+def _convolving(shapes: Shapes) -> dict[str, int]:
+    """Inside a convolution: the frames, their gated copy, the same with its edges, and what comes out."""
+    kernel = shapes.config.conv_kernel - 1
+    edges = shapes.batch_size * kernel * shapes.config.d_model * shapes.item
+    alive = {"input of the convolution": 2 * shapes.hidden, "with its edges": shapes.hidden + edges}
+    if shapes.ragged:
+        alive["padding set to zero"] = shapes.hidden
+    if shapes.config.block == "cnn":
+        return alive | {"weights in another order": 2 * shapes.kernel}
+    return alive | {"output": shapes.hidden}
+
+
+def _kept(shapes: Shapes, context: Context) -> dict[str, int]:
+    """What autograd keeps of one layer, in groups; every group is there, if only with 0 bytes."""
+    config, hidden, inside = shapes.config, shapes.hidden, shapes.inside
+    noise = hidden if config.dropout else 0
+    if config.block == "cnn":
+        return {
+            "inputs of layers and norms": hidden,
+            "convolutions": 2 * hidden,
+            "dropout": noise,
+        }
+    turned = 2 * hidden + shapes.stacked * config.d_model // config.num_heads * 2 * shapes.item
+    packed = 3 * hidden + (turned if config.positions == "rotary" else 0)
+    if shapes.item < WIDE:
+        packed = round(packed * WIDE / shapes.item)
+    sums = shapes.batch_size * config.num_heads * shapes.stacked * WIDE
+    if shapes.execution(context) == "dense":
+        sums = 3 * shapes.batch_size * config.num_heads * shapes.stacked**2 * WIDE
+    kept = {
+        "inputs of layers and norms": 4 * hidden,
+        "queries, keys and values": packed,
+        "heads": hidden + sums,
+        "inside of the feed-forward layers": 2 * inside,
+        "dropout": 2 * noise,
+    }
+    if config.block == "conformer":
+        kept["inputs of layers and norms"] = 8 * hidden
+        kept["inside of the feed-forward layers"] = 4 * inside
+        kept["convolutions"] = 7 * hidden
+        kept["dropout"] = 4 * noise
+    return kept

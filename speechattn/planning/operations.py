@@ -1,0 +1,120 @@
+"""What an encoder computes for so many frames: multiplications and additions, pairs that attend, numbers rewritten.
+
+All from shapes and `Context` alone, in exact integers; a multiplication and the addition behind it are two operations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from speechattn.config import ATTENTION_BLOCKS, CONVOLUTION_BLOCKS, EncoderConfig
+
+
+@dataclass(frozen=True)
+class Work:
+    """The forward pass of a batch, in the units that a machine's speed is measured in."""
+
+    products: dict[str, int]
+    """Operations of matrix products, by part."""
+    attended: int
+    """Operations of queries with keys, and of weights with values: 4 * d_model for every pair that sees."""
+    queries: int
+    """Features of all queries: what attention costs beside its pairs."""
+    numbers: int
+    """Features rewritten one by one: norms, sums, activations."""
+    taps: int
+    """Operations of depthwise convolutions."""
+
+    @property
+    def flops(self) -> int:
+        """Operations of the forward pass."""
+        return sum(self.products.values()) + self.attended + self.taps
+
+    @property
+    def by_part(self) -> dict[str, int]:
+        """The same, by part."""
+        parts = self.products | {"attention": self.attended, "depthwise convolutions": self.taps}
+        return {name: flops for name, flops in parts.items() if flops}
+
+
+TURNED, DROPPED = 12, 4
+"""Numbers that rotary positions rewrite for each feature of a query and its key, and dropout for each that it may drop:
+fitted to measured times, as cosines and random numbers cost more than sums do."""
+
+
+def work(config: EncoderConfig, num_frames: int, batch_size: int = 1, training: bool = False) -> Work:
+    """What `num_frames` frames a row, before stacking, ask for; `training` adds what only its forward pass does."""
+    frames, width, inside = num_frames // config.stack, config.d_model, config.feed_forward_dim
+    rows, layers = batch_size * frames, config.num_layers
+    products = {"input projection": 2 * rows * config.entry_dim * width}
+    attended = queries = taps = 0
+    numbers = 2 * rows * width
+    if config.block in ATTENTION_BLOCKS:
+        doubled = 2 if config.block == "conformer" else 1
+        products["attention projections"] = 2 * rows * layers * 4 * width * width
+        products["feed-forward layers"] = 2 * rows * layers * 2 * doubled * width * inside
+        attended = 4 * width * batch_size * sum(context.num_pairs(frames) for context in config.layer_contexts)
+        queries = rows * layers * width
+        numbers += rows * layers * doubled * (4 * width + inside)
+        if config.positions == "rotary":
+            numbers += rows * layers * TURNED * width
+    if config.block == "conformer":
+        products["convolution module"] = 2 * rows * layers * 3 * width * width
+        numbers += rows * layers * 8 * width
+        taps = 2 * rows * layers * config.conv_kernel * width
+    elif config.block in CONVOLUTION_BLOCKS:
+        products["convolutions"] = 2 * rows * layers * config.conv_kernel * width * width
+        numbers += rows * layers * 4 * width
+    if training and config.dropout:
+        numbers += DROPPED * rows * width * (1 + layers * RESIDUAL_BRANCHES[config.block])
+    return Work(products, attended, queries, numbers, taps)
+
+
+def num_parameters(config: EncoderConfig) -> int:
+    """Trainable numbers of the encoder."""
+    return BLOCK_PARAMETERS[config.block](config)
+
+
+def _linear(before: int, after: int) -> int:
+    return before * after + after
+
+
+def _deep(config: EncoderConfig) -> int:
+    """Transformer, conformer and CNN: an input, blocks and a norm."""
+    width, inside = config.d_model, config.feed_forward_dim
+    norm, layers = 2 * width, config.num_layers
+    total = _linear(config.entry_dim, width) + norm
+    if config.block in ATTENTION_BLOCKS and config.positions == "learned":
+        total += config.max_frames * width
+    if config.block == "cnn":
+        return total + layers * (norm + config.conv_kernel * width * width + width)
+    feed_forward = norm + _linear(width, inside) + _linear(inside, width)
+    layer = norm + _linear(width, 3 * width) + _linear(width, width) + feed_forward
+    if config.block == "conformer":
+        layer += feed_forward + 3 * norm + _linear(width, 2 * width) + _linear(width, width)
+        layer += config.conv_kernel * width + width
+    if config.positions == "relative":
+        total += sum(config.num_heads * len(context.offsets()) for context in config.layer_contexts)
+    return total + layers * layer
+
+
+def _mlp(config: EncoderConfig) -> int:
+    return _linear(config.entry_dim, config.d_model) + (config.num_layers - 1) * _linear(config.d_model, config.d_model)
+
+
+def _bigru(config: EncoderConfig) -> int:
+    half = config.d_model // 2
+    widths = [config.entry_dim] + [config.d_model] * (config.num_layers - 1)
+    return sum(2 * 3 * (width * half + half * half + 2 * half) for width in widths)
+
+
+RESIDUAL_BRANCHES = {"transformer": 2, "conformer": 4, "cnn": 1}
+BLOCK_PARAMETERS: dict[str, Callable[[EncoderConfig], int]] = {
+    "transformer": _deep,
+    "conformer": _deep,
+    "cnn": _deep,
+    "mlp": _mlp,
+    "bigru": _bigru,
+    "linear": lambda config: _linear(config.entry_dim, config.d_model),
+}

@@ -1,0 +1,128 @@
+"""A function in a process of its own, with a ceiling: what it returns, or why it did not.
+
+The process is forked from one that has imported what is needed and computed nothing (Python's forkserver), so that it
+costs a fraction of a second. Whatever happens in it is an answer: too long, too much memory, killed. The parent is
+never in danger: the ceiling is the kernel's (RLIMIT_DATA, on Linux), and should the machine run out first, the kernel
+takes the child. A child whose parent is gone ends too.
+
+Not here: what is measured.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import resource
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+GOODBYE_S = 10.0
+"""What a process may take to end when it has answered."""
+RAN_OUT = ("allocate memory", "out of memory", "bad_alloc", "could not create a primitive", "start new thread")
+"""What torch, CUDA, C++, oneDNN and Python say when there is no memory for a tensor, a kernel or a stack."""
+OUT_OF_MEMORY, TIMEOUT, KILLED, CANNOT = "out of memory", "timeout", "killed", "cannot"
+Answer = tuple[Any, str, str]
+"""A value, or (None, what kind of failure, its text)."""
+
+
+class CannotRunError(Exception):
+    """A case that cannot be run here, with the reason in words.
+
+    `kind` is "cannot", or "timeout", "out of memory" or "killed"; `detail` is what whoever failed said itself.
+    """
+
+    def __init__(self, reason: str, kind: str = CANNOT, detail: str = "") -> None:
+        super().__init__(reason)
+        self.kind, self.detail = kind, detail
+
+
+def in_fresh_process(
+    function: Callable[..., Any],
+    *arguments: Any,
+    seconds: float | None = None,
+    most_bytes: int | None = None,
+    threads: int = 1,
+    preload: Sequence[str] = (),
+) -> Any:
+    """What function(*arguments) returns in a process that has computed nothing, on so many threads of torch.
+
+    `most_bytes` counts the whole process, the interpreter's own included; `preload` are modules that the first call
+    has imported for all.
+
+    Raises:
+        CannotRunError: it took longer than `seconds`, or wanted more than `most_bytes`, or said that it cannot.
+        RuntimeError: it raised something else.
+    """
+    context = multiprocessing.get_context("forkserver")
+    # The main program once, too: otherwise every process would read it again, as it is on the disk by then.
+    context.set_forkserver_preload(["__main__", "torch", *preload])
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_work, args=(theirs, function, arguments, most_bytes, threads), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        if not ours.poll(seconds):
+            raise CannotRunError(f"takes longer than {seconds:g} s", TIMEOUT)
+        value, kind, text = ours.recv()
+        process.join(GOODBYE_S)
+    except EOFError:
+        process.join()
+        ended = f"its process ended with {process.exitcode}, as when memory runs out"
+        raise CannotRunError(ended, KILLED) from None
+    finally:
+        process.kill()
+        process.join()
+        ours.close()
+    if kind == OUT_OF_MEMORY:
+        limit = "this machine has" if most_bytes is None else f"{most_bytes / 1e9:.1f} GB"
+        raise CannotRunError(f"needs more memory than {limit}", kind, text)
+    if kind == CANNOT:
+        raise CannotRunError(text)
+    if kind:
+        raise RuntimeError(text)
+    return value
+
+
+def _work(
+    connection: Connection,
+    function: Callable[..., Any],
+    arguments: tuple[Any, ...],
+    most_bytes: int | None,
+    threads: int,
+) -> None:
+    """What the process does: it sends one Answer."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    import torch
+
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    if most_bytes is not None:
+        resource.setrlimit(resource.RLIMIT_DATA, (most_bytes, most_bytes))
+        with contextlib.suppress(OSError):
+            Path("/proc/self/oom_score_adj").write_text("1000")
+    answer = _answer(function, arguments)
+    connection.send(answer)
+
+
+def _answer(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Answer:
+    try:
+        return function(*arguments), "", ""
+    except CannotRunError as error:
+        return None, CANNOT, str(error)
+    except Exception as error:
+        ran_out = isinstance(error, MemoryError) or any(words in str(error) for words in RAN_OUT)
+        return None, OUT_OF_MEMORY if ran_out else "error", f"{type(error).__name__}: {error}"
+
+
+def _end_with_parent() -> None:
+    """Wait until the parent is gone, killed perhaps, and go too: nobody would hear the answer."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
