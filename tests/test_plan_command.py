@@ -38,8 +38,8 @@ def test_memory_asks_for_the_longest_audio(capsys) -> None:
 
 
 def test_hours_ask_for_what_they_take(capsys, cache) -> None:
-    options = "--hours 2 --d-model 128 --left all --right 4 --chunk 2 --block conformer --batch-size 3".split()
-    assert main(["plan", *options, "--mode", "inference", "--json"]) == 0
+    encoder = ["--d-model", "128", "--left", "all", "--right", "4", "--chunk", "2", "--block", "conformer"]
+    assert main(["plan", "--hours", "2", *encoder, "--batch-size", "3", "--mode", "inference", "--json"]) == 0
     (made,) = json.loads(capsys.readouterr().out)
     config = EncoderConfig(input_dim=80, d_model=128, context=Context(None, 4, 2), block="conformer")
     expected = plan(config, 720_000, 3)
