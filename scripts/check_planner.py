@@ -160,11 +160,10 @@ def table(rows: list[dict[str, Any]]) -> str:
     memory, times = [row["memory"] for row in rows], [row["time"] for row in rows if "time" in row]
     close = sum(abs(ratio - 1) <= CLOSE for ratio in memory)
     near = sum(abs(ratio - 1) <= NEAR for ratio in times)
-    lines += [
-        "",
-        f"peak memory: {close} of {len(memory)} within {CLOSE:.0%}, from {min(memory):.3f} to {max(memory):.3f}",
-    ]
-    lines[-1] += f" ({sum(ratio < LOW for ratio in memory)} below {LOW:g})"
+    low = sum(ratio < LOW for ratio in memory)
+    lines.append("")
+    lines.append(f"peak memory: {close} of {len(memory)} within {CLOSE:.0%}, {low} more than {1 - LOW:.0%} too low")
+    lines.append(f"from {min(memory):.3f} to {max(memory):.3f} of what was measured")
     if times:
         lines.append(f"time: {near} of {len(times)} within {NEAR:.0%}, from {min(times):.2f} to {max(times):.2f}")
     return "\n".join(lines)

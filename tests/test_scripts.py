@@ -303,3 +303,17 @@ def test_the_frontend_benchmark_compares_what_is_defined_alike(tmp_path: Path) -
         assert (row["difference"] is None) == row["by"].startswith("speechattn")
         assert (row["difference"] or 0) < ROUNDING and row["seconds"] > 0
         assert row["of_output"] > 0.9, "what comes out is part of it"
+
+
+def test_the_planner_check_counts_what_is_near(load: Any) -> None:
+    script = load("check_planner")
+    drawn = list(script.cases(6, seed=3, largest=2e8))
+    assert [case["training"] for case in drawn] == [False, True] * 3
+    assert drawn == list(script.cases(6, seed=3, largest=2e8)) != list(script.cases(6, seed=4, largest=2e8))
+    for case in drawn:
+        assert 2e7 < sa.plan(**case).peak_bytes < 2e8
+    memory = [1.0, 1.09, 1.11, 0.94]
+    rows = [{"measured_mb": 10.0, "memory": ratio, "case": script.told(drawn[0])} for ratio in memory]
+    rows[0] |= {"measured_s": 1.0, "time": 1.29}
+    said = script.table(rows)
+    assert "3 of 4 within 10%, 1 more than 5% too low" in said and "time: 1 of 1 within 30%" in said
