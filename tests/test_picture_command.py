@@ -38,13 +38,19 @@ def without_torch(*arguments: str) -> str:
 def drawn(*arguments: str, out: Path) -> str:
     """The SVG that the command writes, its words as comments."""
     assert cli.main(["picture", *arguments, "--out", str(out)]) == 0
-    return out.read_text(encoding="utf-8")
+    return out.read_text(encoding="utf-8", errors="replace")
 
 
 def test_a_context_is_drawn_without_torch(tmp_path: Path) -> None:
     out = tmp_path / "a.png"
     said = without_torch("--left", "2", "--right", "1", "--layers", "2", "--out", str(out))
     assert out.read_bytes().startswith(b"\x89PNG") and "left 2, right 1" in said and str(out) in said
+
+
+def test_the_same_context_gives_the_same_picture(tmp_path: Path) -> None:
+    drawn("--left", "3", out=tmp_path / "a.PDF")
+    drawn("--left", "3", out=tmp_path / "b.PDF")
+    assert (tmp_path / "a.PDF").read_bytes() == (tmp_path / "b.PDF").read_bytes()
 
 
 def test_help_tells_the_options_without_torch() -> None:
@@ -105,7 +111,7 @@ def test_the_shipped_model_is_as_late_as_its_stream(tmp_path: Path) -> None:
         ("--model /absent --out a.png", "/absent is not a saved model"),
         ("--model --layers 3 --out a.png", "--layers is not for --model"),
         ("--model --hop-ms 3 --out a.png", "--hop-ms is not for --model"),
-        ("--left 3 --out a.jpg", "must end in .png, .svg or .pdf"),
+        ("--left 3 --out a.jpg", "must end in one of .png, .svg, .pdf"),
         ("--left 3 --out /absent/a.png", "its folder is missing or not yours"),
     ],
 )

@@ -110,8 +110,9 @@ def native_attention(
 
 
 def _is_watched() -> bool:
-    """Whether somebody records or fakes what is computed, who must see an operator and not addresses."""
-    return torch.compiler.is_compiling() or torch._C._is_tracing() or torch._C._len_torch_dispatch_stack() > 0
+    """Whether somebody records, times or fakes what is computed, who must see an operator and not addresses."""
+    recorded = torch.compiler.is_compiling() or torch._C._is_tracing() or torch._C._autograd._profiler_enabled()
+    return recorded or torch._C._len_torch_dispatch_stack() > 0
 
 
 def _learns(tensors: Iterable[Tensor | None]) -> bool:

@@ -18,7 +18,8 @@ from speechattn.commands.options import positive
 from speechattn.context import Context
 from speechattn.errors import UserError
 
-SUFFIXES = (".png", ".svg", ".pdf")
+SUFFIXES = {".png": {"Software": None}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+"""Kinds of files, each without what would change with the day or an upgrade."""
 DEFAULT_LAYERS, MOST_LAYERS = 6, 100
 MOST_FRAMES = 1_000_000
 """Nearly three hours of 10 ms."""
@@ -68,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
     """Write the picture and print the table; see `add`."""
     out: Path = options.out
     if out.suffix.lower() not in SUFFIXES:
-        raise UserError(f"--out {out} must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}.")
+        raise UserError(f"--out {out} must end in one of {', '.join(SUFFIXES)}.")
     if out.is_dir() or not os.access(out.parent, os.W_OK):
         raise UserError(f"--out {out} cannot be written: its folder is missing or not yours.")
     drawn = _drawn(options)
@@ -78,7 +79,8 @@ def run(options: argparse.Namespace) -> int:
 
     figure = receptive_field(drawn.contexts, drawn.hop_ms, drawn.names, drawn.title, drawn.frontend_ms)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=out.suffix[1:].lower(), dpi=DPI)
+    suffix = out.suffix.lower()
+    figure.savefig(buffer, format=suffix[1:], dpi=DPI, metadata=SUFFIXES[suffix])
     try:
         write_bytes(out, buffer.getvalue())
     except OSError as error:

@@ -188,9 +188,8 @@ def _curve(alive: Alive, place: int) -> Curve:
     began, seconds = alive.clock[0], max(alive.clock[-1] - alive.clock[0], 1e-9)
 
     def point(position: int) -> int:
-        return min(
-            MOST_POINTS - 1, int((alive.clock[min(position, len(alive.log)) - 1] - began) / seconds * MOST_POINTS)
-        )
+        passed = alive.clock[min(max(position, 1), len(alive.log)) - 1] - began
+        return min(MOST_POINTS - 1, int(passed / seconds * MOST_POINTS))
 
     total, best, shown = 0, 0, dict(now)
     for position, (index, change) in enumerate(alive.log, start=1):

@@ -193,5 +193,5 @@ def _draw(found: Trace, path: Path, title: str) -> None:
     note = f"tensors made in the pass; {told_bytes(found.known_bytes)} of weights, gradients and input are not drawn"
     buffer = io.BytesIO()
     figure = memory_alive(*found.curve, title, note)
-    figure.savefig(buffer, format="png", dpi=DPI)
+    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
     write_bytes(path, buffer.getvalue())
