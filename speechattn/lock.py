@@ -35,8 +35,7 @@ class RunLock:
             handle = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
             raise UserError(
-                f"Cannot write to the output directory {directory} ({error.strerror}). "
-                f"Choose another {self._option}."
+                f"Cannot write to the output directory {directory} ({error.strerror}). Choose another {self._option}."
             ) from error
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -43,7 +43,7 @@ def test_running_out_of_memory_is_a_result(tmp_path: Path, capsys: pytest.Captur
     assert points["truncated", 6000.0]["status"] == "out of memory", "600 000 frames of more than a kilobyte"
     said = f"ran out at {told_bytes(round(ceiling * 1e9))}, wanted another "
     assert points["truncated", 6000.0]["note"].startswith(said)
-    assert points["truncated", 9000.0]["note"] == "skipped: out of memory at 1.667 h"
+    assert points["truncated", 9000.0]["note"] == "skipped: out of memory at 1.67 h"
     told = capsys.readouterr().out
     assert said in told and str(tmp_path / "report.html") in told
     assert (tmp_path / "profile.csv").read_text().count("\n") == 4
@@ -206,3 +206,14 @@ def test_every_encoder_runs_in_both_modes(tmp_path: Path) -> None:
     )
     (point,) = recorded(tmp_path / "no").values()
     assert point["status"] == "cannot" and "carries no gradient" in point["note"]
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_the_ceiling_is_the_devices(tmp_path: Path) -> None:
+    given = ["--device", "cuda", "--encoders", "truncated", "streaming", "--out", tmp_path]
+    assert profile(*TINY, "--memory", 1, "--seconds", 10, 20000, *given) == 0
+    points = recorded(tmp_path)
+    assert points["truncated", 10.0]["status"] == "ok" and points["truncated", 10.0]["peak_tensor_bytes"] > 0
+    assert points["truncated", 20000.0]["note"].startswith("ran out at 1 GB")
+    assert points["streaming", 10.0]["status"] == "ok"
+    assert json.loads((tmp_path / "profile.json").read_text())["machine"]["gpu"]

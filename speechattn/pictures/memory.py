@@ -35,17 +35,23 @@ KINDS = ("memory", "time")
 HALO = [withStroke(linewidth=2.5, foreground="white")]
 
 
-class Line(NamedTuple):
-    """What was measured of one encoder: `lengths_s` of audio, their extra memory in bytes, seconds of work.
+class Failure(NamedTuple):
+    """The first length that an encoder did not survive, "memory" or "time" or another word, and how much it was given:
+    bytes or seconds, None if that is not known."""
 
-    `failure` is (length in s, "memory" or "time" or another word) of the first length it did not survive, or None.
-    """
+    audio_s: float
+    kind: str
+    limit: float | None = None
+
+
+class Line(NamedTuple):
+    """What was measured of one encoder: `lengths_s` of audio, their extra memory in bytes, seconds of work."""
 
     name: str
     lengths_s: Sequence[float]
     extra_bytes: Sequence[float]
     seconds: Sequence[float]
-    failure: tuple[float, str] | None = None
+    failure: Failure | None = None
 
 
 class End(NamedTuple):
@@ -70,12 +76,12 @@ def memory_growth(lines: Sequence[Line], limits: Limits, title: str, note: str =
     """Extra memory, and seconds of work, against the length of audio."""
     figure = new_figure(13.0, 5.4)
     left, right = figure.subplots(1, 2)
-    ends = _panel(left, lines, "memory", limits.memory_bytes)
+    ends = _panel(left, lines, "memory")
     if ends:
         _level(left, limits.memory_bytes, f"ceiling, {told_bytes(limits.memory_bytes or 0)}", above=False)
         _level(left, limits.machine_bytes, f"this machine, {told_bytes(limits.machine_bytes or 0)}", above=True)
         _name_ends(left, ends)
-    ends = _panel(right, lines, "time", limits.timeout_s)
+    ends = _panel(right, lines, "time")
     if ends:
         _level(right, limits.timeout_s, f"most that a pass may take, {limits.timeout_s or 0:g} s", above=True)
         _real_time(right)
@@ -84,26 +90,28 @@ def memory_growth(lines: Sequence[Line], limits: Limits, title: str, note: str =
     return figure
 
 
-def _panel(axes: Axes, lines: Sequence[Line], kind: str, limit: float | None) -> list[End]:
-    """One quantity over the length, a cross at `limit` where a line ended because of it; returns where lines end."""
-    axes.set_title(
-        "extra memory of a pass" if kind == "memory" else "seconds of work", fontsize=10.5, fontweight="normal"
-    )
+def _panel(axes: Axes, lines: Sequence[Line], kind: str) -> list[End]:
+    """One quantity over the length, with a cross where a line ended because of it; returns where lines end."""
+    title = "extra memory of a pass" if kind == "memory" else "seconds of work"
+    axes.set_title(title, fontsize=10.5, fontweight="normal")
     ends: list[End] = []
     for line in lines:
         values = line.extra_bytes if kind == "memory" else line.seconds
         points = [pair for pair in zip(line.lengths_s, values, strict=True) if pair[1] > 0]
-        crossed = line.failure is not None and line.failure[1] == kind and limit is not None
-        if crossed and line.failure and limit:
-            points.append((line.failure[0], limit))
+        failure, why = line.failure, ""
+        crossed = failure is not None and failure.kind == kind and failure.limit is not None
+        if failure is not None and failure.limit is not None and crossed:
+            points.append((failure.audio_s, failure.limit))
+        elif failure is not None and failure.kind in KINDS:
+            why = f", out of {failure.kind}"
         if points:
             _draw(axes, line.name, points, crossed)
-            why = f", out of {line.failure[1]}" if line.failure and not crossed and line.failure[1] in KINDS else ""
             ends.append(End(*points[-1], line.name, line.name + why))
     if not ends:
         say_empty(axes, "nothing ran")
         return ends
-    _scales(axes, sorted({seconds for line in lines for seconds in (*line.lengths_s, *(line.failure or ())[:1])}), kind)
+    failed = {line.failure.audio_s for line in lines if line.failure is not None}
+    _scales(axes, sorted(failed | {seconds for line in lines for seconds in line.lengths_s}), kind)
     return ends
 
 

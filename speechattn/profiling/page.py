@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from speechattn.pictures.memory import Limits, Line, memory_growth
+from speechattn.pictures.memory import Failure, Limits, Line, memory_growth
 from speechattn.profiling.processes import KILLED, OUT_OF_MEMORY, TIMEOUT
 from speechattn.profiling.record import OK, Point, Profile
 from speechattn.profiling.words import told_bytes, told_power, told_seconds
 from speechattn.report import Report
 
 COLUMNS = ("encoder", "audio", "seconds", "RTF", "extra MB", "tensors MB", "resident MB", "bytes/frame", "")
-GROWTH = ("encoder", "survived", "then", "time", "extra memory", "tensors")
+GROWTH = ("encoder", "survived", "then", "a GB lasts for", "time", "extra memory", "tensors")
 CAPTION = (
-    "A cross is where an encoder ran out of memory or time. From decade to decade a linear one rises by a decade, a "
-    "quadratic one by two, a constant one not at all."
+    "A cross is where an encoder wanted more memory or time than it was given. From decade to decade a linear one "
+    "rises by a decade, a quadratic one by two, a constant one not at all."
 )
 PICTURE = "lengths"
 WHY = {OUT_OF_MEMORY: "memory", KILLED: "memory", TIMEOUT: "time"}
@@ -28,7 +29,7 @@ def table(profile: Profile) -> str:
     """All points below each other, and how each encoder grows, as text."""
     rows = [COLUMNS, *map(_cells, profile.points)]
     lines = aligned(rows, left=("encoder", ""))
-    return "\n".join([*lines, "", *aligned([GROWTH, *_grown(profile)], left=("encoder", "survived", "then"))])
+    return "\n".join([*lines, "", *aligned([GROWTH, *_grown(profile)], left=GROWTH[:4])])
 
 
 def aligned(rows: Sequence[Sequence[str]], left: Sequence[str]) -> list[str]:
@@ -104,7 +105,7 @@ def _line(profile: Profile, encoder: str) -> Line:
         [point.audio_s for point in ran],
         [point.peak_extra_bytes or 0 for point in ran],
         [point.seconds or 0.0 for point in ran],
-        (failure.audio_s, WHY.get(failure.status, failure.status)) if failure else None,
+        Failure(failure.audio_s, WHY.get(failure.status, failure.status), failure.limit) if failure else None,
     )
 
 
@@ -119,14 +120,16 @@ def _headline(profile: Profile, encoder: str) -> tuple[str, str, str]:
 
 
 def _grown(profile: Profile) -> list[list[str]]:
-    """Encoder, the largest length it survived, what came then, and the powers of time and memory."""
+    """A row of GROWTH an encoder: the largest length it survived, what came then, and how time and memory grow."""
     rows = []
     for encoder in profile.encoders:
         longest, failure, growth = profile.longest(encoder), profile.failure(encoder), profile.growth(encoder)
         survived = "none" if longest is None else told_seconds(longest.audio_s)
         then = "" if failure is None else f"{failure.status} at {told_seconds(failure.audio_s)}"
         powers = (growth.seconds, growth.peak_extra_bytes, growth.peak_tensor_bytes)
-        rows.append([encoder, survived, then, *map(told_power, powers)])
+        lasts = profile.lasts_s(encoder)
+        lasting = "-" if lasts is None else "any length" if math.isinf(lasts) else told_seconds(lasts)
+        rows.append([encoder, survived, then, lasting, *map(told_power, powers)])
     return rows
 
 

@@ -28,6 +28,8 @@ FINAL = (OK, "out of memory", "timeout", "killed")
 """What is not measured again; "cannot" and "failed" may be otherwise once something was installed or mended."""
 NOISE_BYTES = 2_000_000
 """Resident memory below it is a page here and there, and tells no growth."""
+CONSTANT = 0.02
+"""A power below it is no growth: 5 % for ten times the length."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Point:
         peak_tensor_bytes: the most that torch's new tensors took together.
         bytes_per_frame: of peak_extra_bytes, for a frame of every row of the batch.
         passed_s: on the clock, of the pass whose memory was measured.
+        limit: what stopped it, bytes of memory or seconds.
     """
 
     encoder: str
@@ -59,6 +62,7 @@ class Point:
     state_bytes: int | None = None
     output: tuple[int, ...] | None = None
     passed_s: float | None = None
+    limit: float | None = None
     commit: str = ""
     note: str = ""
 
@@ -117,6 +121,21 @@ class Profile:
             return power(*zip(*pairs, strict=True)) if len(pairs) > 1 else None
 
         return Growth(through("seconds", 0), through("peak_extra_bytes", NOISE_BYTES), through("peak_tensor_bytes", 0))
+
+    def lasts_s(self, encoder: str, size: float = 1e9) -> float | None:
+        """Seconds of audio whose extra memory is `size` bytes, from how it grew between the last two lengths.
+
+        Infinity where tensors did not grow, as in a stream; None where not two lengths ran above the noise.
+        """
+        ran = [each for each in self.of(encoder) if each.status == OK and each.peak_tensor_bytes]
+        if len(ran) < 2:
+            return None
+        before, last = ran[-2:]
+        extra = last.peak_extra_bytes or 0
+        grown = power((before.audio_s, last.audio_s), (before.peak_tensor_bytes or 1, last.peak_tensor_bytes or 1))
+        if grown < CONSTANT:
+            return math.inf
+        return None if extra < NOISE_BYTES else last.audio_s * (size / extra) ** (1 / grown)
 
     def write(self, directory: Path) -> None:
         """Write profile.json and profile.csv into `directory`, each whole or not at all."""

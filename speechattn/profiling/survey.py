@@ -1,7 +1,7 @@
 """A whole profile: point after point, each in processes of its own, recorded as soon as it is known.
 
 A point that ran out of memory or time is a result like any other, and longer audio is then not tried. What a folder
-already holds of the same settings is not measured again.
+already holds of the same settings is not measured again, unless a limit that stopped it was raised.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ from speechattn.profiling import point as inside
 from speechattn.profiling.machine import commit, processor, usable_cores, versions
 from speechattn.profiling.memory import available_bytes, machine_bytes
 from speechattn.profiling.method import method
-from speechattn.profiling.processes import OUT_OF_MEMORY, TIMEOUT, CannotRunError, in_fresh_process
+from speechattn.profiling.processes import KILLED, OUT_OF_MEMORY, TIMEOUT, CannotRunError, in_fresh_process
 from speechattn.profiling.record import FINAL, JSON, OK, SKIPPED, Point, Profile, read_profile
 from speechattn.profiling.settings import PEERS, Settings
 from speechattn.profiling.words import told_bytes, told_seconds
 from speechattn.progress import progress_bar
 
+NO_MEMORY = (OUT_OF_MEMORY, KILLED)
+LIMITS = ("memory_bytes", "timeout_s")
 PRELOAD = (inside.__name__, "numba")
 """What every process needs, or takes half a second to import."""
 SHARE = 0.85
@@ -108,7 +110,8 @@ def measure(settings: Settings, point: Point) -> Point:
         point = replace(point, status=OK, seconds=seconds, real_time_factor=seconds / audio_s)
     except (CannotRunError, RuntimeError) as error:
         status, note = _failure(error, settings)
-        return replace(point, status=status, note=note)
+        limit = settings.timeout_s if status == TIMEOUT else settings.memory_bytes if status in NO_MEMORY else None
+        return replace(point, status=status, note=note, limit=limit)
     try:
         return replace(point, peak_tensor_bytes=apart(inside.measure_tensors, *given, seconds=settings.timeout_s))
     except (CannotRunError, RuntimeError) as error:  # counting takes longer than computing
@@ -140,8 +143,12 @@ def _one_line(text: str) -> str:
 
 
 def _is_done(profile: Profile, encoder: str, audio_s: float) -> bool:
+    """Whether a point is known, and no limit that stopped it has been raised since."""
     point = profile.find(encoder, audio_s)
-    return point is not None and point.status in FINAL
+    if point is None or point.status not in FINAL:
+        return False
+    now = profile.settings.timeout_s if point.status == TIMEOUT else profile.settings.memory_bytes
+    return point.limit is None or now is None or now <= point.limit
 
 
 def about_machine(device: str) -> dict[str, Any]:
@@ -181,9 +188,10 @@ def _check_ceiling(settings: Settings, encoders: Sequence[str]) -> None:
 
 
 def _check_same(earlier: Profile, settings: Settings, machine: dict[str, Any], out: Path) -> None:
-    """Refuse to mix what cannot be compared in one folder."""
+    """Refuse to mix what cannot be compared in one folder. A higher limit is welcome: what ran stays as it is."""
     then, now = earlier.settings.to_dict(), settings.to_dict()
-    told = [f"{name} {_told(then[name])} there, {_told(now[name])} here" for name in then if then[name] != now[name]]
+    other = [name for name in then if then[name] != now[name] and not (name in LIMITS and now[name] > then[name])]
+    told = [f"{name} {_told(then[name])} there, {_told(now[name])} here" for name in other]
     for name in ("cpu", "cores", "gpu"):
         there, here = earlier.machine.get(name), machine.get(name)
         told += [f"{name} {there} there, {here} here"] if there != here else []

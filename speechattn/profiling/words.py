@@ -7,14 +7,14 @@ SIZES = ((1e9, "GB"), (1e6, "MB"), (1e3, "KB"))
 
 
 def told_seconds(seconds: float) -> str:
-    """A length of audio: seconds up to a minute, then minutes, then hours.
+    """A length of audio, three digits: seconds up to a minute, then minutes, then hours.
 
     Example:
         >>> [told_seconds(s) for s in (0.5, 10, 90, 600, 14400)]
         ['0.5 s', '10 s', '1.5 min', '10 min', '4 h']
     """
     size, unit = next(((size, unit) for size, unit in UNITS if seconds >= size), UNITS[-1])
-    return f"{seconds / size:.4g} {unit}"
+    return f"{seconds / size:.3g} {unit}"
 
 
 def told_bytes(size: float) -> str:

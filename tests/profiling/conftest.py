@@ -29,7 +29,9 @@ def profile(**changed: Any) -> Profile:
     """Truncated attention, which survives; full attention, which does not; and one that was never there."""
     points = [made("truncated", audio_s, 1.0) for audio_s in LENGTHS]
     points += [made("full", audio_s, 2.0) for audio_s in LENGTHS[:2]]
-    points.append(Point("full", 600.0, 60000, "out of memory", note="ran out at 4 GB, wanted another 57.6 GB"))
+    points.append(
+        Point("full", 600.0, 60000, "out of memory", limit=4e9, note="ran out at 4 GB, wanted another 57.6 GB")
+    )
     points.append(Point("full", 3600.0, 360000, "skipped", note="skipped: out of memory at 10 min"))
     points.append(Point("emformer", 10.0, 1000, "cannot", note="needs torchaudio"))
     settings = Settings(EncoderConfig(80, d_model=8, num_heads=2, num_layers=1), memory_bytes=4 * 10**9, **changed)

@@ -15,7 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 from speechattn.errors import UserError
-from speechattn.pictures.memory import APART, Limits, Line, memory_growth, spread
+from speechattn.pictures.memory import APART, Failure, Limits, Line, memory_growth, spread
 from speechattn.profiling.compare import compare, differences, side_by_side, unshared
 from speechattn.profiling.page import picture, table, write_page
 from speechattn.profiling.show import redraw
@@ -48,9 +48,9 @@ def test_page_table_and_csv_say_the_same(tmp_path: Path, make_profile: Make) -> 
             assert float(cells[4].replace(",", "")) == pytest.approx(float(line["peak_extra_bytes"]) / 1e6, rel=0.05)
             assert float(text[4].replace(",", "")) == pytest.approx(float(line["peak_extra_bytes"]) / 1e6, rel=0.05)
     assert grown[1:] == [
-        ["truncated", "1 h", "", "T ** 1.00", "T ** 1.00", "T ** 1.00"],
-        ["full", "1 min", "out of memory at 10 min", "T ** 2.00", "T ** 2.00", "T ** 2.00"],
-        ["emformer", "none", "cannot at 10 s", "-", "-", "-"],
+        ["truncated", "1 h", "", "16.7 min", "T ** 1.00", "T ** 1.00", "T ** 1.00"],
+        ["full", "1 min", "out of memory at 10 min", "31.6 s", "T ** 2.00", "T ** 2.00", "T ** 2.00"],
+        ["emformer", "none", "cannot at 10 s", "-", "-", "-", "-"],
     ]
     assert "full" in table(found) and "T ** 2.00" in table(found).splitlines()[-2]
 
@@ -92,7 +92,7 @@ def test_the_picture_has_a_line_for_each_and_a_cross_where_it_ended(make_profile
 
 
 def test_running_out_of_time_is_a_cross_in_the_other_panel() -> None:
-    lines = [Line("full", [10.0, 60.0], [1e7, 6e7], [0.1, 3.6], (600.0, "time"))]
+    lines = [Line("full", [10.0, 60.0], [1e7, 6e7], [0.1, 3.6], Failure(600.0, "time", 100.0))]
     memory, time = memory_growth(lines, Limits(4e9, 8e9, 100.0), "A title").axes
     assert [line.get_xydata().tolist() for line in time.lines if line.get_marker() == "X"] == [[[600.0, 100.0]]]
     assert "full, out of time" in {text.get_text() for text in memory.texts}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -67,6 +68,17 @@ def test_the_longest_that_was_survived_and_the_first_that_was_not(make_profile: 
     assert longest is not None and longest.audio_s == 60.0
     assert failure is not None and (failure.audio_s, failure.status) == (600.0, "out of memory")
     assert found.failure("truncated") is None and found.longest("emformer") is None
+
+
+def test_what_a_gigabyte_lasts_for(make_profile: Make, make_point: Make) -> None:
+    found = make_profile()
+    assert found.lasts_s("truncated") == pytest.approx(1000.0), "1 MB a second"
+    assert found.lasts_s("truncated", 5e9) == pytest.approx(5000.0)
+    assert found.lasts_s("full") == pytest.approx(math.sqrt(1000.0)) and found.lasts_s("emformer") is None
+    found.points = [make_point("streaming", audio_s, 0.0) for audio_s in LENGTHS]
+    assert found.lasts_s("streaming") == math.inf
+    found.points = found.points[:1]
+    assert found.lasts_s("streaming") is None
 
 
 def test_points_stay_in_order_and_the_newer_counts(make_profile: Make, make_point: Make) -> None:

@@ -89,6 +89,24 @@ def test_what_is_hopeless_is_not_tried(tmp_path: Path, played: Any) -> None:
     assert found.points[3].note == "skipped: would take longer than 100 s: 1440 s if time were linear from 10 min on"
 
 
+def test_a_higher_limit_tries_again_only_what_that_limit_stopped(tmp_path: Path, played: Any) -> None:
+    def stopped(point: Point) -> Point:
+        if point.encoder == "full":
+            return replace(point, status="timeout", limit=100.0)
+        return replace(point, status="out of memory", limit=4e9) if point.encoder == "emformer" else works(point)
+
+    encoders = ["truncated", "full", "emformer"]
+    played(stopped)
+    module.survey(SETTINGS, encoders, [10.0], tmp_path)
+    asked = played(works)
+    module.survey(replace(SETTINGS, timeout_s=200.0), ["truncated", "emformer"], [10.0], tmp_path)
+    assert asked == []
+    found = module.survey(replace(SETTINGS, timeout_s=200.0), encoders, [10.0], tmp_path)
+    assert asked == [("full", 10.0)] and found.settings.timeout_s == 200.0
+    found = module.survey(replace(SETTINGS, timeout_s=200.0, memory_bytes=8 * 10**9), encoders, [10.0], tmp_path)
+    assert asked[1:] == [("emformer", 10.0)] and {point.status for point in found.points} == {"ok"}
+
+
 def test_an_interruption_keeps_what_was_measured(tmp_path: Path, played: Any) -> None:
     def interrupts(point: Point) -> Point:
         if point.encoder == "full":
@@ -109,7 +127,8 @@ def test_an_interruption_keeps_what_was_measured(tmp_path: Path, played: Any) ->
     [
         ({"mode": "training"}, "mode inference there, training here"),
         ({"left": 32, "batch_size": 2}, "left 64 there, 32 here; batch_size 1 there, 2 here"),
-        ({"memory_bytes": 5 * 10**9}, "memory_bytes 4000000000 there, 5000000000 here"),
+        ({"memory_bytes": 3 * 10**9}, "memory_bytes 4000000000 there, 3000000000 here"),
+        ({"timeout_s": 10.0}, "timeout_s 100.0 there, 10.0 here"),
         ({"config": EncoderConfig(80, d_model=16)}, "config another there, another here"),
     ],
 )
