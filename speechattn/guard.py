@@ -16,6 +16,7 @@ from pathlib import Path
 from speechattn.config import EncoderConfig
 from speechattn.errors import MemoryLimitError
 from speechattn.planning.advice import advice
+from speechattn.planning.memory import SCORES_AT_ONCE
 from speechattn.planning.plan import PLANNED, Plan, most, plan
 from speechattn.planning.words import parse_bytes, told_bytes, told_seconds
 
@@ -74,14 +75,32 @@ def check(config: EncoderConfig, num_frames: int, batch_size: int, training: boo
         raise MemoryLimitError(_refusal(made, limit, held, native))
 
 
+def check_scores(batch_size: int, num_heads: int, num_frames: int, item: int) -> None:
+    """Raise MemoryLimitError if T x T scores of `item` bytes each would not fit; at once if there is no limit."""
+    limit = limit_bytes()
+    if limit is None:
+        return
+    needed, held = SCORES_AT_ONCE * batch_size * num_heads * num_frames * num_frames * item, resident_bytes()
+    if held + needed > limit:
+        raise MemoryLimitError(
+            f"attention with {num_frames} x {num_frames} scores for each of {batch_size} x {num_heads} heads takes "
+            f'{told_bytes(needed)}, {_allowed(held, limit)}. execution="auto" never has them all at once; in a window, '
+            "Context.truncated(64, 64), they are few."
+        )
+
+
+def _allowed(held: int, limit: int) -> str:
+    return f"this process holds {told_bytes(held)}, and {told_bytes(limit)} are allowed ({SWITCH} or memory_limit)"
+
+
 def _refusal(made: Plan, limit: int, held: int, native: bool) -> str:
     rows = f"{made.batch_size} x {told_seconds(made.audio_s)}"
     work = "training on" if made.mode == "training" else "encoding"
     fitting = most(lambda frames: held + _planned(made, frames, native).peak_bytes <= limit)
     fits = f"At once fit {fitting} frames a row." if fitting else "Not one frame fits."
     return (
-        f"{work} {rows} ({made.frames} frames a row) at once takes {told_bytes(made.peak_bytes)}, this process holds "
-        f"{told_bytes(held)}, and {told_bytes(limit)} are allowed ({SWITCH} or memory_limit). {fits} "
+        f"{work} {rows} ({made.frames} frames a row) at once takes {told_bytes(made.peak_bytes)}, "
+        f"{_allowed(held, limit)}. {fits} "
         + " ".join(([_ungraded(made, native)] if made.mode == "training" else []) + advice(made)[:2])
     ).strip()
 

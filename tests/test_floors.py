@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "speechattn"
 STDLIB_ONLY = {
-    *("context.py", "framing.py", "config.py", "choices.py", "errors.py", "plain.py"),
+    *("context.py", "framing.py", "config.py", "choices.py", "guard.py", "errors.py", "plain.py"),
     *(f"planning/{name}.py" for name in ("plan", "memory", "operations", "machine", "advice", "sheet", "words")),
     *("files.py", "lock.py", "signals.py", "_torchaudio.py"),
 }

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from speechattn import guard
 from speechattn.attention.banded import banded_attention, banded_step
 from speechattn.attention.dense import dense_attention, relative_index, table_offsets
 from speechattn.attention.masks import band_mask
@@ -119,6 +120,8 @@ def _attention(
             return _full_attention(q, k, v, lengths, scale)
         if chosen == "banded":
             return banded_attention(parts, context, lengths, scores, relative_bias, scale)
+        if chosen == "dense" and q.is_cpu and not torch.compiler.is_compiling():
+            guard.check_scores(q.shape[0], q.shape[1], q.shape[2], q.element_size())
         function = dense_attention if chosen == "dense" else _on_request(chosen)[0]
         output: Tensor = function(q, k, v, context, lengths, scores, relative_bias, scale)
         return output

@@ -20,6 +20,8 @@ from speechattn.context import Context
 BYTES = {"float32": 4, "float64": 8, "float16": 2, "bfloat16": 2}
 WIDE = 4
 """Bytes of float32, in which half precision is attended."""
+SCORES_AT_ONCE = 3
+"""T x T tensors of dense attention: scores, masked ones, weights."""
 BLOCK = 64
 """Queries of a block of banded attention over a long window."""
 MOST_TAPS = 13
@@ -213,7 +215,7 @@ def _working(shapes: Shapes, context: Context, gradients: bool) -> int:
     if execution == "native":
         return 8 * frames  # where each query's keys begin and end
     if execution == "dense":
-        return 3 * batch * heads * frames * frames * width
+        return SCORES_AT_ONCE * batch * heads * frames * frames * width
     if execution == "sdpa":
         return batch * heads * frames * WIDE + (4 * shapes.hidden if shapes.ragged else 0)
     keys = frames if context.window is None else min(frames, context.window + BLOCK)
