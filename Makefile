@@ -66,6 +66,7 @@ clean:  ## remove caches and build products; runs and environments stay
 # A stamp instead of the folder: a set-up that was interrupted is done again.
 .venv/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	@echo "setting up .venv with torch: some minutes, once"
 	$(PYTHON) -m venv .venv
 	.venv/$(PIP_INSTALL) -c constraints.txt -e '.[dev,synth]'
 	@touch $@

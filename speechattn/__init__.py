@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from speechattn.long import encode_long
     from speechattn.model import SpeechModel, load
     from speechattn.planning.plan import Plan, longest_frames, plan
+    from speechattn.segmenting import Segments
     from speechattn.shipped import small_model
     from speechattn.stream import FrameLabels, Stream
 
@@ -65,6 +66,7 @@ _HOMES = {
     "load": "model",
     "Stream": "stream",
     "FrameLabels": "stream",
+    "Segments": "segmenting",
     "small_model": "shipped",
     "encode_long": "long",
     "plan": "planning.plan",
@@ -90,6 +92,7 @@ __all__ = [
     "ModelConfig",
     "Normalize",
     "Plan",
+    "Segments",
     "SelfAttention",
     "SpeechModel",
     "Stream",

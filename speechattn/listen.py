@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import io
-import json
 import os
 import select
 import sys
@@ -16,7 +15,6 @@ import time
 import warnings
 from array import array
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,56 +26,17 @@ from speechattn.errors import UserError
 from speechattn.files import write_bytes
 from speechattn.heads import CTC
 from speechattn.model import load
+from speechattn.segmenting import Heard, Segments
 from speechattn.shipped import small_model
 from speechattn.signals import StopSignal
 from speechattn.stream import FrameLabels, Stream
 
 POLL_S = 0.1
 """How long a signal may wait while nothing comes."""
+MOST_BYTES = 2**20
+"""What a pipe can hold: all of it has come before the signal."""
 CONTAINERS = (b"RIFF", b"fLaC", b"OggS", b"ID3")
 PERCENTILES = (50, 90, 99, 100)
-
-
-@dataclass(frozen=True)
-class Heard:
-    """A segment that is known to have ended: `label` from `start_s` to `stop_s`, with the mean of its probabilities."""
-
-    start_s: float
-    stop_s: float
-    label: str
-    probability: float
-
-    def line(self, as_json: bool) -> str:
-        """For a person, or one JSON object."""
-        if as_json:
-            return json.dumps({name: round(x, 4) if isinstance(x, float) else x for name, x in vars(self).items()})
-        return f"{self.start_s:9.3f} {self.stop_s:9.3f}  {self.label:<6} {self.probability:.2f}"
-
-
-class Segments:
-    """Rows of labels -> segments, each as soon as it has ended. Neighbours with one label are one segment, unless
-    `whole` says that every row is one, as with CTC."""
-
-    def __init__(self, whole: bool = False) -> None:
-        self._whole = whole
-        self._start_s, self._stop_s, self._label, self._sum, self._count = 0.0, 0.0, "", 0.0, 0
-
-    def add(self, labels: FrameLabels) -> Iterator[Heard]:
-        """The segments that have ended with these rows."""
-        rows = zip(labels.start_s, labels.stop_s, labels.labels, labels.probabilities, strict=True)
-        for start_s, stop_s, label, probability in rows:
-            if label != self._label or self._whole:
-                yield from self.end()
-                self._start_s, self._label = start_s, label
-            self._stop_s, self._sum, self._count = stop_s, self._sum + probability, self._count + 1
-            if self._whole:
-                yield from self.end()
-
-    def end(self) -> Iterator[Heard]:
-        """The segment that nothing follows, if there is one."""
-        if self._count:
-            yield Heard(self._start_s, self._stop_s, self._label, self._sum / self._count)
-        self._label, self._sum, self._count = "", 0.0, 0
 
 
 class Arrivals:
@@ -242,7 +201,7 @@ def _from_stdin(stop: StopSignal) -> Iterator[Samples]:
     while True:
         stopping = stop.received is not None
         if select.select([sys.stdin.fileno()], [], [], 0 if stopping else POLL_S)[0]:
-            data = os.read(sys.stdin.fileno(), 2**16)
+            data = os.read(sys.stdin.fileno(), MOST_BYTES if stopping else 2**16)
             if first and data.startswith(CONTAINERS):
                 raise UserError("stdin holds a sound file, not raw samples: give the path of the file in place of -.")
             first = False

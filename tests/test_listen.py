@@ -21,8 +21,9 @@ from speechattn.commands.stream import make_room
 from speechattn.config import EncoderConfig, ModelConfig
 from speechattn.context import Context
 from speechattn.data.audio import load_audio
-from speechattn.listen import Arrivals, Heard, Segments
+from speechattn.listen import Arrivals
 from speechattn.model import SpeechModel
+from speechattn.segmenting import Heard, Segments
 from speechattn.shipped import SMALL, small_model
 from speechattn.stream import FrameLabels, Stream
 
