@@ -51,7 +51,8 @@ def main(argv: Sequence[str] | None = None, presets: Mapping[str, TrainConfig] |
             if not os.environ.get("SPEECHATTN_DEBUG"):
                 warnings.showwarning = _show_warning
             status = _run(arguments, presets or {})
-        sys.stdout.flush()  # a closed pipe shows here, while somebody still listens for it
+        if sys.stdout is not None:  # closed by the shell
+            sys.stdout.flush()  # a closed pipe shows here, while somebody still listens for it
         return status
     except UserError as error:
         if os.environ.get("SPEECHATTN_DEBUG"):

@@ -159,7 +159,7 @@ class Encoder(FramesEncoder):
 
         Raises:
             TypeError, ValueError: input is not [B, T, input_dim], lengths do not fit it, or context is no Context.
-        MemoryLimitError: a limit was set, and it would not fit; see `memory_limit`.
+            MemoryLimitError: a limit was set, and it would not fit; see `memory_limit`.
         """
         if context is not None and not isinstance(context, Context):
             raise TypeError(
@@ -209,7 +209,8 @@ class Encoder(FramesEncoder):
 
     def flush(self, state: EncoderState) -> Tensor:
         """The frames still owed [B, m, d_model] when no more will come; a remainder of a stack is dropped."""
-        none = self.norm.weight.new_zeros(state.batch_size, 0, self.config.input_dim)
+        rows = state.batch_size if isinstance(state, EncoderState) else 1  # another state is refused below
+        none = self.norm.weight.new_zeros(rows, 0, self.config.input_dim)
         return self._step(none, state, final=True)[0]
 
     def infer(

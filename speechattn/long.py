@@ -12,6 +12,7 @@ import functools
 import hashlib
 import itertools
 from collections.abc import Iterable, Iterator
+from numbers import Integral
 from pathlib import Path
 from typing import Any, overload
 
@@ -19,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from speechattn.data.audio import audio_blocks, audio_samples
+from speechattn.data.audio import MAX_RATE, MIN_RATE, audio_blocks, audio_samples
 from speechattn.data.samples import Samples, as_floats, cut, resampled
 from speechattn.encoder import Encoder
 from speechattn.errors import UserError
@@ -188,6 +189,8 @@ class _Work:
                 raise TypeError("an Encoder takes frames [T, F], no file: np.load(path, mmap_mode='r') maps some.")
             return self._checked(audio_blocks(source, self.rate)), audio_samples(source, self.rate)
         rate, total = self.rate if sample_rate is None else sample_rate, None
+        if rate != self.rate and not (isinstance(rate, Integral) and MIN_RATE <= rate <= MAX_RATE):
+            raise ValueError(f"sample_rate must be a whole {MIN_RATE} to {MAX_RATE} Hz, got {rate!r}.")
         pieces = source
         if isinstance(source, np.ndarray | Tensor):
             total = len(source) * self.rate // rate

@@ -11,7 +11,9 @@ import dataclasses
 import fcntl
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from io import FileIO
 from itertools import zip_longest
 from pathlib import Path
 from types import TracebackType
@@ -54,25 +56,18 @@ class ResumableArray:
         self.rows = 0
 
     def __enter__(self) -> ResumableArray:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            begun = self.part.exists()
-            self._file = os.fdopen(os.open(self.part, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
-        except OSError as error:
-            raise UserError(f"{self.part} cannot be written ({error.strerror}): choose another `out`.") from error
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        begun = self._open()
+        while not self._is_part():  # its writer has renamed or removed it before it was locked here
             self._file.close()
-            raise UserError(f"another process is writing {self.path}: wait for it, or choose another `out`.") from None
+            begun = self._open()
         if not begun:  # a state whose rows have been renamed already
             self.state.unlink(missing_ok=True)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._file.close()
-        if error is not None and not self.state.exists():  # nothing to go on from
+        if error is not None and not self.state.exists() and self._is_part():  # nothing to go on from
             self.part.unlink(missing_ok=True)
+        self._file.close()  # last: from here another process may write
 
     def resume(self, initial: Any) -> tuple[Progress, Any] | None:
         """(progress, state) of what an interruption left, or None; `initial` is a state of that kind, for its shape."""
@@ -103,39 +98,68 @@ class ResumableArray:
 
     def keep(self, taken: int, heard: str, state: Any) -> None:
         """Make the rows so far durable, and the state behind them: from here an interrupted run goes on."""
-        self._sync()
         tensors: dict[str, Tensor] = {}
         described = dataclasses.asdict(Progress(self.owner, self.rows, taken, heard))
         described |= {"format_version": FORMAT_VERSION, "state": packed(state, tensors)}
-        write_bytes(self.state, to_bytes(tensors, {"progress": json.dumps(described)}))
+        with self._written(self.state):
+            os.fsync(self._file.fileno())
+            write_bytes(self.state, to_bytes(tensors, {"progress": json.dumps(described)}))
 
     def finish(self) -> None:
         """Give the file its name: it is whole."""
         words = f"{{'descr': {self.dtype.str!r}, 'fortran_order': False, 'shape': ({self.rows}, {self.width}), }}"
         header = b"\x93NUMPY\x01\x00" + (HEADER_BYTES - 10).to_bytes(2, "little")
         self._write(0, header + words.encode().ljust(HEADER_BYTES - 11) + b"\n")
-        self._file.truncate(self._end)
-        self._sync()
-        self.part.replace(self.path)
-        sync_directory(self.path.parent)
-        self.state.unlink(missing_ok=True)
+        with self._written(self.path):
+            self._file.truncate(self._end)
+            os.fsync(self._file.fileno())
+            self.part.replace(self.path)
+            sync_directory(self.path.parent)
+            self.state.unlink(missing_ok=True)
 
     @property
     def _end(self) -> int:
         return HEADER_BYTES + self.rows * self.width * int(self.dtype.itemsize)
 
-    def _write(self, position: int, data: bytes) -> None:
+    def _open(self) -> bool:
+        """Open and lock the unfinished file; returns whether it was there."""
         try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            begun = self.part.exists()
+            # Without a buffer: what a full disk has refused must not be tried again when the file is closed.
+            self._file = FileIO(os.open(self.part, os.O_RDWR | os.O_CREAT, 0o666), "r+")
+        except OSError as error:
+            raise UserError(f"{self.part} cannot be written ({error.strerror}): choose another `out`.") from error
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._file.close()
+            raise UserError(f"another process is writing {self.path}: wait for it, or choose another `out`.") from None
+        return begun
+
+    def _is_part(self) -> bool:
+        """Whether the open file still has the name of the unfinished one."""
+        try:
+            return os.path.samestat(self.part.stat(), os.fstat(self._file.fileno()))
+        except FileNotFoundError:
+            return False
+
+    def _write(self, position: int, data: bytes) -> None:
+        with self._written(self.part):
             self._file.seek(position)
-            self._file.write(data)
-            self._file.flush()
+            left = memoryview(data)
+            while left:  # a disk that is nearly full takes a part
+                left = left[self._file.write(left) :]
+
+    @contextmanager
+    def _written(self, path: Path) -> Iterator[None]:
+        """What the disk refuses, as an error that says what now."""
+        try:
+            yield
         except OSError as error:
             raise UserError(
-                f"{self.part} cannot be written ({error.strerror}); what is done is kept, and the same call goes on."
+                f"{path} cannot be written ({error.strerror}); what is done is kept, and the same call goes on."
             ) from error
-
-    def _sync(self) -> None:
-        os.fsync(self._file.fileno())
 
 
 def packed(tree: Any, tensors: dict[str, Tensor]) -> Any:
