@@ -18,6 +18,8 @@ from typing import Any, TypeVar
 
 IndexT = TypeVar("IndexT", bound=Any)
 
+MOST_CHUNKS = 100_000
+"""Chunks of a period that are looked at one by one, which takes a second."""
 UNLIMITED_OFFSETS = 128
 """Distances that a relative-bias table spends on a side without limit; farther keys share the last one."""
 
@@ -246,7 +248,8 @@ def lookahead(contexts: Sequence[Context]) -> int | None:
     """The most future frames that any output of a stack waits for; None when a right side is unlimited.
 
     The first frame of a chunk waits longest, and the pattern repeats with the least common multiple of
-    the chunks: those positions are tried one by one.
+    the chunks: those positions are tried one by one. Where they are more than 100 000 it is the sum over the layers,
+    which is reached where chunks have no common divisor, and is too much otherwise.
 
     Example:
         >>> [Context.chunked(16, left=64, right=8).lookahead(n) for n in (1, 6, 12)]
@@ -254,6 +257,8 @@ def lookahead(contexts: Sequence[Context]) -> int | None:
     """
     if any(context.right is None for context in contexts):
         return None
+    if _too_many(contexts):
+        return sum(context.right + context.chunk - 1 for context in contexts)  # type: ignore[misc, operator]
     return max((last - i for i, last in _walk(contexts, first=True)), default=0)
 
 
@@ -269,6 +274,9 @@ def waits(contexts: Sequence[Context]) -> tuple[int, float, int] | None:
     most = lookahead(contexts)
     if most is None:
         return None
+    if _too_many(contexts):
+        least = sum(context.right for context in contexts)  # type: ignore[misc]
+        return least, (least + most) / 2, most
     # Frames of one chunk of the last layer wait for the same one, the first of them longest.
     spread = contexts[-1].chunk - 1 if contexts else 0
     waited = [last - i for i, last in _walk(contexts, first=True)] or [0]
@@ -284,6 +292,9 @@ def reach_width(contexts: Sequence[Context]) -> int | None:
     """
     if not all(context.limited for context in contexts):
         return None
+    if _too_many(contexts):
+        last = contexts[-1].chunk - 1  # of the chunk that the most is seen of from both its ends
+        return lookback(contexts) + 1 + lookahead(contexts) - last  # type: ignore[operator]
     starts = dict(_walk(contexts, first=False))
     # Frames of one chunk of the last layer share their reach; its first waits longest, its last looks back farthest.
     chunk = contexts[-1].chunk if contexts else 1
@@ -294,12 +305,19 @@ def lookback(contexts: Sequence[Context]) -> int | None:
     """The most past frames that any output of a stack can see; None when a left side is unlimited."""
     if any(context.left is None for context in contexts):
         return None
+    if _too_many(contexts):
+        return sum(context.left + context.chunk - 1 for context in contexts)  # type: ignore[misc, operator]
     return max((i - start for i, start in _walk(contexts, first=False)), default=0)
 
 
 def _sum(first: int, stop: int) -> int:
     """first + (first + 1) + ... + (stop - 1), 0 if there is none."""
     return max(0, stop - first) * (first + stop - 1) // 2
+
+
+def _too_many(contexts: Sequence[Context]) -> bool:
+    """Whether there are too many chunks in a period to look at each."""
+    return bool(contexts) and math.lcm(*(context.chunk for context in contexts)) // contexts[-1].chunk > MOST_CHUNKS
 
 
 def _walk(contexts: Sequence[Context], first: bool) -> Iterator[tuple[int, int]]:

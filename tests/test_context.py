@@ -1,5 +1,6 @@
 """Law 1 against its own definition, frame by frame, and against numbers worked out by hand."""
 
+import itertools
 import math
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from speechattn import context as law
 from speechattn.config import EncoderConfig
 from speechattn.context import Context, describe, lookahead, lookback, reach, reach_width, waits
 from speechattn.encoder import Encoder
@@ -241,3 +243,23 @@ def test_pairs_are_what_frames_see(left, right, chunk, num_frames) -> None:
     context = Context(left, right, chunk)
     seen = [context.visible(i, num_frames) for i in range(num_frames)]
     assert context.num_pairs(num_frames) == sum(stop - start for start, stop in seen)
+
+
+@given(
+    chunks=st.permutations([1, 2, 3, 5, 7, 11]) | st.permutations([4, 6, 9, 10, 1, 15]),
+    sides=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=3),
+)
+def test_a_long_period_is_bounded_and_exact_where_chunks_have_no_divisor(chunks, sides) -> None:
+    contexts = [Context(left, right, chunk) for (left, right), chunk in zip(sides, chunks, strict=False)]
+    exact = [lookahead(contexts), lookback(contexts), waits(contexts), reach_width(contexts)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(law, "MOST_CHUNKS", -1)
+        told = [lookahead(contexts), lookback(contexts), waits(contexts), reach_width(contexts)]
+    if all(math.gcd(*pair) == 1 for pair in itertools.combinations((each.chunk for each in contexts), 2)):
+        assert told[:2] == exact[:2] and told[2] == pytest.approx(exact[2])
+    assert told[0] >= exact[0] and told[1] >= exact[1] and told[3] >= exact[3] and told[2][0] <= exact[2][0]
+
+
+def test_chunks_without_a_divisor_are_told_at_once() -> None:
+    contexts = [Context.chunked(chunk, 10, 1) for chunk in (97, 101, 103, 107, 109, 113)]
+    assert lookahead(contexts) == 630 and "6300 ms" in describe(contexts)
