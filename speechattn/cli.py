@@ -84,7 +84,11 @@ def _run(arguments: list[str], presets: Mapping[str, TrainConfig]) -> int:
         if arguments[0] == "train":
             return train.train(arguments[1:], presets)
         return train.evaluate(arguments[1:])
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    if not arguments:
+        parser.print_help(sys.stderr)
+        return 2
+    options = parser.parse_args(arguments)
     if options.command == "doctor":
         from speechattn import doctor
 

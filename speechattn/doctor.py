@@ -26,6 +26,7 @@ from speechattn.errors import UserError
 REQUIRED = ("torch", "numpy", "librosa", "soundfile", "soxr", "safetensors", "tqdm", "matplotlib", "tyro")
 EXTRAS = {
     "synth": (("espeakng-loader",), "the synthetic corpus"),
+    "export": (("onnx", "onnxscript", "onnxruntime"), "models in ONNX"),
     "tensorboard": (("tensorboard",), "training curves in TensorBoard"),
     "dev": (("pytest", "hypothesis", "ruff", "mypy"), "the tests and checks"),
     "numba": (("numba",), "what librosa compiles; it comes with librosa"),

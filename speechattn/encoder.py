@@ -149,6 +149,7 @@ class Encoder(FramesEncoder):
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(BLOCKS[config.block](config, context) for context in config.layer_contexts)
         self.norm = nn.LayerNorm(config.d_model)
+        self._warned = False
 
     def forward(
         self, input: Tensor, lengths: Tensor | None = None, context: Context | None = None
@@ -178,7 +179,7 @@ class Encoder(FramesEncoder):
 
     def _check_memory(self, input: Tensor, context: Context | None) -> None:
         """Refuse what would not fit, if there is a limit; see guard.py."""
-        if torch.compiler.is_compiling() or not input.is_cpu or input.ndim != 3:
+        if torch.compiler.is_compiling() or torch._C._is_tracing() or not input.is_cpu or input.ndim != 3:
             return
         if guard.limit_bytes() is None:
             return
@@ -283,5 +284,17 @@ class Encoder(FramesEncoder):
                 f"{self._fingerprint}): begin with encoder.initial_state(batch_size)."
             )
         check_kept(state.entry.window, input, self.norm.weight, "encoder", "move it with state.to(...)")
-        if self.training and not final:  # once is enough
-            warnings.warn("streaming in training mode: dropout is active. Call encoder.eval().", stacklevel=5)
+        if not final:
+            self.warn_in_training("encoder", stacklevel=5)
+
+    def warn_in_training(self, name: str, stacklevel: int) -> None:
+        """Say that dropout is active in a stream, once until the mode is set again; `name` is what the caller holds."""
+        if self.training and not self._warned:
+            warnings.warn(
+                f"streaming in training mode: dropout is active. Call {name}.eval().", stacklevel=stacklevel + 1
+            )
+            self._warned = True
+
+    def train(self, mode: bool = True) -> Encoder:
+        self._warned = False
+        return super().train(mode)

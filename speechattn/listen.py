@@ -121,6 +121,8 @@ def listen(
         return 128 + stop.received
     if source == "-" and not listener.heard_s:
         raise UserError("stdin was closed before a sample came: does the command before the pipe work?")
+    if not listener.num_labels:
+        print(f"speechattn: {listener.silence}", file=sys.stderr)
     return 0
 
 
@@ -130,7 +132,7 @@ class _Listener:
     def __init__(self, stream: Stream, rate: int, as_json: bool, realtime: bool, keeping: bool) -> None:
         self.stream, self._rate, self._as_json, self._realtime, self._keeping = stream, rate, as_json, realtime, keeping
         self.arrivals = Arrivals()
-        self.heard_s = 0.0
+        self.heard_s, self.num_labels = 0.0, 0
         self._segments = Segments(whole=isinstance(stream.model.head, CTC))
         self._num_samples = 0
         self._began = time.perf_counter()
@@ -140,6 +142,12 @@ class _Listener:
         self._num_samples += len(samples)
         self.heard_s = self._num_samples / self._rate
         self._take(functools.partial(self.stream.push, samples, self._rate))
+
+    @property
+    def silence(self) -> str:
+        """What to say to one who wonders why nothing was printed; of CTC nothing more is certain."""
+        least = "" if isinstance(self.stream.model.head, CTC) else ", less than a frame"
+        return f"no label: {self._num_samples} samples came ({1000 * self.heard_s:.1f} ms){least}."
 
     def finish(self) -> None:
         """Print what is owed."""
@@ -151,6 +159,7 @@ class _Listener:
         labels = work()
         now = time.perf_counter()
         self.arrivals.busy_s += now - began
+        self.num_labels += len(labels)
         if self._keeping:
             self.arrivals.add(labels, now - self._began if self._realtime else self.heard_s + now - began)
         self._print(self._segments.add(labels))

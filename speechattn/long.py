@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from speechattn.data.audio import MAX_RATE, MIN_RATE, audio_blocks, audio_samples
-from speechattn.data.samples import Samples, as_floats, cut, resampled
+from speechattn.data.samples import Samples, as_floats, cut, first_fault, resampled
 from speechattn.encoder import Encoder
 from speechattn.errors import UserError
 from speechattn.model import SpeechModel
@@ -77,8 +77,8 @@ def encode_long(
     file ends with the same bytes. A file `out` that is there already stays until the new one is whole.
 
     Args:
-        model: a SpeechModel, in evaluation mode, with limited right context: rows are logits; or an Encoder, whose
-            source is frames and whose rows are hidden.
+        model: a SpeechModel, in evaluation mode (or it warns), with limited right context: rows are logits; or an
+            Encoder, whose source is frames and whose rows are hidden.
         source: a sound file; or samples [N], floats in [-1, 1] or 16-bit integers (for an Encoder: frames [T, F],
             floats), as an array, a memory map, a tensor, or as any number of blocks of these.
         out: the file to write, float32, or float64 as the model; None yields tensors [m, C] on the CPU instead.
@@ -90,8 +90,8 @@ def encode_long(
 
     Raises:
         TypeError, ValueError: the source is no such samples or frames, or the model cannot stream.
-        UserError: the file is damaged, a sample is not finite, `out` cannot be written, or was begun with another
-            model, other settings or another source.
+        UserError: the file is damaged, a sample is not finite or beyond 100, `out` cannot be written, or was begun
+            with another model, other settings or another source.
 
     Example:
         >>> from speechattn import EncoderConfig
@@ -102,8 +102,12 @@ def encode_long(
     """
     if block_frames < 1:
         raise ValueError(f"block_frames must be 1 or more, got {block_frames}.")
+    if out is not None and Path(out).suffix != ".npy":
+        raise UserError(f"out must end in .npy, got {out}.")
     work = _Work(model, hidden, source, sample_rate, block_frames, progress)
     state = work.model.initial_state()  # refuses here what cannot stream
+    encoder = model.encoder if isinstance(model, SpeechModel) else model
+    encoder.warn_in_training("model", stacklevel=2)  # type: ignore[operator]
     if out is None:
         return (rows for _, rows, _ in work.encoded(work.blocks, state))
     work.write(Path(out), state)
@@ -142,6 +146,7 @@ class _Work:
 
     def encoded(self, blocks: Iterable[Samples], state: Any, taken: int = 0) -> Iterator[tuple[Samples, Tensor, Any]]:
         """(block, the rows [m, C] that it completes, the state behind it); the last block is empty, the flush."""
+        blocks = _begun(blocks)
         with self.bar(initial=taken // self.rate) as bar:
             for block in cut(blocks, self.size):
                 rows, state = self.model.step(torch.from_numpy(block)[None].to(self.like), state)
@@ -187,7 +192,7 @@ class _Work:
         if isinstance(source, str | Path):
             if self.axes == 2:
                 raise TypeError("an Encoder takes frames [T, F], no file: np.load(path, mmap_mode='r') maps some.")
-            return self._checked(audio_blocks(source, self.rate)), audio_samples(source, self.rate)
+            return self._checked(audio_blocks(source, self.rate), self.rate), audio_samples(source, self.rate)
         rate, total = self.rate if sample_rate is None else sample_rate, None
         if rate != self.rate and not (isinstance(rate, Integral) and MIN_RATE <= rate <= MAX_RATE):
             raise ValueError(f"sample_rate must be a whole {MIN_RATE} to {MAX_RATE} Hz, got {rate!r}.")
@@ -195,14 +200,24 @@ class _Work:
         if isinstance(source, np.ndarray | Tensor):
             total = len(source) * self.rate // rate
             pieces = (source[begin : begin + self.size] for begin in range(0, len(source), self.size))
-        blocks = self._checked(pieces)
+        blocks = self._checked(pieces, rate)
         return (blocks if rate == self.rate else resampled(blocks, rate, self.rate, str(self.dtype))), total
 
-    def _checked(self, blocks: Iterable[Samples | Tensor]) -> Iterator[Samples]:
+    def _checked(self, blocks: Iterable[Samples | Tensor], rate: int) -> Iterator[Samples]:
         """The blocks in the model's dtype."""
+        taken = 0
         for block in blocks:
+            if isinstance(block, int | float) or getattr(block, "ndim", None) == 0:
+                what = "samples" if self.axes == 1 else "frames"
+                kind = type(block).__name__
+                raise TypeError(f"a list is taken as blocks of {what}, and this one holds {kind}: np.array({what}).")
             if self.axes == 1:
-                yield as_floats(block, self.dtype)
+                samples = as_floats(block, self.dtype)
+                if fault := first_fault(samples):
+                    at = taken + fault[0]
+                    raise UserError(f"sample {at} of the source ({at / rate:.3f} s) {fault[1]}.")
+                taken += len(samples)
+                yield samples
                 continue
             array = block.detach().cpu().numpy() if isinstance(block, Tensor) else np.asarray(block)
             if array.ndim != 2 or array.dtype not in (np.float32, np.float64):
@@ -215,6 +230,12 @@ def _without_head(model: SpeechModel) -> SpeechModel:
     headless = copy.copy(model)
     headless._modules = {**model._modules, "head": nn.Identity()}
     return headless
+
+
+def _begun(blocks: Iterable[Samples]) -> Iterator[Samples]:
+    """The same blocks; the first has been looked at, so that what is wrong with it is said before a bar is drawn."""
+    blocks = iter(blocks)
+    return itertools.chain(list(itertools.islice(blocks, 1)), blocks)
 
 
 def _behind(blocks: Iterator[Samples], taken: int, heard: Any) -> Iterator[Samples]:

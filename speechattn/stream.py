@@ -6,6 +6,7 @@ what a microphone, a socket or a decoder delivers, and says of every label when 
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,8 +21,8 @@ import torch
 from torch import Tensor
 
 from speechattn import context as law
-from speechattn.data.audio import LOUDEST, MAX_RATE, MIN_RATE
-from speechattn.data.samples import Samples, as_floats
+from speechattn.data.audio import MAX_RATE, MIN_RATE
+from speechattn.data.samples import LARGEST_INTEGER, Samples, as_floats, first_fault
 from speechattn.data.segments import Segment
 from speechattn.errors import UserError
 from speechattn.heads import CTC
@@ -66,9 +67,9 @@ class Stream:
     Many streams may share a model, each in a thread of its own. The labels are those of the whole audio at once.
 
     Args:
-        model: in evaluation mode, with limited right context; its dtype is computed in.
+        model: in evaluation mode (or it warns), with limited right context; its dtype is computed in.
         nan: "error" refuses a push with samples that are not finite, or beyond 2^31, which is nonsense; "zero" hears
-            them as 0, and counts them.
+            them as 0, and counts them. Beyond 100 are integers that nobody scaled: always refused.
 
     Raises:
         ValueError: the model cannot stream, or nan is neither.
@@ -89,6 +90,8 @@ class Stream:
         """Samples that were NaN, infinite or nonsense, and heard as 0."""
         self._busy = threading.Lock()
         self._forget()
+        through_model = sys._getframe(1).f_code is SpeechModel.stream.__code__
+        model.encoder.warn_in_training("model", stacklevel=3 if through_model else 2)  # type: ignore[operator]
 
     def reset(self) -> None:
         """Forget everything: the next push begins another recording."""
@@ -111,7 +114,8 @@ class Stream:
 
         Raises:
             TypeError, ValueError: samples are no such vector, the rate has changed, or the stream was flushed.
-            UserError: a sample is not finite, and nan is "error". Whatever is raised, the stream is as before the push.
+            UserError: a sample is not finite, and nan is "error", or beyond 100. Whatever is raised, the stream is as
+                before the push.
             RuntimeError: another thread is inside a push of this stream.
         """
         return self._alone(lambda: self._push(samples, sample_rate))
@@ -175,16 +179,15 @@ class Stream:
         known = rate == self.model.config.framing.sample_rate
         if not known and not (isinstance(rate, Integral) and MIN_RATE <= rate <= MAX_RATE):
             raise ValueError(f"sample_rate must be a whole {MIN_RATE} to {MAX_RATE} Hz, got {rate!r}.")
-        bad = ~(np.abs(waveform) <= LOUDEST)  # NaN is not <= either; a power beyond it would overflow
-        if bad.any():
-            if self.nan == "error":
-                first = int(bad.argmax())
-                at = self._num_samples + first
-                raise UserError(
-                    f"sample {at} of the stream ({at / rate:.3f} s) is {waveform[first]}; audio must be finite, "
-                    'in [-1, 1]. Leave the push out, or use model.stream(nan="zero") to hear such samples as silence.'
-                )
-            waveform = np.where(bad, 0, waveform).astype(waveform.dtype)
+        bad = ~(np.abs(waveform) <= LARGEST_INTEGER)  # NaN is not <= either
+        if self.nan == "zero":
+            waveform[bad] = 0  # a copy
+        if fault := first_fault(waveform):
+            at = self._num_samples + fault[0]
+            instead = 'Leave the push out, or use model.stream(nan="zero") to hear such samples as silence.'
+            raise UserError(
+                f"sample {at} of the stream ({at / rate:.3f} s) {fault[1]}. {instead if bad[fault[0]] else ''}".rstrip()
+            )
         if self._resampler is None and not known:
             self._resampler = soxr.ResampleStream(rate, self.model.config.framing.sample_rate, 1, str(waveform.dtype))
         self._rate = rate

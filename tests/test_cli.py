@@ -267,6 +267,18 @@ def test_the_states_of_torchaudio(monkeypatch) -> None:
     assert doctor.check_torchaudio().state == "missing"
 
 
+def test_no_command_is_answered_with_the_help(capsys) -> None:
+    assert cli.main([]) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.startswith("usage: speechattn")
+    assert all(f"    {name} " in said.err for name in (*cli.DELEGATED, *cli.COMMANDS, "doctor"))
+
+
+def test_the_doctor_knows_what_the_export_needs(monkeypatch) -> None:
+    monkeypatch.setattr(doctor, "_version", lambda package: None)
+    assert str(doctor.check_extra("export")).endswith("for models in ONNX: pip install onnx onnxscript onnxruntime")
+
+
 def test_an_absent_extra_says_what_to_type(monkeypatch) -> None:
     monkeypatch.setattr(doctor, "_version", lambda package: None)
     assert str(doctor.check_extra("synth")).endswith("for the synthetic corpus: pip install espeakng-loader")

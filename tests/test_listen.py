@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from itertools import groupby
+from itertools import combinations, groupby
 from pathlib import Path
 
 import numpy as np
@@ -177,8 +177,42 @@ def test_damage_further_in_comes_after_the_labels_before_it(model: Path, tmp_pat
     soundfile.write(tmp_path / "a.wav", noise, 16000, subtype="FLOAT")
     assert cli.main(["stream", str(tmp_path / "a.wav"), "--model", str(model)]) == 2
     said = capsys.readouterr()
-    assert sum(frames for _, frames in streamed(said.out)) == 2**18 // 160
+    assert sum(frames for _, frames in streamed(said.out)) == (2**18 + 5000) // 160
     assert f"sample {2**18 + 5000} is nan" in said.err
+
+
+def test_damage_in_the_first_block_comes_after_the_labels_before_it(
+    model: Path, flac: Path, tmp_path: Path, capsys
+) -> None:
+    data = flac.read_bytes()
+    (tmp_path / "cut.flac").write_bytes(data[: len(data) * 6 // 10])
+    assert cli.main(["stream", str(tmp_path / "cut.flac"), "--model", str(model)]) == 2
+    said = capsys.readouterr()
+    assert "decoding broke off" in said.err and said.err.count("\n") == 1
+    heard = 160 * sum(frames for _, frames in streamed(said.out))
+    waveform, _ = load_audio(flac)
+    assert heard > 0.4 * len(waveform)
+    from speechattn.model import load
+
+    most = offline(load(model), waveform[: heard + 159])
+    assert streamed(said.out) in (most, offline(load(model), waveform[:heard]))
+
+
+def test_unscaled_floats_in_a_file_are_said(model: Path, tmp_path: Path, capsys) -> None:
+    soundfile.write(tmp_path / "a.wav", np.sin(np.arange(16_000)) * 9000, 16_000, subtype="FLOAT")
+    assert cli.main(["stream", str(tmp_path / "a.wav"), "--model", str(model)]) == 2
+    assert "looks like 16-bit samples as floats; divide by 32768. Export it again." in capsys.readouterr().err
+
+
+def test_less_than_a_frame_says_how_much_came(model: Path, tmp_path: Path, pipe, capsys) -> None:
+    pipe(b"hello world\n")
+    assert cli.main(["stream", "-", "--model", str(model)]) == 0
+    said = capsys.readouterr()
+    assert said.out == "" and said.err == "speechattn: no label: 6 samples came (0.4 ms), less than a frame.\n"
+    for samples, said in ((159, "speechattn: no label: 159 samples came (9.9 ms), less than a frame.\n"), (160, "")):
+        soundfile.write(tmp_path / "a.wav", np.zeros(samples), 16_000)
+        assert cli.main(["stream", str(tmp_path / "a.wav"), "--model", str(model)]) == 0
+        assert capsys.readouterr().err == said
 
 
 def test_real_time_reports_and_draws(model: Path, tmp_path: Path, capsys) -> None:
@@ -198,6 +232,7 @@ def test_real_time_reports_and_draws(model: Path, tmp_path: Path, capsys) -> Non
     [
         ([__file__, "--rate", "8000"], "a sound file tells its own"),
         ([__file__, "--picture", "absent/a.png"], "its folder is missing"),
+        ([__file__, "--picture", "a.foo"], "--picture a.foo must end in .png"),
         ([__file__], "holds text, not audio"),
         ([__file__, "--model", "absent"], "absent is not a saved model"),
         (["-", "--rate", "10"], "--rate must be 1000 to 768000 Hz"),
@@ -280,10 +315,28 @@ def test_latency_is_counted_from_the_middle_of_a_frame() -> None:
     assert "real-time factor 0.0250: 40 times as fast as speech" in report
 
 
+@pytest.mark.parametrize("push", [2, 10])
+def test_names_in_the_picture_stand_apart(push: int, tmp_path: Path) -> None:
+    """Ten short phones a second, as many as anybody speaks: "AH" and "D" must not read as "AHD"."""
+    lengths = np.random.default_rng(0).integers(2, 9, 40)
+    labels = [name for i, n in enumerate(lengths) for name in [("AH", "D", "M", "OW")[i % 4]] * n]
+    start = np.arange(len(labels)) / 100
+    appeared = (np.arange(len(labels)) // push + 1) * push / 100 + 0.2
+    figure = pictures.arrivals(start, start + 0.01, labels, appeared, 200.0)
+    figure.savefig(tmp_path / "a.png")
+    names = [text.get_window_extent() for text in figure.axes[0].texts if text.get_text() in labels]
+    letter = names[0].width / len("OW")
+    rows = [(a, b) for a, b in combinations(sorted(names, key=lambda box: box.x0), 2) if abs(a.y0 - b.y0) < a.height]
+    assert len(names) > 8 and (rows or push == 2)
+    assert all(b.x0 - a.x1 > 0.25 * letter for a, b in rows)
+
+
 @pytest.mark.parametrize("labels", [[], ["SIL"], ["SIL", "AA", "AA", "AA", "word"] * 100])
 def test_the_picture_of_any_number_of_labels(labels: list[str], tmp_path: Path) -> None:
     start = np.arange(len(labels)) / 100
     figure = pictures.arrivals(start, start + 0.01, labels, start + 0.3, 200.0, "title")
     figure.savefig(tmp_path / "a.png")
+    names = [text.get_window_extent() for text in figure.axes[0].texts if text.get_text() in labels]
+    assert not any(one.overlaps(other) for one, other in combinations(names, 2))
     said = " ".join(text.get_text() for text in figure.texts)
     assert ("within 295 ms" if labels else "nothing was recognised") in said

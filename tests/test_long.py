@@ -265,8 +265,11 @@ def test_an_older_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
 def test_what_cannot_be_heard_leaves_nothing_behind(tmp_path: Path) -> None:
     waveform = noise()
     waveform[123] = np.nan
-    with pytest.raises(UserError, match="at sample 123"):
+    with pytest.raises(UserError, match=r"sample 123 of the source \(0\.008 s\) is nan"):
         encode_long(model_of(), waveform, tmp_path / "rows.npy", progress=False)
+    later = iter(np.array_split(noise() * 32768, 100))
+    with pytest.raises(UserError, match=r"sample 0 of the source .* 16-bit samples as floats; divide by 32768"):
+        encode_long(model_of(), later, tmp_path / "rows.npy", progress=False)
     with pytest.raises(AudioError, match="does not exist"):
         encode_long(model_of(), tmp_path / "absent.wav", tmp_path / "rows.npy", progress=False)
     assert leftovers(tmp_path) == []
@@ -277,13 +280,17 @@ def test_what_cannot_be_heard_leaves_nothing_behind(tmp_path: Path) -> None:
     [
         ({"source": np.zeros(9, np.int32)}, TypeError, "floats in .* or 16-bit integers, got int32"),
         ({"source": [np.zeros((2, 9))]}, ValueError, r"must be a vector \[n\], got \[2, 9\]\. Average the channels"),
-        ({"model": Encoder(ENCODER), "source": np.zeros((9, 8), np.int16)}, TypeError, r"floats, got int16 \[9, 8\]"),
+        ({"source": [0.1] * 99}, TypeError, r"a list is taken as blocks of samples, .* float: np\.array\(samples\)"),
+        ({"source": list(np.zeros(9, np.float32))}, TypeError, "taken as blocks of samples, .* float32"),
+        ({"source": list(torch.zeros(9))}, TypeError, "taken as blocks of samples, .* Tensor"),
+        ({"out": "rows.txt"}, UserError, r"out must end in \.npy, got rows\.txt"),
+        ({"model": Encoder(ENCODER).eval(), "source": np.zeros((9, 8), np.int16)}, TypeError, r"got int16 \[9, 8\]"),
         ({"source": "a.wav", "sample_rate": 8000}, ValueError, "a sound file tells its own"),
         ({"block_frames": 0}, ValueError, "block_frames must be 1 or more"),
         ({"model": torch.nn.Linear(1, 1)}, TypeError, "a SpeechModel or an Encoder that streams, got Linear"),
         ({"model": model_of(replace(MODEL, encoder=replace(ENCODER, context=Context.full())))}, ValueError, "right"),
     ],
-    ids=["integers", "channels", "frames", "rate", "blocks", "model", "context"],
+    ids=["integers", "channels", "list", "scalars", "tensors", "out", "frames", "rate", "blocks", "model", "context"],
 )
 def test_what_is_refused(call, error: type[Exception], said: str) -> None:
     with pytest.raises(error, match=said):
@@ -294,6 +301,25 @@ def test_an_out_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="choose another `out`"):
         encode_long(model_of(), noise(), tmp_path / "file" / "rows.npy", progress=False)
+
+
+@pytest.mark.parametrize("source", [[np.zeros((9, 2))], [np.zeros(9, np.int32)], [0.5], np.ones(9) * 5000])
+@pytest.mark.parametrize("sample_rate", [None, 8000])
+def test_a_bad_first_block_is_said_before_a_bar_is_drawn(source, sample_rate, tmp_path: Path, capsys) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        encode_long(model_of(), source, tmp_path / "rows.npy", sample_rate=sample_rate)
+    assert capsys.readouterr().err == "" and leftovers(tmp_path) == []
+
+
+@pytest.mark.parametrize("to_a_file", [True, False])
+def test_training_mode_warns_once_where_it_is_called(to_a_file: bool, tmp_path: Path) -> None:
+    out = tmp_path / "rows.npy" if to_a_file else None
+    with pytest.warns(UserWarning) as caught:
+        list(encode_long(model_of().train(), noise(), out, hidden=True, block_frames=BLOCK, progress=False))
+    assert [str(warning.message) for warning in caught] == [
+        "streaming in training mode: dropout is active. Call model.eval()."
+    ]
+    assert caught[0].filename == __file__
 
 
 def test_a_bar_counts_seconds(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import soundfile
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
@@ -303,6 +304,29 @@ def test_the_frontend_benchmark_compares_what_is_defined_alike(tmp_path: Path) -
         assert (row["difference"] is None) == row["by"].startswith("speechattn")
         assert (row["difference"] or 0) < ROUNDING and row["seconds"] > 0
         assert row["of_output"] > 0.9, "what comes out is part of it"
+
+
+def test_the_stream_benchmark_tells_times_before_it_measures_memory(
+    load: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script, asked = load("benchmark_stream"), []
+
+    def answer(function: Any, job: str, *given: Any) -> Any:
+        asked.append((function.__name__, job, "x real time" in capsys.readouterr().out))
+        answers = {"time_job": {"seconds": 9.0 - len(asked), "gemm_gflops": 100.0}, "extra_of_job": 5_000_000}
+        return answers.get(function.__name__, {"difference": 1e-7, "other_labels": 0})
+
+    monkeypatch.setattr(script, "in_fresh_process", answer)
+    soundfile.write(tmp_path / "a.wav", [0.0] * 960_000, 16_000)
+    monkeypatch.setattr(sys, "argv", ["", str(tmp_path / "a.wav"), "--rounds", "2"])
+    script.main()
+    names = [name for name, _, _ in asked]
+    assert names[:8] == ["time_job"] * 8 and names[8:] == ["extra_of_job", *["extra_of_job", "difference"] * 3]
+    assert [told for _, _, told in asked].index(True) == 8
+    said = capsys.readouterr().out
+    offline = next(line for line in said.splitlines() if line.startswith("offline"))
+    assert offline.split() == ["offline", "4.00", "15", "0.06667", "5.0", "100"]
+    assert re.search(r"Stream, 1 s +1\.00 +60 +0\.01667 +5\.0 +1\.0e-07 +100  0 other labels", said)
 
 
 def test_the_planner_check_counts_what_is_near(load: Any) -> None:

@@ -4,7 +4,6 @@ Labels are compared with those of the model on the whole audio, probabilities to
 """
 
 import threading
-import warnings
 from itertools import pairwise
 
 import numpy as np
@@ -231,9 +230,10 @@ def test_flush_ends_a_stream_and_reset_begins_another():
 BAD_PUSHES = [
     (np.float32([0, np.nan, 0]), {}, UserError, r"sample 8001 of the stream \(0\.500 s\) is nan"),
     (np.float32([np.inf]), {}, UserError, "sample 8000 .* is inf"),
-    (np.float32([1e30]), {}, UserError, r"is 1\.0+\d*e\+30; audio must be finite, in \[-1, 1\]"),
+    (np.float32([1e30]), {}, UserError, r"is 1\.0+\d*e\+30; samples must be finite, in \[-1, 1\]"),
+    (np.float32([99, 1234, -20_000]), {}, UserError, r"sample 8001 .*\(0\.500 s\) is 1234\.0: looks like 16-bit"),
     (np.float64([1e300]), {}, UserError, "is inf"),
-    (np.zeros((1, 5)), {}, ValueError, r"must be a vector \[n\], got \[1, 5\]. Average the channels"),
+    (np.zeros((1, 5)), {}, ValueError, r"must be a vector \[n\], got \[1, 5\]\. Give samples\[0\]\."),
     (np.zeros(5, np.int32), {}, TypeError, "floats in .* or 16-bit integers, got int32"),
     (np.zeros(5, np.uint8), {}, TypeError, "16-bit integers, got uint8"),
     (torch.zeros(5, dtype=torch.bfloat16), {}, TypeError, r"got bfloat16: give samples\.float\(\)"),
@@ -346,16 +346,33 @@ def test_one_stream_in_two_threads_is_refused(monkeypatch):
     assert_are_those_of(labels[0] + stream.flush(), model, waveform)
 
 
-def test_a_model_in_training_mode_warns_once():
-    stream = model_of().train().stream()
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("default")
-        for piece in sound(1).split(4000):
-            stream.push(piece)
-        stream.flush()
+@pytest.mark.parametrize("open_stream", [SpeechModel.stream, Stream], ids=["model.stream", "Stream"])
+def test_a_model_in_training_mode_warns_once_where_its_stream_is_opened(open_stream):
+    model = model_of().train()
+    with pytest.warns(UserWarning) as caught:
+        stream = open_stream(model)
     assert [str(warning.message) for warning in caught] == [
-        "streaming in training mode: dropout is active. Call encoder.eval()."
+        "streaming in training mode: dropout is active. Call model.eval()."
     ]
+    assert caught[0].filename == __file__
+    for piece in sound(1).split(4000):
+        stream.push(piece)  # a second warning would be an error here
+    stream.flush()
+    with pytest.warns(UserWarning, match="dropout is active"):
+        open_stream(model.eval().train())
+
+
+@pytest.mark.parametrize("nan", ["error", "zero"])
+@pytest.mark.parametrize("rate", [16_000, 44_100])
+def test_16_bit_samples_as_floats_are_refused(nan, rate):
+    model, integers = model_of(), (sound(0.5, rate) * 32768).round()
+    stream = model.stream(nan)
+    with pytest.raises(UserError, match=r"sample \d+ of the stream .* 16-bit samples as floats; divide by 32768\.$"):
+        stream.push(integers, rate)
+    assert stream.num_bad_samples == 0
+    labels = stream.push(integers / 32768, rate) + stream.flush()
+    assert labels == labels_of(model.stream(), [integers.to(torch.int16)], sample_rate=rate)
+    assert len(model.stream().push(sound(1) * 20)) > 0, "clipped and far too loud, but honest"
 
 
 def test_a_warning_made_an_error_leaves_the_stream_as_it_was():

@@ -41,6 +41,8 @@ def run(options: argparse.Namespace) -> int:
         raise UserError("--rate is of raw samples on stdin; a sound file tells its own.")
     if source != "-" and not os.path.exists(source):
         raise UserError(f"{source} does not exist. Give the path of a sound file, or - for raw PCM on stdin.")
+    if options.picture is not None and not options.picture.lower().endswith(".png"):
+        raise UserError(f"--picture {options.picture} must end in .png.")
     if options.picture is not None and not os.access(os.path.dirname(options.picture) or ".", os.W_OK):
         raise UserError(f"--picture {options.picture} cannot be written: its folder is missing or not yours.")
     if source == "-":

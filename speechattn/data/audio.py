@@ -13,7 +13,7 @@ import stat
 import struct
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,7 +22,7 @@ import soundfile
 import torch
 from torch import Tensor
 
-from speechattn.data.samples import Samples, resampled
+from speechattn.data.samples import Samples, first_fault, resampled
 from speechattn.errors import DataError
 from speechattn.framing import Framing
 
@@ -31,7 +31,7 @@ MIN_RATE, MAX_RATE = 1000, 768_000  # Hz; below is no speech, above is no conver
 MAX_SAMPLES_PER_BYTE = 8192  # digital silence in FLAC: 65535 samples need at least 11 bytes
 UNKNOWN_LENGTH = 2**63 - 1  # libsndfile's answer for a FLAC that was written to a pipe
 BLOCK = 2**18  # samples of all channels that are decoded at a time: 1 MiB
-LOUDEST = 2.0**31  # 32-bit integers that nobody scaled; the power of far larger numbers overflows float32
+PIECE = 1024  # the same where decoding breaks off: what is in the piece of the damage is not heard
 OGG_PAGE = 65307  # bytes of the longest page
 
 _warned: set[str] = set()  # what this process has been told once; a warnings filter forgets, and corpora are long
@@ -65,8 +65,8 @@ def load_audio(path: str | Path, sample_rate: int | None = SAMPLE_RATE) -> tuple
 
     Raises:
         AudioError: the file is missing, a directory, a pipe, unreadable, empty, text, of an unknown format,
-            truncated, corrupted, has a lying header, or holds NaN, infinity or nonsense beyond 2^31 (the first
-            index is named).
+            truncated, corrupted, has a lying header, or holds NaN, infinity or integers as floats that nobody scaled,
+            beyond 100 (the first index is named).
     """
     with _decoding(path, sample_rate) as (blocks, rate):
         waveform = np.concatenate([np.zeros(0, dtype=np.float32), *blocks])
@@ -76,12 +76,12 @@ def load_audio(path: str | Path, sample_rate: int | None = SAMPLE_RATE) -> tuple
 def audio_blocks(path: str | Path, sample_rate: int | None = SAMPLE_RATE) -> Iterator[Samples]:
     """The samples of `load_audio`, to the bit, some seconds at a time: float32 vectors of any length.
 
-    What is wrong with a file further in is raised when the blocks before it have been given.
+    What is wrong with a file further in is raised when all that can be decoded before it has been given.
 
     Raises:
         AudioError: as `load_audio`.
     """
-    with _decoding(path, sample_rate) as (blocks, _):
+    with _decoding(path, sample_rate, "") as (blocks, _):
         yield from blocks
 
 
@@ -100,17 +100,22 @@ def audio_samples(path: str | Path, sample_rate: int | None = SAMPLE_RATE) -> in
 
 
 @contextmanager
-def _decoding(path: str | Path, sample_rate: int | None) -> Iterator[tuple[Iterator[Samples], int]]:
-    """Blocks of mono samples, and their rate; what was changed on the way is said when all have been taken."""
+def _decoding(
+    path: str | Path, sample_rate: int | None, once: str = " Said once."
+) -> Iterator[tuple[Iterator[Samples], int]]:
+    """Blocks of mono samples, and their rate; what was changed on the way is said when all have been taken.
+
+    `once` ends that line: of many files only the first is named, and who reads one in blocks has no other.
+    """
     _check_rate(sample_rate)
     with _open(path) as sound:
         blocks, rate = _mono_blocks(sound, Path(path)), int(sound.samplerate)
         wanted = rate if sample_rate is None else sample_rate
         yield (blocks if rate == wanted else resampled(blocks, rate, wanted)), wanted
         if sound.channels > 1:
-            _warn_once("channels", f"{path}: {sound.channels} channels are averaged to one. Said once.")
+            _warn_once("channels", f"{path}: {sound.channels} channels are averaged to one.{once}")
         if rate != wanted:
-            _warn_once("rate", f"{path}: {rate} Hz is resampled to {wanted} Hz. Said once.")
+            _warn_once("rate", f"{path}: {rate} Hz is resampled to {wanted} Hz.{once}")
 
 
 def _check_rate(sample_rate: int | None) -> None:
@@ -126,28 +131,55 @@ def _warn_once(kind: str, message: str) -> None:
 
 def _mono_blocks(sound: Any, path: Path) -> Iterator[Samples]:
     """Decoded audio, channels averaged, block by block; the count is compared with the header's at the end."""
-    size = max(1, BLOCK // sound.channels)
     expected, got = int(sound.frames), 0
+    for block in _decoded(sound, path):
+        fault = first_fault(block.reshape(-1))
+        if fault is not None:
+            at, words = fault
+            sane = block[: at // sound.channels]
+            yield sane.mean(axis=1, dtype=np.float32)
+            reason = "out of range" if np.isfinite(block.flat[at]) else "not finite"
+            raise AudioError(f"{path}: sample {got + len(sane)} {words}. Export it again.", path, reason)
+        got += len(block)
+        if len(block):
+            yield block.mean(axis=1, dtype=np.float32)
+    if got < expected != UNKNOWN_LENGTH:
+        raise AudioError(f"{path}: truncated, the header promises {expected} samples, got {got}.", path, "truncated")
+
+
+def _decoded(sound: Any, path: Path) -> Iterator[Samples]:
+    """Blocks [n, channels] as the decoder gives them, up to the damage if there is some."""
+    size, count = max(1, BLOCK // sound.channels), 0
     while True:
         try:
             block = sound.read(size, dtype="float32", always_2d=True)
         except (soundfile.SoundFileError, ValueError) as error:
-            end = "the end" if expected == UNKNOWN_LENGTH else f"the {expected} samples its header promises"
+            yield from _up_to_damage(path, count, size)
+            end = "the end" if sound.frames == UNKNOWN_LENGTH else f"the {sound.frames} samples its header promises"
             message = f"{path}: decoding broke off ({_said_by(error)}) before {end}: truncated or corrupted."
             raise AudioError(message, path, "corrupt") from error
-        sane = (np.abs(block) <= LOUDEST).all(axis=1)  # False for NaN
-        if not sane.all():
-            first = int(np.argmin(sane))
-            value = next(value for value in block[first] if not abs(value) <= LOUDEST)
-            message = f"{path}: sample {got + first} is {value}; samples must be finite, in [-1, 1]. Export it again."
-            raise AudioError(message, path, "out of range" if np.isfinite(value) else "not finite")
-        got += len(block)
-        if len(block):
-            yield block.mean(axis=1, dtype=np.float32)
+        yield block
+        count += 1
         if len(block) < size:
-            break
-    if got < expected != UNKNOWN_LENGTH:
-        raise AudioError(f"{path}: truncated, the header promises {expected} samples, got {got}.", path, "truncated")
+            return
+
+
+def _up_to_damage(path: Path, count: int, size: int) -> Iterator[Samples]:
+    """What can be decoded behind the first `count` blocks of `size`, in pieces.
+
+    The error has taken its whole block with it, and a decoder that has lost its way cannot seek: another one begins
+    at the beginning.
+    """
+    with suppress(soundfile.SoundFileError, ValueError), _sound(path) as sound:
+        for _ in range(count):
+            sound.read(size, dtype="float32")
+        while len(piece := sound.read(PIECE, dtype="float32", always_2d=True)):
+            yield piece
+
+
+def _sound(path: Path) -> Any:
+    # Bytes: soundfile would encode a name that is not UTF-8, or any under LC_ALL=C, and fail.
+    return _Sequential(os.fsencode(path) if os.name == "posix" else os.fspath(path))
 
 
 @contextmanager
@@ -156,8 +188,7 @@ def _open(path: str | Path) -> Iterator[Any]:
     path = Path(path)
     size = _check_file(path)
     try:
-        # Bytes: soundfile would encode a name that is not UTF-8, or any under LC_ALL=C, and fail.
-        sound = _Sequential(os.fsencode(path) if os.name == "posix" else os.fspath(path))
+        sound = _sound(path)
     except (soundfile.SoundFileError, TypeError, ValueError) as error:  # TypeError: a name that ends in .raw
         if _starts_with_text(path):
             message = f"{path} holds text, not audio. A failed download or a Git LFS pointer looks like this."

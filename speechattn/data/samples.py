@@ -1,6 +1,6 @@
-"""Vectors of samples as they come: made floats, resampled and cut into blocks, the same for any cut before it.
+"""Vectors of samples as they come: made floats, looked at, resampled and cut into blocks, the same for any cut before.
 
-Not here: files, which are `audio.py`, and whether a sample is one that can be heard, which its hearer decides.
+Not here: files, which are `audio.py`, and what is done with a sample that cannot be heard, which its hearer decides.
 """
 
 from __future__ import annotations
@@ -14,6 +14,17 @@ import torch
 from torch import Tensor
 
 INT16_SCALE = 32768
+LOUDEST = 100.0
+"""Clipping and the overshoot of a resampler stay far below; what is louder are integers that nobody scaled."""
+LARGEST_INTEGER = 2.0**31
+"""Of 32-bit integers. What is beyond is nonsense, and the power of far larger numbers overflows float32."""
+INSTEAD = {
+    "int32": " Divide by 2**31.",
+    "int64": " Divide by 2**31; or if they are 16-bit, make them int16.",
+    "uint8": " If they are 8-bit sound, (samples - 128.0) / 128.",
+    "float16": " Make them float32.",
+}
+"""What next, if samples have another dtype."""
 Samples = np.ndarray[Any, Any]
 
 
@@ -39,13 +50,34 @@ def as_floats(samples: Tensor | Samples, dtype: Any = np.float32) -> Samples:
     array = np.asarray(samples)
     if array.ndim != 1:
         fix = " Average the channels first." if array.ndim == 2 else ""
+        if array.ndim == 2 and 1 in array.shape:
+            fix = " Give samples[0]." if len(array) == 1 else " Give samples[:, 0]."
         raise ValueError(f"samples must be a vector [n], got {list(array.shape) or kind}.{fix}")
     if array.dtype == np.int16:
         return (array / INT16_SCALE).astype(dtype)
     if array.size and array.dtype not in (np.float32, np.float64):
-        raise TypeError(f"samples must be floats in [-1, 1] or 16-bit integers, got {array.dtype}.")
+        next_step = INSTEAD.get(array.dtype.name, "")
+        raise TypeError(f"samples must be floats in [-1, 1] or 16-bit integers, got {array.dtype}.{next_step}")
     with np.errstate(over="ignore"):
         return array.astype(dtype)
+
+
+def first_fault(samples: Samples) -> tuple[int, str] | None:
+    """(index, what is wrong) of the first of some samples [n] that cannot be heard, or None.
+
+    Example:
+        >>> first_fault(np.array([0.5, -1.2, 1234.0, 20000.0]))
+        (2, 'is 1234.0: looks like 16-bit samples as floats; divide by 32768')
+    """
+    sizes = np.abs(samples)
+    if (sizes <= LOUDEST).all():  # False for NaN
+        return None
+    first = int(np.argmin(sizes <= LOUDEST))
+    if not sizes[first] <= LARGEST_INTEGER:
+        return first, f"is {samples[first]}; samples must be finite, in [-1, 1]"
+    largest = sizes[sizes <= LARGEST_INTEGER].max()
+    bits = next(bits for bits in (16, 24, 32) if largest <= 2 ** (bits - 1))
+    return first, f"is {samples[first]}: looks like {bits}-bit samples as floats; divide by {2 ** (bits - 1)}"
 
 
 def resampled(blocks: Iterable[Samples], rate: int, sample_rate: int, dtype: str = "float32") -> Iterator[Samples]:

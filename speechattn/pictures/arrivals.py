@@ -28,6 +28,8 @@ SHOWN_S = 3.0
 """What the staircase has room for with its labels named: this much around the label in the middle."""
 LETTER_S = 0.02
 """About what a letter takes up of that: a bar that is shorter is coloured, not named."""
+LETTER = 0.011
+"""The share of the width that a wide letter takes up: half of one is left between two names, or the second left out."""
 MOST_DOTS = 20_000
 
 
@@ -84,13 +86,18 @@ def _draw_staircase(
     bars = np.stack([np.stack([start, appeared], 1), np.stack([stop, appeared], 1)], 1)
     colours = [fill(label) for label in labels]
     axes.add_collection(LineCollection(list(bars), colors=colours, linewidths=7, capstyle="butt", antialiaseds=False))
+    letter = LETTER * (ends[1] - ends[0])
+    edge, height = -np.inf, -np.inf  # where the last name ends, and how high it stands
     for first, last in _runs(labels, 0, len(labels)):
         # The name stands over the longest of its bars: a label that came in several pushes has several.
         begin, end = max(_runs(appeared, first, last), key=lambda run: run[1] - run[0])
-        if stop[end - 1] - start[begin] < LETTER_S * len(labels[first]):
+        middle, half = (start[begin] + stop[end - 1]) / 2, letter * len(labels[first]) / 2
+        beside = appeared[begin] - height < 2.5 * letter  # a line of text is so high
+        near = beside and middle - half < edge + letter / 2
+        if near or stop[end - 1] - start[begin] < LETTER_S * len(labels[first]):
             continue
-        place = ((start[begin] + stop[end - 1]) / 2, appeared[begin])
-        axes.annotate(labels[first], place, (0, 6), textcoords="offset points", ha="center", fontsize=7.5)
+        edge, height = middle + half, appeared[begin]
+        axes.annotate(labels[first], (middle, height), (0, 6), textcoords="offset points", ha="center", fontsize=7.5)
     axes.set(xlim=ends, ylim=(ends[0], appeared.max() + 0.05 * (ends[1] - ends[0])))
     axes.set(xlabel="spoken at, seconds", ylabel="appeared at, seconds")
     axes.set_title("Labels", fontsize=10.5, fontweight="normal")
@@ -115,11 +122,11 @@ def _draw_latency(
         said = f"the model, {promised_ms:.0f} ms"
         axes.annotate(
             said,
-            (1, promised_ms),
-            (-4, -3),
+            (0, promised_ms),
+            (4, -3),  # to the left: at the end of the sound labels come early, below the line
             ("axes fraction", "data"),
             "offset points",
-            ha="right",
+            ha="left",
             va="top",
             color=LINES[1],
         )

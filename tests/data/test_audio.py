@@ -17,7 +17,7 @@ import soundfile
 import torch
 
 from speechattn.data import audio
-from speechattn.data.audio import AudioError, AudioWarning, audio_samples, load_audio
+from speechattn.data.audio import AudioError, AudioWarning, audio_blocks, audio_samples, load_audio
 from speechattn.errors import DataError
 
 RATE = 16000
@@ -124,6 +124,15 @@ def test_channels_are_averaged_and_said_once(tmp_path: Path, channels: int) -> N
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         load_audio(path)
+
+
+def test_a_file_in_blocks_is_one_file(tmp_path: Path) -> None:
+    """Of many files only the first is named, and says so; whoever streams a file has no others."""
+    path = write(tmp_path / "a.wav", np.stack([tone(), tone()], 1), 8000)
+    with pytest.warns(AudioWarning) as caught:
+        assert sum(map(len, audio_blocks(path))) == 48_000
+    said = [str(warning.message) for warning in caught]
+    assert said == [f"{path}: 2 channels are averaged to one.", f"{path}: 8000 Hz is resampled to 16000 Hz."]
 
 
 @pytest.mark.parametrize("rate", [8000, 44_100, 48_000, 11_025])
@@ -271,6 +280,31 @@ def test_a_truncated_flac(tmp_path: Path, kept: float) -> None:
     data = path.read_bytes()
     path.write_bytes(data[: int(kept * len(data))])
     assert "truncated or corrupted" in refused(path, "corrupt", header_shows=False)
+
+
+@pytest.mark.filterwarnings("ignore::speechattn.data.audio.AudioWarning")
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("block", [2**18, 5000])
+@pytest.mark.parametrize("damage", ["cut", "zeros", "noise"])
+def test_what_can_be_decoded_before_damage_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str, block: int, channels: int
+) -> None:
+    monkeypatch.setattr(audio, "BLOCK", block)
+    path = write(tmp_path / "a.flac", np.stack([tone()] * channels, 1))
+    whole, data = load_audio(path)[0].numpy(), path.read_bytes()
+    middle = len(data) * 6 // 10
+    if damage == "cut":
+        path.write_bytes(data[:middle])
+    else:
+        patched(path, middle, b"\0" * 200 if damage == "zeros" else np.random.default_rng(0).bytes(200))
+    blocks: list[np.ndarray] = []
+    with pytest.raises(AudioError, match="decoding broke off") as caught:
+        for samples in audio_blocks(path):
+            blocks.append(samples)
+    assert caught.value.reason == "corrupt"
+    given = np.concatenate(blocks)
+    assert np.array_equal(given, whole[: len(given)])
+    assert len(given) > 0.6 * 24_000 - 4096 - audio.PIECE, "all but a FLAC frame and a piece"
 
 
 @pytest.mark.parametrize("damage", [b"\0" * 200, b"\xa5" * 200, b"\x10"])

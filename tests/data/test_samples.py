@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speechattn.data.samples import as_floats, cut, resampled
+from speechattn.data.samples import as_floats, cut, first_fault, resampled
 
 INTEGERS = np.array([-32768, -1, 0, 1, 32767], np.int16)
 FLOATS = INTEGERS / 32768
@@ -48,13 +48,15 @@ def test_it_is_a_copy_and_nothing_is_a_vector_too():
         (None, ValueError, r"a vector \[n\], got NoneType\.$"),
         ("speech.wav", ValueError, r"a vector \[n\], got str\.$"),
         (np.zeros((2, 9)), ValueError, r"got \[2, 9\]\. Average the channels first\.$"),
+        (torch.zeros(1, 9), ValueError, r"got \[1, 9\]\. Give samples\[0\]\.$"),
+        (np.zeros((9, 1)), ValueError, r"got \[9, 1\]\. Give samples\[:, 0\]\.$"),
         (np.zeros((2, 9, 1)), ValueError, r"got \[2, 9, 1\]\.$"),
         (b"\0\0", TypeError, r"a vector \[n\], got bytes: np\.frombuffer\(data, np\.int16\) makes one\.$"),
-        ([0, 1], TypeError, "floats in .* or 16-bit integers, got int64"),
-        (np.zeros(9, np.uint8), TypeError, "16-bit integers, got uint8"),
-        (np.zeros(9, bool), TypeError, "16-bit integers, got bool"),
-        (torch.zeros(9, dtype=torch.int32), TypeError, "16-bit integers, got int32"),
-        (torch.zeros(9, dtype=torch.float16), TypeError, "16-bit integers, got float16"),
+        ([0, 1], TypeError, r"floats in .* or 16-bit integers, got int64\. Divide by 2\*\*31; or if .* int16\.$"),
+        (np.zeros(9, np.uint8), TypeError, r"got uint8\. If they are 8-bit sound, \(samples - 128\.0\) / 128\.$"),
+        (np.zeros(9, bool), TypeError, r"16-bit integers, got bool\.$"),
+        (torch.zeros(9, dtype=torch.int32), TypeError, r"16-bit integers, got int32\. Divide by 2\*\*31\.$"),
+        (torch.zeros(9, dtype=torch.float16), TypeError, r"16-bit integers, got float16\. Make them float32\.$"),
         (torch.zeros(9, dtype=torch.bfloat16), TypeError, r"got bfloat16: give samples\.float\(\)\.$"),
     ],
     ids=lambda x: repr(x)[:30],
@@ -63,6 +65,23 @@ def test_what_are_no_samples_is_one_clear_line(samples, error, said):
     with pytest.raises(error, match=said) as caught:
         as_floats(samples)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("samples", "found"),
+    [
+        ([], None),
+        ([-100, 1.5], None),
+        ([0, -101, 32768], (1, "is -101.0: looks like 16-bit samples as floats; divide by 32768")),
+        ([200, 2**23], (0, "is 200.0: looks like 24-bit samples as floats; divide by 8388608")),
+        ([200, -(2**31), np.nan, 1e30], (0, "is 200.0: looks like 32-bit samples as floats; divide by 2147483648")),
+        ([0, 0, np.nan, 200], (2, "is nan; samples must be finite, in [-1, 1]")),
+        ([-np.inf], (0, "is -inf; samples must be finite, in [-1, 1]")),
+    ],
+)
+def test_the_first_sample_that_cannot_be_heard(samples, found, dtype):
+    assert first_fault(np.array(samples, dtype)) == found
 
 
 pieces = st.lists(st.integers(0, 3000), max_size=6)

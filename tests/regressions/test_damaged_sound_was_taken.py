@@ -1,8 +1,9 @@
-"""Three kinds of damaged sound that came through as if they were whole.
+"""Four kinds of damaged sound that came through as if they were whole.
 
 Half an Ogg file was read as half its audio, or as none, without a word: libsndfile counts the samples it finds. A
 float WAV that held 1e30 was finite, so it was taken; its power was not, and training died of a NaN hours from the
-file. A file whose name is not UTF-8 was called an unknown format, because soundfile could not encode the name.
+file. So was one of 16-bit integers that nobody had divided by 32768. A file whose name is not UTF-8 was called an
+unknown format, because soundfile could not encode the name.
 """
 
 from __future__ import annotations
@@ -44,10 +45,14 @@ def test_finite_nonsense_is_named(tmp_path: Path, channels: int) -> None:
     assert caught.value.reason == "out of range"
 
 
-def test_unscaled_integers_are_left_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("bits", [16, 24, 32])
+def test_unscaled_integers_are_named_and_loud_sound_is_not(tmp_path: Path, bits: int) -> None:
     path = tmp_path / "a.wav"
-    soundfile.write(path, np.full(1000, -(2.0**31)), 16_000, subtype="FLOAT")
-    assert load_audio(path)[0][0] == -(2.0**31)
+    soundfile.write(path, noise(1) * 100, 16_000, subtype="FLOAT")
+    assert load_audio(path)[0].abs().max() > 30
+    soundfile.write(path, np.full(1000, -(2.0 ** (bits - 1))), 16_000, subtype="FLOAT")
+    with pytest.raises(AudioError, match=f"sample 0 is .* {bits}-bit samples as floats; divide by {2 ** (bits - 1)}"):
+        load_audio(path)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="names are bytes on POSIX only")
