@@ -28,6 +28,7 @@ def framewise(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
     first = function(*(x[:, :most] for x in inputs))
     output = first.new_empty(batch, num_frames, first.shape[2])
     output[:, :most] = first
+    del first  # it would stay alive beside every later part
     for begin in range(most, num_frames, most):
         output[:, begin : begin + most] = function(*(x[:, begin : begin + most] for x in inputs))
     return output

@@ -96,7 +96,7 @@ def _longest(options: argparse.Namespace, config: EncoderConfig, total: int) -> 
         found[name] = most
         lines.append(f"{name:24}{told_seconds(most * HOP_MS / 1000):>14}{most:>12,}  {how}")
     if options.mode in (None, "streaming"):
-        made = _streaming(options, config, 0)
+        made = _streaming(options, config, options.push)
         fits = made is not None and made.total_bytes <= total
         found["streaming"] = None if fits else 0
         lines.append(_streaming_line(options, made, fits))
@@ -155,7 +155,7 @@ def _streaming(
     if not all(context.limited for context in config.contexts):
         return None
     rest: dict[str, Any] = {"push": options.push, "dtype": options.dtype, "native": not options.no_native}
-    return plan(config, max(frames, options.push), options.batch_size, streaming=True, machine=machine, **rest)
+    return plan(config, frames, options.batch_size, streaming=True, machine=machine, **rest)
 
 
 def _calibrated(threads: int) -> Machine:

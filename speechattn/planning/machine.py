@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -51,13 +52,15 @@ class Machine:
 
 
 def load_machine(path: Path) -> Machine | None:
-    """What `Machine.save` wrote, or None if it is not there or of another version."""
+    """What `Machine.save` wrote, or None if it is not there, of another version, or damaged."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         if data.pop("format") != FORMAT:
             return None
         inference, training = (Rates(**data.pop(mode)) for mode in ("inference", "training"))
-        return Machine(**data, inference=inference, training=training)
+        machine = Machine(**data, inference=inference, training=training)
+        numbers = (machine.step_s, *asdict(inference).values(), *asdict(training).values())
+        return machine if all(0 <= number < math.inf for number in numbers) else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 

@@ -26,6 +26,8 @@ BLOCK = 64
 """Queries of a block of banded attention over a long window."""
 MOST_TAPS = 13
 """Taps up to which oneDNN differentiates a full convolution; of a longer one torch copies every window."""
+HEAD_STEP = 8
+"""Native attention takes heads of a multiple of so many features."""
 PLAIN_POSITIONS = ("none", "sinusoidal", "learned")
 """Positions that leave attention without a bias."""
 
@@ -93,13 +95,15 @@ class Shapes:
     def execution(self, context: Context) -> str:
         """How a layer attends."""
         plain = self.config.scores == "softmax" and self.config.positions in PLAIN_POSITIONS
-        return automatic(context, self.stacked, plain, self.native and self.dtype == "float32")
+        whole = self.config.d_model // self.config.num_heads % HEAD_STEP == 0
+        return automatic(context, self.stacked, plain, self.native and self.dtype == "float32" and whole)
 
 
 def inference(shapes: Shapes) -> Iterator[Moment]:
     """The moments of `Encoder.forward` without gradients."""
     config, hidden = shapes.config, shapes.hidden
     frame = {"frames inside the encoder": hidden}
+    yield _entering(shapes)
     yield _placing(shapes)
     if config.block in ATTENTION_BLOCKS:
         begun = {"first half of the conformer block": hidden} if config.block == "conformer" else {}
@@ -178,6 +182,17 @@ def streaming(shapes: Shapes, push: int) -> Iterator[Moment]:
         )
     inside = (4 * new * config.d_model + 2 * new * config.feed_forward_dim) * shapes.batch_size * shapes.item
     yield Moment("feed-forward", states | {"inside of a feed-forward layer": inside})
+
+
+def _entering(shapes: Shapes) -> Moment:
+    """Frames without padding's rubbish, the same with their edges, and beside their neighbours; see entry.py."""
+    config = shapes.config
+    input = shapes.batch_size * shapes.num_frames * config.input_dim * shapes.item
+    alive = {"padding set to zero": input if shapes.ragged else 0}
+    if config.splice != NO_SPLICE:
+        beside = input * len(config.splice.offsets())
+        alive |= {"with their edges": input, "frames beside their neighbours": beside}
+    return Moment("entry", alive)
 
 
 def _placing(shapes: Shapes) -> Moment:

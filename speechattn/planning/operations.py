@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from speechattn.config import ATTENTION_BLOCKS, CONVOLUTION_BLOCKS, EncoderConfig
+from speechattn.context import Context
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,13 @@ def _deep(config: EncoderConfig) -> int:
         layer += feed_forward + 3 * norm + _linear(width, 2 * width) + _linear(width, width)
         layer += config.conv_kernel * width + width
     if config.positions == "relative":
-        total += sum(config.num_heads * len(context.offsets()) for context in config.layer_contexts)
+        total += config.num_heads * sum(_distances(context) for context in config.layer_contexts)
     return total + layers * layer
+
+
+def _distances(context: Context) -> int:
+    offsets = context.offsets()
+    return offsets.stop - offsets.start  # len of a range ends at 2**63
 
 
 def _mlp(config: EncoderConfig) -> int:

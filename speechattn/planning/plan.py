@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral
 
 from speechattn import context as law
 from speechattn.config import ATTENTION_BLOCKS, EncoderConfig
@@ -98,6 +99,7 @@ def plan(
         ('attention', 2.2, 3840.0)
     """
     _check(config, frames, batch_size, training, streaming, push, dtype)
+    frames, batch_size, push = int(frames), int(batch_size), int(push)  # numpy's integers overflow
     shapes = memory.Shapes(config, frames, batch_size, dtype, native)
     mode = "training" if training else "streaming" if streaming else "inference"
     moments = {
@@ -187,7 +189,7 @@ def _check(
     if config.block not in PLANNED:
         raise ConfigError(f'block="{config.block}" has no plan; {", ".join(PLANNED)} have.')
     for name, number, least in (("frames", frames, 0), ("batch_size", batch_size, 1), ("push", push, 1)):
-        if not isinstance(number, int) or isinstance(number, bool) or not least <= number <= MOST_FRAMES:
+        if not isinstance(number, Integral) or isinstance(number, bool) or not least <= number <= MOST_FRAMES:
             raise ConfigError(f"{name} must be a whole number from {least} to 2**40, got {number!r}.")
     if dtype not in memory.BYTES:
         raise ConfigError(f"dtype must be one of {', '.join(memory.BYTES)}, got {dtype!r}.")

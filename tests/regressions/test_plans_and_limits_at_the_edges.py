@@ -1,0 +1,70 @@
+"""Found by trying odd things on plans and limits: each raised, or told less memory than the call took."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import speechattn as sa
+from speechattn.attention.native import native_unavailable
+from speechattn.cli import main
+from speechattn.planning.machine import Machine, Rates, load_machine
+from speechattn.profiling.tensors import PeakTensors
+
+CONFIG = sa.EncoderConfig(input_dim=80, d_model=32, num_heads=2, num_layers=2, context=sa.Context.truncated(9, 4))
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning")
+def test_an_encoder_is_traced_under_a_limit() -> None:
+    encoder, frames = sa.Encoder(CONFIG).eval(), torch.zeros(1, 20, 80)
+    with sa.memory_limit("100GB"), torch.no_grad():
+        traced = torch.jit.trace(encoder, (frames,), check_trace=False)
+        assert torch.allclose(traced(frames)[0], encoder(frames)[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -1.0, "12", None])
+def test_a_damaged_calibration_is_none(tmp_path, bad) -> None:
+    rates = Rates(1e-12, 1e-12, 1e-9, 1e-10, 0.0)
+    path = tmp_path / "machine.json"
+    Machine("test", 1, rates, rates, 1e-4).save(path)
+    assert load_machine(path) is not None
+    data = json.loads(path.read_text())
+    data["training"]["taps"] = bad
+    path.write_text(json.dumps(data))
+    assert load_machine(path) is None
+
+
+def test_a_window_beyond_every_audio_is_planned() -> None:
+    assert sa.plan(replace(CONFIG, context=sa.Context(10**25, 0)), frames=100).weight_bytes > 10**25
+
+
+def test_integers_of_numpy_are_whole_numbers() -> None:
+    assert sa.plan(CONFIG, frames=np.int32(4000), batch_size=np.int64(3)) == sa.plan(CONFIG, 4000, 3)
+
+
+@pytest.mark.parametrize(
+    ("config", "rows"),
+    [
+        (replace(CONFIG, splice=sa.Context(5, 5), stack=4), 1),
+        (replace(CONFIG, splice=sa.Context(3, 3), stack=2), 2),
+        (replace(CONFIG, scores="relu"), 1),
+        (replace(CONFIG, num_heads=8, context=sa.Context.truncated(300, 300)), 1),
+    ],
+    ids=["splice and stack", "splice of two rows", "parts of frames", "heads that native does not take"],
+)
+def test_memory_is_not_underestimated(config, rows) -> None:
+    encoder, frames = sa.Encoder(config).eval(), torch.zeros(rows, 3000, 80)
+    lengths = torch.full((rows,), 3000) if rows > 1 else None
+    with PeakTensors([frames, *encoder.parameters()]) as counted, torch.no_grad():
+        encoder(frames, lengths)
+    planned = sa.plan(config, 3000, rows, native=native_unavailable() is None).peak_bytes
+    assert planned == pytest.approx(counted.peak_bytes, rel=0.1) and planned > 0.95 * counted.peak_bytes
+
+
+def test_a_stream_shorter_than_its_push_keeps_its_length(capsys) -> None:
+    assert main(["plan", "--hours", "0.001", "--mode", "streaming", "--push", "100000"]) == 0
+    assert capsys.readouterr().out.startswith("3.6 s of audio, 360 frames")
