@@ -167,7 +167,7 @@ class Encoder(FramesEncoder):
                 f"context must be one speechattn.Context for all layers, got {context!r}. "
                 "One per layer belongs into EncoderConfig(context=(...))."
             )
-        self._check_memory(input, context)
+        self._check_memory(input, lengths is not None, context)
         x, lengths = self.enter(input, lengths)
         x = self.dropout(self._place(self.input(x), 0, lengths))
         for block in self._kept_blocks():
@@ -177,7 +177,7 @@ class Encoder(FramesEncoder):
                 x = block(x, lengths, context)
         return zero_padding(self.norm(x), lengths), lengths_of(x, lengths)
 
-    def _check_memory(self, input: Tensor, context: Context | None) -> None:
+    def _check_memory(self, input: Tensor, lengths: bool, context: Context | None) -> None:
         """Refuse what would not fit, if there is a limit; see guard.py."""
         if torch.compiler.is_compiling() or torch._C._is_tracing() or not input.is_cpu or input.ndim != 3:
             return
@@ -186,7 +186,7 @@ class Encoder(FramesEncoder):
         config = self.config if context is None else replace(self.config, context=context)
         dtype = str(self.norm.weight.dtype).removeprefix("torch.")
         native = native_unavailable() is None
-        guard.check(config, input.shape[1], len(input), torch.is_grad_enabled(), dtype, native)
+        guard.check(config, input.shape[1], len(input), torch.is_grad_enabled(), dtype, native, lengths)
 
     def initial_state(self, batch_size: int = 1) -> EncoderState:
         """The state of `batch_size` streams in lock-step that have not begun.

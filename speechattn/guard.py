@@ -31,6 +31,8 @@ def memory_limit(limit: int | str) -> Iterator[None]:
     """Refuse, inside, what would make this process take more than `limit`: bytes, "8GB", or "auto".
 
     It replaces SPEECHATTN_MEMORY and any limit around it. "auto" is what the process has and the machine can give.
+    Tasks of asyncio begun inside inherit it, threads do not: SPEECHATTN_MEMORY holds in all of them. Only whole calls
+    of an encoder are checked, and dense attention; a step of a stream is not.
 
     Raises:
         ConfigError: limit is no such size.
@@ -64,12 +66,20 @@ def limit_bytes() -> int | None:
     return parse_bytes(text, SWITCH)
 
 
-def check(config: EncoderConfig, num_frames: int, batch_size: int, training: bool, dtype: str, native: bool) -> None:
-    """Raise MemoryLimitError if an encoder's call on so many frames would not fit; at once if there is no limit."""
+def check(
+    config: EncoderConfig,
+    num_frames: int,
+    batch_size: int,
+    training: bool,
+    dtype: str,
+    native: bool,
+    lengths: bool | None = None,
+) -> None:
+    """Raise MemoryLimitError if an encoder's call on so many frames would not fit; arguments as in `plan`."""
     limit = limit_bytes()
     if limit is None or config.block not in PLANNED:
         return
-    made = plan(config, num_frames, batch_size, training, dtype=dtype, native=native)
+    made = plan(config, num_frames, batch_size, training, dtype=dtype, native=native, lengths=lengths)
     held = resident_bytes()
     if held + made.peak_bytes > limit:
         raise MemoryLimitError(_refusal(made, limit, held, native))

@@ -128,7 +128,7 @@ OUT = ["--out", "x"]
         (["--seconds", "1e12", *OUT], "got '1e12'"),
         (["--seconds", "0.001", *OUT], "got '0.001'"),
         (["--seconds", "an hour", *OUT], "got 'an hour'"),
-        (["--memory", "-1", *OUT], "--memory: must be a number above 0, got '-1'"),
+        (["--memory", "-1", *OUT], "--memory: must be a size as 8GB, or a number of GB, got '-1'"),
         (["--timeout", "nan", *OUT], "--timeout: must be a number above 0"),
         (["--left", "-1", *OUT], "--left: must be a whole number of frames"),
         (["--mode", "testing", *OUT], "invalid choice: 'testing'"),

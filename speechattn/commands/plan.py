@@ -40,7 +40,7 @@ def add(commands: Any) -> None:
     asked.add_argument(
         "--calibrate", action="store_true", help="time this machine for some seconds, and keep the result"
     )
-    asked.add_argument("--threads", type=positive, default=1, metavar="N", help="of the calibration (default 1)")
+    asked.add_argument("--threads", type=positive, default=1, metavar="N", help="of --calibrate (default 1)")
     asked.add_argument("--json", action="store_true", help="the plans as JSON")
     size = command.add_argument_group("encoder")
     size.add_argument("--model", type=Path, metavar="DIR", help="the encoder of a saved model")
@@ -55,13 +55,13 @@ def add(commands: Any) -> None:
     size.add_argument("--chunk", type=positive, metavar="N", help="frames that share a view (default 1)")
     size.add_argument("--batch-size", type=positive, default=1, metavar="N", help="rows (default 1)")
     size.add_argument("--push", type=positive, default=PUSH, metavar="N", help=f"frames at a time (default {PUSH})")
-    size.add_argument("--dtype", choices=tuple(BYTES), default="float32")
+    size.add_argument("--dtype", choices=tuple(BYTES), default="float32", help="default float32")
     size.add_argument("--no-native", action="store_true", help="as without numba")
 
 
 def run(options: argparse.Namespace) -> int:
     """Print what was asked."""
-    config = _config(options)
+    config, hop_ms = _config(options)
     machine = _calibrated(options.threads) if options.calibrate else load_machine(machine_path())
     if options.memory is None and options.hours is None:
         if options.calibrate:
@@ -72,13 +72,18 @@ def run(options: argparse.Namespace) -> int:
     total = None if options.memory is None else parse_bytes(options.memory, "--memory")
     if options.hours is None:
         assert total is not None
-        return _longest(options, config, total)
-    frames = round(options.hours * 3600 * 1000 / HOP_MS)
-    return _hours_take(options, config, frames, total, machine)
+        return _longest(options, config, hop_ms, total)
+    frames = round(options.hours * 3600 * 1000 / hop_ms)
+    return _hours_take(options, config, frames, hop_ms, total, machine)
 
 
-def _longest(options: argparse.Namespace, config: EncoderConfig, total: int) -> int:
+def _longest(options: argparse.Namespace, config: EncoderConfig, hop_ms: float, total: int) -> int:
     """Print the longest audio of each mode in so much memory."""
+    if total < PROCESS_BYTES:
+        raise UserError(
+            f"--memory {options.memory} is {told_bytes(total)}, and Python and torch alone take "
+            f"{told_bytes(PROCESS_BYTES)}: give more, as 8GB."
+        )
     again = replace(config, gradient_checkpointing=True)
     rows = {
         "inference": (config, False, "in one call"),
@@ -94,7 +99,7 @@ def _longest(options: argparse.Namespace, config: EncoderConfig, total: int) -> 
             changed, total, options.batch_size, training, dtype=options.dtype, native=not options.no_native
         )
         found[name] = most
-        lines.append(f"{name:24}{told_seconds(most * HOP_MS / 1000):>14}{most:>12,}  {how}")
+        lines.append(f"{name:24}{told_seconds(most * hop_ms / 1000):>14}{most:>12,}  {how}")
     if options.mode in (None, "streaming"):
         made = _streaming(options, config, options.push)
         fits = made is not None and made.total_bytes <= total
@@ -117,18 +122,23 @@ def _streaming_line(options: argparse.Namespace, made: Plan | None, fits: bool) 
 
 
 def _hours_take(
-    options: argparse.Namespace, config: EncoderConfig, frames: int, total: int | None, machine: Machine | None
+    options: argparse.Namespace,
+    config: EncoderConfig,
+    frames: int,
+    hop_ms: float,
+    total: int | None,
+    machine: Machine | None,
 ) -> int:
     """Print what so many frames take in each mode."""
     plans: list[Plan] = []
     for mode in MODES if options.mode is None else (options.mode,):
         if mode == "streaming":
-            made = _streaming(options, config, frames, machine)
+            made = _streaming(options, config, frames, hop_ms, machine)
             if made is None and options.mode is not None:
                 raise UserError("an unlimited side does not stream in bounded memory: give --left and --right numbers.")
             plans += [] if made is None else [made]
         else:
-            plans.append(_plan(options, config, frames, mode == "training", machine))
+            plans.append(_plan(options, config, frames, mode == "training", hop_ms, machine))
     if options.json:
         print(json.dumps([{**asdict(made), "total_bytes": made.total_bytes} for made in plans]))
         return 0
@@ -136,25 +146,41 @@ def _hours_take(
     for made in plans:
         print()
         print(sheet(made, total))
-    if machine is None:
+    if machine is not None:
+        print(f"\nTime: calibrated on {machine.name}, {machine.threads} thread{'s' * (machine.threads > 1)}.")
+    else:
         print("\nTime: speechattn plan --calibrate measures this machine for some seconds, once.")
     return 0
 
 
 def _plan(
-    options: argparse.Namespace, config: EncoderConfig, frames: int, training: bool, machine: Machine | None
+    options: argparse.Namespace,
+    config: EncoderConfig,
+    frames: int,
+    training: bool,
+    hop_ms: float,
+    machine: Machine | None,
 ) -> Plan:
-    native = not options.no_native
-    return plan(config, frames, options.batch_size, training, dtype=options.dtype, native=native, machine=machine)
+    rest: dict[str, Any] = {"dtype": options.dtype, "native": not options.no_native, "hop_ms": hop_ms}
+    return plan(config, frames, options.batch_size, training, machine=machine, **rest)
 
 
 def _streaming(
-    options: argparse.Namespace, config: EncoderConfig, frames: int, machine: Machine | None = None
+    options: argparse.Namespace,
+    config: EncoderConfig,
+    frames: int,
+    hop_ms: float = HOP_MS,
+    machine: Machine | None = None,
 ) -> Plan | None:
     """None where a side has no limit."""
     if not all(context.limited for context in config.contexts):
         return None
-    rest: dict[str, Any] = {"push": options.push, "dtype": options.dtype, "native": not options.no_native}
+    rest: dict[str, Any] = {
+        "push": options.push,
+        "hop_ms": hop_ms,
+        "dtype": options.dtype,
+        "native": not options.no_native,
+    }
     return plan(config, frames, options.batch_size, streaming=True, machine=machine, **rest)
 
 
@@ -174,8 +200,8 @@ def _calibrated(threads: int) -> Machine:
     return machine
 
 
-def _config(options: argparse.Namespace) -> EncoderConfig:
-    """The encoder that the options name."""
+def _config(options: argparse.Namespace) -> tuple[EncoderConfig, float]:
+    """The encoder that the options name, and the length of its frames in ms."""
     names = [*NUMBERS, *CHOICES, "stack"]
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     sides = {name: getattr(options, name) for name in ("left", "right", "chunk") if getattr(options, name) is not None}
@@ -183,10 +209,11 @@ def _config(options: argparse.Namespace) -> EncoderConfig:
         if given or sides or options.num_mels:
             first = next(iter([*given, *sides, "num_mels"])).replace("_", "-")
             raise UserError(f"--model brings its own encoder: leave out --{first}.")
-        return _saved(options.model).encoder
+        saved = _saved(options.model)
+        return saved.encoder, saved.framing.hop_ms
     left, right = (None if sides.get(name) == "all" else sides.get(name, 64) for name in ("left", "right"))
     context = Context(left, right, sides.get("chunk", 1))
-    return EncoderConfig(options.num_mels or 80, context=context, **given)
+    return EncoderConfig(options.num_mels or 80, context=context, **given), HOP_MS
 
 
 def _saved(folder: Path) -> ModelConfig:

@@ -11,8 +11,9 @@ from typing import Any
 from speechattn.commands.options import positive
 from speechattn.config import EncoderConfig
 from speechattn.context import Context
-from speechattn.errors import UserError
+from speechattn.errors import ConfigError, UserError
 from speechattn.framing import Framing
+from speechattn.planning.words import parse_bytes
 from speechattn.profiling.settings import DEVICES, ENCODERS, MODEL, MODES, MOST_SECONDS, Settings
 
 SHORTEST_S = 1 / Framing().frames_per_second
@@ -31,7 +32,7 @@ def add(commands: Any) -> None:
     )
     known = ", ".join(ENCODERS)
     add_ = command.add_argument
-    add_("--seconds", nargs="+", type=_length, default=[10.0, 60.0, 600.0], metavar="S", help="lengths of audio")
+    add_("--seconds", nargs="+", type=_length, default=[10.0, 60.0, 600.0], metavar="S", help="of audio (10 60 600)")
     add_("--encoders", nargs="+", metavar="NAME", help=f"{known}; or {MODEL}, as it is in --model (default: all)")
     add_("--mode", choices=MODES, default="inference", help="training is forward and backward")
     add_("--out", type=Path, metavar="DIR", help="where the report goes, and what is known already is read")
@@ -47,7 +48,9 @@ def add(commands: Any) -> None:
     size.add_argument("--batch-size", type=positive, default=1, metavar="N", help="rows (default 1)")
     size.add_argument("--checkpointing", action="store_true", help="training that computes every block twice")
     limits = command.add_argument_group("limits")
-    limits.add_argument("--memory", type=_amount, metavar="GB", help="of a process (default: most of what is free now)")
+    limits.add_argument(
+        "--memory", type=_size, metavar="SIZE", help="of a process, as 8GB; default: most of what is free now"
+    )
     limits.add_argument("--timeout", type=_amount, default=600.0, metavar="S", help="of a pass (default 600)")
     limits.add_argument("--threads", type=positive, default=1, metavar="N", help="of torch (default 1)")
     limits.add_argument("--rounds", type=positive, default=1, metavar="N", help="passes to take the least time of")
@@ -118,7 +121,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         replace(config, gradient_checkpointing=options.checkpointing),
         **{name: getattr(options, name) for name in ("left", "right", "chunk", "push", "mode", "batch_size")},
         **{name: getattr(options, name) for name in ("device", "threads", "rounds")},
-        memory_bytes=None if options.memory is None else round(options.memory * 1e9),
+        memory_bytes=options.memory,
         timeout_s=options.timeout,
         model=None if options.model is None else str(options.model),
         frames_per_second=frames_per_second,
@@ -146,6 +149,14 @@ def _amount(text: str) -> float:
     if math.isnan(number := _number(text)):
         raise argparse.ArgumentTypeError(f"must be a number above 0, got {text!r}")
     return number
+
+
+def _size(text: str) -> int:
+    """Bytes of "8GB", or of a number of GB."""
+    try:
+        return parse_bytes(text if math.isnan(_number(text)) else f"{text}GB")
+    except ConfigError:
+        raise argparse.ArgumentTypeError(f"must be a size as 8GB, or a number of GB, got {text!r}") from None
 
 
 def _frames(text: str) -> int:

@@ -54,6 +54,8 @@ class Shapes:
     batch_size: int = 1
     dtype: str = "float32"
     native: bool = True
+    ragged: bool = False
+    """Whether rows have lengths, and padding is set to zero."""
 
     @property
     def item(self) -> int:
@@ -74,11 +76,6 @@ class Shapes:
     def inside(self) -> int:
         """What is inside a feed-forward layer once: [B, T, d_ff]."""
         return self.batch_size * self.stacked * self.config.feed_forward_dim * self.item
-
-    @property
-    def ragged(self) -> bool:
-        """Whether rows have lengths, and padding is set to zero: one row alone needs none."""
-        return self.batch_size > 1
 
     @property
     def entered(self) -> int:
@@ -215,7 +212,7 @@ def _attending(shapes: Shapes, context: Context) -> dict[str, int]:
         alive["turned queries and keys"] = 3 * hidden + cosines
     else:
         alive["heads"] = hidden
-    if half:
+    if half and shapes.execution(context) != "sdpa":
         alive["the same in float32"] = round(4 * hidden * WIDE / shapes.item)
     alive["work space of attention"] = _working(shapes, context, gradients=False)
     return alive

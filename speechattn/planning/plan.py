@@ -12,6 +12,7 @@ from speechattn.errors import ConfigError
 from speechattn.planning import memory
 from speechattn.planning.machine import Machine
 from speechattn.planning.operations import num_parameters, work
+from speechattn.planning.words import parse_bytes
 
 MODES = ("inference", "training", "streaming")
 PLANNED = ("transformer", "conformer", "cnn")
@@ -50,8 +51,10 @@ class Plan:
     """What a stream keeps between pushes, at most; None when it grows, or cannot stream."""
     flops: int
     flops_by_part: dict[str, int]
+    hop_ms: float
+    """Length of a frame."""
     latency_ms: float | None
-    """What the last layer waits for at most, in frames of 10 ms; None is the end of the audio."""
+    """What the last layer waits for at most; None is the end of the audio."""
     seconds: float | None
     """On the machine that was given, or None."""
 
@@ -63,7 +66,7 @@ class Plan:
     @property
     def audio_s(self) -> float:
         """Length of a row, in seconds."""
-        return self.frames * HOP_MS / 1000
+        return self.frames * self.hop_ms / 1000
 
 
 def plan(
@@ -76,18 +79,22 @@ def plan(
     push: int = PUSH,
     dtype: str = "float32",
     native: bool = True,
+    lengths: bool | None = None,
+    hop_ms: float = HOP_MS,
     machine: Machine | None = None,
 ) -> Plan:
-    """Memory, operations, latency and time of `config` over rows of `frames` 10 ms frames. Allocates nothing.
+    """Memory, operations, latency and time of `config` over rows of `frames` frames. Allocates nothing.
 
     Args:
         config: the encoder; `gradient_checkpointing` counts.
         frames: of a row, before stacking.
-        batch_size: rows; more than one are taken to have lengths of their own.
+        batch_size: rows.
         training: forward and backward, with AdamW's memory in `weight_bytes`; else without gradients.
         streaming: `step` with `push` frames at a time; memory then does not depend on `frames`.
-        dtype: of weights and frames.
+        dtype: of weights and frames, by torch's name.
         native: whether numba's loops can run, which need less memory than torch's.
+        lengths: whether the call has lengths; None is where there is more than one row.
+        hop_ms: length of a frame.
         machine: rates to tell the time from.
 
     Raises:
@@ -100,7 +107,8 @@ def plan(
     """
     _check(config, frames, batch_size, training, streaming, push, dtype)
     frames, batch_size, push = int(frames), int(batch_size), int(push)  # numpy's integers overflow
-    shapes = memory.Shapes(config, frames, batch_size, dtype, native)
+    ragged = batch_size > 1 if lengths is None else lengths
+    shapes = memory.Shapes(config, frames, batch_size, dtype, native, ragged)
     mode = "training" if training else "streaming" if streaming else "inference"
     moments = {
         "inference": lambda: memory.inference(shapes),
@@ -126,14 +134,15 @@ def plan(
         state_bytes=_bounded_state(shapes),
         flops=times * wanted.flops,
         flops_by_part={name: times * flops for name, flops in wanted.by_part.items()},
-        latency_ms=None if waited is None else waited * HOP_MS,
+        hop_ms=hop_ms,
+        latency_ms=None if waited is None else waited * hop_ms,
         seconds=None if machine is None else _seconds(shapes, training, push if streaming else None, machine),
     )
 
 
 def longest_frames(
     config: EncoderConfig,
-    total_bytes: int,
+    total_bytes: int | str,
     batch_size: int = 1,
     training: bool = False,
     *,
@@ -142,14 +151,17 @@ def longest_frames(
 ) -> int:
     """The most frames of a row whose plan fits into `total_bytes` for the whole process; 0 if not even one does.
 
+    `total_bytes` is a number or a size as "8GB"; the rest as in `plan`.
+
     Example:
-        >>> longest_frames(EncoderConfig(input_dim=80), 8_000_000_000) // 360_000  # hours
+        >>> longest_frames(EncoderConfig(input_dim=80), "8GB") // 360_000  # hours
         3
     """
     _check(config, 0, batch_size, training, False, PUSH, dtype)
+    total = parse_bytes(total_bytes, "total_bytes") if isinstance(total_bytes, str) else total_bytes
 
     def fits(frames: int) -> bool:
-        return plan(config, frames, batch_size, training, dtype=dtype, native=native).total_bytes <= total_bytes
+        return plan(config, frames, batch_size, training, dtype=dtype, native=native).total_bytes <= total
 
     return most(fits)
 

@@ -103,6 +103,17 @@ def test_peak_memory_is_that_of_the_tensors(name: str, training: bool) -> None:
     assert planned == pytest.approx(work_on(config, frames, rows, training, torch.float32), rel=0.1)
 
 
+def test_lengths_of_one_row_count() -> None:
+    native = native_unavailable() is None
+    encoder, x = Encoder(SMALL).eval(), torch.randn(1, 5000, 24)
+    with PeakTensors([x, *encoder.parameters()]) as counted, torch.no_grad():
+        encoder(x, torch.tensor([4000]))
+    planned = plan(SMALL, 5000, native=native, lengths=True).peak_bytes
+    assert planned > plan(SMALL, 5000, native=native).peak_bytes
+    assert planned == pytest.approx(counted.peak_bytes, rel=0.1)
+    assert plan(SMALL, 5000, hop_ms=20.0).latency_ms == 2 * plan(SMALL, 5000).latency_ms
+
+
 def test_checkpointing_and_double_precision() -> None:
     config = replace(SMALL, gradient_checkpointing=True, num_layers=6)
     planned = plan(config, 4000, training=True, native=native_unavailable() is None).peak_bytes
