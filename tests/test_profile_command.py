@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -84,18 +85,29 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "scripts" / "profile_memory.py"), *TINY, "--encoders", "streaming"]
     command += ["--seconds", "0.5", "500000", "--memory", "2", "--timeout", "1e6", "--out", str(out)]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(command, env=environment, stdout=-1, stderr=-1, text=True, start_new_session=True) as process:
+    with subprocess.Popen(
+        command, env=environment, stdout=-1, stderr=-1, text=True, start_new_session=True, preexec_fn=_hear_interrupts
+    ) as process:
         deadline = time.monotonic() + 60
         while not (out / "profile.csv").exists() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.1)
         time.sleep(1.0)  # into the next point, which would take minutes
         os.killpg(process.pid, signal.SIGINT)  # as the terminal does: everybody hears it
-        told, errors = process.communicate(timeout=60)
+        try:
+            told, errors = process.communicate(timeout=60)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # whatever went wrong, nothing goes on for minutes
     assert process.returncode == 130, errors
     assert [point["status"] for point in recorded(out).values()] == ["ok"]
     assert "0.5 s" in (out / "report.html").read_text() and "same command measures the rest" in told
     assert errors.rstrip().endswith("speechattn: interrupted") and "Traceback" not in errors
     assert not _alive_in(process.pid), "the child is gone"
+
+
+def _hear_interrupts() -> None:
+    """Tests that a shell runs in the background ignore SIGINT, and so would everything that they start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _alive_in(group: int) -> list[str]:
