@@ -62,6 +62,7 @@ def files(folder: Path) -> list[str]:
     return ["--csv", str(folder / "table.csv"), "--json", str(folder / "data.json")]
 
 
+@pytest.mark.slow
 def test_the_attention_benchmark_prints_writes_and_draws(tmp_path: Path) -> None:
     sizes = ["--frames", "256", "1024", "--contexts", "64,64", "128,0", "--rounds", "1", "--passes", "forward+backward"]
     others = ["--executions", "banded", "auto", "--peers", "sdpa-full", "sdpa-mask", "longformer"]
