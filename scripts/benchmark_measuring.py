@@ -6,7 +6,7 @@ more it is the time that passed. Beside every measurement runs a product of two 
 where it was slow, so was the neighbour.
 
 Memory: by how much the peak resident size (VmHWM of Linux) of a process that has computed nothing else grows, by
-speechattn.profiling.memory. Such a process is forked from one that has imported what is needed and done nothing, by
+speechattn.memory. Such a process is forked from one that has imported what is needed and done nothing, by
 speechattn.profiling.processes. 1 KB is 1000 bytes.
 
 Not here: what is measured, which is the business of each script.
@@ -29,9 +29,9 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from speechattn.memory import extra_bytes, return_memory
 from speechattn.profiling import processes
 from speechattn.profiling.machine import commit, processor, versions
-from speechattn.profiling.memory import extra_bytes, return_memory
 from speechattn.profiling.processes import CannotRunError
 
 __all__ = ["CannotRunError", "extra_bytes", "return_memory"]

@@ -7,7 +7,7 @@ Every case is a draw (--seed) of block, positions, context, width, layers, batch
 training, some of these with gradient checkpointing, so large that its plan is between a tenth of --largest-gb and all
 of it. Before the first case the machine is calibrated for some seconds, as `speechattn plan --calibrate` does. Each
 case has two fresh processes on one thread. The first finds by how much the call makes the peak of resident memory grow
-(VmHWM; large blocks are given back to the system, see speechattn/profiling/memory.py), weights, their gradients and
+(VmHWM; large blocks are given back to the system, see speechattn/memory.py), weights, their gradients and
 the input not counted. The second times the call, the least of three, in seconds of the thread.
 
 Printed: planned over measured, of both; what the planner promises is a peak within 10 % in nine of ten cases and never
@@ -31,8 +31,8 @@ from tqdm import tqdm
 
 import speechattn as sa
 from speechattn.attention.native import native_unavailable
+from speechattn.memory import extra_bytes, return_memory
 from speechattn.profiling.calibration import calibrate
-from speechattn.profiling.memory import extra_bytes, return_memory
 
 INPUT_DIM, WARM_UP, ROUNDS = 80, 2000, 3
 CLOSE, LOW, NEAR = 0.10, 0.95, 0.30

@@ -22,7 +22,7 @@ from torchaudio.functional import compute_deltas
 
 import speechattn as sa
 from speechattn.frontend import MFCC
-from speechattn.profiling import peak_memory_bytes, reset_peak_memory
+from speechattn.memory import peak_memory_bytes, reset_peak_memory
 
 SNIP = sa.Framing(align="snip")
 

@@ -8,6 +8,8 @@ SHORT = 512
 """Frames up to which full attention with a bias is one dense product: blocks would save nothing."""
 NATIVE_KEYS = 4096
 """Keys of a query up to which native beats banded, whose large matrix products catch up as windows grow."""
+NATIVE_FEATURES = 8
+"""What the features of a head must be a multiple of for native."""
 CPU_FRAMES, DEVICE_FRAMES = 1024, 65536
 """Frames at a time: few enough for a CPU's cache, or many enough to keep a device busy."""
 

@@ -17,11 +17,12 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 from speechattn._torchaudio import require_torchaudio
 from speechattn.errors import UserError
+from speechattn.memory import machine_bytes
+from speechattn.profiling.machine import usable_cores
 
 REQUIRED = ("torch", "numpy", "librosa", "soundfile", "soxr", "safetensors", "tqdm", "matplotlib", "tyro")
 EXTRAS = {
@@ -89,8 +90,9 @@ def check_extra(name: str) -> Finding:
 def describe_machine() -> Iterable[str]:
     """Lines about Python, processor and memory; standard library only."""
     yield f"{'python':<14}{platform.python_version()} ({sys.executable})"
-    yield f"{'system':<14}{platform.system()} {platform.machine()}, {os.cpu_count()} processors, {_usable()} usable"
-    memory = _memory_bytes()
+    cores = f"{os.cpu_count()} processors, {usable_cores()} usable"
+    yield f"{'system':<14}{platform.system()} {platform.machine()}, {cores}"
+    memory = machine_bytes()
     yield f"{'memory':<14}{'unknown' if memory is None else f'{memory / 2**30:.1f} GiB'}"
 
 
@@ -140,21 +142,3 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def _usable() -> int:
-    """Processors this process may run on: fewer than there are, under a container's or a job's limit."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _memory_bytes() -> int | None:
-    """Memory of the machine, or of the container if that is less."""
-    try:
-        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return None
-    try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
-    except OSError:
-        return total
-    return min(total, int(limit)) if limit.isdigit() else total

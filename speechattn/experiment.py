@@ -30,8 +30,8 @@ from speechattn.frontend.logmel import LogMel
 from speechattn.frontend.mfcc import build_frontend
 from speechattn.frontend.normalize import Normalize
 from speechattn.lock import RunLock
+from speechattn.memory import peak_memory_bytes, reset_peak_memory
 from speechattn.model import SpeechModel, load
-from speechattn.profiling import peak_memory_bytes, reset_peak_memory
 from speechattn.runlog import RunLog
 from speechattn.runreport import print_table, report_run
 from speechattn.signals import StopSignal

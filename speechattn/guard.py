@@ -11,14 +11,14 @@ import contextlib
 import os
 from collections.abc import Iterator
 from contextvars import ContextVar
-from pathlib import Path
 
 from speechattn.config import EncoderConfig
 from speechattn.errors import MemoryLimitError
+from speechattn.memory import available_bytes, resident_bytes
 from speechattn.planning.advice import advice
 from speechattn.planning.memory import SCORES_AT_ONCE
 from speechattn.planning.plan import PLANNED, Plan, most, plan
-from speechattn.planning.words import parse_bytes, told_bytes, told_seconds
+from speechattn.words import parse_bytes, told_bytes, told_seconds
 
 SWITCH = "SPEECHATTN_MEMORY"
 AUTO = "auto"
@@ -122,19 +122,3 @@ def _ungraded(made: Plan, native: bool) -> str:
 
 def _planned(made: Plan, frames: int, native: bool) -> Plan:
     return plan(made.config, frames, made.batch_size, made.mode == "training", dtype=made.dtype, native=native)
-
-
-def resident_bytes() -> int:
-    """Memory that this process holds, in bytes; 0 where the system does not tell."""
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    return 0
-
-
-def available_bytes() -> int | None:
-    """What the machine can give without swapping, in bytes, or None where the system does not tell."""
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    return None

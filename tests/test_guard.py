@@ -13,7 +13,7 @@ from speechattn.context import Context
 from speechattn.encoder import Encoder
 from speechattn.errors import ConfigError, MemoryLimitError
 from speechattn.planning.plan import plan
-from speechattn.planning.words import told_bytes
+from speechattn.words import told_bytes
 
 CONFIG = EncoderConfig(input_dim=8, d_model=16, num_heads=2, num_layers=2, context=Context.truncated(4, 4))
 
@@ -36,8 +36,8 @@ def test_what_does_not_fit_is_refused_with_what_would() -> None:
     said = str(refused.value)
     native = native_unavailable() is None
     needed = told_bytes(plan(CONFIG, 1_800_000, native=native).peak_bytes)
-    assert f"encoding 1 x 5.0 h (1800000 frames a row) at once takes {needed}" in said
-    assert "holds 500 MB, and 1.0 GB are allowed" in said and "sa.encode_long" in said
+    assert f"encoding 1 x 5 h (1800000 frames a row) at once takes {needed}" in said
+    assert "holds 500 MB, and 1 GB are allowed" in said and "sa.encode_long" in said
     assert isinstance(refused.value, MemoryError) and isinstance(refused.value, sa.UserError)
     most = int(said.partition("At once fit ")[2].split()[0])
     with sa.memory_limit("1GB"):

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from speechattn import cli
+from speechattn.memory import data_bytes
 from speechattn.profiling import show
-from speechattn.profiling.memory import data_bytes
 from speechattn.profiling.processes import in_fresh_process
-from speechattn.profiling.words import told_bytes
+from speechattn.words import told_bytes
 
 ROOT = Path(__file__).parents[1]
 TINY = ["--d-model", "32", "--num-heads", "2", "--num-layers", "1", "--num-mels", "8"]

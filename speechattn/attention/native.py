@@ -28,6 +28,7 @@ from speechattn.attention.bounds import plan_of
 from speechattn.attention.compiled import compiled, failed_import, imported
 from speechattn.attention.dense import table_offsets
 from speechattn.attention.packed import unpacked
+from speechattn.choices import NATIVE_FEATURES
 from speechattn.context import Context
 
 SWITCH = "SPEECHATTN_NATIVE"
@@ -71,8 +72,8 @@ def native_refusal(q: Tensor, k: Tensor, v: Tensor, context: Context) -> str | N
         if x.dtype != torch.float32:
             return f"it computes in float32, got {str(x.dtype).removeprefix('torch.')}"
     for width in (q.shape[3], v.shape[3]):
-        if width % 8 or not width:
-            return f"the features of a head must be a multiple of 8, got {width}"
+        if width % NATIVE_FEATURES or not width:
+            return f"the features of a head must be a multiple of {NATIVE_FEATURES}, got {width}"
     window = q.shape[2] if context.window is None else min(context.window, q.shape[2])
     if window > LONGEST_WINDOW or q.shape[2] >= 2**31 - 2**24:
         return f"windows end at {LONGEST_WINDOW} frames and audio at 2**31, got {window} and {q.shape[2]}"

@@ -17,7 +17,7 @@ from speechattn.planning.machine import Machine, load_machine, machine_path
 from speechattn.planning.memory import BYTES
 from speechattn.planning.plan import HOP_MS, MODES, PROCESS_BYTES, PUSH, Plan, longest_frames, plan
 from speechattn.planning.sheet import sheet
-from speechattn.planning.words import parse_bytes, told_bytes, told_seconds
+from speechattn.words import parse_bytes, told_bytes, told_seconds
 
 MOST_HOURS = 24 * 365.0
 NUMBERS = ("d_model", "num_heads", "num_layers", "d_ff", "conv_kernel")

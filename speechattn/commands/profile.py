@@ -13,8 +13,8 @@ from speechattn.config import EncoderConfig
 from speechattn.context import Context
 from speechattn.errors import ConfigError, UserError
 from speechattn.framing import Framing
-from speechattn.planning.words import parse_bytes
 from speechattn.profiling.settings import DEVICES, ENCODERS, MODEL, MODES, MOST_SECONDS, Settings
+from speechattn.words import parse_bytes
 
 SHORTEST_S = 1 / Framing().frames_per_second
 SIZES = {"d_model": 256, "num_layers": 6, "num_heads": 4, "num_mels": 80}

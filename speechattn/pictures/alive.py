@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from speechattn.pictures.palette import GREY, INK, LINES, STYLE, heading, new_figure, say_empty
-from speechattn.profiling.words import told_bytes
+from speechattn.words import told_bytes
 
 MOST_PARTS = len(LINES) - 1
 REST = "the rest"

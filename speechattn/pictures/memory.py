@@ -17,7 +17,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from speechattn.pictures.palette import GREY, INK, LINES, STYLE, heading, new_figure, say_empty
-from speechattn.profiling.words import told_bytes, told_seconds
+from speechattn.words import told_bytes, told_seconds
 
 COLOURS = {
     "truncated": LINES[0],

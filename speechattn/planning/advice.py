@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from speechattn.config import ATTENTION_BLOCKS, DEFAULT_CONTEXT
 from speechattn.planning.plan import PUSH, Plan, plan
-from speechattn.planning.words import told_bytes
+from speechattn.words import told_bytes
 
 WORTH_IT = 0.7
 """Advice that leaves more than this share is no advice."""

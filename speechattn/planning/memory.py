@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from speechattn.choices import automatic, frames_at_once
+from speechattn.choices import NATIVE_FEATURES, automatic, frames_at_once
 from speechattn.config import ATTENTION_BLOCKS, NO_SPLICE, EncoderConfig
 from speechattn.context import Context
 
@@ -26,8 +26,6 @@ BLOCK = 64
 """Queries of a block of banded attention over a long window."""
 MOST_TAPS = 13
 """Taps up to which oneDNN differentiates a full convolution; of a longer one torch copies every window."""
-HEAD_STEP = 8
-"""Native attention takes heads of a multiple of so many features."""
 PLAIN_POSITIONS = ("none", "sinusoidal", "learned")
 """Positions that leave attention without a bias."""
 
@@ -92,7 +90,7 @@ class Shapes:
     def execution(self, context: Context) -> str:
         """How a layer attends."""
         plain = self.config.scores == "softmax" and self.config.positions in PLAIN_POSITIONS
-        whole = self.config.d_model // self.config.num_heads % HEAD_STEP == 0
+        whole = self.config.d_model // self.config.num_heads % NATIVE_FEATURES == 0
         return automatic(context, self.stacked, plain, self.native and self.dtype == "float32" and whole)
 
 
@@ -197,7 +195,7 @@ def _placing(shapes: Shapes) -> Moment:
     config, row = shapes.config, shapes.hidden // max(shapes.batch_size, 1)
     alive = {"frames inside the encoder": shapes.hidden, "frames as they entered": shapes.entered}
     if config.block in ATTENTION_BLOCKS and config.positions == "sinusoidal":
-        alive["sines and cosines"] = round(5 * row * 4 / shapes.item) if shapes.item else 0
+        alive["sines and cosines"] = round(5 * row * WIDE / shapes.item)
     elif config.block in ATTENTION_BLOCKS and config.positions == "learned":
         alive["positions added"] = shapes.hidden
     return Moment("positions", alive)
@@ -275,7 +273,7 @@ def _kept(shapes: Shapes, context: Context) -> dict[str, int]:
         packed = round(packed * WIDE / shapes.item)
     sums = shapes.batch_size * config.num_heads * shapes.stacked * WIDE
     if shapes.execution(context) == "dense":
-        sums = 3 * shapes.batch_size * config.num_heads * shapes.stacked**2 * WIDE
+        sums = SCORES_AT_ONCE * shapes.batch_size * config.num_heads * shapes.stacked**2 * WIDE
     kept = {
         "inputs of layers and norms": 4 * hidden,
         "queries, keys and values": packed,

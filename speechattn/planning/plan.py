@@ -12,7 +12,7 @@ from speechattn.errors import ConfigError
 from speechattn.planning import memory
 from speechattn.planning.machine import Machine
 from speechattn.planning.operations import num_parameters, work
-from speechattn.planning.words import parse_bytes
+from speechattn.words import parse_bytes
 
 MODES = ("inference", "training", "streaming")
 PLANNED = ("transformer", "conformer", "cnn")

@@ -6,7 +6,7 @@ import math
 
 from speechattn.planning.advice import advice
 from speechattn.planning.plan import PROCESS_BYTES, Plan
-from speechattn.planning.words import told_bytes, told_seconds
+from speechattn.words import told_bytes, told_seconds
 
 SHOWN = 0.01
 """The least share of a total that is worth a line, or a word."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from speechattn.profiling.settings import Settings
-from speechattn.profiling.words import told_bytes
+from speechattn.words import told_bytes
 
 
 def method(settings: Settings) -> list[str]:

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from speechattn.pictures.memory import Failure, Limits, Line, memory_growth
 from speechattn.profiling.processes import KILLED, OUT_OF_MEMORY, TIMEOUT
 from speechattn.profiling.record import OK, Point, Profile
-from speechattn.profiling.words import told_bytes, told_power, told_seconds
 from speechattn.report import Report
+from speechattn.words import told_bytes, told_power, told_seconds
 
 COLUMNS = ("encoder", "audio", "seconds", "RTF", "extra MB", "tensors MB", "resident MB", "bytes/frame", "")
 GROWTH = ("encoder", "survived", "then", "a GB lasts for", "time", "extra memory", "tensors")

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from speechattn.profiling.memory import data_bytes, peak_memory_bytes, return_memory, with_extra_bytes
+from speechattn.memory import data_bytes, peak_memory_bytes, return_memory, with_extra_bytes
 from speechattn.profiling.processes import CannotRunError
 from speechattn.profiling.settings import Settings
 from speechattn.profiling.subjects import Subject

@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from speechattn.errors import UserError
+from speechattn.memory import available_bytes, machine_bytes
 from speechattn.profiling import point as inside
 from speechattn.profiling.machine import commit, processor, usable_cores, versions
-from speechattn.profiling.memory import available_bytes, machine_bytes
 from speechattn.profiling.method import method
 from speechattn.profiling.processes import KILLED, OUT_OF_MEMORY, TIMEOUT, CannotRunError, in_fresh_process
 from speechattn.profiling.record import FINAL, JSON, OK, SKIPPED, Point, Profile, read_profile
 from speechattn.profiling.settings import PEERS, Settings
-from speechattn.profiling.words import told_bytes, told_seconds
 from speechattn.progress import progress_bar
+from speechattn.words import told_bytes, told_seconds
 
 NO_MEMORY = (OUT_OF_MEMORY, KILLED)
 LIMITS = ("memory_bytes", "timeout_s")

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from speechattn.errors import UserError
 from speechattn.files import write_bytes
+from speechattn.memory import available_bytes
 from speechattn.profiling.layers import OUTSIDE, block_of, part_of
-from speechattn.profiling.memory import available_bytes
 from speechattn.profiling.page import aligned
 from speechattn.profiling.point import WARM_FRAMES
 from speechattn.profiling.processes import CannotRunError, in_fresh_process
@@ -23,7 +23,7 @@ from speechattn.profiling.settings import Settings
 from speechattn.profiling.subjects import Subject
 from speechattn.profiling.survey import PRELOAD, SHARE, about_machine
 from speechattn.profiling.trace import Held, Operation, Trace, trace
-from speechattn.profiling.words import told_bytes, told_seconds
+from speechattn.words import told_bytes, told_seconds
 
 OPERATIONS, TENSORS, CHROME, PICTURE = "operations.csv", "tensors.csv", "trace.json", "memory.png"
 ALL = "all"

@@ -175,7 +175,7 @@ def test_advice_names_what_takes_less() -> None:
 
 def test_a_sheet_has_all_of_it() -> None:
     text = sheet(plan(SMALL, 360_000, machine=MACHINE), total=2 * 10**9)
-    for part in ("queries, keys and values", "times real time", ", fits into 2.0 GB", "look-ahead", "attention"):
+    for part in ("queries, keys and values", "times real time", ", fits into 2 GB", "look-ahead", "attention"):
         assert part in text
     assert "does not fit" in sheet(plan(SMALL, 36_000_000), total=10**9)
 

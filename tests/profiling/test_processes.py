@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from speechattn.profiling.memory import available_bytes, data_bytes, extra_bytes, machine_bytes, return_memory
+from speechattn.memory import available_bytes, data_bytes, extra_bytes, machine_bytes, return_memory
 from speechattn.profiling.processes import CannotRunError, in_fresh_process
 
 MB = 10**6

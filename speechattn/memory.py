@@ -36,6 +36,11 @@ def peak_memory_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
+def resident_bytes() -> int:
+    """What of this process is in memory now, in bytes; 0 where the system does not tell."""
+    return _kilobytes("/proc/self/status", "VmRSS:") or 0
+
+
 def return_memory() -> None:
     """Make the C library give back every block of 100 KB and more at once, from now on; for a fresh process, first.
 

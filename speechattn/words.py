@@ -1,9 +1,35 @@
-"""Lengths, bytes and growth as a person reads them. Standard library only."""
+"""Bytes, lengths and growth as a person writes and reads them: "8GB", "4 h". Standard library only."""
 
 from __future__ import annotations
 
+import math
+import re
+
+from speechattn.errors import ConfigError
+
 UNITS = ((3600.0, "h"), (60.0, "min"), (1.0, "s"))
 SIZES = ((1e9, "GB"), (1e6, "MB"), (1e3, "KB"))
+FACTORS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+
+
+def parse_bytes(text: str, option: str = "memory") -> int:
+    """Bytes that "8GB", "512 MiB" or "1e9" name; 1 GB is 10**9, 1 GiB 2**30.
+
+    Raises:
+        ConfigError: it is no such number, or less than 1.
+
+    Example:
+        >>> parse_bytes("8GB"), parse_bytes("1.5 GiB")
+        (8000000000, 1610612736)
+    """
+    match = re.fullmatch(r"\s*([0-9.]+(?:e\+?[0-9]+)?)\s*([kmgt]?i?)b?\s*", text.lower())
+    try:
+        size = float(match[1]) * FACTORS[match[2]] if match else math.nan
+    except (ValueError, KeyError):
+        size = math.nan
+    if not 1 <= size < 2**62:
+        raise ConfigError(f'{option} must be a size as "8GB", "512MB" or "2GiB", got {text!r}.')
+    return int(size)
 
 
 def told_seconds(seconds: float) -> str:
