@@ -101,7 +101,7 @@ def _longest(options: argparse.Namespace, config: EncoderConfig, hop_ms: float, 
         found[name] = most
         lines.append(f"{name:24}{told_seconds(most * hop_ms / 1000):>14}{most:>12,}  {how}")
     if options.mode in (None, "streaming"):
-        made = _streaming(options, config, options.push)
+        made = _planned(options, config, options.push, "streaming") if _streams(config) else None
         fits = made is not None and made.total_bytes <= total
         found["streaming"] = None if fits else 0
         lines.append(_streaming_line(options, made, fits))
@@ -130,15 +130,10 @@ def _hours_take(
     machine: Machine | None,
 ) -> int:
     """Print what so many frames take in each mode."""
-    plans: list[Plan] = []
-    for mode in MODES if options.mode is None else (options.mode,):
-        if mode == "streaming":
-            made = _streaming(options, config, frames, hop_ms, machine)
-            if made is None and options.mode is not None:
-                raise UserError("an unlimited side does not stream in bounded memory: give --left and --right numbers.")
-            plans += [] if made is None else [made]
-        else:
-            plans.append(_plan(options, config, frames, mode == "training", hop_ms, machine))
+    if options.mode == "streaming" and not _streams(config):
+        raise UserError("an unlimited side does not stream in bounded memory: give --left and --right numbers.")
+    modes = [mode for mode in MODES if options.mode in (None, mode) and (mode != "streaming" or _streams(config))]
+    plans = [_planned(options, config, frames, mode, hop_ms, machine) for mode in modes]
     if options.json:
         print(json.dumps([{**asdict(made), "total_bytes": made.total_bytes} for made in plans]))
         return 0
@@ -147,41 +142,37 @@ def _hours_take(
         print()
         print(sheet(made, total))
     if machine is not None:
-        print(f"\nTime: calibrated on {machine.name}, {machine.threads} thread{'s' * (machine.threads > 1)}.")
+        print(f"\nTime: calibrated on {_told_machine(machine)}.")
     else:
         print("\nTime: speechattn plan --calibrate measures this machine for some seconds, once.")
     return 0
 
 
-def _plan(
+def _planned(
     options: argparse.Namespace,
     config: EncoderConfig,
     frames: int,
-    training: bool,
-    hop_ms: float,
-    machine: Machine | None,
-) -> Plan:
-    rest: dict[str, Any] = {"dtype": options.dtype, "native": not options.no_native, "hop_ms": hop_ms}
-    return plan(config, frames, options.batch_size, training, machine=machine, **rest)
-
-
-def _streaming(
-    options: argparse.Namespace,
-    config: EncoderConfig,
-    frames: int,
+    mode: str,
     hop_ms: float = HOP_MS,
     machine: Machine | None = None,
-) -> Plan | None:
-    """None where a side has no limit."""
-    if not all(context.limited for context in config.contexts):
-        return None
-    rest: dict[str, Any] = {
-        "push": options.push,
-        "hop_ms": hop_ms,
-        "dtype": options.dtype,
-        "native": not options.no_native,
-    }
-    return plan(config, frames, options.batch_size, streaming=True, machine=machine, **rest)
+) -> Plan:
+    return plan(
+        config,
+        frames,
+        options.batch_size,
+        mode == "training",
+        streaming=mode == "streaming",
+        push=options.push,
+        dtype=options.dtype,
+        native=not options.no_native,
+        hop_ms=hop_ms,
+        machine=machine,
+    )
+
+
+def _streams(config: EncoderConfig) -> bool:
+    """Whether a stream keeps no more than so much."""
+    return all(context.limited for context in config.contexts)
 
 
 def _calibrated(threads: int) -> Machine:
@@ -195,8 +186,7 @@ def _calibrated(threads: int) -> Machine:
         raise UserError(
             f"the calibration cannot be kept in {path} ({error.strerror}): set SPEECHATTN_CACHE."
         ) from error
-    speed = 1e-9 / machine.inference.products
-    print(f"calibrated: {machine.name}, {threads} thread(s), {speed:.0f} GFLOP/s of products; kept in {path}")
+    print(f"calibrated {_told_machine(machine)}; kept in {path}")
     return machine
 
 
@@ -225,6 +215,10 @@ def _saved(folder: Path) -> ModelConfig:
         raise UserError(f"--model {folder} is not a saved model: {path.name} {error.strerror}.") from error
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is not a model's config: {error}.") from error
+
+
+def _told_machine(machine: Machine) -> str:
+    return f"{machine.name}, {machine.threads} thread{'s' * (machine.threads > 1)}"
 
 
 def _told(options: argparse.Namespace, config: EncoderConfig) -> str:
