@@ -41,13 +41,39 @@ def banded_attention(
 
     In memory the output is [B, T, H, Dv], so that heads side by side are a view of it.
     """
+    # torch.jit.trace cannot record an autograd.Function, and would keep the lengths of one call as constants.
+    attend = torch.ops.speechattn.banded if torch._C._is_tracing() else _attend
+    output: Tensor = attend(parts, lengths, relative_bias, context.left, context.right, context.chunk, scores, scale)
+    return output
+
+
+def _attend(
+    parts: Sequence[Tensor],
+    lengths: Tensor | None,
+    table: Tensor | None,
+    left: int | None,
+    right: int | None,
+    chunk: int,
+    scores: str,
+    scale: float,
+) -> Tensor:
+    """Return what `banded_attention` does, from arguments that an operator of torch can take."""
     q = unpacked(parts)[0]
     rows = [q.shape[2]] * q.shape[0] if lengths is None else lengths.tolist()
-    wide, table = _widened(*parts), relative_bias
+    wide = _widened(*parts)
     if table is not None:
         table = table.to(wide[0].dtype)
+    context = Context(left, right, chunk)
     output: Tensor = _Banded.apply(table, context, rows, scores, scale, *wide)  # type: ignore[no-untyped-call]
     return output.to(q.dtype)
+
+
+torch.library.define(
+    "speechattn::banded",
+    "(Tensor[] parts, Tensor? lengths, Tensor? table, int? left, int? right, int chunk, str scores, float scale)"
+    " -> Tensor",
+)
+torch.library.impl("speechattn::banded", "CompositeImplicitAutograd")(_attend)
 
 
 @torch.no_grad()

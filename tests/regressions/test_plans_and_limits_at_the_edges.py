@@ -19,11 +19,15 @@ CONFIG = sa.EncoderConfig(input_dim=80, d_model=32, num_heads=2, num_layers=2, c
 
 
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning")
-def test_an_encoder_is_traced_under_a_limit() -> None:
-    encoder, frames = sa.Encoder(CONFIG).eval(), torch.zeros(1, 20, 80)
+@pytest.mark.parametrize("native", ["", "0"], ids=["native", "banded"])
+def test_an_encoder_is_traced_under_a_limit_and_takes_other_audio(native, monkeypatch) -> None:
+    """Without native attention torch raised "unordered_map::at": it cannot trace an autograd.Function."""
+    monkeypatch.setenv("SPEECHATTN_NATIVE", native)
+    encoder = sa.Encoder(CONFIG).eval()
     with sa.memory_limit("100GB"), torch.no_grad():
-        traced = torch.jit.trace(encoder, (frames,), check_trace=False)
-        assert torch.allclose(traced(frames)[0], encoder(frames)[0], atol=1e-5)
+        traced = torch.jit.trace(encoder, (torch.randn(2, 20, 80), torch.tensor([20, 13])), check_trace=False)
+        frames, lengths = torch.randn(2, 35, 80), torch.tensor([21, 35])
+        torch.testing.assert_close(traced(frames, lengths), encoder(frames, lengths), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -1.0, "12", None])
