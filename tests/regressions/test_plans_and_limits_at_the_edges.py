@@ -60,7 +60,10 @@ def test_integers_of_numpy_are_whole_numbers() -> None:
     ],
     ids=["splice and stack", "splice of two rows", "parts of frames", "heads that native does not take"],
 )
-def test_memory_is_not_underestimated(config, rows) -> None:
+@pytest.mark.parametrize("switch", ["", "0"], ids=["native", "banded"])
+def test_memory_is_not_underestimated(config, rows, switch, monkeypatch) -> None:
+    """Without native attention nothing counted the scores that relu of a small encoder has at a time."""
+    monkeypatch.setenv("SPEECHATTN_NATIVE", switch)
     encoder, frames = sa.Encoder(config).eval(), torch.zeros(rows, 3000, 80)
     lengths = torch.full((rows,), 3000) if rows > 1 else None
     with PeakTensors([frames, *encoder.parameters()]) as counted, torch.no_grad():
