@@ -16,8 +16,9 @@ demo: .venv/.ready  ## synthetic speech, training and a report with pictures, in
 	$(RUN) $(TRAIN) --preset demo --output runs/demo
 	@echo "The report: runs/demo/report.html"
 
+# Tests compute on one thread each, so several run side by side; more than four only wait for each other's files.
 test: .venv/.ready  ## the tests, README examples included
-	$(RUN) -m pytest
+	$(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 check: .venv/.ready  ## lint, format and types
 	.venv/bin/ruff check

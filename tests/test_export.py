@@ -4,6 +4,7 @@ but for one model where it is installed; test_fixedstep.py holds the step itself
 Tolerance 1e-4: float32, and sums in another order.
 """
 
+import importlib.util
 import io
 import subprocess
 import sys
@@ -24,6 +25,11 @@ from speechattn.framing import Framing
 from speechattn.model import SpeechModel
 from speechattn.shipped import small_model
 
+EXTRA = ("onnx", "onnxscript", "onnxruntime")
+needs_onnx = pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in EXTRA),
+    reason=f"the extra [export] is not installed: pip install {' '.join(EXTRA)}",
+)
 EXAMPLE = Path(__file__).parents[1] / "examples" / "stream_onnx.py"
 
 
@@ -53,8 +59,8 @@ def test_torchs_own_format(tmp_path):
 
 
 @pytest.mark.integration
+@needs_onnx
 def test_an_onnx_graph_equals_eager_and_says_what_it_is(tmp_path):
-    pytest.importorskip("onnxscript", reason="the extra [export] is not installed")
     model, path = small(), tmp_path / "model.onnx"
     assert export(model, 10, path) < 1e-4
     session = session_of(path)
@@ -104,6 +110,7 @@ def test_mistakes_are_one_line(tmp_path, monkeypatch):
 
 
 @pytest.mark.integration
+@needs_onnx
 @pytest.mark.parametrize(
     ("settings", "push"),
     [
@@ -134,6 +141,7 @@ def test_every_kind_of_model_as_onnx(settings, push, tmp_path):
 
 
 @pytest.mark.integration
+@needs_onnx
 @pytest.mark.parametrize("settings", [{}, {"head": "ctc", "stack": 2}], ids=["frames", "ctc"])
 def test_the_example_prints_what_a_stream_gives_without_torch(settings, tmp_path):
     model, path, sound = small(**settings), tmp_path / "model.onnx", tmp_path / "noise.wav"
@@ -159,6 +167,7 @@ def test_the_example_prints_what_a_stream_gives_without_torch(settings, tmp_path
 
 
 @pytest.mark.integration
+@needs_onnx
 @pytest.mark.slow
 def test_a_long_chapter_through_onnxruntime_equals_eager(long_chapters, tmp_path):
     model, path = small_model(), tmp_path / "model.onnx"

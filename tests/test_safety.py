@@ -44,7 +44,7 @@ def tracked() -> Iterator[Path]:
             for name in folders
             if name not in IGNORED and not name.startswith(".venv") and not name.endswith(("_cache", ".egg-info"))
         ]
-        yield from (Path(folder) / name for name in files)
+        yield from (Path(folder) / name for name in files if name not in IGNORED)  # .git is a file in a worktree
 
 
 def names(tree: ast.AST) -> dict[str, str]:

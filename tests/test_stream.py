@@ -1,6 +1,7 @@
 """Stream and FrameLabels: whatever is pushed, in whatever pieces, gives the labels of the whole audio and their times.
 
-Labels are compared with those of the model on the whole audio, probabilities to 1e-5 (float32 in other shapes).
+Labels are compared with those of the model on the whole audio where they are certain, probabilities to 1e-5 (float32
+in other shapes).
 """
 
 import threading
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from rounding import CERTAIN, assert_labels
 
 import speechattn.stream as stream_module
 from speechattn.config import EncoderConfig, ModelConfig
@@ -59,17 +61,25 @@ def labels_of(stream, pieces, **options):
     return labels + stream.flush()
 
 
-def expected_of(model, waveform):
-    """(names, probabilities) of the model on the whole waveform [N]."""
+def logits_of(model, waveform):
+    """Logits [T, C] of the model on the whole waveform [N]."""
     with torch.no_grad():
-        probabilities, classes = model(waveform[None])[0][0].softmax(-1).max(-1)
-    return tuple(CLASSES[c] for c in classes), probabilities.tolist()
+        return model(waveform[None])[0][0]
 
 
-def assert_are_those_of(labels, model, waveform):
-    names, probabilities = expected_of(model, waveform)
-    assert labels.labels == names and len(set(names)) > 1
-    assert labels.probabilities == pytest.approx(probabilities, abs=1e-5)
+def assert_are_those_of(labels, model, waveform, tolerance=1e-5):
+    logits = logits_of(model, waveform)
+    assert_labels(labels.labels, logits, CLASSES)
+    assert len(set(labels.labels)) > 1
+    assert labels.probabilities == pytest.approx(logits.softmax(-1).amax(-1).tolist(), abs=tolerance)
+
+
+def assert_are_the_same(labels, others, tolerance=1e-5):
+    """Two streams of the same sound: equal times, and labels where the better one is certain."""
+    assert (labels.start_s, labels.stop_s) == (others.start_s, others.stop_s)
+    assert labels.probabilities == pytest.approx(others.probabilities, abs=tolerance)
+    pairs = zip(labels.labels, others.labels, labels.probabilities, strict=True)
+    assert all(one == other or probability < 0.5 + CERTAIN for one, other, probability in pairs)
 
 
 @pytest.mark.parametrize(("seconds", "size"), [(0.03, 1), (0.2, 7), (0.5, 160), (2, 1000), (2, 32_000)])
@@ -93,9 +103,7 @@ def test_tensors_and_arrays_floats_and_16_bit_integers_are_the_same_sound():
 
 def test_a_model_in_float64_computes_in_float64():
     model, waveform = model_of(positions="rotary").double(), sound(1).double()
-    labels = labels_of(model.stream(), waveform.split(1234))
-    assert labels.labels == expected_of(model, waveform)[0]
-    assert labels.probabilities == pytest.approx(expected_of(model, waveform)[1], abs=1e-10)
+    assert_are_those_of(labels_of(model.stream(), waveform.split(1234)), model, waveform, 1e-10)
 
 
 def test_a_pushed_buffer_may_be_used_again():
@@ -143,7 +151,7 @@ def test_labels_of_two_pushes_add_up_and_segments_know_gaps():
 
 @pytest.mark.parametrize("stack", [1, 2, 4])
 def test_labels_of_ctc_across_pushes_are_those_of_the_whole(stack):
-    model, waveform = model_of("ctc", stack=stack), sound(2)
+    model, waveform = model_of("ctc", stack=stack).double(), sound(2).double()  # one other label would be another path
     with torch.no_grad():
         log_probs, lengths = model(waveform[None])
     expected = [CLASSES[c] for c in CTC.decode(log_probs, lengths)[0]]
@@ -220,7 +228,7 @@ def test_flush_ends_a_stream_and_reset_begins_another():
             method()
     stream.reset()
     assert stream.num_bad_samples == 0 and stream.seconds == 0
-    assert labels_of(stream, [waveform]) == labels_of(model.stream(), [waveform])
+    assert_are_the_same(labels_of(stream, [waveform]), labels_of(model.stream(), [waveform]))
     assert len(first) == 50
     assert labels_of(model.stream(), []) == FrameLabels(), "no sound, no labels"
     stream.reset()
@@ -270,7 +278,7 @@ def test_bad_samples_may_be_heard_as_silence_and_are_counted(rate):
     waveform[[5, 700, 701]] = torch.tensor([torch.nan, -torch.inf, 1e30])
     stream = model.stream(nan="zero")
     labels = labels_of(stream, waveform.split(300), sample_rate=rate)
-    assert labels == labels_of(model.stream(), clean.split(300), sample_rate=rate)
+    assert_are_the_same(labels, labels_of(model.stream(), clean.split(300), sample_rate=rate))
     assert stream.num_bad_samples == 3
     with pytest.raises(ValueError, match='nan must be "error" or "zero"'):
         model.stream(nan="ignore")
@@ -289,7 +297,7 @@ def test_what_fails_half_way_loses_no_label(rate, monkeypatch):
     assert all(vars(stream)[name] is value for name, value in before.items())
     if rate == 16_000:
         labels += stream.push(waveform[rate // 2 : rate])
-        assert labels.labels == expected_of(model, waveform[:rate])[0][: len(labels)]
+        assert_labels(labels.labels, logits_of(model, waveform[:rate])[: len(labels)], CLASSES)
         assert len(labels + stream.flush()) == 100
     else:  # the resampler cannot go back
         with pytest.raises(ValueError, match=r"failed behind the resampler: flush\(\) what is owed, then reset\(\)"):
@@ -321,7 +329,10 @@ def test_many_streams_in_threads_on_one_model_are_as_alone():
     for thread in threads:
         thread.join()
     assert not failures and len(found) == 8
-    assert all(labels == alone for labels in found.values())
+    # Rounding may differ: torch.set_num_threads of the main thread holds in no other one everywhere.
+    for labels in found.values():
+        for one, other in zip(labels, alone, strict=True):
+            assert_are_the_same(one, other)
 
 
 def test_one_stream_in_two_threads_is_refused(monkeypatch):
@@ -371,7 +382,7 @@ def test_16_bit_samples_as_floats_are_refused(nan, rate):
         stream.push(integers, rate)
     assert stream.num_bad_samples == 0
     labels = stream.push(integers / 32768, rate) + stream.flush()
-    assert labels == labels_of(model.stream(), [integers.to(torch.int16)], sample_rate=rate)
+    assert_are_the_same(labels, labels_of(model.stream(), [integers.to(torch.int16)], sample_rate=rate))
     assert len(model.stream().push(sound(1) * 20)) > 0, "clipped and far too loud, but honest"
 
 

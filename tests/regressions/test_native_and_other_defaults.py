@@ -6,6 +6,7 @@ where somebody was recording or faking: a trace held the numbers of one call, an
 
 import pytest
 import torch
+from rounding import assert_same
 from torch.autograd import forward_ad
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -31,7 +32,7 @@ def test_the_default_dtype_changes_nothing(dtype, num_frames):
     finally:
         torch.set_default_dtype(torch.float32)
     assert found.dtype == torch.float32
-    assert torch.equal(found, expected) and torch.equal(other, gradient)
+    assert_same((found, other), (expected, gradient))
 
 
 def test_the_default_device_changes_nothing():
@@ -39,7 +40,7 @@ def test_the_default_device_changes_nothing():
     expected = attention(q, k, v, WINDOW, execution="native")
     with torch.device("meta"):
         found = attention(q, k, v, WINDOW, execution="native")
-    assert torch.equal(found, expected)
+    assert_same(found, expected)
 
 
 @pytest.mark.filterwarnings("ignore")  # torch.jit is deprecated, and warns of every Python number
@@ -49,8 +50,8 @@ def test_a_recording_holds_the_operator():
 
     first, second = torch.randn(2, 1, 2, 50, 16)
     expected = attend(second)
-    assert torch.equal(make_fx(attend)(first)(second), expected)
-    assert torch.equal(torch.jit.trace(attend, first, check_trace=False)(second), expected)
+    assert_same(make_fx(attend)(first)(second), expected)
+    assert_same(torch.jit.trace(attend, first, check_trace=False)(second), expected)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch imports its own torch.jit

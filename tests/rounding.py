@@ -1,0 +1,47 @@
+"""What two computations of the same thing may differ by: rounding, and labels that rounding decides.
+
+No sum of floats is promised bit for bit: a processor, a shape, a thread or an alignment may choose another order. What
+is only copied is compared with torch.equal; a resumed run, on one machine and as many threads, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+ROUNDING = {torch.float64: 1e-12, torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2}
+"""Largest difference, of the largest value or of 1: some units in the last place of sums of some hundred products.
+
+A frame that is forgotten, or padding that is read, differs by far more.
+"""
+CERTAIN = 1e-4
+"""Difference of the two best logits from which rounding decides no label."""
+
+
+def assert_same(found: Tensor | Sequence[Tensor], expected: Tensor | Sequence[Tensor]) -> None:
+    """Fail where tensors differ by more than rounding, or in shape, dtype, or in where they hold NaN."""
+    if not isinstance(found, Tensor):
+        assert len(found) == len(expected)
+        for one, other in zip(found, expected, strict=True):
+            assert_same(one, other)
+        return
+    assert isinstance(expected, Tensor)
+    finite = expected.detach()[expected.detach().isfinite()]
+    largest = max(1.0, float(finite.abs().max())) if finite.numel() else 1.0
+    torch.testing.assert_close(found, expected, rtol=0, atol=ROUNDING[found.dtype] * largest, equal_nan=True)
+
+
+def assert_labels(names: Sequence[str], logits: Tensor, classes: Sequence[str]) -> None:
+    """Fail where a label [T] is not that of the largest logit [T, C], unless two are the largest but for rounding."""
+    assert len(names) == len(logits)
+    best, indices = logits.topk(2)
+    certain = best[:, 0] - best[:, 1] > CERTAIN
+    assert not len(names) or certain.float().mean() > 0.9, "too few labels are certain for a comparison"
+    wrong = [
+        (frame, name, classes[index])
+        for frame, (name, index) in enumerate(zip(names, indices[:, 0].tolist(), strict=True))
+        if certain[frame] and name != classes[index]
+    ]
+    assert not wrong, f"(frame, found, expected): {wrong[:10]}"
