@@ -102,9 +102,13 @@ class Memory:
 
 @dataclass(frozen=True)
 class Mask:
-    """What is added to the scores of one block, keys first: 0, or a relative bias, or -inf where nothing is seen."""
+    """What is added to the scores of one block, keys first: 0, or a relative bias, or -inf where nothing is seen.
 
-    bias: Tensor  # [1 or H, keys, queries]
+    A query from which the table hides every key is `blind`. It is given every key, so that its weights are finite;
+    its output, and the gradient that comes in for it, are then set to 0.
+    """
+
+    given: Tensor  # [1 or H, keys, queries]
     index: Tensor | None  # [keys, queries]: columns of the relative-bias table, if there is one
     lead: int  # every query of the block sees the keys from lead to trail
     trail: int
@@ -113,7 +117,17 @@ class Mask:
         """The mask of the first `queries` queries and of `keys` keys from `first` on."""
         part = slice(first, first + keys)
         index = None if self.index is None else self.index[part, :queries]
-        return Mask(self.bias[:, part, :queries], index, self.lead - first, self.trail - first)
+        return Mask(self.given[:, part, :queries], index, self.lead - first, self.trail - first)
+
+    @cached_property
+    def blind(self) -> Tensor | None:
+        """Bool [H, 1, queries]: from these the table hides every key. None without a table, when none can be."""
+        return None if self.index is None else (self.given == -torch.inf).all(1, keepdim=True)
+
+    @cached_property
+    def bias(self) -> Tensor:
+        """What is added, [1 or H, keys, queries]."""
+        return self.given if self.blind is None else self.given.masked_fill(self.blind, 0)
 
     def add_to(self, scores: Tensor, unit: float, head: int | None = None) -> None:
         """Mask scores [..., H, keys, queries], or [n, keys, queries] of one head; they are counted in 1 / `unit`."""
@@ -200,6 +214,13 @@ class Slab:
         for (_, head), part in zip(self.lanes, self.split(scores), strict=True):
             self.mask.add_to(part, unit, head)
 
+    def clear_blind(self, x: Tensor) -> None:
+        """Put zeros for blind queries into x [n, block, D]."""
+        if self.mask.blind is None:
+            return
+        for (_, head), part in zip(self.lanes, self.split(x), strict=True):
+            part.masked_fill_(self.mask.blind[head].T, 0)
+
     def add_to_table(self, table: Tensor, grad_scores: Tensor) -> None:
         """Sum the gradient of the scores by key minus query into that of a table [H, offsets]."""
         assert self.mask.index is not None
@@ -248,6 +269,10 @@ class Edge:
 
     def add_mask(self, scores: Tensor, unit: float) -> None:
         self.mask.add_to(self._by_row(scores), unit)
+
+    def clear_blind(self, x: Tensor) -> None:
+        if self.mask.blind is not None:
+            self._by_row(x).masked_fill_(self.mask.blind.transpose(1, 2), 0)
 
     def add_to_table(self, table: Tensor, grad_scores: Tensor) -> None:
         assert self.mask.index is not None
