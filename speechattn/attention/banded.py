@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from speechattn.attention.dense import LOWEST_BIAS, bounded_bias
 from speechattn.attention.packed import unpacked
 from speechattn.attention.pieces import Edge, Frames, Memory, Slab
 from speechattn.attention.plan import Plan
@@ -154,10 +155,8 @@ class _Call:
         first: int = 0,
     ) -> None:
         if table is not None:
-            # A finite bias stays finite times `unit`. Under relu -inf becomes finite, too: it marks what lies outside
-            # the context, and relu divides by the number of keys inside.
-            finite = table.detach().clamp(min=torch.finfo(table.dtype).min / 2)
-            table = finite if scores == "relu" else finite.masked_fill_(table == -torch.inf, -torch.inf)
+            # -inf marks what lies outside the context, and relu divides by the number of keys inside.
+            table = table.detach().clamp(min=LOWEST_BIAS) if scores == "relu" else bounded_bias(table.detach())
         self.plan = Plan(context, table, q, q.shape[1], num_frames, first)
         self.memory = Memory(q.new_empty(0))
         self.scores, self.scale = scores, scale

@@ -9,6 +9,9 @@ from speechattn.attention.masks import context_mask
 from speechattn.context import Context
 from speechattn.lengths import full_lengths, valid_mask
 
+LOWEST_BIAS = -1e38
+"""A finite bias below is taken for this one where log2(e) multiplies scores: minus infinity would hide the key."""
+
 
 def dense_attention(
     q: Tensor,
@@ -63,6 +66,11 @@ def weights_of(raw: Tensor, mask: Tensor, scores: str, bias: Tensor | None) -> T
     # Softmax over nothing is NaN, so a query that sees nothing is given everything, then zeros.
     seen = mask | ~mask.any(-1, keepdim=True)
     return torch.where(mask, raw.masked_fill(~seen, -torch.inf).softmax(-1), zero)
+
+
+def bounded_bias(table: Tensor) -> Tensor:
+    """A table whose biases are -inf, or not below LOWEST_BIAS."""
+    return table.clamp(min=LOWEST_BIAS).masked_fill(table == -torch.inf, -torch.inf)
 
 
 def dense_relative_bias(table: Tensor, context: Context, num_frames: int) -> Tensor:

@@ -26,7 +26,7 @@ from torch.autograd import forward_ad
 
 from speechattn.attention.bounds import plan_of
 from speechattn.attention.compiled import compiled, failed_import, imported
-from speechattn.attention.dense import table_offsets
+from speechattn.attention.dense import bounded_bias, table_offsets
 from speechattn.attention.packed import unpacked
 from speechattn.choices import NATIVE_FEATURES
 from speechattn.context import Context
@@ -42,8 +42,6 @@ HUGE_PAGES = 2**25
 """Bytes from which malloc takes new memory from the system every time, where pages of 4 KB would cost much of it.
 
 numpy asks the system for huge pages. Smaller tensors get memory that was in use before, which is better still."""
-LOWEST_BIAS = -1e38
-"""A finite bias below is this one: less would be taken for a masked key."""
 
 
 def native_unavailable() -> str | None:
@@ -266,8 +264,7 @@ def _run(
         offsets = table_offsets(table, context, starts[1] + keys)
         index = torch.arange(plan.distances.stop - 1, plan.distances.start - 1, -1, device="cpu") - offsets.start
         index.clamp_(0, len(offsets) - 1)
-        finite = table.detach().clamp(min=LOWEST_BIAS).masked_fill(table == -torch.inf, -torch.inf)
-        columns = finite.index_select(1, index)
+        columns = bounded_bias(table.detach()).index_select(1, index)
         # The loops count queries from 0, and so a distance `ahead` too large.
         operands[kernel.BIAS] = _reversed(columns, plan.distances.stop - 1 + ahead, columns.stride(0), 0, 0)
         if grad_table:
