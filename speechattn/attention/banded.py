@@ -15,14 +15,13 @@ never read. It is differentiated once: a second time is refused.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from speechattn.attention.dense import LOWEST_BIAS, bounded_bias
+from speechattn.attention.dense import LOWEST_BIAS
 from speechattn.attention.packed import unpacked
 from speechattn.attention.pieces import Edge, Frames, Memory, Slab
 from speechattn.attention.plan import Plan
@@ -30,6 +29,7 @@ from speechattn.context import Context
 
 TINY = 1e-30
 """Of the largest weight of a query: less than that changes no gradient, in float64 neither."""
+LOG2_E = 1.4426950408889634
 NARROW = 32
 """Queries of a block below which the maximum over its keys is taken of a copy, which is faster by 6 times."""
 
@@ -155,13 +155,13 @@ class _Call:
         first: int = 0,
     ) -> None:
         if table is not None:
-            # -inf marks what lies outside the context, and relu divides by the number of keys inside.
-            table = table.detach().clamp(min=LOWEST_BIAS) if scores == "relu" else bounded_bias(table.detach())
+            table = table.detach()
+            if scores == "relu":
+                # -inf marks what lies outside the context, and relu divides by the number of keys inside.
+                table = table.clamp(min=LOWEST_BIAS)
         self.plan = Plan(context, table, q, q.shape[1], num_frames, first)
         self.memory = Memory(q.new_empty(0))
         self.scores, self.scale = scores, scale
-        # Powers of 2: on a CPU exp is far slower for -inf, and for what ends below 1e-38.
-        self.unit = math.log2(math.e) if scores == "softmax" else 1.0
 
     def forward(
         self,
@@ -252,16 +252,19 @@ class _Call:
             top = torch.amax(self.memory("copy", window, count, block).copy_(weights.transpose(0, 1)), 0)[:, None]
         else:
             top = torch.amax(weights, 1, keepdim=True)
+        # Powers of 2: on a CPU exp is far slower for -inf, and for what ends below 1e-38. After the difference: matrix
+        # products by alpha * log2(e) are rounded, and two equal scores of 1e9 would differ.
+        weights.sub_(top).mul_(LOG2_E).exp2_()
         # A weight of 1e-38 changes nothing but the time: such small floats are many times slower to multiply.
-        torch.threshold_(weights.sub_(top).exp2_(), TINY, 0.0)
+        torch.threshold_(weights, TINY, 0.0)
         return weights, weights.sum(1, keepdim=True)
 
     def _scores(self, piece: Slab | Edge, queries: Iterable[Tensor], keys: list[Tensor]) -> Tensor:
-        """`unit` times the scores [n, keys, queries], -inf outside the context: weights there are exactly 0."""
+        """Scores [n, keys, queries], -inf outside the context: weights there are exactly 0."""
         scores = self.memory("scores", *piece.shape(self.plan.num_heads))
         for query, key, out in zip(queries, keys, piece.split(scores), strict=True):
-            torch.baddbmm(out, key, query.transpose(1, 2), beta=0, alpha=self.scale * self.unit, out=out)
-        piece.add_mask(scores, self.unit)
+            torch.baddbmm(out, key, query.transpose(1, 2), beta=0, alpha=self.scale, out=out)
+        piece.add_mask(scores)
         return scores
 
     def _copied(self, name: str, piece: Slab | Edge, x: Frames) -> Tensor:

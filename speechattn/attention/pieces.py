@@ -129,12 +129,12 @@ class Mask:
         """What is added, [1 or H, keys, queries]."""
         return self.given if self.blind is None else self.given.masked_fill(self.blind, 0)
 
-    def add_to(self, scores: Tensor, unit: float, head: int | None = None) -> None:
-        """Mask scores [..., H, keys, queries], or [n, keys, queries] of one head; they are counted in 1 / `unit`."""
+    def add_to(self, scores: Tensor, head: int | None = None) -> None:
+        """Mask scores [..., H, keys, queries], or [n, keys, queries] of one head."""
         bias = self.bias if head is None else self.bias[head if len(self.bias) > 1 else 0]
         keys = bias.shape[-2]
         if self.index is not None or self.trail <= self.lead:
-            scores.add_(bias, alpha=unit)
+            scores.add_(bias)
             return
         for first, stop in ((0, min(self.lead, keys)), (max(0, self.trail), keys)):
             if first < stop:
@@ -206,13 +206,13 @@ class Slab:
                 target = frames[first : first + (count - 1) * block + rest].unfold(0, rest, block).transpose(1, 2)
                 target.add_(torch.bmm(a[:, whole * block :], b), alpha=scale)
 
-    def add_mask(self, scores: Tensor, unit: float) -> None:
-        """Mask scores [n, window, block], which are counted in 1 / `unit`."""
+    def add_mask(self, scores: Tensor) -> None:
+        """Mask scores [n, window, block]."""
         if len(self.mask.bias) == 1:
-            self.mask.add_to(scores, unit, 0)
+            self.mask.add_to(scores, 0)
             return
         for (_, head), part in zip(self.lanes, self.split(scores), strict=True):
-            self.mask.add_to(part, unit, head)
+            self.mask.add_to(part, head)
 
     def clear_blind(self, x: Tensor) -> None:
         """Put zeros for blind queries into x [n, block, D]."""
@@ -267,8 +267,8 @@ class Edge:
         for (row, _, start), part in zip(self.members, self._by_row(product), strict=True):
             x.part(row, start, part.shape[1]).add_(part, alpha=scale)
 
-    def add_mask(self, scores: Tensor, unit: float) -> None:
-        self.mask.add_to(self._by_row(scores), unit)
+    def add_mask(self, scores: Tensor) -> None:
+        self.mask.add_to(self._by_row(scores))
 
     def clear_blind(self, x: Tensor) -> None:
         if self.mask.blind is not None:
