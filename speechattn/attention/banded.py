@@ -6,27 +6,32 @@ torch's own attention kernel, which takes overlapping strided views. Everything 
 transposed, [n, keys, queries]: it is faster to multiply k by transposed queries than q by transposed keys, of which
 there are more, and maxima and sums over the keys add rows instead of crossing them.
 
-Saved for the backward pass are q, k, v and one number a query: the logarithm of the sum that divides its weights. The
-weights are computed again, which is cheaper than reading T * window of them back. A row is processed up to its length
-and no further: padding is never read. It is differentiated once: a second time is refused.
+Saved for the backward pass are q, k and v. The weights are computed again, which is cheaper than reading T * window of
+them back, and divided by their sum again: a piece holds every key of its queries. The logarithm of the forward pass's
+sum would cost less, and is useless beside large scores: float32 has no room for it at 1e4, and scores that are rounded
+otherwise than in the forward pass overflow at 1e9. A row is processed up to its length and no further: padding is
+never read. It is differentiated once: a second time is refused.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from speechattn.attention.dense import LOWEST_BIAS
 from speechattn.attention.packed import unpacked
 from speechattn.attention.pieces import Edge, Frames, Memory, Slab
 from speechattn.attention.plan import Plan
 from speechattn.context import Context
 
 TINY = 1e-30
-"""Of a row's sum of weights: less than that changes no gradient, in float64 neither."""
+"""Of the largest weight of a query: less than that changes no gradient, in float64 neither."""
+LOG2_E = 1.4426950408889634
+NARROW = 32
+"""Queries of a block below which the maximum over its keys is taken of a copy, which is faster by 6 times."""
 
 
 def banded_attention(
@@ -99,7 +104,7 @@ def banded_step(
     call = _Call(context, table, wide[0], scores, scale, num_frames, query_start)
     output = _heads_last(wide[0], v.shape[3])
     with torch.autocast(q.device.type, enabled=False):
-        call.forward([num_frames] * len(q), wide[0], wide[1], wide[2], output, None, query_start, key_start)
+        call.forward([num_frames] * len(q), wide[0], wide[1], wide[2], output, query_start, key_start)
     return output.to(q.dtype)
 
 
@@ -123,11 +128,10 @@ class _Banded(torch.autograd.Function):
     ) -> Tensor:
         q, k, v = unpacked(parts)
         output = _heads_last(q, v.shape[3])
-        log_sums = q.new_empty(q.shape[:3]) if any(ctx.needs_input_grad) and scores == "softmax" else None
         for row, length in enumerate(rows):
             output[row, :, length:] = 0
-        _Call(context, table, q, scores, scale, q.shape[2]).forward(rows, q, k, v, output, log_sums)
-        ctx.save_for_backward(table, log_sums, *parts)
+        _Call(context, table, q, scores, scale, q.shape[2]).forward(rows, q, k, v, output)
+        ctx.save_for_backward(table, *parts)
         ctx.rest = context, rows, scores, scale
         return output
 
@@ -135,13 +139,13 @@ class _Banded(torch.autograd.Function):
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
             raise RuntimeError("banded attention cannot be differentiated twice; use execution='dense' for that.")
-        table, log_sums, *parts = ctx.saved_tensors
+        table, *parts = ctx.saved_tensors
         context, rows, scores, scale = ctx.rest
         q, k, v = unpacked(parts)
         grads = [torch.zeros(x.shape, dtype=x.dtype, device=x.device) for x in parts]
         grad_table = None if table is None else torch.zeros_like(table)
         call = _Call(context, table, q, scores, scale, q.shape[2])
-        call.backward(rows, q, k, v, log_sums, grad_output, *unpacked(grads), grad_table)
+        call.backward(rows, q, k, v, grad_output, *unpacked(grads), grad_table)
         return grad_table, None, None, None, None, *grads
 
 
@@ -180,12 +184,10 @@ class _Call:
             table = table.detach()
             if scores == "relu":
                 # -inf marks what lies outside the context, and relu divides by the number of keys inside.
-                table = table.clamp(min=torch.finfo(table.dtype).min / 2)
+                table = table.clamp(min=LOWEST_BIAS)
         self.plan = Plan(context, table, q, q.shape[1], num_frames, first)
         self.memory = Memory(q.new_empty(0))
         self.scores, self.scale = scores, scale
-        # Powers of 2: on a CPU exp is far slower for -inf, and for what ends below 1e-38.
-        self.unit = math.log2(math.e) if scores == "softmax" else 1.0
 
     def forward(
         self,
@@ -194,20 +196,15 @@ class _Call:
         k: Tensor,
         v: Tensor,
         output: Tensor,
-        log_sums: Tensor | None,
         query_start: int = 0,
         key_start: int = 0,
     ) -> None:
-        """Write the output and, if they are asked for, the logarithms [B, H, T] of the sums that divide its weights.
-
-        The first query is frame `query_start` of its row, the first key frame `key_start`.
-        """
+        """Write the output; the first query is frame `query_start` of its row, the first key frame `key_start`."""
         queries, out = (Frames(x, self.plan.grid, query_start) for x in (q, output))
         keys, values = (Frames(x, self.plan.grid, key_start) for x in (k, v))
-        sums = None if log_sums is None else Frames(log_sums[..., None], self.plan.grid, query_start)
         fused = self.scores == "softmax" and q.device.type == "cpu" and q.shape[3] == v.shape[3]
         for piece in self.plan.pieces(rows, query_start + q.shape[2], fused):
-            (self._attend_fused if fused else self._attend)(piece, queries, keys, values, out, sums)
+            (self._attend_fused if fused else self._attend)(piece, queries, keys, values, out)
 
     def backward(
         self,
@@ -215,7 +212,6 @@ class _Call:
         q: Tensor,
         k: Tensor,
         v: Tensor,
-        log_sums: Tensor | None,
         grad_output: Tensor,
         grad_q: Tensor,
         grad_k: Tensor,
@@ -225,59 +221,45 @@ class _Call:
         """Add to the gradients, which are zeros in any memory; the gradient of the output may be expanded."""
         if grad_output.stride(-1) != 1:
             grad_output = grad_output.contiguous()
-        sums = None if log_sums is None else Frames(log_sums[..., None], self.plan.grid)
         inputs = _Inputs(*(Frames(x, self.plan.grid) for x in (q, k, v, grad_output)))
         to_q, to_k, to_v = (Frames(x, self.plan.grid) for x in (grad_q, grad_k, grad_v))
         grads = _Grads(to_q, to_k, to_v, grad_table)
         for piece in self.plan.pieces(rows, q.shape[2]):
-            self._differentiate(piece, inputs, sums, grads)
+            self._differentiate(piece, inputs, grads)
 
-    def _attend_fused(
-        self, piece: Slab | Edge, q: Frames, k: Frames, v: Frames, output: Frames, log_sums: Frames | None
-    ) -> None:
-        heads, sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+    def _attend_fused(self, piece: Slab | Edge, q: Frames, k: Frames, v: Frames, output: Frames) -> None:
+        heads, _ = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
             piece.all_queries(q), piece.all_keys(k), piece.all_keys(v), attn_mask=piece.mask.by_query, scale=self.scale
         )
+        if piece.mask.blind is not None:
+            heads = heads.masked_fill(piece.mask.blind.transpose(1, 2)[None], 0)
         piece.put_all(output, heads)
-        if log_sums is not None:
-            piece.put_all(log_sums, sums[..., None])
 
-    def _attend(
-        self, piece: Slab | Edge, q: Frames, k: Frames, v: Frames, output: Frames, log_sums: Frames | None
-    ) -> None:
-        weights = self._scores(piece, piece.queries(q), piece.keys(k))
-        if self.scores == "relu":
-            total = piece.mask.num_visible()
-            weights.relu_()
-        else:
-            top = torch.amax(weights, 1, keepdim=True)
-            total = weights.sub_(top).exp2_().sum(1, keepdim=True)
+    def _attend(self, piece: Slab | Edge, q: Frames, k: Frames, v: Frames, output: Frames) -> None:
+        weights, total = self._weights(piece, piece.queries(q), piece.keys(k))
         heads = self.memory("heads", len(weights), weights.shape[2], v.tensor.shape[3])
         for part, values, out in zip(piece.split(weights), piece.keys(v), piece.split(heads), strict=True):
             torch.bmm(part.transpose(1, 2), values, out=out)
+        piece.clear_blind(heads)
         piece.put(output, heads.div_(total.transpose(1, 2)))
-        if log_sums is not None:
-            piece.put(log_sums, total.log2_().add_(top).div_(self.unit).transpose(1, 2))
 
-    def _differentiate(self, piece: Slab | Edge, inputs: _Inputs, log_sums: Frames | None, grads: _Grads) -> None:
+    def _differentiate(self, piece: Slab | Edge, inputs: _Inputs, grads: _Grads) -> None:
         queries, grad = self._copied("queries", piece, inputs.q), self._copied("grad", piece, inputs.grad_output)
         keys, values = piece.keys(inputs.k), piece.keys(inputs.v)
-        weights = self._scores(piece, piece.split(queries), keys)
-        if log_sums is None:
-            weights.relu_().div_(piece.mask.num_visible())
-        else:
-            for part, sums in zip(piece.split(weights), piece.queries(log_sums), strict=True):
-                part.sub_(sums.transpose(1, 2), alpha=self.unit)
-            # A weight of 1e-38 changes nothing but the time: such small floats are many times slower to multiply.
-            torch.threshold_(weights.exp2_(), TINY, 0.0)
+        weights, total = self._weights(piece, piece.split(queries), keys)
+        # Not the weights, of which there are more.
+        grad.div_(total.transpose(1, 2))
+        piece.clear_blind(grad)
         piece.add_product(grads.v, weights, grad, 1.0, self.memory)
         grad_scores = self.memory("grad_scores", *weights.shape)
         for value, part, out in zip(values, piece.split(grad), piece.split(grad_scores), strict=True):
             torch.bmm(value, part.transpose(1, 2), out=out)
-        if log_sums is None:
-            grad_scores.mul_(weights > 0).div_(piece.mask.num_visible())
+        if self.scores == "relu":
+            grad_scores.mul_(weights > 0)
         else:
-            torch.ops.aten._softmax_backward_data.out(grad_scores, weights, 1, weights.dtype, grad_input=grad_scores)
+            # weight * (grad - sum of weight * grad), where the weights of the sum are those that add up to 1.
+            grad_scores.mul_(weights)
+            grad_scores.addcmul_(weights, grad_scores.sum(1, keepdim=True).div_(total), value=-1)
         if grads.table is not None:
             piece.add_to_table(grads.table, grad_scores)
         heads = self.memory("heads", *queries.shape)
@@ -286,12 +268,29 @@ class _Call:
         piece.put(grads.q, heads)
         piece.add_product(grads.k, grad_scores, queries, self.scale, self.memory)
 
+    def _weights(self, piece: Slab | Edge, queries: Iterable[Tensor], keys: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Weights [n, keys, queries], the largest of a softmax being 1, and what divides them, [.., 1, queries]."""
+        weights = self._scores(piece, queries, keys)
+        if self.scores == "relu":
+            return weights.relu_(), piece.mask.num_visible()
+        if weights.shape[2] < NARROW:
+            count, window, block = weights.shape
+            top = torch.amax(self.memory("copy", window, count, block).copy_(weights.transpose(0, 1)), 0)[:, None]
+        else:
+            top = torch.amax(weights, 1, keepdim=True)
+        # Powers of 2: on a CPU exp is far slower for -inf, and for what ends below 1e-38. After the difference: matrix
+        # products by alpha * log2(e) are rounded, and two equal scores of 1e9 would differ.
+        weights.sub_(top).mul_(LOG2_E).exp2_()
+        # A weight of 1e-38 changes nothing but the time: such small floats are many times slower to multiply.
+        torch.threshold_(weights, TINY, 0.0)
+        return weights, weights.sum(1, keepdim=True)
+
     def _scores(self, piece: Slab | Edge, queries: Iterable[Tensor], keys: list[Tensor]) -> Tensor:
-        """`unit` times the scores [n, keys, queries], -inf outside the context: weights there are exactly 0."""
+        """Scores [n, keys, queries], -inf outside the context: weights there are exactly 0."""
         scores = self.memory("scores", *piece.shape(self.plan.num_heads))
         for query, key, out in zip(queries, keys, piece.split(scores), strict=True):
-            torch.baddbmm(out, key, query.transpose(1, 2), beta=0, alpha=self.scale * self.unit, out=out)
-        piece.add_mask(scores, self.unit)
+            torch.baddbmm(out, key, query.transpose(1, 2), beta=0, alpha=self.scale, out=out)
+        piece.add_mask(scores)
         return scores
 
     def _copied(self, name: str, piece: Slab | Edge, x: Frames) -> Tensor:

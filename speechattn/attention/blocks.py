@@ -22,14 +22,15 @@ So the maximum, the exponential and the sum of a softmax go down the columns, an
 instruction for all queries of a half. No key is padded or aligned: a window may begin anywhere, and a chunk is only
 another `low` and `high`. The four steps of a block:
 
-1. `all_transposed`: the queries as columns, times scale * log2(e), so that exp(score) becomes 2**score.
+1. `all_transposed`: the queries as columns, times scale.
 2. `all_dots`: the scores, 8 keys of both halves at a time, or 16 keys of one.
-3. Bias, mask, maximum, exp2, sum: down the columns of each half.
+3. Bias, mask, maximum, exp, sum: down the columns of each half.
 4. `each_query`: the values of each query's keys weighted and summed, eight queries at a time, over the keys that
    one of those eight sees.
 
-Backward keeps q, k, v and `lse`, the log2 of the sum that divided the weights, and repeats steps 1 and 2. With
-P the weights, dO the gradient of the output and dP = dO V^T::
+Backward keeps q, k and v, and repeats steps 1 to 3: the logarithm of the sum that divided the weights would save a
+maximum, but float32 has no room for it beside large scores. With P the weights, dO the gradient of the output and
+dP = dO V^T::
 
     dV = P^T dO        dS = P * (dP - sum over keys of P * dP)        dQ = scale dS K        dK = scale dS^T Q
 
@@ -53,7 +54,6 @@ from speechattn.attention.products import (
     GRAD_OUTPUT,
     GRAD_Q,
     GRAD_V,
-    LSE,
     OUTPUT,
     K,
     Q,
@@ -68,23 +68,20 @@ from speechattn.attention.products import (
 )
 from speechattn.attention.scores import (
     FLOAT,
-    LOG2_E,
     LOWEST,
     add_bias,
-    log2,
     mask,
+    multiply_all,
     rectified_gradient,
     rectify,
     row_size,
     softmax,
-    softmax_again,
     softmax_gradient,
 )
 from speechattn.attention.vectors import (
     add,
     counted,
     divide,
-    fetch,
     load,
     minimum,
     num_lanes,
@@ -115,10 +112,9 @@ def limits(like: Any, call: Any, block: Any, half: int, scratch: Any) -> Any:
 
 @njit
 def block_scores(like: Any, call: Any, block: Any, scratch: Any) -> None:
-    """Fill scratch.scores [keys, queries] with masked scores: times log2(e), unless they are for relu."""
+    """Fill scratch.scores [keys, queries] with masked scores."""
     lanes = num_lanes(like)
-    factor = call.scale if call.relu else call.scale * LOG2_E
-    all_transposed(like, call, block, Q, call.depth, factor, scratch.columns)
+    all_transposed(like, call, block, Q, call.depth, call.scale, scratch.columns)
     all_dots(like, call, block, scratch.columns, K, call.depth, scratch.scores)
     for half in range(block.halves):
         strip, keys = strip_of(like, block, scratch.scores, half)
@@ -136,31 +132,6 @@ def block_scores(like: Any, call: Any, block: Any, scratch: Any) -> None:
 
 
 @njit
-def keep_lse(like: Any, call: Any, block: Any, half: int, lse: Any, scratch: Any) -> None:
-    """Write a half's lse to its frames."""
-    lanes = num_lanes(like)
-    to, number = address(call, LSE, block.row, block.head, block.t + half * lanes), block.number - half * lanes
-    if number >= lanes:
-        store(to, lse)
-        return
-    store(scratch.lanes, lse)
-    for lane in range(number):
-        store(to + lane * FLOAT, fetch(scratch.lanes + lane * FLOAT))
-
-
-@njit
-def kept_lse(like: Any, call: Any, block: Any, half: int, scratch: Any) -> Any:
-    """The lse of a half; spare lanes repeat the last one."""
-    lanes = num_lanes(like)
-    at, number = address(call, LSE, block.row, block.head, block.t + half * lanes), block.number - half * lanes
-    if number >= lanes:
-        return load(like, at)
-    for lane in range(lanes):
-        store(scratch.lanes + lane * FLOAT, fetch(at + min(lane, number - 1) * FLOAT))
-    return load(like, scratch.lanes)
-
-
-@njit
 def seen(like: Any, call: Any, block: Any, half: int, scratch: Any) -> Any:
     """The number of keys that every lane of a half sees."""
     low, high = limits(like, call, block, half, scratch)
@@ -169,7 +140,7 @@ def seen(like: Any, call: Any, block: Any, half: int, scratch: Any) -> Any:
 
 @njit
 def forward_block(like: Any, call: Any, block: Any, scratch: Any) -> None:
-    """Write the block's output, and its lse if there is to be a backward."""
+    """Write the block's output."""
     block_scores(like, call, block, scratch)
     one = splat(like, 1.0)
     for half in range(block.halves):
@@ -178,22 +149,21 @@ def forward_block(like: Any, call: Any, block: Any, scratch: Any) -> None:
             rectify(like, strip, keys, one)
             total = seen(like, call, block, half, scratch)
         else:
-            top, total = softmax(like, strip, keys)
-            if call.operands[LSE, 0] != 0:
-                keep_lse(like, call, block, half, add(top, log2(total)), scratch)
+            total = softmax(like, strip, keys)
         store(scratch.factors + half * num_lanes(like) * FLOAT, divide(one, total))
     each_query(like, call, block, scratch.scores, V, scratch.factors, OUTPUT, call.width)
 
 
 @njit
 def weights_again(like: Any, call: Any, block: Any, scratch: Any) -> None:
-    """Replace the scores [keys, queries] by the weights of forward, from the lse it left."""
+    """Replace the scores [keys, queries] by the weights."""
+    one = splat(like, 1.0)
     for half in range(block.halves):
         strip, keys = strip_of(like, block, scratch.scores, half)
         if call.relu:
-            rectify(like, strip, keys, divide(splat(like, 1.0), seen(like, call, block, half, scratch)))
+            rectify(like, strip, keys, divide(one, seen(like, call, block, half, scratch)))
         else:
-            softmax_again(like, strip, keys, kept_lse(like, call, block, half, scratch))
+            multiply_all(like, strip, keys, divide(one, softmax(like, strip, keys)))
     clear_between(like, block, scratch.scores)
 
 

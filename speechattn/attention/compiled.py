@@ -70,7 +70,7 @@ def compiled(backward: bool, lanes: int) -> Any:
     kernel = imported()
     function = (kernel.backward if backward else kernel.forward)[lanes]
     none = np.zeros(0, np.int32)
-    nothing = (np.zeros((11, 4), np.int64), none, none, np.zeros(0, np.int64), (*[1] * 7, 0, 1), 1.0, 0, 0)
+    nothing = (np.zeros((10, 4), np.int64), none, none, np.zeros(0, np.int64), (*[1] * 7, 0, 1), 1.0, 0, 0)
     try:
         function(*nothing)
     except OSError:  # compiled, but the disk is full: the next process compiles again

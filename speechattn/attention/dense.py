@@ -9,6 +9,9 @@ from speechattn.attention.masks import context_mask
 from speechattn.context import Context
 from speechattn.lengths import full_lengths, valid_mask
 
+LOWEST_BIAS = -1e38
+"""A finite bias below is taken for this one where log2(e) multiplies scores: minus infinity would hide the key."""
+
 
 def dense_attention(
     q: Tensor,
@@ -39,20 +42,35 @@ def dense_attention(
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scores: str, bias: Tensor | None, scale: float) -> Tensor:
-    """Output [B, H, Tq, Dv] of queries [B, H, Tq, D] that see the keys [B, H, Tk, D] of a mask [.., Tq, Tk]; or 0.
+    """Output [B, H, Tq, Dv] of queries [B, H, Tq, D] that see the keys [B, H, Tk, D] of a mask [.., Tq, Tk].
 
-    `bias` [.., Tq, Tk] or None is added to the scores.
+    `bias` [.., Tq, Tk] or None is added to the scores. Where it is -inf it hides the key.
     """
-    raw = (q * scale) @ k.transpose(2, 3)
+    return weights_of((q * scale) @ k.transpose(2, 3), mask, scores, bias) @ v
+
+
+def weights_of(raw: Tensor, mask: Tensor, scores: str, bias: Tensor | None) -> Tensor:
+    """Weights [.., Tq, Tk] of scores of that shape. This is the rule that every execution follows.
+
+    A query sees the keys of its mask from which no bias of -inf hides it. What it does not see weighs exactly 0, so
+    that a query that sees nothing gets 0, and gradients of 0. Under relu the weights are divided by the number of
+    keys in the mask, hidden ones included. A bias of +inf or NaN makes NaN of every query that sees its key.
+    """
+    number, zero = mask.sum(-1, keepdim=True).clamp(min=1), raw.new_zeros(())
     if bias is not None:
-        raw = raw + bias
+        hidden = bias == -torch.inf
+        mask = mask & ~hidden
+        raw = raw + torch.where(hidden, zero, bias)
     if scores == "relu":
-        weights = torch.where(mask, raw.relu(), raw.new_zeros(())) / mask.sum(-1, keepdim=True).clamp(min=1)
-    else:
-        # A padded query sees nothing. Softmax over nothing is NaN, so it is given everything, then zeros.
-        seen = mask | ~mask.any(-1, keepdim=True)
-        weights = torch.where(mask, raw.masked_fill(~seen, -torch.inf).softmax(-1), raw.new_zeros(()))
-    return weights @ v
+        return torch.where(mask, raw.relu(), zero) / number
+    # Softmax over nothing is NaN, so a query that sees nothing is given everything, then zeros.
+    seen = mask | ~mask.any(-1, keepdim=True)
+    return torch.where(mask, raw.masked_fill(~seen, -torch.inf).softmax(-1), zero)
+
+
+def bounded_bias(table: Tensor) -> Tensor:
+    """A table whose biases are -inf, or not below LOWEST_BIAS."""
+    return table.clamp(min=LOWEST_BIAS).masked_fill(table == -torch.inf, -torch.inf)
 
 
 def dense_relative_bias(table: Tensor, context: Context, num_frames: int) -> Tensor:

@@ -11,7 +11,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from speechattn import guard
 from speechattn.attention.banded import banded_attention, banded_step
-from speechattn.attention.dense import dense_attention, relative_index, table_offsets
+from speechattn.attention.dense import dense_attention, relative_index, table_offsets, weights_of
 from speechattn.attention.masks import band_mask
 from speechattn.attention.native import native_attention, native_refusal, native_step
 from speechattn.attention.packed import unpacked
@@ -229,13 +229,8 @@ def attention_weights(
             queries = torch.arange(begin, end, device=q.device)
             keys = torch.arange(key_begin, key_end, device=q.device)
             raw = scale * q[row, :, begin:end] @ k[row, :, key_begin:key_end].transpose(1, 2)
-            if relative_bias is not None:
-                raw = raw + relative_bias[:, relative_index(offsets, queries, keys)]
-            mask = band_mask(context, queries, keys)
-            if scores == "relu":
-                block = torch.where(mask, raw.relu(), raw.new_zeros(())) / mask.sum(-1, keepdim=True)
-            else:
-                block = raw.masked_fill(~mask, -torch.inf).softmax(-1)
+            bias = None if relative_bias is None else relative_bias[:, relative_index(offsets, queries, keys)]
+            block = weights_of(raw, band_mask(context, queries, keys), scores, bias)
             start, _ = seen.span(queries)
             assert start is not None
             frame = start[:, None] + columns

@@ -26,7 +26,7 @@ from torch.autograd import forward_ad
 
 from speechattn.attention.bounds import plan_of
 from speechattn.attention.compiled import compiled, failed_import, imported
-from speechattn.attention.dense import table_offsets
+from speechattn.attention.dense import bounded_bias, table_offsets
 from speechattn.attention.packed import unpacked
 from speechattn.choices import NATIVE_FEATURES
 from speechattn.context import Context
@@ -42,9 +42,6 @@ HUGE_PAGES = 2**25
 """Bytes from which malloc takes new memory from the system every time, where pages of 4 KB would cost much of it.
 
 numpy asks the system for huge pages. Smaller tensors get memory that was in use before, which is better still."""
-LOG2_E = 1.4426950408889634
-LOWEST_BIAS = -1e38
-"""A finite bias below is this one: with log2(e) it would be minus infinity, or be taken for a masked key."""
 
 
 def native_unavailable() -> str | None:
@@ -102,7 +99,7 @@ def native_attention(
     table = None if relative_bias is None else relative_bias.float()
     call = (lengths, table, context.left, context.right, context.chunk, scores == "relu", scale)
     if _is_watched() or not all(type(x) in (Tensor, torch.nn.Parameter) for x in parts):
-        output: Tensor = torch.ops.speechattn.native(parts, *call)[0]
+        output: Tensor = torch.ops.speechattn.native(parts, *call)
     elif _learns((*parts, table)):
         output = _Native.apply(call, table, *parts)  # type: ignore[no-untyped-call]
     else:
@@ -142,33 +139,26 @@ def native_step(
 
 
 _CALL = "Tensor? lengths, Tensor? table, int? left, int? right, int chunk, bool relu, float scale"
-torch.library.define("speechattn::native", f"(Tensor[] parts, {_CALL}) -> (Tensor, Tensor)")
+torch.library.define("speechattn::native", f"(Tensor[] parts, {_CALL}) -> Tensor")
 torch.library.define(
-    "speechattn::native_backward",
-    f"(Tensor[] parts, Tensor lse, Tensor grad, bool grad_table, {_CALL}) -> Tensor[]",
+    "speechattn::native_backward", f"(Tensor[] parts, Tensor grad, bool grad_table, {_CALL}) -> Tensor[]"
 )
 
 
-def _forward(parts: Sequence[Tensor], *call: Any) -> tuple[Tensor, Tensor]:
-    """Output [B, H, T, Dv] and lse [B, H, T], the log2 of the sum that divides the weights."""
-    batch, heads, frames, _ = unpacked(parts)[0].shape
-    lse = torch.empty(batch, heads, frames, dtype=torch.float32, device="cpu")
-    return _output(parts, call, lse=lse), lse
+def _forward(parts: Sequence[Tensor], *call: Any) -> Tensor:
+    return _output(parts, call)
 
 
-def _output(
-    parts: Sequence[Tensor], call: tuple[Any, ...], starts: tuple[int, int] = (0, 0), lse: Tensor | None = None
-) -> Tensor:
-    """Output [B, H, T, Dv]; the lse is written if there is one."""
+def _output(parts: Sequence[Tensor], call: tuple[Any, ...], starts: tuple[int, int] = (0, 0)) -> Tensor:
+    """Output [B, H, T, Dv]."""
     q, k, v = unpacked(parts)
     batch, heads, frames, _ = q.shape
     output = _empty(batch, frames, heads, v.shape[3]).transpose(1, 2)
-    tensors = {"OUTPUT": output} if lse is None else {"OUTPUT": output, "LSE": lse}
-    _run(q, k, v, call, False, starts, **tensors)
+    _run(q, k, v, call, False, starts, OUTPUT=output)
     return output
 
 
-def _backward(parts: Sequence[Tensor], lse: Tensor, grad: Tensor, grad_table: bool, *call: Any) -> list[Tensor]:
+def _backward(parts: Sequence[Tensor], grad: Tensor, grad_table: bool, *call: Any) -> list[Tensor]:
     """Gradients of the parts and, if `grad_table`, of the table."""
     if grad.stride(-1) != 1:  # an expanded gradient has stride 0
         grad = grad.contiguous()
@@ -178,31 +168,31 @@ def _backward(parts: Sequence[Tensor], lse: Tensor, grad: Tensor, grad_table: bo
     else:
         grads = [_empty(x.shape[0], x.shape[2], x.shape[1], x.shape[3]).transpose(1, 2) for x in parts]
     grad_q, grad_k, grad_v = unpacked(grads)
-    table = _run(q, k, v, call, grad_table, LSE=lse, GRAD_OUTPUT=grad, GRAD_Q=grad_q, GRAD_K=grad_k, GRAD_V=grad_v)
+    table = _run(q, k, v, call, grad_table, GRAD_OUTPUT=grad, GRAD_Q=grad_q, GRAD_K=grad_k, GRAD_V=grad_v)
     return [*grads, table] if grad_table else grads
 
 
 @torch.library.register_fake("speechattn::native")  # type: ignore[untyped-decorator]
-def _(parts: Sequence[Tensor], *call: Any) -> tuple[Tensor, Tensor]:
+def _(parts: Sequence[Tensor], *call: Any) -> Tensor:
     q, _, v = unpacked(parts)
     batch, heads, frames, _ = q.shape
-    return q.new_empty(batch, frames, heads, v.shape[3]).transpose(1, 2), q.new_empty(batch, heads, frames)
+    return q.new_empty(batch, frames, heads, v.shape[3]).transpose(1, 2)
 
 
 @torch.library.register_fake("speechattn::native_backward")  # type: ignore[untyped-decorator]
-def _(parts: Sequence[Tensor], lse: Tensor, grad: Tensor, grad_table: bool, *call: Any) -> list[Tensor]:
+def _(parts: Sequence[Tensor], grad: Tensor, grad_table: bool, *call: Any) -> list[Tensor]:
     if len(parts) == 1:
         grads = [parts[0].new_empty(parts[0].shape)]
     else:
         grads = [x.new_empty(x.shape[0], x.shape[2], x.shape[1], x.shape[3]).transpose(1, 2) for x in parts]
-    return [*grads, lse.new_empty(call[1].shape)] if grad_table else grads
+    return [*grads, grad.new_empty(call[1].shape)] if grad_table else grads
 
 
 class _Native(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, call: tuple[Any, ...], table: Tensor | None, *parts: Tensor) -> Tensor:
-        output, lse = _forward(parts, *call)
-        _keep(ctx, (parts, *call), (output, lse))
+        output = _output(parts, call)
+        _keep(ctx, (parts, *call), output)
         return output
 
     @staticmethod
@@ -211,22 +201,22 @@ class _Native(torch.autograd.Function):
         return None, grad_table, *grads
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     parts, lengths, table, *ctx.rest = inputs
-    ctx.save_for_backward(output[1], lengths, table, *parts)
+    ctx.save_for_backward(lengths, table, *parts)
 
 
 def _gradients(ctx: Any, grad: Tensor, wanted: bool, backward: Any) -> tuple[list[Tensor], Tensor | None]:
     """Gradients of the parts, and if it is wanted of the table."""
     if torch.is_grad_enabled():
         raise RuntimeError("native attention cannot be differentiated twice; use execution='dense' for that.")
-    lse, lengths, table, *parts = ctx.saved_tensors
+    lengths, table, *parts = ctx.saved_tensors
     wanted = wanted and table is not None
-    grads = backward(parts, lse, grad, wanted, lengths, table, *ctx.rest)
+    grads = backward(parts, grad, wanted, lengths, table, *ctx.rest)
     return grads[: len(parts)], grads[-1] if wanted else None
 
 
-def _differentiate(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Any, ...]:
+def _differentiate(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     backward = torch.ops.speechattn.native_backward
     grads, grad_table = _gradients(ctx, grad, ctx.needs_input_grad[2], backward)
     return grads, None, grad_table, None, None, None, None, None
@@ -264,7 +254,7 @@ def _run(
     plan = plan_of(context, frames, 2 * lanes, PART_FRAMES, keys, starts)
     part_frames = plan.backward_frames if backward else PART_FRAMES
     q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
-    operands = [[0, 0, 0, 0]] * 11
+    operands = [[0, 0, 0, 0]] * 10
     for name, x in dict(tensors, Q=q, K=k, V=v).items():
         row, head, frame = x.stride()[:3]
         operands[getattr(kernel, name)] = [x.data_ptr(), 4 * row, 4 * head, 4 * frame]
@@ -274,8 +264,7 @@ def _run(
         offsets = table_offsets(table, context, starts[1] + keys)
         index = torch.arange(plan.distances.stop - 1, plan.distances.start - 1, -1, device="cpu") - offsets.start
         index.clamp_(0, len(offsets) - 1)
-        finite = table.detach().clamp(min=LOWEST_BIAS).masked_fill(table == -torch.inf, -torch.inf)
-        columns = finite.index_select(1, index) * (1.0 if relu else LOG2_E)
+        columns = bounded_bias(table.detach()).index_select(1, index)
         # The loops count queries from 0, and so a distance `ahead` too large.
         operands[kernel.BIAS] = _reversed(columns, plan.distances.stop - 1 + ahead, columns.stride(0), 0, 0)
         if grad_table:

@@ -102,9 +102,13 @@ class Memory:
 
 @dataclass(frozen=True)
 class Mask:
-    """What is added to the scores of one block, keys first: 0, or a relative bias, or -inf where nothing is seen."""
+    """What is added to the scores of one block, keys first: 0, or a relative bias, or -inf where nothing is seen.
 
-    bias: Tensor  # [1 or H, keys, queries]
+    A query from which the table hides every key is `blind`. It is given every key, so that its weights are finite;
+    its output, and the gradient that comes in for it, are then set to 0.
+    """
+
+    given: Tensor  # [1 or H, keys, queries]
     index: Tensor | None  # [keys, queries]: columns of the relative-bias table, if there is one
     lead: int  # every query of the block sees the keys from lead to trail
     trail: int
@@ -113,14 +117,24 @@ class Mask:
         """The mask of the first `queries` queries and of `keys` keys from `first` on."""
         part = slice(first, first + keys)
         index = None if self.index is None else self.index[part, :queries]
-        return Mask(self.bias[:, part, :queries], index, self.lead - first, self.trail - first)
+        return Mask(self.given[:, part, :queries], index, self.lead - first, self.trail - first)
 
-    def add_to(self, scores: Tensor, unit: float, head: int | None = None) -> None:
-        """Mask scores [..., H, keys, queries], or [n, keys, queries] of one head; they are counted in 1 / `unit`."""
+    @cached_property
+    def blind(self) -> Tensor | None:
+        """Bool [H, 1, queries]: from these the table hides every key. None without a table, when none can be."""
+        return None if self.index is None else (self.given == -torch.inf).all(1, keepdim=True)
+
+    @cached_property
+    def bias(self) -> Tensor:
+        """What is added, [1 or H, keys, queries]."""
+        return self.given if self.blind is None else self.given.masked_fill(self.blind, 0)
+
+    def add_to(self, scores: Tensor, head: int | None = None) -> None:
+        """Mask scores [..., H, keys, queries], or [n, keys, queries] of one head."""
         bias = self.bias if head is None else self.bias[head if len(self.bias) > 1 else 0]
         keys = bias.shape[-2]
         if self.index is not None or self.trail <= self.lead:
-            scores.add_(bias, alpha=unit)
+            scores.add_(bias)
             return
         for first, stop in ((0, min(self.lead, keys)), (max(0, self.trail), keys)):
             if first < stop:
@@ -192,13 +206,20 @@ class Slab:
                 target = frames[first : first + (count - 1) * block + rest].unfold(0, rest, block).transpose(1, 2)
                 target.add_(torch.bmm(a[:, whole * block :], b), alpha=scale)
 
-    def add_mask(self, scores: Tensor, unit: float) -> None:
-        """Mask scores [n, window, block], which are counted in 1 / `unit`."""
+    def add_mask(self, scores: Tensor) -> None:
+        """Mask scores [n, window, block]."""
         if len(self.mask.bias) == 1:
-            self.mask.add_to(scores, unit, 0)
+            self.mask.add_to(scores, 0)
             return
         for (_, head), part in zip(self.lanes, self.split(scores), strict=True):
-            self.mask.add_to(part, unit, head)
+            self.mask.add_to(part, head)
+
+    def clear_blind(self, x: Tensor) -> None:
+        """Put zeros for blind queries into x [n, block, D]."""
+        if self.mask.blind is None:
+            return
+        for (_, head), part in zip(self.lanes, self.split(x), strict=True):
+            part.masked_fill_(self.mask.blind[head].T, 0)
 
     def add_to_table(self, table: Tensor, grad_scores: Tensor) -> None:
         """Sum the gradient of the scores by key minus query into that of a table [H, offsets]."""
@@ -246,8 +267,12 @@ class Edge:
         for (row, _, start), part in zip(self.members, self._by_row(product), strict=True):
             x.part(row, start, part.shape[1]).add_(part, alpha=scale)
 
-    def add_mask(self, scores: Tensor, unit: float) -> None:
-        self.mask.add_to(self._by_row(scores), unit)
+    def add_mask(self, scores: Tensor) -> None:
+        self.mask.add_to(self._by_row(scores))
+
+    def clear_blind(self, x: Tensor) -> None:
+        if self.mask.blind is not None:
+            self._by_row(x).masked_fill_(self.mask.blind.transpose(1, 2), 0)
 
     def add_to_table(self, table: Tensor, grad_scores: Tensor) -> None:
         assert self.mask.index is not None

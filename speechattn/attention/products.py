@@ -17,12 +17,12 @@ from speechattn.attention.scores import FLOAT, row_size
 from speechattn.attention.tiles import dots, product, transpose
 from speechattn.attention.vectors import num_lanes, prefetch, splat, store
 
-Q, K, V, OUTPUT, LSE, BIAS, GRAD_OUTPUT, GRAD_Q, GRAD_K, GRAD_V, GRAD_BIAS = map(np.int64, range(11))
-"""Rows of `operands` int64 [11, 4]: a tensor's address and its strides from row to row, head to head, frame to frame.
+Q, K, V, OUTPUT, BIAS, GRAD_OUTPUT, GRAD_Q, GRAD_K, GRAD_V, GRAD_BIAS = map(np.int64, range(10))
+"""Rows of `operands` int64 [10, 4]: a tensor's address and its strides from row to row, head to head, frame to frame.
 
-All in bytes; features lie side by side, and so do the frames of LSE. An address of 0 is a tensor that this call does
-not have. BIAS and GRAD_BIAS have no frames: `native.py` says what they hold. (numpy's integers, because numba compiles
-a function anew for every Python integer that it is called with and knows beforehand.)
+All in bytes; features lie side by side. An address of 0 is a tensor that this call does not have. BIAS and GRAD_BIAS
+have no frames: `native.py` says what they hold. (numpy's integers, because numba compiles a function anew
+for every Python integer that it is called with and knows beforehand.)
 """
 Call = namedtuple("Call", "operands low high depth width scale relu")
 """What all blocks share. Query i sees the keys [low[i], high[i]), clipped to its row's length."""

@@ -15,11 +15,8 @@ from numba import njit
 from speechattn.attention.vectors import (
     add,
     between,
-    divide,
-    exponent,
     fma,
     load,
-    mantissa,
     maximum,
     multiply,
     num_lanes,
@@ -42,8 +39,6 @@ EXP2 = (0.693147004, 0.240222424, 0.0555073358, 0.00967151299, 0.00132647273)
 """2**r = 1 + r * (EXP2[0] + r * (...)) for |r| <= 1/2: the minimax polynomial that is 1 at 0, relative error 9e-8."""
 LEAST_NORMAL = 1.1754944e-38
 """The least float that kernel.py's control word does not take for 0."""
-LOG2 = (2.8853900817779268, 0.9617966939259756, 0.5770780163555854, 0.4121985831111324)
-"""log2((1 + s) / (1 - s)) = s * (LOG2[0] + LOG2[1] * s**2 + ...): 2 / ln 2 over 1, 3, 5, 7."""
 
 
 @njit
@@ -57,19 +52,6 @@ def exp2(x: Any) -> Any:
     y = fma(y, r, splat(x, EXP2[1]))
     y = fma(y, r, splat(x, EXP2[0]))
     return times_power_of_two(fma(y, r, splat(x, 1.0)), shifted)
-
-
-@njit
-def log2(x: Any) -> Any:
-    """log2 of positive x, with an absolute error of 1e-7 beside the rounding of the result."""
-    # m / 1.5 lies in [2/3, 4/3): near 1, where the series converges fast.
-    m = multiply(mantissa(x), splat(x, 1 / 1.5))
-    s = divide(subtract(m, splat(x, 1.0)), add(m, splat(x, 1.0)))
-    square = multiply(s, s)
-    y = fma(splat(x, LOG2[3]), square, splat(x, LOG2[2]))
-    y = fma(y, square, splat(x, LOG2[1]))
-    y = fma(y, square, splat(x, LOG2[0]))
-    return fma(y, s, add(exponent(x), splat(x, 0.5849625007211562)))
 
 
 @njit
@@ -97,7 +79,11 @@ def add_bias(like: Any, strip: int, number: int, bias: int) -> None:
 
 @njit
 def softmax(like: Any, strip: int, number: int) -> Any:
-    """Replace scores by 2**(score - max); returns the max and the sum of every lane."""
+    """Replace scores by exp(score - max); returns the sum of every lane, or more than 0 where nothing is seen.
+
+    The difference is taken first: log2(e) * score would be rounded, which two equal scores of 1e9 do not survive where
+    their products differ.
+    """
     size = row_size(like)
     top = splat(like, LOWEST_MAXIMUM)
     other, j = top, 0
@@ -112,18 +98,18 @@ def softmax(like: Any, strip: int, number: int) -> Any:
     top = maximum(top, other)
     total = splat(like, 0.0)
     for here in range(strip, strip + number * size, size):
-        weight = exp2(subtract(load(like, here), top))
+        weight = exp2(multiply(subtract(load(like, here), top), splat(like, LOG2_E)))
         total = add(total, weight)
         store(here, weight)
-    return top, total
+    return maximum(splat(like, LEAST_NORMAL), total)
 
 
 @njit
-def softmax_again(like: Any, strip: int, number: int, lse: Any) -> None:
-    """Replace scores by the weights 2**(score - lse)."""
+def multiply_all(like: Any, strip: int, number: int, factor: Any) -> None:
+    """Multiply scores by the factor of their lane."""
     size = row_size(like)
     for here in range(strip, strip + number * size, size):
-        store(here, exp2(subtract(load(like, here), lse)))
+        store(here, multiply(load(like, here), factor))
 
 
 @njit

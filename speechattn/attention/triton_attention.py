@@ -1,7 +1,7 @@
 """The same result as dense.py on a CUDA device by one fused kernel: the door to `triton_kernels.py`.
 
 This file decides whether a call can be taken (`triton_refusal`), chooses the size of tiles, and makes forward and
-backward one node of autograd. Saved for the backward pass are q, k, v, the output and one float a query. Any strides
+backward one node of autograd. Saved for the backward pass are q, k, v, the output and two floats a query. Any strides
 are read as they are, so that a packed projection [B, T, 3, H, D] is not copied; padding is never read. Triton is
 imported, and compiles for a second or two, at the first call of its kind.
 
@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from speechattn.attention.dense import table_offsets
+from speechattn.attention.dense import bounded_bias, table_offsets
 from speechattn.attention.spans import Spans, spans
 from speechattn.context import Context
 
@@ -99,9 +99,9 @@ class _Triton(torch.autograd.Function):
     ) -> Tensor:
         q, k, v = (_rows(x) for x in (q, k, v))
         launch = _Launch(q, v, table, lengths, context, relu, scale)
-        output, lse = _like(v), q.new_empty(q.shape[:3], dtype=torch.float32)
-        launch.forward(q, k, v, output, lse)
-        ctx.save_for_backward(q, k, v, output, lse, table, lengths)
+        output, sums = _like(v), q.new_empty(*q.shape[:3], 2, dtype=torch.float32)
+        launch.forward(q, k, v, output, sums)
+        ctx.save_for_backward(q, k, v, output, sums, table, lengths)
         ctx.rest = context, relu, scale
         return output
 
@@ -109,10 +109,10 @@ class _Triton(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
             raise RuntimeError("triton attention cannot be differentiated twice; use execution='dense' for that.")
-        q, k, v, output, lse, table, lengths = ctx.saved_tensors
+        q, k, v, output, sums, table, lengths = ctx.saved_tensors
         launch = _Launch(q, v, table, lengths, *ctx.rest)
         wanted = table is not None and ctx.needs_input_grad[3]
-        grads, grad_table = launch.backward(q, k, v, output, lse, _rows(grad), wanted)
+        grads, grad_table = launch.backward(q, k, v, output, sums, _rows(grad), wanted)
         return *grads, grad_table, None, None, None, None
 
 
@@ -137,7 +137,7 @@ class _Launch:
         wide, large = q.dtype == torch.float32, max(block_depth, block_width) > 64
         self.block = 32 if wide else 64
         self.spans: Spans = spans(context, self.frames, self.block, q.device)
-        self.table = table if table is None or relu else table * LOG2_E
+        self.table = None if table is None else bounded_bias(table) * (1.0 if relu else LOG2_E)
         self.lengths, self.scale, self.scale_2 = lengths, scale, scale if relu else scale * LOG2_E
         self.blocks = -(-self.frames // self.block)
         self.grid = (self.batch * self.heads * self.blocks,)
@@ -154,32 +154,32 @@ class _Launch:
             "num_stages": 1 if wide else 2,
         }
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, output: Tensor, lse: Tensor) -> None:
-        tensors = (q, k, v, output, lse, self.table, self.lengths, self.spans.low, self.spans.high)
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, output: Tensor, sums: Tensor) -> None:
+        tensors = (q, k, v, output, sums, self.table, self.lengths, self.spans.low, self.spans.high)
         numbers = (self.heads, self.frames, self.spans.reach, self.offsets.start, len(self.offsets), self.scale_2)
         self._run("forward", *tensors, *_strides(q, k, v, output), *numbers)
 
     def backward(
-        self, q: Tensor, k: Tensor, v: Tensor, output: Tensor, lse: Tensor, grad: Tensor, grad_table: bool
+        self, q: Tensor, k: Tensor, v: Tensor, output: Tensor, sums: Tensor, grad: Tensor, grad_table: bool
     ) -> tuple[list[Tensor], Tensor | None]:
-        grads, delta = [_like(x) for x in (q, k, v)], torch.empty_like(lse)
+        grads, delta = [_like(x) for x in (q, k, v)], sums.new_empty(q.shape[:3])
         # Every tile adds to two neighbouring strips of distances, each as wide as itself.
         slots = -(-self.spans.keys // self.block) + 1
         partial = None
         if grad_table:
-            partial = lse.new_zeros(self.batch, self.heads, self.blocks, slots * self.block)
+            partial = sums.new_zeros(self.batch, self.heads, self.blocks, slots * self.block)
         given = (self.table, self.lengths, self.spans.low, self.spans.high)
         table = (self.offsets.start, len(self.offsets), self.scale_2, self.scale)
         self._run(
             "backward_queries",
-            *(q, k, v, output, grad, lse, delta, grads[0], partial, *given),
+            *(q, k, v, output, grad, sums, delta, grads[0], partial, *given),
             *_strides(q, k, v, output, grad, grads[0]),
             *(self.heads, self.frames, self.spans.reach, slots, *table),
         )
         blocks = (self.spans.some_first, self.spans.some_stop, self.spans.every_first, self.spans.every_stop)
         self._run(
             "backward_keys",
-            *(q, k, v, grad, lse, delta, grads[1], grads[2], *given, *blocks),
+            *(q, k, v, grad, sums, delta, grads[1], grads[2], *given, *blocks),
             *_strides(q, k, v, grad, grads[1], grads[2]),
             *(self.heads, self.frames, *table),
         )

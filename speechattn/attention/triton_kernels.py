@@ -16,7 +16,8 @@ Tiles lie like this, for a block that begins at query q, and `reach` frames befo
 
 Tiles lie at the same distances from every block, so that sums by distance, the gradient of a relative-bias table, are
 sums by place in a tile. A row is a batch row; its length clips `high`, and what lies past it is never loaded. Scores
-are kept in float32, times log2(e), so that weights are exp2(score - lse).
+are kept in float32, times log2(e), so that weights are exp2(score - most - log2(total)). A query's largest score and
+the logarithm of its sum are kept apart, in SUMS [B, H, T, 2]: float32 has no room for the second beside a large first.
 """
 
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
@@ -86,6 +87,13 @@ def _biases(TABLE, distances, first_offset, offsets):
 
 
 @triton.jit
+def _weight(score, most, rest):
+    """The weight of a score. One larger than `most` is that score, of a product whose sums were rounded otherwise."""
+    score -= most
+    return tl.exp2(tl.where(score > 0, 0.0, score) - rest)
+
+
+@triton.jit
 def _forward_tiles(
     most, total, values, q, K, V, k_t, v_t, TABLE, first_offset, offsets, queries, low, high, key_start, key_stop,
     base, first, stop, scale, MASKED: tl.constexpr, RELU: tl.constexpr, DEPTH: tl.constexpr, WIDTH: tl.constexpr,
@@ -117,19 +125,19 @@ def _forward_tiles(
 
 @triton.jit(do_not_specialize=["frames", "reach", "first_offset", "offsets"])
 def forward(
-    Q, K, V, OUTPUT, LSE, TABLE, LENGTHS, LOW, HIGH,
+    Q, K, V, OUTPUT, SUMS, TABLE, LENGTHS, LOW, HIGH,
     q_b, q_h, q_t, k_b, k_h, k_t, v_b, v_h, v_t, o_b, o_h, o_t,
     heads, frames, reach, first_offset, offsets, scale,
     RELU: tl.constexpr, DEPTH: tl.constexpr, WIDTH: tl.constexpr, BLOCK_DEPTH: tl.constexpr, BLOCK_WIDTH: tl.constexpr,
     BLOCK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Output, and lse: the log2 of the sum that divides the weights of a query."""
+    """Output, and SUMS: the largest score of a query, and the log2 of the sum that divides its weights."""
     start, head, row = _place(frames, heads, BLOCK)
     length = _length(LENGTHS, row, frames)
     queries = start + tl.arange(0, BLOCK)
     depth, width = tl.arange(0, BLOCK_DEPTH), tl.arange(0, BLOCK_WIDTH)
     OUTPUT += row * o_b + head * o_h
-    LSE += (row * heads + head) * frames
+    SUMS += (row * heads + head) * 2 * frames
     if start >= length:
         _store(OUTPUT, o_t, queries, frames, width, tl.zeros((BLOCK, BLOCK_WIDTH), tl.float32), WIDTH)
         return
@@ -161,15 +169,16 @@ def forward(
         total = tl.maximum(high - low, 1).to(tl.float32)
     else:
         total = tl.where(total > 0, total, 1.0)  # every score was -inf, by the table: zeros
-        tl.store(LSE + queries, most + tl.log2(total), mask=queries < length)
+        tl.store(SUMS + 2 * queries, most, mask=queries < length)
+        tl.store(SUMS + 2 * queries + 1, tl.log2(total), mask=queries < length)
     values = tl.where((queries < length)[:, None], values / total[:, None], 0.0)
     _store(OUTPUT, o_t, queries, frames, width, values, WIDTH)
 
 
 @triton.jit
 def _query_tiles(
-    grad_q, carried, q, grad, lse, delta, K, V, k_t, v_t, TABLE, PARTIAL, first_offset, offsets, queries, low, high,
-    key_start, key_stop, base, first, stop, scale, MASKED: tl.constexpr, RELU: tl.constexpr, DEPTH: tl.constexpr,
+    grad_q, carried, q, grad, most, rest, delta, K, V, k_t, v_t, TABLE, PARTIAL, first_offset, offsets, queries, low,
+    high, key_start, key_stop, base, first, stop, scale, MASKED: tl.constexpr, RELU: tl.constexpr, DEPTH: tl.constexpr,
     WIDTH: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Take the tiles [first, stop) into the gradient of the queries, and write sums by distance to PARTIAL."""
@@ -188,7 +197,7 @@ def _query_tiles(
         if RELU:
             grad_score = tl.where(score > 0, grad_weight, 0.0) / tl.maximum(high - low, 1).to(tl.float32)[:, None]
         else:
-            grad_score = tl.exp2(score - lse[:, None]) * (grad_weight - delta[:, None])
+            grad_score = _weight(score, most[:, None], rest[:, None]) * (grad_weight - delta[:, None])
         grad_q = tl.dot(grad_score.to(k.dtype), k, grad_q, input_precision=PRECISION)
         if PARTIAL is not None:
             near, far = _by_distance(grad_score, BLOCK)
@@ -211,7 +220,7 @@ def _by_distance(tile, BLOCK: tl.constexpr):
 
 @triton.jit(do_not_specialize=["frames", "reach", "slots", "first_offset", "offsets"])
 def backward_queries(
-    Q, K, V, OUTPUT, GRAD, LSE, DELTA, GRAD_Q, PARTIAL, TABLE, LENGTHS, LOW, HIGH,
+    Q, K, V, OUTPUT, GRAD, SUMS, DELTA, GRAD_Q, PARTIAL, TABLE, LENGTHS, LOW, HIGH,
     q_b, q_h, q_t, k_b, k_h, k_t, v_b, v_h, v_t, o_b, o_h, o_t, g_b, g_h, g_t, gq_b, gq_h, gq_t,
     heads, frames, reach, slots, first_offset, offsets, scale, scale_q,
     RELU: tl.constexpr, DEPTH: tl.constexpr, WIDTH: tl.constexpr, BLOCK_DEPTH: tl.constexpr, BLOCK_WIDTH: tl.constexpr,
@@ -241,9 +250,11 @@ def backward_queries(
     valid = queries < length
     low = tl.load(LOW + queries, mask=valid, other=0)
     high = tl.minimum(tl.load(HIGH + queries, mask=valid, other=0), length)
-    lse, delta = tl.zeros((BLOCK,), tl.float32), tl.zeros((BLOCK,), tl.float32)
+    most, rest = tl.zeros((BLOCK,), tl.float32), tl.zeros((BLOCK,), tl.float32)
+    delta = tl.zeros((BLOCK,), tl.float32)
     if not RELU:
-        lse = tl.load(LSE + pair + queries, mask=valid, other=float("inf"))  # exp2(score - inf) is 0
+        most = tl.load(SUMS + 2 * (pair + queries), mask=valid, other=float("inf"))  # exp2(score - inf) is 0
+        rest = tl.load(SUMS + 2 * (pair + queries) + 1, mask=valid, other=0.0)
         output = _load(OUTPUT + row * o_b + head * o_h, o_t, queries, 0, length, width, WIDTH, True)
         delta = tl.sum(output.to(tl.float32) * grad.to(tl.float32), 1)
         tl.store(DELTA + pair + queries, delta, mask=valid)
@@ -251,16 +262,17 @@ def backward_queries(
     base = start - reach
     grad_q, carried = tl.zeros((BLOCK, BLOCK_DEPTH), tl.float32), tl.zeros((BLOCK,), tl.float32)
     grad_q, carried = _query_tiles(
-        grad_q, carried, q, grad, lse, delta, K, V, k_t, v_t, TABLE, PARTIAL, first_offset, offsets, queries, low, high,
-        key_start, key_stop, base, first, whole_first, scale, True, RELU, DEPTH, WIDTH, BLOCK, PRECISION,
+        grad_q, carried, q, grad, most, rest, delta, K, V, k_t, v_t, TABLE, PARTIAL, first_offset, offsets, queries,
+        low, high, key_start, key_stop, base, first, whole_first, scale, True, RELU, DEPTH, WIDTH, BLOCK, PRECISION,
     )  # fmt: skip
     grad_q, carried = _query_tiles(
-        grad_q, carried, q, grad, lse, delta, K, V, k_t, v_t, TABLE, PARTIAL, first_offset, offsets, queries, low, high,
-        key_start, key_stop, base, whole_first, whole_stop, scale, False, RELU, DEPTH, WIDTH, BLOCK, PRECISION,
+        grad_q, carried, q, grad, most, rest, delta, K, V, k_t, v_t, TABLE, PARTIAL, first_offset, offsets, queries,
+        low, high, key_start, key_stop, base, whole_first, whole_stop, scale, False, RELU, DEPTH, WIDTH, BLOCK,
+        PRECISION,
     )  # fmt: skip
     grad_q, carried = _query_tiles(
-        grad_q, carried, q, grad, lse, delta, K, V, k_t, v_t, TABLE, PARTIAL, first_offset, offsets, queries, low, high,
-        key_start, key_stop, base, whole_stop, stop, scale, True, RELU, DEPTH, WIDTH, BLOCK, PRECISION,
+        grad_q, carried, q, grad, most, rest, delta, K, V, k_t, v_t, TABLE, PARTIAL, first_offset, offsets, queries,
+        low, high, key_start, key_stop, base, whole_stop, stop, scale, True, RELU, DEPTH, WIDTH, BLOCK, PRECISION,
     )  # fmt: skip
     if PARTIAL is not None:
         tl.store(PARTIAL + stop * BLOCK + tl.arange(0, BLOCK), carried)
@@ -269,7 +281,7 @@ def backward_queries(
 
 @triton.jit
 def _key_tiles(
-    grad_k, grad_v, k, v, Q, GRAD, LSE, DELTA, q_t, g_t, TABLE, LOW, HIGH, first_offset, offsets, keys, length, start,
+    grad_k, grad_v, k, v, Q, GRAD, SUMS, DELTA, q_t, g_t, TABLE, LOW, HIGH, first_offset, offsets, keys, length, start,
     stop, first, last, scale, MASKED: tl.constexpr, RELU: tl.constexpr, DEPTH: tl.constexpr, WIDTH: tl.constexpr,
     BLOCK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -295,9 +307,10 @@ def _key_tiles(
             weight = tl.maximum(score, 0.0) / number
             grad_score = tl.where(score > 0, grad_weight, 0.0) / number
         else:
-            lse = tl.load(LSE + queries, mask=there, other=float("inf"))
+            most = tl.load(SUMS + 2 * queries, mask=there, other=float("inf"))
+            rest = tl.load(SUMS + 2 * queries + 1, mask=there, other=0.0)
             delta = tl.load(DELTA + queries, mask=there, other=0.0)
-            weight = tl.exp2(score - lse[None, :])
+            weight = _weight(score, most[None, :], rest[None, :])
             grad_score = weight * (grad_weight - delta[None, :])
         grad_v = tl.dot(weight.to(grad.dtype), grad, grad_v, input_precision=PRECISION)
         grad_k = tl.dot(grad_score.to(q.dtype), q, grad_k, input_precision=PRECISION)
@@ -306,7 +319,7 @@ def _key_tiles(
 
 @triton.jit(do_not_specialize=["frames", "first_offset", "offsets"])
 def backward_keys(
-    Q, K, V, GRAD, LSE, DELTA, GRAD_K, GRAD_V, TABLE, LENGTHS, LOW, HIGH, SOME_FIRST, SOME_STOP, EVERY_FIRST,
+    Q, K, V, GRAD, SUMS, DELTA, GRAD_K, GRAD_V, TABLE, LENGTHS, LOW, HIGH, SOME_FIRST, SOME_STOP, EVERY_FIRST,
     EVERY_STOP, q_b, q_h, q_t, k_b, k_h, k_t, v_b, v_h, v_t, g_b, g_h, g_t, gk_b, gk_h, gk_t, gv_b, gv_h, gv_t,
     heads, frames, first_offset, offsets, scale, scale_q,
     RELU: tl.constexpr, DEPTH: tl.constexpr, WIDTH: tl.constexpr, BLOCK_DEPTH: tl.constexpr, BLOCK_WIDTH: tl.constexpr,
@@ -326,7 +339,7 @@ def backward_keys(
         return
     Q += row * q_b + head * q_h
     GRAD += row * g_b + head * g_h
-    LSE += (row * heads + head) * frames
+    SUMS += (row * heads + head) * 2 * frames
     DELTA += (row * heads + head) * frames
     if TABLE is not None:
         TABLE += head * offsets
@@ -341,15 +354,15 @@ def backward_keys(
     whole_first = tl.minimum((tl.maximum(whole_first - first, 0) + BLOCK - 1) // BLOCK, tiles)
     whole_stop = tl.maximum(tl.maximum(whole_stop - first, 0) // BLOCK, whole_first)
     grad_k, grad_v = _key_tiles(
-        grad_k, grad_v, k, v, Q, GRAD, LSE, DELTA, q_t, g_t, TABLE, LOW, HIGH, first_offset, offsets, keys, length,
+        grad_k, grad_v, k, v, Q, GRAD, SUMS, DELTA, q_t, g_t, TABLE, LOW, HIGH, first_offset, offsets, keys, length,
         first, stop, 0, whole_first, scale, True, RELU, DEPTH, WIDTH, BLOCK, PRECISION,
     )  # fmt: skip
     grad_k, grad_v = _key_tiles(
-        grad_k, grad_v, k, v, Q, GRAD, LSE, DELTA, q_t, g_t, TABLE, LOW, HIGH, first_offset, offsets, keys, length,
+        grad_k, grad_v, k, v, Q, GRAD, SUMS, DELTA, q_t, g_t, TABLE, LOW, HIGH, first_offset, offsets, keys, length,
         first, stop, whole_first, whole_stop, scale, False, RELU, DEPTH, WIDTH, BLOCK, PRECISION,
     )  # fmt: skip
     grad_k, grad_v = _key_tiles(
-        grad_k, grad_v, k, v, Q, GRAD, LSE, DELTA, q_t, g_t, TABLE, LOW, HIGH, first_offset, offsets, keys, length,
+        grad_k, grad_v, k, v, Q, GRAD, SUMS, DELTA, q_t, g_t, TABLE, LOW, HIGH, first_offset, offsets, keys, length,
         first, stop, whole_stop, tiles, scale, True, RELU, DEPTH, WIDTH, BLOCK, PRECISION,
     )  # fmt: skip
     _store(GRAD_K, gk_t, keys, frames, depth, grad_k * scale_q, DEPTH)

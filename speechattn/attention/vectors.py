@@ -99,16 +99,6 @@ def num_lanes(typingctx: Any, like: Any) -> Any:
     return types.int64(like), code
 
 
-@intrinsic
-def fetch(typingctx: Any, address: Any) -> Any:
-    """The one float at `address`."""
-
-    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return to.load(builder, args[0], to.FLOAT)
-
-    return types.float32(types.int64), code
-
-
 @intrinsic(prefer_literal=True)
 def prefetch(typingctx: Any, address: Any, writes: Any) -> Any:
     """Ask for the cache line at `address`: into the second level, or if `writes`, a literal, to be written at once.
@@ -196,31 +186,6 @@ def times_power_of_two(typingctx: Any, x: Any, shifted: Any) -> Any:
         return builder.bitcast(builder.add(bits, moved), to.vector(x.lanes))
 
     return x(x, x), code
-
-
-@intrinsic
-def exponent(typingctx: Any, x: Any) -> Any:
-    """n of x = m * 2**n with 1 <= m < 2, for positive x, as floats."""
-
-    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        integers = ir.VectorType(to.INT32, x.lanes)
-        n = builder.lshr(builder.bitcast(args[0], integers), ir.Constant(integers, [23] * x.lanes))
-        n = builder.sub(n, ir.Constant(integers, [127] * x.lanes))
-        return builder.sitofp(n, to.vector(x.lanes))
-
-    return x(x), code
-
-
-@intrinsic
-def mantissa(typingctx: Any, x: Any) -> Any:
-    """m of x = m * 2**n with 1 <= m < 2, for positive x."""
-
-    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        integers = ir.VectorType(to.INT32, x.lanes)
-        bits = builder.and_(builder.bitcast(args[0], integers), ir.Constant(integers, [0x7FFFFF] * x.lanes))
-        return builder.bitcast(builder.or_(bits, ir.Constant(integers, [0x3F800000] * x.lanes)), to.vector(x.lanes))
-
-    return x(x), code
 
 
 @intrinsic

@@ -11,9 +11,10 @@ whose missing keys are masked, so that a batch of short rows is a single call::
     block 2   ...kqqkk.
     block 3   .....kqqk--
 
-Only q, k and v are saved: the backward pass calls the kernel again, piece by piece, and adds up the gradients of keys
-where windows overlap. Padding is never read. It is differentiated once: a second time is refused. `banded.py` is the
-same idea written out in matrix products, for what no fused kernel takes.
+Only q, k and v are saved: the backward pass is that of dense.py, piece by piece, and adds up the gradients of keys
+where windows overlap. The kernel's own keeps the logarithm of the sum of weights in float32, which has no room for it
+beside large scores. Padding is never read. It is differentiated once: a second time is refused. `banded.py` is the same
+idea written out in matrix products, for what no fused kernel takes.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
-from speechattn.attention.dense import relative_index, table_offsets
+from speechattn.attention.dense import attend, relative_index, table_offsets
 from speechattn.attention.masks import band_mask
 from speechattn.context import Context
 
@@ -108,7 +109,7 @@ class _Windowed(torch.autograd.Function):
             leaves = [x.detach().requires_grad_() for x in (piece.queries(q), piece.keys(k), piece.keys(v))]
             leaf = None if table is None else table.detach().requires_grad_()
             with torch.enable_grad():
-                output = call.attend(piece, leaves[0], leaves[1], leaves[2], leaf)
+                output = call.attend_plainly(piece, leaves[0], leaves[1], leaves[2], leaf)
             wanted = leaves if leaf is None else [*leaves, leaf]
             found = torch.autograd.grad(output, wanted, piece.gradients(grad_output))
             piece.add_to_queries(grads[0], found[0])
@@ -204,7 +205,7 @@ class _Call:
         self.open = bool(band_mask(self.context, queries.cpu(), keys.cpu()).all())  # on the CPU: nothing to wait for
         self.zeros = torch.where(self.mask, self.like.new_zeros(()), -torch.inf)
         self.index = relative_index(self.offsets, queries, keys)
-        wide = max(q.shape[1], 1) * self.window * (2 * max(q.shape[3], 1) + self.block * (table is not None))
+        wide = max(q.shape[1], 1) * self.window * (2 * max(q.shape[3], 1) + 2 * self.block)
         self.most = max(1, min(MOST_WINDOWS, SLAB_BYTES // (q.element_size() * wide)))
 
     def pieces(self, rows: list[int]) -> Iterator[_Whole | _Gathered]:
@@ -237,19 +238,39 @@ class _Call:
         return _Gathered(row, queries, frames <= last, keys.clamp(min=0).minimum(last), seen[:, None], index)
 
     def attend(self, piece: _Whole | _Gathered, q: Tensor, k: Tensor, v: Tensor, table: Tensor | None) -> Tensor:
-        """Output of a piece, of the shape of its queries; the table [H, offsets] may require a gradient."""
-        with _kernels(q.device):
-            return scaled_dot_product_attention(q, k, v, attn_mask=self._bias(piece, table), scale=self.scale)
-
-    def _bias(self, piece: _Whole | _Gathered, table: Tensor | None) -> Tensor | None:
-        """What is added to the scores of a piece, -inf outside the context; None if that is nothing at all."""
-        if isinstance(piece, _Whole):
-            if table is None:
-                return None if self.open else self.zeros
-            return self._columns(table, self.index)[:, None].masked_fill(~self.mask, -torch.inf)
+        """Output of a piece, of the shape of its queries."""
         if table is None:
-            return torch.where(piece.mask, self.like.new_zeros(()), -torch.inf)
-        return self._columns(table, piece.index).transpose(0, 1).masked_fill(~piece.mask, -torch.inf)
+            if isinstance(piece, _Whole):
+                mask = None if self.open else self.zeros
+            else:
+                mask = torch.where(piece.mask, self.like.new_zeros(()), -torch.inf)
+            with _kernels(q.device):
+                return scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=self.scale)
+        mask, bias = self._shown(piece, table)
+        bias = bias.masked_fill(~mask, -torch.inf)
+        # What a kernel makes of a query that sees nothing is its own affair: it is given everything, then zeros.
+        blind = (bias == -torch.inf).all(-1, keepdim=True)
+        with _kernels(q.device):
+            output = scaled_dot_product_attention(q, k, v, attn_mask=bias.masked_fill(blind, 0), scale=self.scale)
+        return output.masked_fill(blind, 0)
+
+    def attend_plainly(
+        self, piece: _Whole | _Gathered, q: Tensor, k: Tensor, v: Tensor, table: Tensor | None
+    ) -> Tensor:
+        """The same by dense.py, half precision in float32; the table [H, offsets] may require a gradient."""
+        if table is None:
+            mask, bias = (self.mask if isinstance(piece, _Whole) else piece.mask), None
+        else:
+            mask, bias = self._shown(piece, table)
+        wide = torch.promote_types(q.dtype, torch.float32)
+        bias = None if bias is None else bias.to(wide)
+        return attend(q.to(wide), k.to(wide), v.to(wide), mask, "softmax", bias, self.scale).to(q.dtype)
+
+    def _shown(self, piece: _Whole | _Gathered, table: Tensor) -> tuple[Tensor, Tensor]:
+        """Mask and bias of a piece's scores."""
+        if isinstance(piece, _Whole):
+            return self.mask, self._columns(table, self.index)[:, None]
+        return piece.mask, self._columns(table, piece.index).transpose(0, 1)
 
     def _columns(self, table: Tensor, index: Tensor) -> Tensor:
         """[H, *index.shape]. Not table[:, index], whose gradient takes a hundred times as long."""
