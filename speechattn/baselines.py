@@ -10,6 +10,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from speechattn.config import EncoderConfig
 from speechattn.context import Context
+from speechattn.dtypes import fitting
 from speechattn.encoder import BLOCKS, Encoder, FramesEncoder
 from speechattn.lengths import lengths_of, zero_padding
 
@@ -37,7 +38,8 @@ class BaselineEncoder(FramesEncoder):
                 f'An encoder with block="{self.config.block}" has no context to replace, got ({context}): what a frame '
                 f"sees is part of its weights; config.contexts tells."
             )
-        x, lengths = self.enter(input, lengths)
+        self.enter.check(input)
+        x, lengths = self.enter(fitting(input, self, "encoder"), lengths)
         return zero_padding(self.hidden(x, lengths), lengths), lengths_of(x, lengths)
 
     def initial_state(self, batch_size: int = 1) -> NoReturn:

@@ -17,6 +17,7 @@ from speechattn.attention.layer import AttentionState, SelfAttention
 from speechattn.config import EncoderConfig
 from speechattn.context import Context
 from speechattn.convolution import FramesConvolution
+from speechattn.dtypes import like
 from speechattn.framewise import framewise
 
 
@@ -32,6 +33,7 @@ class TransformerBlock(nn.Module):
 
     def __init__(self, config: EncoderConfig, context: Context) -> None:
         super().__init__()
+        self.d_model = config.d_model
         self.attention_norm = nn.LayerNorm(config.d_model)
         self.attention = make_attention(config, context)
         self.feed_forward = feed_forward(config)
@@ -48,7 +50,8 @@ class TransformerBlock(nn.Module):
 
     def initial_state(self, batch_size: int = 1) -> TransformerState:
         """The state before the first frame."""
-        return TransformerState(self.attention.initial_state(batch_size), no_frames(self.attention_norm, batch_size))
+        none = no_frames(self, self.d_model, batch_size)
+        return TransformerState(self.attention.initial_state(batch_size), none)
 
     @torch.no_grad()
     def step(self, x: Tensor, state: TransformerState, final: bool = False) -> tuple[Tensor, TransformerState]:
@@ -80,7 +83,7 @@ class ConformerBlock(nn.Module):
 
     def __init__(self, config: EncoderConfig, context: Context) -> None:
         super().__init__()
-        d_model = config.d_model
+        d_model = self.d_model = config.d_model
         self.feed_forward = feed_forward(config)
         self.attention_norm = nn.LayerNorm(d_model)
         self.attention = make_attention(config, context)
@@ -109,7 +112,8 @@ class ConformerBlock(nn.Module):
 
     def initial_state(self, batch_size: int = 1) -> ConformerState:
         """The state before the first frame."""
-        convolution, none = self.convolution.initial_state(batch_size), no_frames(self.norm, batch_size)
+        convolution = self.convolution.initial_state(batch_size)
+        none = no_frames(self, self.d_model, batch_size)
         return ConformerState(self.attention.initial_state(batch_size), none, convolution, none)
 
     @torch.no_grad()
@@ -140,6 +144,7 @@ class ConvolutionBlock(nn.Module):
 
     def __init__(self, config: EncoderConfig, context: Context) -> None:
         super().__init__()
+        self.d_model = config.d_model
         self.norm = nn.LayerNorm(config.d_model)
         self.convolution = FramesConvolution(config.d_model, config.convolution, groups=1)
         self.dropout = nn.Dropout(config.dropout)
@@ -156,7 +161,8 @@ class ConvolutionBlock(nn.Module):
 
     def initial_state(self, batch_size: int = 1) -> ConvolutionState:
         """The state before the first frame."""
-        return ConvolutionState(self.convolution.initial_state(batch_size), no_frames(self.norm, batch_size))
+        none = no_frames(self, self.d_model, batch_size)
+        return ConvolutionState(self.convolution.initial_state(batch_size), none)
 
     @torch.no_grad()
     def step(self, x: Tensor, state: ConvolutionState, final: bool = False) -> tuple[Tensor, ConvolutionState]:
@@ -186,9 +192,9 @@ def feed_forward(config: EncoderConfig) -> nn.Sequential:
     )
 
 
-def no_frames(norm: nn.LayerNorm, batch_size: int) -> Tensor:
-    """[B, 0, D], of the dtype and device of a block's norm."""
-    return norm.weight.new_zeros(batch_size, 0, len(norm.weight))
+def no_frames(block: nn.Module, d_model: int, batch_size: int) -> Tensor:
+    """Return frames [B, 0, D] of the dtype and device of a block."""
+    return like(block).new_zeros(batch_size, 0, d_model)
 
 
 def take(waiting: Tensor, x: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -18,6 +18,7 @@ from speechattn.attention.positions import LearnedPositions, sinusoidal
 from speechattn.blocks import ConformerBlock, ConvolutionBlock, TransformerBlock
 from speechattn.config import ATTENTION_BLOCKS, EncoderConfig
 from speechattn.context import Context
+from speechattn.dtypes import fitting, like
 from speechattn.entry import Entry, EntryState
 from speechattn.errors import ConfigError
 from speechattn.lengths import check_lengths, lengths_of, zero_padding
@@ -167,6 +168,8 @@ class Encoder(FramesEncoder):
                 f"context must be one speechattn.Context for all layers, got {context!r}. "
                 "One per layer belongs into EncoderConfig(context=(...))."
             )
+        self.enter.check(input)
+        input = fitting(input, self, "encoder")
         self._check_memory(input, lengths is not None, context)
         x, lengths = self.enter(input, lengths)
         x = self.dropout(self._place(self.input(x), 0, lengths))
@@ -179,12 +182,12 @@ class Encoder(FramesEncoder):
 
     def _check_memory(self, input: Tensor, lengths: bool, context: Context | None) -> None:
         """Refuse what would not fit, if there is a limit; see guard.py."""
-        if torch.compiler.is_compiling() or torch._C._is_tracing() or not input.is_cpu or input.ndim != 3:
+        if torch.compiler.is_compiling() or torch._C._is_tracing() or not input.is_cpu:
             return
         if guard.limit_bytes() is None:
             return
         config = self.config if context is None else replace(self.config, context=context)
-        dtype = str(self.norm.weight.dtype).removeprefix("torch.")
+        dtype = str(like(self).dtype).removeprefix("torch.")
         native = native_unavailable() is None
         guard.check(config, input.shape[1], len(input), torch.is_grad_enabled(), dtype, native, lengths)
 
@@ -195,7 +198,7 @@ class Encoder(FramesEncoder):
             ValueError: a layer's right context is unlimited: use a limited or a chunked one.
         """
         blocks = tuple(block.initial_state(batch_size) for block in self.blocks)  # type: ignore[operator]
-        return EncoderState(self._fingerprint, 0, self.enter.initial_state(self.norm.weight, batch_size), blocks)
+        return EncoderState(self._fingerprint, 0, self.enter.initial_state(like(self), batch_size), blocks)
 
     def step(self, input: Tensor, state: EncoderState) -> tuple[Tensor, EncoderState]:
         """The hidden frames [B, m, d_model] that have become ready after the next n >= 0 frames, and the new state.
@@ -211,7 +214,7 @@ class Encoder(FramesEncoder):
     def flush(self, state: EncoderState) -> Tensor:
         """The frames still owed [B, m, d_model] when no more will come; a remainder of a stack is dropped."""
         rows = state.batch_size if isinstance(state, EncoderState) else 1  # another state is refused below
-        none = self.norm.weight.new_zeros(rows, 0, self.config.input_dim)
+        none = like(self).new_zeros(rows, 0, self.config.input_dim)
         return self._step(none, state, final=True)[0]
 
     def infer(
@@ -232,10 +235,10 @@ class Encoder(FramesEncoder):
 
     @torch.no_grad()
     def _step(self, input: Tensor, state: EncoderState, final: bool) -> tuple[Tensor, EncoderState]:
-        self._check_state(input, state, final)
+        input = self._checked(input, state, final)
         x, entry = self.enter.step(input, state.entry, final)
         if not (x.shape[1] or final):  # a push too short for a frame costs next to nothing
-            return self.norm.weight.new_zeros(len(x), 0, self.config.d_model), replace(state, entry=entry)
+            return like(self).new_zeros(len(x), 0, self.config.d_model), replace(state, entry=entry)
         frames = state.frames + x.shape[1]
         x = self.dropout(self._place(self.input(x), state.frames))
         blocks = []
@@ -272,10 +275,10 @@ class Encoder(FramesEncoder):
     def _fingerprint(self) -> str:
         return fingerprint(self.config)
 
-    def _check_state(self, input: Tensor, state: EncoderState, final: bool) -> None:
+    def _checked(self, input: Tensor, state: EncoderState, final: bool) -> Tensor:
+        """Return the input in the encoder's dtype; raise if it or the state is not this encoder's."""
         self.enter.check(input)
-        if input.dtype != self.norm.weight.dtype:
-            raise TypeError(f"input must be {self.norm.weight.dtype} as the encoder is, got {input.dtype}.")
+        input = fitting(input, self, "encoder")
         if not isinstance(state, EncoderState):
             raise TypeError(f"state must come from initial_state or step, got {type(state).__name__}.")
         if state.encoder != self._fingerprint:
@@ -283,9 +286,10 @@ class Encoder(FramesEncoder):
                 f"the state belongs to an encoder with another config or version ({state.encoder}, this is "
                 f"{self._fingerprint}): begin with encoder.initial_state(batch_size)."
             )
-        check_kept(state.entry.window, input, self.norm.weight, "encoder", "move it with state.to(...)")
+        check_kept(state.entry.window, input, like(self), "encoder", "move it with state.to(...)")
         if not final:
             self.warn_in_training("encoder", stacklevel=5)
+        return input
 
     def warn_in_training(self, name: str, stacklevel: int) -> None:
         """Say that dropout is active in a stream, once until the mode is set again; `name` is what the caller holds."""

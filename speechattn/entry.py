@@ -13,6 +13,7 @@ from torch.nn.functional import pad
 
 from speechattn.config import NO_SPLICE, EncoderConfig
 from speechattn.context import Context
+from speechattn.dtypes import check_floating
 from speechattn.lengths import check_lengths, zero_padding
 
 
@@ -59,7 +60,8 @@ class Entry:
         return stack(frames, self.config.stack), EntryState(window[:, done:].clone(), frames[:, whole:].clone())
 
     def check(self, input: Tensor) -> None:
-        """Raise ValueError unless input is frames [B, T, input_dim]."""
+        """Raise TypeError or ValueError unless input is frames [B, T, input_dim] of floats."""
+        check_floating(input)
         if input.ndim != 3 or input.shape[2] != self.config.input_dim:
             raise ValueError(
                 f"input must be frames [B, T, {self.config.input_dim}], got {list(input.shape)}. "

@@ -14,6 +14,7 @@ import torch
 from speechattn.data.corpus import load_corpus
 from speechattn.data.labels import label_set
 from speechattn.dataset import Example, make_examples
+from speechattn.dtypes import like
 from speechattn.errors import UserError
 from speechattn.files import write_json
 from speechattn.heads import FrameClassifier
@@ -48,7 +49,7 @@ def score_examples(
     """Mean loss in nats over labelled frames, and the scores, of a model in evaluation mode."""
     was_training = model.training
     model.eval()
-    device = next(model.parameters()).device
+    device = like(model).device
     scores = FrameScores(len(model.config.classes))
     total = 0.0
     for example in examples:

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from speechattn.dtypes import like
 from speechattn.encoder import Encoder
 from speechattn.errors import UserError
 from speechattn.files import write_bytes
@@ -60,7 +61,7 @@ def export(model: SpeechModel | Encoder, push_frames: int, path: str | Path, for
         raise UserError(f"{path} cannot be written: {Path(path).parent} is not a folder.")
     model = copy.deepcopy(model).cpu().eval()
     step = StreamingStep(model, push_frames)
-    dtype = step.encoder.norm.weight.dtype
+    dtype = like(step.encoder).dtype
     if dtype not in TOLERANCE or (format == "onnx" and dtype != torch.float32):
         raise UserError(
             f"format={format!r} takes a {'float32' if format == 'onnx' else 'float32 or float64'} model, "
@@ -150,7 +151,7 @@ def check(run: Run, model: SpeechModel | Encoder, step: StreamingStep) -> float:
 def noise(step: StreamingStep, size: int) -> Tensor:
     """Seeded samples [1, size], or frames [1, size, F]."""
     shape = (1, size) if step.frontend is not None else (1, size, step.encoder.config.input_dim)
-    return 0.1 * torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=step.encoder.norm.weight.dtype)
+    return 0.1 * torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=like(step.encoder).dtype)
 
 
 def about(step: StreamingStep) -> dict[str, str]:

@@ -18,6 +18,7 @@ from speechattn.attention.masks import band_mask
 from speechattn.config import DELTA
 from speechattn.context import Context
 from speechattn.convolution import FramesConvolution
+from speechattn.dtypes import like
 from speechattn.frontend.logmel import LogMel
 from speechattn.frontend.mfcc import MFCC, deltas_step
 
@@ -56,21 +57,21 @@ class FixedAttention(nn.Module):
         # The first query begins a chunk: it is frame 0 here.
         start, _ = layer.context.span(0)
         assert start is not None
-        device = layer.output.weight.device
+        device = like(layer).device
         queries, keys = torch.arange(push, device=device), torch.arange(start, self.wait + push, device=device)
         self.num_kept = len(keys) - push
         self.register_buffer("keys", keys, persistent=False)
         self.register_buffer("band", band_mask(layer.context, queries, keys), persistent=False)
         table = layer.bias(layer.context, push)
         if table is not None:
-            table = table.to(layer.output.weight.dtype)[:, relative_index(layer.context.offsets(), queries, keys)]
+            table = table.to(like(layer).dtype)[:, relative_index(layer.context.offsets(), queries, keys)]
         self.register_buffer("bias", table, persistent=False)
 
     def initial_state(self, batch_size: int = 1) -> tuple[Tensor, Tensor, Tensor]:
         """Queries that wait, and keys and values that are kept: zeros [B, H, n, D / H]."""
-        heads, weight = self.layer.num_heads, self.layer.output.weight
+        heads, width = self.layer.num_heads, self.layer.d_model // self.layer.num_heads
         sizes = (self.wait, self.num_kept, self.num_kept)
-        q, k, v = (weight.new_zeros(batch_size, heads, size, len(weight) // heads) for size in sizes)
+        q, k, v = (like(self.layer).new_zeros(batch_size, heads, size, width) for size in sizes)
         return q, k, v
 
     def step(self, input: Tensor, state: tuple[Tensor, ...], clock: Clock) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -93,13 +94,13 @@ class FixedConvolution(nn.Module):
         self.layer, self.delay_in = layer, delay_in
         self.delay = delayed(layer.context, delay_in, push)
         self.wait = self.delay - delay_in
-        self.register_buffer("frames", torch.arange(push, device=layer.kernel.weight.device), persistent=False)
+        self.register_buffer("frames", torch.arange(push, device=like(layer).device), persistent=False)
 
     def initial_state(self, batch_size: int = 1) -> Tensor:
         """The frames that are kept: zeros [B, left + right, D]."""
-        kept, kernel = self.layer.context.kept_frames, self.layer.kernel
+        kept = self.layer.context.kept_frames
         assert kept is not None
-        return kernel.weight.new_zeros(batch_size, kept, kernel.in_channels)
+        return like(self.layer).new_zeros(batch_size, kept, self.layer.d_model)
 
     def step(self, input: Tensor, state: Tensor, clock: Clock) -> tuple[Tensor, Tensor]:
         """What the push makes certain [1, push, D], and the new state."""
@@ -126,9 +127,9 @@ class FixedFrontend(nn.Module):
 
     def initial_state(self) -> tuple[Tensor, ...]:
         """Samples that are heard again, and the frames kept by each order of deltas: zeros."""
-        like, width = self.frontend.filterbank, self.frontend.num_features // (1 + len(self.delta_delays))
+        bank, width = self.frontend.filterbank, self.frontend.num_features // (1 + len(self.delta_delays))
         widths = [width * (1 + order) for order in range(len(self.delta_delays))]
-        return like.new_zeros(1, self.num_kept), *(like.new_zeros(1, DELTA.kept_frames or 0, width) for width in widths)
+        return bank.new_zeros(1, self.num_kept), *(bank.new_zeros(1, DELTA.kept_frames or 0, width) for width in widths)
 
     def num_frames(self, num_samples: Tensor) -> Tensor:
         """`Framing.num_frames` of a count that is a tensor: the frames whose last sample is there."""

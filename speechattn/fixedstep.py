@@ -28,6 +28,7 @@ from speechattn.attention.positions import sinusoidal
 from speechattn.config import EncoderConfig
 from speechattn.context import Context
 from speechattn.convolution import FramesConvolution
+from speechattn.dtypes import like
 from speechattn.encoder import Encoder
 from speechattn.entry import EntryState
 from speechattn.errors import UserError
@@ -90,8 +91,7 @@ class StreamingStep(nn.Module):
 
     def initial_state(self) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The counter and the caches of a stream that has not begun."""
-        weight = self.encoder.norm.weight
-        counter = torch.zeros(2, dtype=torch.int64, device=weight.device)
+        counter = torch.zeros(2, dtype=torch.int64, device=like(self.encoder).device)
         return counter, tuple(x for x in tensors(self._tree()) if x.numel())
 
     def forward(
@@ -147,9 +147,9 @@ class StreamingStep(nn.Module):
 
     def _tree(self) -> tuple[Any, ...]:
         """What is kept of a stream that has not begun, as frontend, entry and blocks keep it."""
-        config, like = self.encoder.config, self.encoder.norm.weight
-        window = like.new_zeros(1, config.splice.kept_frames or 0, config.input_dim)
-        rest = like.new_zeros(1, self._num_unstacked, config.entry_dim // config.stack)
+        config, empty = self.encoder.config, like(self.encoder)
+        window = empty.new_zeros(1, config.splice.kept_frames or 0, config.input_dim)
+        rest = empty.new_zeros(1, self._num_unstacked, config.entry_dim // config.stack)
         heard = self.frontend.initial_state() if self.frontend else ()
         return heard, EntryState(window, rest), tuple(_initial_state(block) for block in self.encoder.blocks)
 

@@ -1,6 +1,7 @@
 """Hidden frames [B, T, D] -> labels, in the three shapes a sequence can give: N -> N, N -> 1, N -> M.
 
-Losses ignore padding, and the label -100.
+Losses ignore padding, and the label -100. Sums over frames, log probabilities and losses are float32 whatever the
+logits are, autocast included, and float64 of float64: in half precision a sum over some minutes is infinite.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, ctc_loss
 
 from speechattn.data.segments import IGNORE
+from speechattn.dtypes import check_floating, fitting, widened
 from speechattn.lengths import check_lengths, full_lengths, valid_mask, zero_padding
 
 
@@ -27,6 +29,7 @@ class FrameClassifier(nn.Module):
 
     def forward(self, hidden: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Logits [B, T, C], exactly 0 at and past `lengths` [B]."""
+        hidden = fitting(hidden, self, "head")
         lengths = check_lengths(lengths, hidden.shape[0], hidden.shape[1])
         return zero_padding(self.output(zero_padding(hidden, lengths)), lengths)
 
@@ -61,10 +64,11 @@ class UtteranceClassifier(nn.Module):
 
     def forward(self, hidden: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Logits [B, C] of hidden frames [B, T, D] with `lengths` [B]."""
+        hidden = fitting(hidden, self, "head")
         lengths = check_lengths(lengths, hidden.shape[0], hidden.shape[1])
         counts = full_lengths(hidden) if lengths is None else lengths.to(hidden.device)
-        mean = zero_padding(hidden, lengths).sum(1) / counts.clamp(min=1)[:, None]
-        logits: Tensor = self.output(mean)
+        total = zero_padding(hidden, lengths).sum(1, dtype=widened(hidden.dtype))
+        logits: Tensor = self.output((total / counts.clamp(min=1)[:, None]).to(hidden.dtype))
         return logits
 
     @staticmethod
@@ -95,12 +99,15 @@ class CTC(nn.Module):
 
     def __init__(self, d_model: int, num_classes: int) -> None:
         super().__init__()
+        self.num_classes = num_classes
         self.output = nn.Linear(d_model, num_classes)
 
     def forward(self, hidden: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Log probabilities [B, T, C], exactly 0 at and past `lengths` [B]."""
+        """Log probabilities [B, T, C], float32 at least, exactly 0 at and past `lengths` [B]."""
+        hidden = fitting(hidden, self, "head")
         lengths = check_lengths(lengths, hidden.shape[0], hidden.shape[1])
-        return zero_padding(self.output(zero_padding(hidden, lengths)).log_softmax(-1), lengths)
+        logits = self.output(zero_padding(hidden, lengths))
+        return zero_padding(logits.log_softmax(-1, dtype=widened(logits.dtype)), lengths)
 
     def loss(self, log_probs: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor) -> Tensor:
         """Mean over the batch of the negative log likelihood per target label, in nats.
@@ -112,13 +119,14 @@ class CTC(nn.Module):
             ValueError: log_probs do not have the head's classes: hidden frames, perhaps; or targets are no classes, or
                 fewer than their lengths say.
         """
-        if log_probs.shape[-1] != self.output.out_features:
+        if log_probs.shape[-1] != self.num_classes:
             raise ValueError(
-                f"log_probs must be [B, T, {self.output.out_features}], got {list(log_probs.shape)}. "
+                f"log_probs must be [B, T, {self.num_classes}], got {list(log_probs.shape)}. "
                 "Call the head first: head(hidden, lengths)."
             )
         _check_targets(targets, target_lengths, log_probs.shape[-1])
-        return ctc_loss(log_probs.transpose(0, 1), targets, lengths, target_lengths, zero_infinity=True)
+        log_probs = log_probs.to(widened(log_probs.dtype)).transpose(0, 1)
+        return ctc_loss(log_probs, targets, lengths, target_lengths, zero_infinity=True)
 
     @staticmethod
     def decode(log_probs: Tensor, lengths: Tensor) -> list[list[int]]:
@@ -149,5 +157,6 @@ def _check_targets(targets: Tensor, target_lengths: Tensor, num_classes: int) ->
 
 
 def _mean_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    total = cross_entropy(logits, labels, ignore_index=IGNORE, reduction="sum")
+    check_floating(logits)
+    total = cross_entropy(logits.to(widened(logits.dtype)), labels, ignore_index=IGNORE, reduction="sum")
     return total / (labels != IGNORE).sum().clamp(min=1)

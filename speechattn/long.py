@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from speechattn.data.audio import MAX_RATE, MIN_RATE, audio_blocks, audio_samples
 from speechattn.data.samples import Samples, as_floats, cut, first_fault, resampled
+from speechattn.dtypes import like, widened
 from speechattn.encoder import Encoder
 from speechattn.errors import UserError
 from speechattn.model import SpeechModel
@@ -138,7 +139,7 @@ class _Work:
             raise TypeError(f"model must be a SpeechModel or an Encoder that streams, got {type(model).__name__}.")
         self.model: Any = model
         self.hidden = hidden
-        self.like = next(model.parameters())
+        self.like = model.frontend.filterbank if isinstance(model, SpeechModel) else like(model)
         self.dtype = np.dtype(np.float64 if self.like.dtype == torch.float64 else np.float32)
         self.blocks, total = self._read(source, sample_rate)
         total = None if total is None else total // self.rate
@@ -219,8 +220,11 @@ class _Work:
                 taken += len(samples)
                 yield samples
                 continue
-            array = block.detach().cpu().numpy() if isinstance(block, Tensor) else np.asarray(block)
-            if array.ndim != 2 or array.dtype not in (np.float32, np.float64):
+            if isinstance(block, Tensor):
+                block = block.detach().cpu()
+                block = block.to(widened(block.dtype)).numpy() if block.is_floating_point() else block.numpy()
+            array = np.asarray(block)
+            if array.ndim != 2 or array.dtype not in (np.float16, np.float32, np.float64):
                 raise TypeError(f"blocks must be frames [n, F], floats, got {array.dtype} {list(array.shape)}.")
             yield array.astype(self.dtype, copy=False)  # cut() copies
 

@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from speechattn import context as law
 from speechattn.baselines import build_encoder
 from speechattn.config import ModelConfig
+from speechattn.dtypes import like
 from speechattn.encoder import EncoderState
 from speechattn.errors import UserError
 from speechattn.files import write_bytes, write_json
-from speechattn.frontend.logmel import FrontendState
+from speechattn.frontend.logmel import FrontendState, check_waveform
 from speechattn.frontend.mfcc import build_frontend
 from speechattn.frontend.normalize import Normalize
 from speechattn.heads import CTC, FrameClassifier
@@ -59,6 +60,9 @@ class SpeechModel(nn.Module):
     A stream gives the same logits: each frame's come out of `step` as soon as all that it hears has come in, and
     `flush` gives those still owed. `stream()` is that for people: labels with their times.
 
+    Frontend and normalisation compute in float32, or in float64 in a float64 model; behind them frames are cast to the
+    dtype of the encoder, half precision too. Waveforms are float32 or float64 in any model.
+
     Example:
         >>> import torch
         >>> from speechattn import EncoderConfig
@@ -80,11 +84,12 @@ class SpeechModel(nn.Module):
 
     def forward(self, waveform: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Logits [B, T, C] and frame lengths [B] of waveforms [B, N] with `lengths` [B] in samples."""
-        return self.classify(*self.frontend(waveform, lengths))
+        return self.classify(*self.frontend(self._cast(waveform), lengths))
 
     def classify(self, frames: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Logits [B, T, C] and lengths [B] of frames [B, T, F]: `forward` behind the frontend."""
-        hidden, lengths = self.encoder(self.normalize(frames, lengths), lengths)
+        frames = self.normalize(frames, lengths).to(like(self.encoder).dtype)
+        hidden, lengths = self.encoder(frames, lengths)
         return self.head(hidden, lengths), lengths
 
     def initial_state(self, batch_size: int = 1) -> ModelState:
@@ -102,10 +107,10 @@ class SpeechModel(nn.Module):
         The old state is left as it was. No gradient flows.
 
         Raises:
-            TypeError, ValueError, UserError: the waveform is not [B, n] of finite samples in the model's dtype, or the
-                state belongs to another model.
+            TypeError, ValueError, UserError: the waveform is not [B, n] of samples, or the state belongs to
+                another model.
         """
-        frames, frontend = self.frontend.step(waveform, self._checked(state).frontend)
+        frames, frontend = self.frontend.step(self._cast(waveform), self._checked(state).frontend)
         return self._follow(frames, replace(state, frontend=frontend))
 
     def flush(self, state: ModelState) -> Tensor:
@@ -118,8 +123,14 @@ class SpeechModel(nn.Module):
     @torch.no_grad()
     def _follow(self, frames: Tensor, state: ModelState) -> tuple[Tensor, ModelState]:
         """Logits of the next frames, and the state behind them."""
-        hidden, encoder = self.encoder.step(self.normalize(frames), state.encoder)  # type: ignore[operator]
+        frames = self.normalize(frames).to(like(self.encoder).dtype)
+        hidden, encoder = self.encoder.step(frames, state.encoder)  # type: ignore[operator]
         return self.head(hidden), replace(state, encoder=encoder)
+
+    def _cast(self, waveform: Tensor) -> Tensor:
+        """Return a waveform in the dtype of the frontend, which is float32 in a half precision model."""
+        check_waveform(waveform)
+        return waveform.to(self.frontend.filterbank.dtype)
 
     def _checked(self, state: ModelState) -> ModelState:
         if not isinstance(state, ModelState):

@@ -120,7 +120,7 @@ def describe_example(model: SpeechModel, example: Example) -> dict[str, Any]:
         "log_mel": model.frontend.to_log_mel(example.frames),
         "reference": labels_to_segments(example.labels, framing, classes, num_samples),
         "predicted": labels_to_segments(logits[0].argmax(1), framing, classes, num_samples),
-        "posteriors": logits[0].softmax(1),
+        "posteriors": logits[0].float().softmax(1),
         "attention": layer_attention(model, example.frames[: round(ATTENTION_S * framing.frames_per_second)]),
     }
 

@@ -45,15 +45,13 @@ def fingerprint(config: Any) -> str:
 
 
 def check_kept(
-    kept: Tensor, input: Tensor, weight: Tensor, of: str = "layer", fix: str = "begin with initial_state(batch_size)"
+    kept: Tensor, input: Tensor, like: Tensor, of: str = "layer", fix: str = "begin with initial_state(batch_size)"
 ) -> None:
-    """Raise ValueError unless what was kept, a tensor [B, ...], fits the next input [B, ...] and a weight.
+    """Raise ValueError unless what was kept, a tensor [B, ...], fits the next input [B, ...] and `like`.
 
-    `of` says whose weight it is, `fix` what helps when the state has another dtype or device.
+    `like` has the dtype and device of a module, which `of` names; `fix` says what helps when the state has others.
     """
     if len(input) != len(kept):
         raise ValueError(f"the state is of {len(kept)} streams in lock-step, input has {len(input)} rows.")
-    if (kept.dtype, kept.device) != (weight.dtype, weight.device):
-        raise ValueError(
-            f"the state is {kept.dtype} on {kept.device}, the {of} {weight.dtype} on {weight.device}: {fix}."
-        )
+    if (kept.dtype, kept.device) != (like.dtype, like.device):
+        raise ValueError(f"the state is {kept.dtype} on {kept.device}, the {of} {like.dtype} on {like.device}: {fix}.")

@@ -21,9 +21,11 @@ import torch
 from torch import Tensor
 
 from speechattn import context as law
+from speechattn.amplitude import MAX_INTEGER
 from speechattn.data.audio import MAX_RATE, MIN_RATE
-from speechattn.data.samples import LARGEST_INTEGER, Samples, as_floats, first_fault
+from speechattn.data.samples import Samples, as_floats, first_fault
 from speechattn.data.segments import Segment
+from speechattn.dtypes import widened
 from speechattn.errors import UserError
 from speechattn.heads import CTC
 from speechattn.model import SpeechModel
@@ -179,7 +181,7 @@ class Stream:
         known = rate == self.model.config.framing.sample_rate
         if not known and not (isinstance(rate, Integral) and MIN_RATE <= rate <= MAX_RATE):
             raise ValueError(f"sample_rate must be a whole {MIN_RATE} to {MAX_RATE} Hz, got {rate!r}.")
-        bad = ~(np.abs(waveform) <= LARGEST_INTEGER)  # NaN is not <= either
+        bad = ~(np.abs(waveform) <= MAX_INTEGER)  # NaN is not <= either
         if self.nan == "zero":
             waveform[bad] = 0  # a copy
         if fault := first_fault(waveform):
@@ -221,7 +223,7 @@ class Stream:
 
     def _labels(self, logits: Tensor) -> FrameLabels:
         """What the next frames' logits [m, C] say."""
-        probabilities, classes = logits.softmax(-1).max(-1)
+        probabilities, classes = logits.softmax(-1, dtype=widened(logits.dtype)).max(-1)
         first, names = self._num_labels, self.model.config.classes
         self._num_labels += len(classes)
         rows = []

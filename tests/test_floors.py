@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "speechattn"
 STDLIB_ONLY = {
     *("context.py", "framing.py", "config.py", "choices.py", "errors.py", "plain.py"),
-    *("guard.py", "memory.py", "words.py"),
+    *("guard.py", "memory.py", "words.py", "amplitude.py"),
     *(f"planning/{name}.py" for name in ("plan", "memory", "operations", "machine", "advice", "sheet")),
     *("files.py", "lock.py", "signals.py", "_torchaudio.py"),
 }

@@ -48,7 +48,7 @@ class AttentionConvolution(nn.Module):
 
     def widen(self, input: Tensor, lengths: Tensor | None = None) -> Tensor:
         """What the layer is given, [B, before + T + after, d_model]: zeros beside the features and past the ends."""
-        unused = self.attention.output.in_features - self.in_channels
+        unused = self.attention.d_model - self.in_channels
         return pad(zero_padding(input, lengths), (0, unused, *self.edges))
 
 

@@ -13,6 +13,7 @@ from speechattn.attention.packed import unpacked
 from speechattn.attention.positions import RelativeBias, alibi, rotary
 from speechattn.config import SCORES
 from speechattn.context import Context
+from speechattn.dtypes import fitting, like
 from speechattn.lengths import zero_padding
 from speechattn.state import check_kept
 
@@ -68,6 +69,7 @@ class SelfAttention(nn.Module):
             raise ValueError(f"rotary positions need an even head, got {d_model} / {num_heads} features.")
         self.context, self.num_heads, self.positions, self.scores = context, num_heads, positions, scores
         self.query_key_value = nn.Linear(d_model, 3 * d_model)
+        self.d_model = d_model
         self.output = nn.Linear(d_model, d_model)
         self.relative_bias = RelativeBias(num_heads, context) if positions == "relative" else None
 
@@ -80,6 +82,7 @@ class SelfAttention(nn.Module):
     ) -> Tensor:
         """Frames [B, T, D], exactly 0 at and past `lengths` [B]; `context` overrides the layer's own."""
         context = self.context if context is None else context
+        input = fitting(input, self, "layer")
         rest: dict[str, Any] = {
             "lengths": lengths,
             "scores": self.scores,
@@ -104,8 +107,7 @@ class SelfAttention(nn.Module):
                 f"a layer with unlimited right context cannot stream, got ({self.context}): every frame would wait "
                 "for the end of the audio. Use Context.truncated(left, right) or Context.chunked(chunk, left)."
             )
-        weight = self.output.weight
-        empty = weight.new_empty(batch_size, self.num_heads, 0, weight.shape[0] // self.num_heads)
+        empty = like(self).new_empty(batch_size, self.num_heads, 0, self.d_model // self.num_heads)
         return AttentionState(empty, empty, empty, 0, 0)
 
     @torch.no_grad()
@@ -119,7 +121,8 @@ class SelfAttention(nn.Module):
             ValueError: the state is of another batch size, dtype or device. Of which layer it is, is not checked:
                 an encoder does that.
         """
-        check_kept(state.keys, input, self.output.weight)
+        input = fitting(input, self, "layer")
+        check_kept(state.keys, input, like(self))
         seen = state.seen + input.shape[1]
         ready = seen if final else self.context.ready(seen)
         new = self.project(input, state.seen)
@@ -165,7 +168,7 @@ class SelfAttention(nn.Module):
             bias: Tensor = self.relative_bias(context)
             return bias
         if self.positions == "alibi":
-            return alibi(self.num_heads, context.offsets(num_frames), self.output.weight.device)
+            return alibi(self.num_heads, context.offsets(num_frames), like(self).device)
         return None
 
     def _merge(self, heads: Tensor) -> Tensor:
@@ -174,9 +177,8 @@ class SelfAttention(nn.Module):
         return output
 
     def extra_repr(self) -> str:
-        weight = self.output.weight
-        like = weight.new_empty(1, self.num_heads, 0, weight.shape[0] // self.num_heads)
-        refusal = native_refusal(like, like, like, self.context)
+        heads = like(self).new_empty(1, self.num_heads, 0, self.d_model // self.num_heads)
+        refusal = native_refusal(heads, heads, heads, self.context)
         return (
             f"context=({self.context}), num_heads={self.num_heads}, positions={self.positions}, scores={self.scores}"
             f"{f', not native: {refusal}' if refusal else ''}"

@@ -13,11 +13,9 @@ import soxr
 import torch
 from torch import Tensor
 
+from speechattn.amplitude import MAX_AMPLITUDE, MAX_INTEGER, unscaled
+
 INT16_SCALE = 32768
-LOUDEST = 100.0
-"""Clipping and the overshoot of a resampler stay far below; what is louder are integers that nobody scaled."""
-LARGEST_INTEGER = 2.0**31
-"""Of 32-bit integers. What is beyond is nonsense, and the power of far larger numbers overflows float32."""
 INSTEAD = {
     "int32": " Divide by 2**31.",
     "int64": " Divide by 2**31; or if they are 16-bit, make them int16.",
@@ -70,14 +68,12 @@ def first_fault(samples: Samples) -> tuple[int, str] | None:
         (2, 'is 1234.0: looks like 16-bit samples as floats; divide by 32768')
     """
     sizes = np.abs(samples)
-    if (sizes <= LOUDEST).all():  # False for NaN
+    if (sizes <= MAX_AMPLITUDE).all():  # False for NaN
         return None
-    first = int(np.argmin(sizes <= LOUDEST))
-    if not sizes[first] <= LARGEST_INTEGER:
+    first = int(np.argmin(sizes <= MAX_AMPLITUDE))
+    if not sizes[first] <= MAX_INTEGER:
         return first, f"is {samples[first]}; samples must be finite, in [-1, 1]"
-    largest = sizes[sizes <= LARGEST_INTEGER].max()
-    bits = next(bits for bits in (16, 24, 32) if largest <= 2 ** (bits - 1))
-    return first, f"is {samples[first]}: looks like {bits}-bit samples as floats; divide by {2 ** (bits - 1)}"
+    return first, f"is {samples[first]}: {unscaled(sizes[sizes <= MAX_INTEGER].max())}"
 
 
 def resampled(blocks: Iterable[Samples], rate: int, sample_rate: int, dtype: str = "float32") -> Iterator[Samples]:

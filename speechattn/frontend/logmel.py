@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from speechattn.amplitude import MAX_AMPLITUDE, MAX_INTEGER, SCALED, unscaled
 from speechattn.context import Context
 from speechattn.errors import UserError
 from speechattn.framing import Framing
@@ -51,7 +52,8 @@ class LogMel(nn.Module):
         flavor: "kaldi" (DC removal, pre-emphasis 0.97, Povey window, FFT of the next power of two, HTK mel,
             floor 1.2e-7) or "librosa" (FFT of the window, periodic Hann, Slaney mel and norm, floor 1e-10).
         low_hz, high_hz: ends of the mel bands; None is 20 Hz (kaldi) or 0 (librosa), and half the sample rate.
-        nan: "error" refuses a valid sample that is NaN or infinite, "zero" hears it as 0.
+        nan: "error" refuses a valid sample that is NaN, infinite or beyond 2^31, "zero" reads it as 0. Samples beyond
+            100 are integers that nobody scaled: always refused.
         slab_frames: frames computed at once; it changes speed and memory, not the result.
 
     Shape:
@@ -128,7 +130,7 @@ class LogMel(nn.Module):
         Raises:
             TypeError: waveform is not a float32 or float64 tensor, or lengths is not an integer one.
             ValueError: waveform is not [B, N], or a length is outside [0, N].
-            UserError: a valid sample is NaN or infinite, and nan="error".
+            UserError: a valid sample is NaN or infinite, and nan="error", or beyond 100.
         """
         check_waveform(waveform)
         batch_size, num_samples = waveform.shape
@@ -136,7 +138,7 @@ class LogMel(nn.Module):
         samples = [num_samples] * batch_size if lengths is None else lengths.tolist()
         counts = [self.framing.num_frames(n) for n in samples]
         with torch.autocast(waveform.device.type, enabled=False):
-            rows = [self._finite(waveform[b, :n], b) for b, n in enumerate(samples)]
+            rows = [self._sound(waveform[b, :n], b) for b, n in enumerate(samples)]
             frames = self._gather(rows, counts, self.framing.num_frames(num_samples), like=waveform)
         return frames, torch.tensor(counts, dtype=torch.int64, device=waveform.device)
 
@@ -173,7 +175,7 @@ class LogMel(nn.Module):
                 f"[{len(kept)}, n] on {kept.device}: begin with initial_state(batch_size) of a frontend of that dtype."
             )
         first, origin = state.num_samples, state.num_samples - kept.shape[1]
-        waveform = torch.stack([self._finite(row, b, first) for b, row in enumerate(waveform)])
+        waveform = torch.stack([self._sound(row, b, first) for b, row in enumerate(waveform)])
         heard, total = torch.cat((kept, waveform), 1), first + waveform.shape[1]
         done, ready = self.framing.num_frames(first), self.framing.num_frames(total)
         none = kept.new_empty(0, self.num_mels)
@@ -240,22 +242,20 @@ class LogMel(nn.Module):
         power = (x[..., 0] + x[..., 1]).to(framed.dtype)
         return (power @ self.filterbank.to(framed.dtype)).clamp(min=FLOOR[self.flavor]).log()
 
-    def _finite(self, row: Tensor, b: int, origin: int = 0) -> Tensor:
-        """`row` [n] when every sample is finite; else an error that counts from `origin`, or zeros in their place."""
-        # A sum allocates nothing. It may overflow on finite samples, so the exact look decides.
-        if torch.compiler.is_compiling() or bool(row.detach().sum().isfinite()):
-            return row
-        finite = row.detach().isfinite()
-        if bool(finite.all()):
+    def _sound(self, row: Tensor, b: int, origin: int = 0) -> Tensor:
+        """Return `row` [n] with zeros for NaN if nan="zero"; raise for it, counted from `origin`, or for integers."""
+        if torch.compiler.is_compiling() or is_sound(row):
             return row
         if self.nan == "zero":
-            return torch.where(finite, row, row.new_zeros(()))
-        first = int(finite.logical_not().nonzero()[0])
-        at = origin + first
-        raise UserError(
-            f"waveform row {b} holds {row[first].item()} at sample {at} ({at / self.framing.sample_rate:.3f} s); "
-            'audio must be finite. Repair it, or use LogMel(nan="zero") to hear such samples as silence.'
-        )
+            row = torch.where(row.detach().abs() <= MAX_INTEGER, row, row.new_zeros(()))
+        if fault := first_fault(row):
+            at = origin + fault[0]
+            fix = f'Repair it, or use {type(self).__name__}(nan="zero") to read such samples as silence.'
+            raise UserError(
+                f"waveform row {b} holds {row[fault[0]].item():g} at sample {at} "
+                f"({at / self.framing.sample_rate:.3f} s); {fault[1] or f'audio must be finite. {fix}'}"
+            )
+        return row
 
     def _constants(self, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
         """Window [window] and filterbank [n_fft//2 + 1, num_mels], in float32 at least."""
@@ -288,8 +288,35 @@ def check_waveform(waveform: Tensor) -> None:
     if not isinstance(waveform, Tensor):
         raise TypeError(f"waveform must be a tensor [B, N], got {type(waveform).__name__}. Use torch.as_tensor(...).")
     if waveform.dtype not in (torch.float32, torch.float64):
-        fix = {torch.int16: " Divide 16-bit samples by 32768."}.get(waveform.dtype, " Use waveform.float().")
-        raise TypeError(f"waveform must be float32 or float64 in [-1, 1], got {waveform.dtype}.{fix}")
+        fix = SCALED.get(str(waveform.dtype).removeprefix("torch."))
+        next_step = f": use {fix}." if fix else "."
+        raise TypeError(f"waveform must be float32 or float64 in [-1, 1], got {waveform.dtype}{next_step}")
     if waveform.ndim != 2:
         fix = {1: " One recording is waveform[None].", 3: " Average the channels first."}.get(waveform.ndim, "")
         raise ValueError(f"waveform must be [B, N], one recording a row, got {list(waveform.shape)}.{fix}")
+
+
+def is_sound(samples: Tensor) -> bool:
+    """Return whether all samples, of any shape, are finite and at most MAX_AMPLITUDE, in one pass.
+
+    Example:
+        >>> is_sound(torch.tensor([0.5, -1.2])), is_sound(torch.tensor([0.5, torch.nan])), is_sound(torch.tensor([1e4]))
+        (True, False, False)
+    """
+    if not samples.numel():
+        return True
+    least, most = samples.detach().aminmax()
+    return torch.maximum(-least, most).item() <= MAX_AMPLITUDE  # False for NaN, which aminmax keeps
+
+
+def first_fault(samples: Tensor) -> tuple[int, str] | None:
+    """Return (index, what it is) of the first of samples [n] that is no sample, or None; "" stands for not finite."""
+    sizes = samples.detach().abs()
+    wrong = (sizes <= MAX_AMPLITUDE).logical_not()
+    if not bool(wrong.any()):
+        return None
+    first = int(wrong.nonzero()[0])
+    if not sizes[first].item() <= MAX_INTEGER:
+        return first, ""
+    reason = unscaled(sizes[sizes <= MAX_INTEGER].max().item())
+    return first, f"it {reason}: waveform / {reason.split()[-1]}."

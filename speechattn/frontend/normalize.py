@@ -5,11 +5,13 @@ Never by those of an utterance: its mean is known only when it has ended, so a s
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
+from speechattn.dtypes import check_floating, widened
 from speechattn.errors import UserError
 from speechattn.lengths import check_lengths, zero_padding
 
@@ -20,10 +22,12 @@ MIN_STD = 1e-2
 class Normalize(nn.Module):
     """(frames - mean) / std per feature; the identity until it is fitted or loaded.
 
-    It has no state: a stream calls it on the frames of each push, and there is nothing to flush.
+    It has no state: a stream calls it on the frames of each push, and there is nothing to flush. Mean and deviation
+    stay float32 in a half precision model, and it computes in float32 at least.
 
     Shape:
-        frames [B, T, num_features], lengths [B] int64 or None -> [B, T, num_features], 0 at and past `lengths`.
+        frames [B, T, num_features], lengths [B] int64 or None -> [B, T, num_features] of the same dtype, 0 at and past
+        `lengths`.
 
     Example:
         >>> normalize = Normalize.fit([torch.tensor([[0.0], [2.0]]), torch.tensor([[4.0]])])
@@ -83,13 +87,26 @@ class Normalize(nn.Module):
         """Normalised frames, exactly 0 at and past `lengths` whatever the padding holds.
 
         Raises:
+            TypeError: frames are no floats.
             ValueError: frames are not [B, T, num_features], or a length is outside [0, T].
         """
+        check_floating(frames)
         if frames.ndim != 3 or frames.shape[-1] != len(self.mean):
             raise ValueError(f"frames must be [B, T, {len(self.mean)}], got {list(frames.shape)}.")
         lengths = check_lengths(lengths, frames.shape[0], frames.shape[1])
-        mean, std = self.mean.to(frames.dtype), self.std.to(frames.dtype)
-        return zero_padding((frames - mean) / std, lengths)
+        dtype = widened(frames.dtype)
+        normalized = (frames.to(dtype) - self.mean.to(dtype)) / self.std.to(dtype)
+        return zero_padding(normalized.to(frames.dtype), lengths)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Keep the digits of mean and deviation: .half() moves them and does not round them."""
+        kept = self.mean, self.std
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, before in zip(("mean", "std"), kept, strict=True):
+            after = getattr(self, name)
+            if after.dtype != widened(after.dtype):
+                setattr(self, name, before.to(after.device, widened(after.dtype)))
+        return self
 
     def extra_repr(self) -> str:
         return f"{len(self.mean)}"

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from speechattn._torchaudio import require_torchaudio
 from speechattn.errors import UserError
-from speechattn.frontend.logmel import check_waveform
+from speechattn.frontend.logmel import check_waveform, first_fault, is_sound
 from speechattn.lengths import check_lengths, zero_padding
 
 SLOWEST, FASTEST = 0.1, 10.0
@@ -35,7 +35,7 @@ def change_speed(waveform: Tensor, factor: float, lengths: Tensor | None = None)
     Raises:
         TypeError, ValueError: waveform is not [B, N] of float32 or float64, a length is outside [0, N], or factor is
             no speed with at most two decimals (see `speed_ratio`).
-        UserError: a valid sample is NaN or infinite, or torchaudio cannot be imported.
+        UserError: a valid sample is NaN, infinite or beyond 100, or torchaudio cannot be imported.
 
     Example:
         >>> faster, lengths = change_speed(torch.randn(2, 1100), 1.1, torch.tensor([1100, 12]))
@@ -95,7 +95,7 @@ def mix_noise(waveform: Tensor, noise: Tensor, snr_db: Tensor | float, lengths: 
     Raises:
         TypeError, ValueError: waveform or noise is not [B, N] of float32 or float64, a length is outside [0, N], or
             snr_db is not finite or not one number a row.
-        UserError: a valid sample is NaN or infinite, or torchaudio cannot be imported.
+        UserError: a valid sample is NaN, infinite or beyond 100, or torchaudio cannot be imported.
     """
     waveform, _ = _heard(waveform, lengths)
     if isinstance(noise, Tensor) and noise.shape != waveform.shape:
@@ -119,9 +119,9 @@ def _heard(waveform: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | N
     checked = check_lengths(lengths, waveform.shape[0], waveform.shape[1], what="sample")
     checked = None if checked is None else checked.to(waveform.device)
     waveform = zero_padding(waveform, checked)
-    finite = waveform.detach().isfinite()
-    if not bool(finite.all()):
-        row, first = finite.logical_not().nonzero()[0].tolist()
+    if not is_sound(waveform):
+        row = next(row for row, samples in enumerate(waveform) if not is_sound(samples))
+        first, reason = first_fault(waveform[row]) or (0, "")
         value = waveform[row, first].item()
-        raise UserError(f"waveform row {row} holds {value} at sample {first}; audio must be finite.")
+        raise UserError(f"waveform row {row} holds {value:g} at sample {first}; {reason or 'audio must be finite.'}")
     return waveform, checked

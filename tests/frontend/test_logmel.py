@@ -138,7 +138,7 @@ def test_finite_samples_whose_sum_overflows_are_not_refused() -> None:
 @pytest.mark.parametrize(
     ("waveform", "error", "message"),
     [
-        (torch.zeros(1, 1600, dtype=torch.int16), TypeError, "got torch.int16. Divide 16-bit samples by 32768"),
+        (torch.zeros(1, 1600, dtype=torch.int16), TypeError, r"got torch.int16: use waveform.float\(\) / 32768\.$"),
         (torch.zeros(1, 1600, dtype=torch.float16), TypeError, "waveform.float()"),
         ([0.0] * 1600, TypeError, "tensor .B, N., got list"),
         (torch.zeros(1600), ValueError, r"got \[1600\]. One recording is waveform\[None\]"),
