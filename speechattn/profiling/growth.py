@@ -1,4 +1,4 @@
-"""How a quantity grows with the length of audio, and the length at which it reaches a size. Not here: what is measured."""
+"""How a quantity grows with the length of audio, and at which length it reaches a size. Not here: what is measured."""
 
 from __future__ import annotations
 
