@@ -16,8 +16,9 @@ def method(settings: Settings) -> list[str]:
         _time(settings),
         _tensors(settings),
         "Bytes per frame are the extra memory over the frames of all rows. Growth is the power p of T ** p by least "
-        "squares of the logarithms over the lengths that ran, extra memory from 2 MB on. What a GB lasts for goes "
-        "on from the last two lengths. 1 MB is 1,000,000 bytes.",
+        "squares of the logarithms over the lengths that ran, extra memory from 2 MB on. What a GB lasts for is read "
+        "off a constant and a slope through these lengths, with a square where they need one, and unknown where no "
+        "such curve is within 10 % of each. 1 MB is 1,000,000 bytes.",
         _ceiling(settings),
     ]
     return [text for text in told if text]

@@ -128,7 +128,7 @@ def _grown(profile: Profile) -> list[list[str]]:
         then = "" if failure is None else f"{failure.status} at {told_seconds(failure.audio_s)}"
         powers = (growth.seconds, growth.peak_extra_bytes, growth.peak_tensor_bytes)
         lasts = profile.lasts_s(encoder)
-        lasting = "-" if lasts is None else "any length" if math.isinf(lasts) else told_seconds(lasts)
+        lasting = "unknown" if lasts is None else "any length" if math.isinf(lasts) else told_seconds(lasts)
         rows.append([encoder, survived, then, lasting, *map(told_power, powers)])
     return rows
 

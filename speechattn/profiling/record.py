@@ -12,12 +12,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from statistics import linear_regression
 from typing import Any
 
 from speechattn.errors import ConfigError, UserError
 from speechattn.files import write_bytes, write_json
 from speechattn.plain import from_dict, to_dict
+from speechattn.profiling.growth import curve, power
 from speechattn.profiling.settings import Settings
 
 JSON, CSV = "profile.json", "profile.csv"
@@ -28,8 +28,8 @@ FINAL = (OK, "out of memory", "timeout", "killed")
 """What is not measured again; "cannot" and "failed" may be otherwise once something was installed or mended."""
 NOISE_BYTES = 2_000_000
 """Resident memory below it is a page here and there, and tells no growth."""
-CONSTANT = 0.02
-"""A power below it is no growth: 5 % for ten times the length."""
+CONSTANT = 1e-3
+"""A share: tensors, which are counted exactly, do not grow where the last two lengths differ by less."""
 
 
 @dataclass(frozen=True)
@@ -123,19 +123,22 @@ class Profile:
         return Growth(through("seconds", 0), through("peak_extra_bytes", NOISE_BYTES), through("peak_tensor_bytes", 0))
 
     def lasts_s(self, encoder: str, size: float = 1e9) -> float | None:
-        """Seconds of audio whose extra memory is `size` bytes, from how it grew between the last two lengths.
+        """Return the seconds of audio whose extra memory is `size` bytes, by a curve through all lengths that ran.
 
-        Infinity where tensors did not grow, as in a stream; None where not two lengths ran above the noise.
+        Infinity where tensors did not grow between the last two, as in a stream. None where it is unknown: fewer
+        than two lengths ran, memory grew by no more than the noise, or no `curve` is close to every length.
         """
-        ran = [each for each in self.of(encoder) if each.status == OK and each.peak_tensor_bytes]
+        ran = [point for point in self.of(encoder) if point.status == OK and point.peak_extra_bytes]
         if len(ran) < 2:
             return None
-        before, last = ran[-2:]
-        extra = last.peak_extra_bytes or 0
-        grown = power((before.audio_s, last.audio_s), (before.peak_tensor_bytes or 1, last.peak_tensor_bytes or 1))
-        if grown < CONSTANT:
+        tensors = [point.peak_tensor_bytes for point in ran if point.peak_tensor_bytes]
+        if len(tensors) > 1 and abs(tensors[-1] - tensors[-2]) < CONSTANT * tensors[-2]:
             return math.inf
-        return None if extra < NOISE_BYTES else last.audio_s * (size / extra) ** (1 / grown)
+        extra = [float(point.peak_extra_bytes or 0) for point in ran]
+        if extra[-1] - extra[0] <= NOISE_BYTES:
+            return None
+        found = curve([point.audio_s for point in ran], extra, NOISE_BYTES)
+        return None if found is None else found.length(size)
 
     def write(self, directory: Path) -> None:
         """Write profile.json and profile.csv into `directory`, each whole or not at all."""
@@ -160,16 +163,6 @@ class Profile:
 
 def _length(point: Point) -> float:
     return point.audio_s
-
-
-def power(lengths: Sequence[float], values: Sequence[float]) -> float:
-    """p where values grow as lengths ** p: the least squares of the logarithms.
-
-    Example:
-        >>> round(power([10, 100, 1000], [2, 200, 20000]), 6)
-        2.0
-    """
-    return linear_regression([math.log(x) for x in lengths], [math.log(value) for value in values]).slope
 
 
 def read_profile(path: Path) -> Profile:

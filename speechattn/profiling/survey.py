@@ -83,13 +83,24 @@ def next_point(profile: Profile, encoder: str, audio_s: float) -> Point:
     point = Point(encoder, audio_s, settings.frames(audio_s), SKIPPED, commit=profile.machine["commit"])
     if failed is not None:
         return replace(point, note=f"skipped: {failed.status} at {told_seconds(failed.audio_s)}")
-    if shorter:
-        last = shorter[-1]
-        least = (last.passed_s or 0.0) * audio_s / last.audio_s
-        if least > HOPELESS * settings.timeout_s:
-            told = f"{least:.0f} s if time were linear from {told_seconds(last.audio_s)} on"
-            return replace(point, note=f"skipped: would take longer than {settings.timeout_s:g} s: {told}")
+    least = _least_s(shorter, audio_s)
+    if least > HOPELESS * settings.timeout_s:
+        told = f"{least:.0f} s if time were linear from {told_seconds(shorter[-1].audio_s)} on"
+        return replace(point, note=f"skipped: would take longer than {settings.timeout_s:g} s: {told}")
     return measure(settings, point)
+
+
+def _least_s(shorter: Sequence[Point], audio_s: float) -> float:
+    """Return the seconds that a pass takes at least if time grows no slower than it did between the two longest.
+
+    What it takes however short the audio is does not grow: a line through zero would make hours of a slow start.
+    """
+    if len(shorter) < 2:
+        return 0.0
+    before, last = shorter[-2:]
+    passed_s = last.passed_s or 0.0
+    slope = max(0.0, passed_s - (before.passed_s or 0.0)) / (last.audio_s - before.audio_s)
+    return passed_s + slope * (audio_s - last.audio_s)
 
 
 def measure(settings: Settings, point: Point) -> Point:

@@ -50,7 +50,7 @@ def test_page_table_and_csv_say_the_same(tmp_path: Path, make_profile: Make) -> 
     assert grown[1:] == [
         ["truncated", "1 h", "", "16.7 min", "T ** 1.00", "T ** 1.00", "T ** 1.00"],
         ["full", "1 min", "out of memory at 10 min", "31.6 s", "T ** 2.00", "T ** 2.00", "T ** 2.00"],
-        ["emformer", "none", "cannot at 10 s", "-", "-", "-", "-"],
+        ["emformer", "none", "cannot at 10 s", "unknown", "-", "-", "-"],
     ]
     assert "full" in table(found) and "T ** 2.00" in table(found).splitlines()[-2]
 

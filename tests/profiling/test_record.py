@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from speechattn.errors import UserError
-from speechattn.profiling.record import Growth, power, read_profile
+from speechattn.profiling.growth import power
+from speechattn.profiling.record import Growth, read_profile
 
 LENGTHS = (10.0, 60.0, 600.0, 3600.0)
 Make = Callable[..., Any]
@@ -70,15 +71,68 @@ def test_the_longest_that_was_survived_and_the_first_that_was_not(make_profile: 
     assert found.failure("truncated") is None and found.longest("emformer") is None
 
 
+def lasts_s(make_profile: Make, make_point: Make, sizes: dict[float, float], size: float = 1e9) -> float | None:
+    """What `size` bytes last for by a profile whose extra memory is `sizes` bytes by seconds, its tensors half."""
+    found = make_profile()
+    found.points = [
+        make_point("one", seconds, 1.0, peak_extra_bytes=round(extra), peak_tensor_bytes=round(extra / 2))
+        for seconds, extra in sizes.items()
+    ]
+    lasts: float | None = found.lasts_s("one", size)
+    return lasts
+
+
 def test_what_a_gigabyte_lasts_for(make_profile: Make, make_point: Make) -> None:
     found = make_profile()
     assert found.lasts_s("truncated") == pytest.approx(1000.0), "1 MB a second"
     assert found.lasts_s("truncated", 5e9) == pytest.approx(5000.0)
     assert found.lasts_s("full") == pytest.approx(math.sqrt(1000.0)) and found.lasts_s("emformer") is None
-    found.points = [make_point("streaming", audio_s, 0.0) for audio_s in LENGTHS]
+    found.points = [make_point("streaming", audio_s, 0.0, peak_extra_bytes=10**7 + 10**6) for audio_s in LENGTHS]
     assert found.lasts_s("streaming") == math.inf
     found.points = found.points[:1]
     assert found.lasts_s("streaming") is None
+
+
+@pytest.mark.parametrize("lengths", [(10.0, 60.0), (10.0, 60.0, 600.0), LENGTHS])
+def test_a_gigabyte_lasts_for_what_is_left_of_it_beside_the_constant(make_profile, make_point, lengths) -> None:
+    """300 MB and 1 kB a frame, 100 frames a second: 700,000 frames. A power through 10 s and 60 s said 12 days."""
+    sizes = {seconds: 3e8 + 1e5 * seconds for seconds in lengths}
+    assert lasts_s(make_profile, make_point, sizes) == pytest.approx(7000.0)
+    assert lasts_s(make_profile, make_point, sizes, 1e10) == pytest.approx(97_000.0)
+    assert lasts_s(make_profile, make_point, sizes, 2e8) == 0.0, "less than every call needs"
+
+
+def test_a_gigabyte_of_scores_lasts_for_the_root_of_it(make_profile, make_point) -> None:
+    sizes = {seconds: 1e8 + 1e6 * seconds + 1e4 * seconds**2 for seconds in LENGTHS}
+    assert lasts_s(make_profile, make_point, sizes) == pytest.approx(math.sqrt(50**2 + 9e4) - 50)
+    pairs = {seconds: 1e5 * seconds + 1e6 * seconds**2 for seconds in LENGTHS[:2]}
+    assert lasts_s(make_profile, make_point, pairs) == pytest.approx(31.57, abs=0.01), "no constant, two lengths"
+
+
+def test_equal_memory_lasts_equally_long_whatever_grew_in_it(make_profile, make_point) -> None:
+    """Two encoders with the same megabytes were given 2.2 h and 26 min, as the tensors of one were fewer."""
+    found = make_profile()
+    found.points = [
+        make_point(name, seconds, 1.0, peak_extra_bytes=extra, peak_tensor_bytes=extra - hidden)
+        for name, hidden in (("one", 0), ("other", 9_000_000))
+        for seconds, extra in ((10.0, 14_000_000), (60.0, 41_000_000))
+    ]
+    assert found.lasts_s("one") == pytest.approx(10 + 986 / 27 * 50)
+    assert found.lasts_s("other") == found.lasts_s("one")
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {10.0: 3e8, 60.0: 2e8, 600.0: 4e8},
+        {10.0: 4e8, 60.0: 2e8},
+        {10.0: 1e8, 60.0: 5e8, 600.0: 6e8, 3600.0: 5e9},
+        {10.0: 3e8, 60.0: 3.015e8},
+    ],
+    ids=["down and up", "down", "steps", "below the noise"],
+)
+def test_what_no_curve_explains_is_unknown(make_profile, make_point, sizes) -> None:
+    assert lasts_s(make_profile, make_point, sizes) is None
 
 
 def test_points_stay_in_order_and_the_newer_counts(make_profile: Make, make_point: Make) -> None:

@@ -85,8 +85,14 @@ def test_what_something_was_missing_for_is_tried_again(tmp_path: Path, played: A
 def test_what_is_hopeless_is_not_tried(tmp_path: Path, played: Any) -> None:
     asked = played(lambda point: replace(works(point), passed_s=point.audio_s**2 / 1000))
     found = module.survey(SETTINGS, ["full"], [10.0, 60.0, 600.0, 2400.0, 9600.0], tmp_path)
-    assert asked == [("full", 10.0), ("full", 60.0), ("full", 600.0)], "600 s took 360; 2400 would take 1440 or more"
-    assert found.points[3].note == "skipped: would take longer than 100 s: 1440 s if time were linear from 10 min on"
+    assert asked == [("full", 10.0), ("full", 60.0), ("full", 600.0)], "60 s took 3.6 s, 600 s took 360: 2400"
+    assert found.points[3].note == "skipped: would take longer than 100 s: 1548 s if time were linear from 10 min on"
+
+
+def test_a_slow_start_does_not_make_longer_audio_hopeless(tmp_path: Path, played: Any) -> None:
+    asked = played(lambda point: replace(works(point), passed_s=5.0 + point.audio_s / 1000))
+    module.survey(SETTINGS, ["truncated"], [10.0, 60.0, 3600.0], tmp_path)
+    assert asked[-1] == ("truncated", 3600.0), "8.6 s; 60 s took 5.06, and through zero that would be 304 s"
 
 
 def test_a_higher_limit_tries_again_only_what_that_limit_stopped(tmp_path: Path, played: Any) -> None:
