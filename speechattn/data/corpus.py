@@ -120,6 +120,14 @@ class Corpus:
         lines += [f"  left out, {reason}: {len(ids)} ({_first(ids, 3)})" for reason, ids in self.skipped.items()]
         return "\n".join(lines)
 
+    def losses(self) -> list[dict[str, str]]:
+        """Return what was left out: subset, id, reason, and what was found where that says more than the reason."""
+        return [
+            {"subset": self.subset, "id": id, "reason": reason, "found": self._bad.get(id, reason)}
+            for reason, ids in self.skipped.items()
+            for id in ids
+        ]
+
     def _admit(self, utterance: Utterance, alignment: Alignment | None) -> None:
         """Take a recording if its header is sound and its length is the alignment's, where there is one."""
         self._wanted += 1

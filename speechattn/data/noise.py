@@ -80,7 +80,11 @@ class NoiseFolder:
         if num_samples < 0:
             raise ValueError(f"num_samples must be 0 or more, got {num_samples}.")
         name = self._names[_draw(len(self._names), generator)]
-        waveform, _ = load_audio(self.folder / name, self.sample_rate)
+        try:
+            waveform, _ = load_audio(self.folder / name, self.sample_rate)
+        except AudioError as error:
+            told = f"{error} Mend it, or take it out of the folder of noise."
+            raise AudioError(told, error.path, error.reason) from error
         size = len(waveform)
         start = _draw(size - num_samples + 1 if size >= num_samples else size, generator)
         if start + num_samples > size:

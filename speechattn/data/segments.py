@@ -103,6 +103,16 @@ class Utterance:
     chapter: str = ""
 
 
+def cut_segments(segments: Sequence[Segment], duration: float) -> list[Segment]:
+    """Return the segments of an audio of `duration` seconds, without what reaches past its end.
+
+    Example:
+        >>> cut_segments([Segment(0, 1, "AH"), Segment(1, 2, "B"), Segment(2, 3, "SIL")], 1.5)
+        [Segment(start=0, stop=1, label='AH'), Segment(start=1, stop=1.5, label='B')]
+    """
+    return [replace(s, stop=min(s.stop, duration)) for s in segments if s.start < duration]
+
+
 def raise_fault(id: str, error: DataError) -> None:
     """Raise `error`: what a reader of alignments does with an utterance that it cannot read, unless given another way.
 
