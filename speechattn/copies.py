@@ -15,9 +15,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from speechattn.data.audio import SAMPLE_RATE
 from speechattn.data.corpus import LabelledUtterance
 from speechattn.data.noise import NoiseFolder
-from speechattn.data.segments import Segment
+from speechattn.data.segments import Segment, cut_segments
 from speechattn.frontend.perturb import change_speed, mix_noise
 from speechattn.trainconfig import TrainConfig
 
@@ -32,6 +33,7 @@ class Copies:
         snr_db: range of the ratio of speech to noise.
         seed: of the noise.
         untouched: ids that are given back as they are: what the validation speakers said.
+        sample_rate: of the waveforms, in Hz.
     """
 
     speeds: Sequence[float] = (1.0,)
@@ -39,12 +41,13 @@ class Copies:
     snr_db: tuple[float, float] = (5.0, 20.0)
     seed: int = 0
     untouched: Collection[str] = ()
+    sample_rate: int = SAMPLE_RATE
 
     @classmethod
     def of(cls, config: TrainConfig, untouched: Collection[str], sample_rate: int) -> Copies:
         """The copies that a run's settings ask for."""
         noise = None if config.noise is None else NoiseFolder(config.noise, sample_rate)
-        return cls(config.speed_perturb, noise, config.noise_snr_db, config.seed, untouched)
+        return cls(config.speed_perturb, noise, config.noise_snr_db, config.seed, untouched, sample_rate)
 
     def __call__(
         self, waveforms: Iterable[tuple[LabelledUtterance, Tensor]]
@@ -58,7 +61,7 @@ class Copies:
                 yield utterance, waveform
                 continue
             for speed in self.speeds:
-                copy = at_speed(utterance, waveform, speed)
+                copy = at_speed(utterance, waveform, speed, self.sample_rate)
                 yield copy
                 if self.noise is not None:
                     yield self._in_noise(*copy, self.noise)
@@ -75,12 +78,15 @@ class Copies:
         return _renamed(utterance, told), mix_noise(waveform[None], piece.waveform[None], snr_db)[0]
 
 
-def at_speed(utterance: LabelledUtterance, waveform: Tensor, speed: float) -> tuple[LabelledUtterance, Tensor]:
-    """An utterance and its waveform [N] played `speed` times as fast."""
+def at_speed(
+    utterance: LabelledUtterance, waveform: Tensor, speed: float, sample_rate: int = SAMPLE_RATE
+) -> tuple[LabelledUtterance, Tensor]:
+    """An utterance and its waveform [N] played `speed` times as fast; segments end with the waveform."""
     if speed == 1:
         return utterance, waveform
     faster = change_speed(waveform[None], speed)[0][0]
-    segments = segments_at_speed(utterance.segments, speed)
+    # What reaches past the audio would reach further past it at a lower speed.
+    segments = segments_at_speed(cut_segments(utterance.segments, len(waveform) / sample_rate), speed)
     copy = replace(utterance, num_samples=len(faster), segments=segments)
     return _renamed(copy, f"sp{speed:g}-{utterance.id}"), faster
 

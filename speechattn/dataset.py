@@ -10,6 +10,7 @@ import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor
 from speechattn.data.batches import Batches, collate
 from speechattn.data.corpus import Corpus, LabelledUtterance
 from speechattn.data.framelabels import frame_labels
+from speechattn.errors import DataError
 from speechattn.frontend.augment import time_stretch
 from speechattn.frontend.logmel import LogMel
 from speechattn.progress import progress_bar
@@ -58,24 +60,52 @@ def make_examples(
             if stop is not None:
                 stop.poll()
             frames, lengths = frontend(waveform[None])
-            labels = frame_labels(labelled.segments, len(waveform), frontend.framing, classes)
+            try:
+                labels = frame_labels(labelled.segments, len(waveform), frontend.framing, classes)
+            except DataError as error:
+                raise DataError(f"{corpus.subset}: utterance {labelled.id}: {error}") from error
             if len(labels) != int(lengths[0]):
                 raise AssertionError(f"{labelled.utterance.id}: {lengths[0]} frames but {len(labels)} labels")
             examples.append(Example(labelled, frames[0], labels))
     return examples
 
 
-def fingerprint(examples: Sequence[Example], classes: Sequence[str] = ()) -> str:
-    """A hash of which utterances, how long, in files of how many bytes, and how labelled: another one is other data.
+@dataclass(frozen=True)
+class Fingerprint:
+    """What examples are made of, wherever the files lie: counts, and hashes of ids, of labels and of sound files."""
+
+    utterances: int
+    speakers: int
+    frames: int
+    ids: str
+    labels: str
+    sound: str
+
+
+def fingerprint(examples: Sequence[Example], classes: Sequence[str] = ()) -> Fingerprint:
+    """Return what `examples` are: another fingerprint is other data. The bytes of every sound file are read.
 
     The labels are numbers: `classes` says what they mean.
     """
-    digest = hashlib.sha256("".join(f"{name}\n" for name in classes).encode())
+    ids, sound = hashlib.sha256(), hashlib.sha256()
+    labels = hashlib.sha256("".join(f"{name}\n" for name in classes).encode())
+    hashed: set[Path] = set()
     for example in examples:
-        size = example.utterance.utterance.path.stat().st_size
-        digest.update(f"{example.utterance.id} {example.utterance.num_samples} {size}\n".encode())
-        digest.update(example.labels.to(torch.int16).numpy().tobytes())
-    return digest.hexdigest()[:16]
+        ids.update(f"{example.utterance.id} {example.utterance.num_samples}\n".encode("utf-8", "surrogateescape"))
+        labels.update(example.labels.to(torch.int16).numpy().tobytes())
+        path = example.utterance.utterance.path
+        if path not in hashed:  # copies at other speeds and in noise come from one file
+            hashed.add(path)
+            with path.open("rb") as file:
+                sound.update(hashlib.file_digest(file, "sha256").digest())
+    return Fingerprint(
+        utterances=len(examples),
+        speakers=len({example.utterance.speaker for example in examples}),
+        frames=sum(len(example.labels) for example in examples),
+        ids=ids.hexdigest()[:16],
+        labels=labels.hexdigest()[:16],
+        sound=sound.hexdigest()[:16],
+    )
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from speechattn.dtypes import like
 from speechattn.errors import UserError
 from speechattn.files import write_json
 from speechattn.heads import FrameClassifier
-from speechattn.metrics import FrameScores
+from speechattn.metrics import FrameScores, constant_accuracy
 from speechattn.model import SpeechModel, load
 from speechattn.signals import StopSignal
 
@@ -40,6 +40,22 @@ class Evaluation:
     frames_per_s: float
     per_class: dict[str, tuple[float, int]]
     confusion: list[list[int]]
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What a model would reach that gives `label` to every frame: the floor that any model has to leave."""
+
+    label: str
+    accuracy: float
+    accuracy_no_sil: float
+
+    @classmethod
+    def of(cls, confusion: Sequence[Sequence[int]], classes: Sequence[str], label: int | None = None) -> Baseline:
+        """Return the baseline of one class, by default the most frequent, on the reference of a confusion matrix."""
+        counts = torch.tensor(confusion).sum(1)
+        chosen = int(counts.argmax()) if label is None else label
+        return cls(classes[chosen], *constant_accuracy(counts, chosen))
 
 
 @torch.no_grad()
@@ -98,17 +114,26 @@ def evaluate_directory(
     if json_path is not None:
         _check_writable(Path(json_path))
     model = load(model_directory)
+    if model.config.head != "frames":
+        raise UserError(
+            f"{model_directory} is a model with head={model.config.head!r}, whose labels have no frames, and evaluate "
+            'scores frames: give it a model with head="frames". Sequences are compared after sa.CTC.decode.'
+        )
     labels = label_set(model.config.classes)
     if alignments is None and labels != "speech":
         raise UserError(f"--alignments DIR is missing: {model_directory} labels {labels}, which the sound cannot tell.")
     corpus = load_corpus(
         data, subset, alignments, model.config.classes, max_bad, sample_rate=model.config.framing.sample_rate
     )
-    examples = make_examples(corpus, model.frontend, model.config.classes)
+    classes = model.config.classes
+    examples = make_examples(corpus, model.frontend, classes)
     if not any(bool((example.labels >= 0).any()) for example in examples):
         raise UserError(f"no frame of {subset} has a label: nothing to score. Look at {alignments or data}.")
+    scores = evaluate_examples(model, examples)
+    baseline = Baseline.of(scores.confusion, classes)
     outcome = {
-        **asdict(evaluate_examples(model, examples)),
+        **asdict(scores),
+        "baseline": asdict(baseline),
         "skipped": corpus.skipped,
         "model": model_directory,
         "subset": subset,
@@ -116,7 +141,7 @@ def evaluate_directory(
     print(corpus.summary())
     print(
         f"accuracy {outcome['accuracy']:.4f}   without silence {outcome['accuracy_no_sil']:.4f}   "
-        f"always silence {outcome['always_sil']:.4f}   frames {outcome['frames']:,}"
+        f"always {baseline.label} {baseline.accuracy:.4f}   frames {outcome['frames']:,}"
     )
     if json_path is not None:
         write_json(json_path, outcome)

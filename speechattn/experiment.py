@@ -2,7 +2,8 @@
 
 The folder of a run, which the same command continues:
 
-    config.json, data.json         what this is a run of; another config or other data are refused
+    config.json, data.json         what this is a run of; other settings or other data are refused, wherever they lie
+    skipped.jsonl                  utterances that were left out, one a line, and why
     metrics.jsonl, tensorboard/    the log
     checkpoints/, model/           of the run's own encoder, and result.json once it is trained and scored
     baselines/<encoder>/           the same of each baseline
@@ -13,24 +14,25 @@ from __future__ import annotations
 
 import itertools
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from speechattn.copies import Copies
-from speechattn.data.corpus import check_disjoint, load_corpus, split_by_speaker
+from speechattn.data.corpus import Corpus, check_disjoint, load_corpus, split_by_speaker
 from speechattn.data.labels import PHONES, SPEECH, word_classes
 from speechattn.dataset import Example, TrainingBatches, fingerprint, make_examples
 from speechattn.errors import UserError
-from speechattn.evaluation import Evaluation, evaluate_examples
-from speechattn.files import write_json
+from speechattn.evaluation import Baseline, Evaluation, evaluate_examples
+from speechattn.files import to_json, write_bytes, write_json
 from speechattn.frontend.logmel import LogMel
 from speechattn.frontend.mfcc import build_frontend
 from speechattn.frontend.normalize import Normalize
 from speechattn.lock import RunLock
 from speechattn.memory import peak_memory_bytes, reset_peak_memory
+from speechattn.metrics import most_frequent
 from speechattn.model import SpeechModel, load
 from speechattn.runlog import RunLog
 from speechattn.runreport import print_table, report_run
@@ -41,12 +43,16 @@ from speechattn.training import train
 
 @dataclass(frozen=True)
 class Data:
-    """The classes of a run and its examples: training and validation speakers, and further subsets by name."""
+    """The classes of a run and its examples: training and validation speakers, and further subsets by name.
+
+    `corpora` are those that the examples come from, and know what was left out.
+    """
 
     classes: tuple[str, ...]
     train: list[Example]
     valid: list[Example]
     tests: dict[str, list[Example]]
+    corpora: list[Corpus]
 
 
 def run(config: TrainConfig, restart: bool = False) -> Path:
@@ -66,23 +72,29 @@ def run(config: TrainConfig, restart: bool = False) -> Path:
     except OSError as error:
         raise UserError(f"--output {output} cannot be made ({error.strerror}); choose another folder.") from error
     with RunLock(output), StopSignal() as stop:
-        settings = {"config.json": config.to_dict()}
-        _check_same(output, settings)  # before the work of preparing the data
+        _check_settings(output, config)  # before the work of preparing the data
         _device(config.device)
         data = prepare(config, stop)
         _check_length(config, data)
         sides = {"train": data.train, "valid": data.valid}
-        settings["data.json"] = {name: fingerprint(side, data.classes) for name, side in sides.items()}
-        _check_same(output, settings)
-        for name, content in settings.items():
-            write_json(output / name, content)
+        sides |= {f"test subset {name}": examples for name, examples in data.tests.items()}
+        contents = {name: asdict(fingerprint(side, data.classes)) for name, side in sides.items()}
+        _check_data(output, contents)
+        write_json(output / "config.json", config.to_dict())
+        write_json(output / "data.json", contents)
+        losses = [loss for corpus in data.corpora for loss in corpus.losses()]
+        write_bytes(
+            output / "skipped.jsonl",
+            "".join(to_json(loss) + "\n" for loss in losses).encode("utf-8", "backslashreplace"),
+        )
         results = []
         with RunLog(output) as log:
             for kind in dict.fromkeys((config.encoder, *config.baselines)):
                 folder = output if kind == config.encoder else output / "baselines" / kind
                 results.append(_train_one(kind, config, data, folder, log, stop))
         write_json(output / "results.json", results)
-        page = report_run(output, config, load(output / "model"), data.valid, results, log.records())
+        left_out = [corpus.summary() for corpus in data.corpora if corpus.skipped]
+        page = report_run(output, config, load(output / "model"), data.valid, results, log.records(), left_out)
     print_table(results)
     print(f"\nmodel   {output / 'model'}\nreport  {page}")
     return page
@@ -100,7 +112,8 @@ def prepare(config: TrainConfig, stop: StopSignal) -> Data:
     frontend = make_frontend(config)
     rate = frontend.framing.sample_rate
     fixed = {"phones": PHONES, "speech": SPEECH}.get(config.labels)
-    corpus = load_corpus(root, config.subset, alignments, fixed, sample_rate=rate)
+    max_bad = 0.01 if config.max_bad is None else config.max_bad
+    corpus = load_corpus(root, config.subset, alignments, fixed, max_bad, sample_rate=rate)
     print(corpus.summary())
     classes = fixed or word_classes((item.segments for item in corpus.utterances), config.num_words)
     print(f"labels: {config.labels}, {len(classes)} classes")
@@ -108,7 +121,7 @@ def prepare(config: TrainConfig, stop: StopSignal) -> Data:
     chosen = {item.id for item in valid_side}
     others = {}
     for name in tests:
-        other = load_corpus(root, name, alignments, classes, max_bad=0.0, sample_rate=rate)
+        other = load_corpus(root, name, alignments, classes, config.max_bad or 0.0, sample_rate=rate)
         check_disjoint(corpus.utterances, other.utterances)
         print(other.summary())
         others[name] = other
@@ -118,6 +131,7 @@ def prepare(config: TrainConfig, stop: StopSignal) -> Data:
         [example for example in examples if example.utterance.id not in chosen],
         [example for example in examples if example.utterance.id in chosen],
         {name: make_examples(other, frontend, classes, stop) for name, other in others.items()},
+        [corpus, *others.values()],
     )
     speakers = (len({item.speaker for item in side}) for side in (train_side, valid_side))
     print("training on {} speakers, validating on {} others".format(*speakers))
@@ -140,6 +154,7 @@ def _train_one(
         return _read_object(done)
     torch.manual_seed(config.seed)
     device = _device(config.device)
+    majority = most_frequent((example.labels for example in data.train), len(data.classes))
     model = SpeechModel(config.model_config(kind, data.classes))
     model.normalize = Normalize.fit(example.frames for example in data.train)
     model.to(device)
@@ -149,11 +164,18 @@ def _train_one(
     peak = peak_memory_bytes()
     model.save(folder / "model")
     outcome = evaluate_examples(model, data.valid, stop)
+    tests = {name: evaluate_examples(model, examples, stop) for name, examples in data.tests.items()}
     result = {
         "encoder": kind,
         **_scores(outcome),
-        "tests": {name: _scores(evaluate_examples(model, examples, stop)) for name, examples in data.tests.items()},
+        "tests": {name: _scores(test) for name, test in tests.items()},
         "always_sil": outcome.always_sil,
+        "baseline": {
+            **asdict(Baseline.of(outcome.confusion, data.classes, majority)),
+            "tests": {
+                name: Baseline.of(test.confusion, data.classes, majority).accuracy for name, test in tests.items()
+            },
+        },
         "parameters": model.encoder.num_parameters + sum(p.numel() for p in model.head.parameters()),
         "steps": progress.step,
         "bad_steps": progress.bad_steps,
@@ -191,21 +213,52 @@ def _check_length(config: TrainConfig, data: Data) -> None:
         )
 
 
-def _check_same(output: Path, settings: dict[str, dict[str, Any]]) -> None:
-    """Insist that a run which `output` already holds has these settings and these data."""
-    for name, wanted in settings.items():
-        if not (output / name).exists():
+def _check_settings(output: Path, config: TrainConfig) -> None:
+    """Insist that a run which `output` already holds has these settings; where its data lie is none of them."""
+    if not (output / "config.json").exists():
+        return
+    wanted = config.to_dict()
+    found = {**TrainConfig().to_dict(), **_read_object(output / "config.json")}  # a newer setting had its default
+    differing = [key for key in {**found, **wanted} if _meaning(key, found.get(key)) != _meaning(key, wanted.get(key))]
+    if differing:
+        changes = [f"{key} was {found.get(key)!r} and is {wanted.get(key)!r}" for key in differing]
+        raise _another_run(output, "settings", changes)
+
+
+def _meaning(key: str, value: Any) -> Any:
+    """Return what of a setting two starts of a run must share: of data, what they are is compared later."""
+    if key in ("output", "data", "alignments", "max_bad", "checkpoint_seconds"):
+        return None
+    if key == "noise":  # its names and sizes are in the ids of the copies
+        return value is None
+    return sorted(set(value)) if key in ("test_subsets", "baselines") and isinstance(value, list) else value
+
+
+def _check_data(output: Path, contents: dict[str, dict[str, Any]]) -> None:
+    """Insist that a run which `output` already holds has these data."""
+    if not (output / "data.json").exists():
+        return
+    found = _read_object(output / "data.json")
+    changes = []
+    for side, now in contents.items():
+        before = found.get(side)
+        if not isinstance(before, dict) or before.keys() != now.keys():
+            changes.append(f"{side} was written by another version of speechattn")
             continue
-        found = _read_object(output / name)
-        if name == "config.json":  # a setting that is newer than the run had its default there
-            found = {**TrainConfig().to_dict(), **found}
-        differing = [key for key in {**found, **wanted} if found.get(key) != wanted.get(key) and key != "output"]
-        if differing:
-            changes = ", ".join(f"{key} was {found.get(key)!r} and is {wanted.get(key)!r}" for key in differing[:5])
-            what = "other settings" if name == "config.json" else "other data"
-            raise UserError(
-                f"{output} holds a run with {what}: {changes}. Choose another --output, or --restart to move it aside."
-            )
+        counts = [key for key in ("utterances", "speakers", "frames") if before[key] != now[key]]
+        changes += [f"{side} had {before[key]} {key} and has {now[key]}" for key in counts]
+        if not counts:
+            changes += [f"the {key} of {side} differ" for key in ("ids", "labels") if before[key] != now[key]]
+            changes += [f"sound files of {side} differ"] if before["sound"] != now["sound"] else []
+    if changes:
+        raise _another_run(output, "data", changes)
+
+
+def _another_run(output: Path, what: str, changes: list[str]) -> UserError:
+    return UserError(
+        f"{output} holds a run with other {what}: {', '.join(changes[:5])}. Choose another --output, or --restart to "
+        "move it aside."
+    )
 
 
 def _read_object(path: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,8 +113,8 @@ class FrameScores:
 
     @property
     def always_silence(self) -> float:
-        """The accuracy of a model that says silence at every frame: the floor any model has to leave."""
-        return _share(int(self.confusion[self.silence].sum()), self.frames)
+        """The accuracy of a model that says silence at every frame."""
+        return constant_accuracy(self.confusion.sum(1), self.silence, self.silence)[0]
 
     def per_class(self, classes: Sequence[str]) -> dict[str, tuple[float, int]]:
         """Class name -> (share of its reference frames labelled right, its reference frames)."""
@@ -135,6 +135,27 @@ def per_class(confusion: Tensor, classes: Sequence[str]) -> dict[str, tuple[floa
         raise ValueError(f"a confusion matrix of {len(classes)} classes is square, got {list(confusion.shape)}.")
     right, total = confusion.diagonal().tolist(), confusion.sum(1).tolist()
     return {name: (_share(hit, count), int(count)) for name, hit, count in zip(classes, right, total, strict=True)}
+
+
+def constant_accuracy(counts: Tensor, label: int, silence: int = 0) -> tuple[float, float]:
+    """Return (accuracy, accuracy without silence) of a model that gives `label` to every frame.
+
+    `counts` [C] is the reference: frames of each class.
+
+    Example:
+        >>> constant_accuracy(torch.tensor([4, 6, 2]), 1)
+        (0.5, 0.75)
+    """
+    right, total, silent = int(counts[label]), int(counts.sum()), int(counts[silence])
+    return _share(right, total), _share(0 if label == silence else right, total - silent)
+
+
+def most_frequent(labels: Iterable[Tensor], num_classes: int) -> int:
+    """Return the class that most frames have, of tensors of labels; frames of -100 do not count."""
+    counts = torch.zeros(num_classes, dtype=torch.int64)
+    for row in labels:
+        counts += torch.bincount(row[row != IGNORE], minlength=num_classes)
+    return int(counts.argmax())
 
 
 def read_metrics(path: str | Path) -> list[dict[str, Any]]:

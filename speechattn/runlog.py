@@ -37,7 +37,7 @@ class RunLog:
         write_bytes(self.path, "".join(to_json(record) + "\n" for record in kept).encode())
 
     def train(self, encoder: str, step: int, epoch: int, loss: float, accuracy: float, frames_per_s: float) -> None:
-        """Record one training step."""
+        """Record the means over the training steps since the last record."""
         self._write("train", encoder, step, epoch, loss=loss, accuracy=accuracy, frames_per_s=frames_per_s)
 
     def valid(self, encoder: str, step: int, epoch: int, loss: float, scores: FrameScores) -> None:

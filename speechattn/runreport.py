@@ -45,7 +45,7 @@ def print_table(results: Sequence[dict[str, Any]]) -> None:
 
 
 def summary_table(results: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows as text: one row an encoder, and what always saying silence would reach."""
+    """Header and rows as text: one row an encoder, and what the most frequent class of the training would reach."""
     tests = list(results[0]["tests"])
     header = ["encoder", "accuracy", "without SIL", *tests, "parameters", "train frames/s", "frames/s", "peak MB", "s"]
     rows = [
@@ -62,8 +62,10 @@ def summary_table(results: Sequence[dict[str, Any]]) -> tuple[list[str], list[li
         ]
         for result in results
     ]
-    blank = [""] * (len(header) - 3)
-    return header, [*rows, ["always SIL", f"{results[0]['always_sil']:.4f}", f"{0:.4f}", *blank]]
+    floor = results[0]["baseline"]
+    shares = [floor["accuracy"], floor["accuracy_no_sil"], *(floor["tests"][name] for name in tests)]
+    last = [f"always {floor['label']}", *(f"{share:.4f}" for share in shares)]
+    return header, [*rows, last + [""] * (len(header) - len(last))]
 
 
 def report_run(
@@ -73,15 +75,24 @@ def report_run(
     valid: Sequence[Example],
     results: Sequence[dict[str, Any]],
     records: Sequence[dict[str, Any]],
+    left_out: Sequence[str] = (),
 ) -> Path:
-    """Write report.html and its pictures; returns the page's path."""
+    """Write report.html and its pictures; returns the page's path. `left_out` says what was, a paragraph a subset."""
     shown = ("encoder", "accuracy", "accuracy_no_sil", "frames_per_s", "parameters", "peak_memory_mb", "seconds")
     rows = []
     for result in results:
         row = {key: result[key] for key in shown}
         row.update({name: scores["accuracy"] for name, scores in result["tests"].items()})
         rows.append(row)
-    rows.append({"encoder": "always SIL", "accuracy": results[0]["always_sil"], "accuracy_no_sil": 0.0})
+    floor = results[0]["baseline"]
+    rows.append(
+        {
+            "encoder": f"always {floor['label']}",
+            "accuracy": floor["accuracy"],
+            "accuracy_no_sil": floor["accuracy_no_sil"],
+            **floor["tests"],
+        }
+    )
     data = "speech made with espeak-ng" if config.data == "synthetic" else config.subset
     return write_run_report(
         output,
@@ -95,6 +106,7 @@ def report_run(
         [
             f"Validated on speakers that were not trained on. {config.epochs} epochs, seed {config.seed}, torch "
             f"{torch.__version__}, {torch.get_num_threads()} threads; all settings are in config.json.",
+            *(f"{'; '.join(line.strip() for line in told.splitlines())}. See skipped.jsonl." for told in left_out),
         ],
         reach=model.describe(),
         flavor=model.config.flavor,

@@ -75,6 +75,8 @@ class TrainConfig:
         seed: of everything random.
         threads: of torch; 0 leaves torch's own choice.
         device: auto, cpu or cuda.
+        max_bad: share of each subset's utterances that may be unusable; they are left out and counted. None is 0.01 of
+            the training subset, and none at all of a test subset.
     """
 
     data: str = "synthetic"
@@ -128,8 +130,11 @@ class TrainConfig:
     seed: int = 0
     threads: int = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    max_bad: float | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "subset", self.subset.rstrip("/"))  # as completion leaves it
+        object.__setattr__(self, "test_subsets", tuple(name.rstrip("/") for name in self.test_subsets))
         least: dict[str, float] = {
             "epochs": 1,
             "batch_frames": 1,
@@ -147,6 +152,8 @@ class TrainConfig:
                 raise ConfigError(f"TrainConfig.{name} must be {minimum} or more, got {getattr(self, name)}.")
         if not 0 < self.learning_rate < math.inf:
             raise ConfigError(f"TrainConfig.learning_rate must be positive, got {self.learning_rate}.")
+        if self.max_bad is not None and not 0 <= self.max_bad <= 1:
+            raise ConfigError(f"TrainConfig.max_bad must be a share from 0 to 1, got {self.max_bad}.")
         if not 0 <= self.stretch < 1:
             raise ConfigError(f"TrainConfig.stretch must be in [0, 1), got {self.stretch}.")
         check_features("TrainConfig", self.features, self.num_mels, self.num_ceps, self.deltas)

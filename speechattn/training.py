@@ -46,6 +46,24 @@ class Progress:
     bad_in_a_row: int = 0
     seconds: float = 0.0
     frames: int = 0
+    unrecorded: int = 0
+    """Steps with a finite loss since the last record, with the sums of their losses and accuracies."""
+    loss_sum: float = 0.0
+    accuracy_sum: float = 0.0
+
+    def add(self, loss: float, accuracy: float) -> None:
+        """Count a step for the next record, if its loss is finite."""
+        if math.isfinite(loss):
+            self.unrecorded += 1
+            self.loss_sum += loss
+            self.accuracy_sum += accuracy
+
+    def take_means(self) -> tuple[float, float]:
+        """Return mean loss and accuracy of the steps since the last record, NaN without any, and begin again."""
+        count = self.unrecorded or math.nan
+        means = self.loss_sum / count, self.accuracy_sum / count
+        self.unrecorded, self.loss_sum, self.accuracy_sum = 0, 0.0, 0.0
+        return means
 
 
 def train(
@@ -80,8 +98,8 @@ def train(
                 text = f"loss {loss:.3f}, accuracy {accuracy:.3f}, {run.speed(progress):,.0f} frames/s"
                 bar.set_postfix_str(text, refresh=False)
                 bar.update()
-                if progress.step % RECORD_EVERY == 0:
-                    log.train(name, progress.step, epoch, loss, accuracy, run.speed(progress))
+                if progress.step % RECORD_EVERY == 0 or progress.step == total:
+                    log.train(name, progress.step, epoch, *progress.take_means(), run.speed(progress))
                 run.save_if_due(progress, force=stop.received is not None)
                 stop.poll()
             done_before += len(epoch_batches)
@@ -129,6 +147,7 @@ def _timed_step(
     begin = time.perf_counter()
     frames, lengths, labels = batches.load(batch)
     loss, accuracy = run.update(frames, lengths, labels, total, progress)
+    progress.add(loss, accuracy)
     progress.step += 1
     progress.frames += int(lengths.sum())
     progress.seconds += time.perf_counter() - begin

@@ -316,7 +316,20 @@ def test_a_run_validated_once_shows_its_training() -> None:
     assert pictures.has_curves(once) and pictures.has_curves(records[:2])
     assert not pictures.has_curves([records[0], once[-1]]) and not pictures.has_curves([])
     line = pictures.curves(once).axes[0].lines[0]
-    assert line.get_xdata().tolist() == [1, 2, 3] and line.get_alpha() == 1.0 and line.get_linewidth() > 1.5
+    assert line.get_xdata().tolist() == [1, 2, 3]
+
+
+def test_training_is_thin_and_validation_thick_however_often_a_run_was_validated() -> None:
+    """With one validation the thick line was the training, which the legend calls thin and smoothed."""
+    train = [{"kind": "train", "encoder": "mlp", "step": step, "loss": 3.0, "accuracy": 0.2} for step in range(1, 9)]
+    for times in (0, 1, 3):
+        valid = [{"kind": "valid", "encoder": "mlp", "step": 9 - i, "loss": 2.0, "accuracy": 0.4} for i in range(times)]
+        figure = pictures.curves(train + valid)
+        for axes in figure.axes:
+            thin, *thick = axes.lines
+            assert len(thick) == min(times, 1) and len(thin.get_xdata()) == 8
+            assert thin.get_linewidth() <= 1 and thin.get_marker() == "None"
+            assert all(line.get_linewidth() > 2 and line.get_marker() == "o" for line in thick)
 
 
 WORDS = ("SIL", "<OTHER>", *(f"word{index}" for index in range(100)))

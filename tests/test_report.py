@@ -275,7 +275,8 @@ def test_an_encoder_without_attention_has_none(block: str) -> None:
 
 
 def test_the_printed_table_has_a_row_for_each_encoder_and_room_for_words(capsys: pytest.CaptureFixture[str]) -> None:
-    scores = {"accuracy": 0.5, "accuracy_no_sil": 0.4, "always_sil": 0.2, "tests": {"test-other": {"accuracy": 0.3}}}
+    floor = {"label": "word0", "accuracy": 0.25, "accuracy_no_sil": 0.375, "tests": {"test-other": 0.125}}
+    scores = {"accuracy": 0.5, "accuracy_no_sil": 0.4, "baseline": floor, "tests": {"test-other": {"accuracy": 0.3}}}
     costs = {"parameters": 1234, "train_frames_per_s": 1e4, "frames_per_s": 1e5, "peak_memory_mb": 99.0, "seconds": 7.0}
     words = {
         "SIL": (0.9, 500),
@@ -286,6 +287,7 @@ def test_the_printed_table_has_a_row_for_each_encoder_and_room_for_words(capsys:
     print_table([{"encoder": kind, **scores, **costs, "per_class": words} for kind in kinds])
     table, classes = capsys.readouterr().out.strip().split("\n\n")
     assert [line.split()[0] for line in table.splitlines()] == ["encoder", *kinds, "always"]
+    assert table.splitlines()[-1].split() == ["always", "word0", "0.2500", "0.3750", "0.1250"]
     rows = classes.splitlines()[1:]
     assert len({len(row) for row in rows}) == 1 and rows[0].split()[0] == "SIL" and "never" not in classes
     assert sum(row.count(".") for row in rows) == 50

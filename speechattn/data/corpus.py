@@ -10,6 +10,7 @@ when the corpus is loaded, sound when it is read. Not a data loader: it yields o
 from __future__ import annotations
 
 import hashlib
+import math
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -22,12 +23,12 @@ from speechattn.data.alignments import load_alignments
 from speechattn.data.audio import SAMPLE_RATE, AudioError, AudioWarning, audio_samples, load_audio
 from speechattn.data.framelabels import MAX_OVERHANG_S
 from speechattn.data.labels import PHONES, SPEECH
-from speechattn.data.librispeech import LibriSpeech
+from speechattn.data.librispeech import RECORDING_FAULTS, LibriSpeech
 from speechattn.data.segments import Alignment, Segment, Utterance
 from speechattn.data.vad import speech_segments
 from speechattn.errors import DataError
 
-NO_ALIGNMENT = "no alignment"
+NO_ALIGNMENT, DAMAGED_ALIGNMENT = "no alignment", "damaged alignment"
 MISMATCH = "alignment and audio differ in length"
 
 
@@ -56,9 +57,9 @@ class LabelledUtterance:
 class Corpus:
     """What `load_corpus` found: `utterances` sorted by id, and in `skipped` the ids that were left out, by reason.
 
-    A missing alignment is no damage; every other reason counts against `max_bad`, a share of the aligned
-    recordings. A file found bad later leaves `utterances`, which is then a new list: older ones stay as they are.
-    With `detect` there are no alignments, all recordings count, and speech is detected in what is read.
+    A missing alignment is no damage; every other reason counts against `max_bad`, a share of the utterances that are
+    aligned or damaged. A file found bad later leaves `utterances`, which is then a new list: older ones stay as they
+    are. With `detect` there are no alignments, all recordings count, and speech is detected in what is read.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class Corpus:
         self.utterances: list[LabelledUtterance] = []
         self.skipped: dict[str, list[str]] = {}
         self._bad: dict[str, str] = {}
-        self._aligned = 0
+        self._wanted = 0
 
     def read(self, item: LabelledUtterance) -> Tensor:
         """The waveform [N] of one utterance, N = item.num_samples. Raises AudioError; nothing is counted."""
@@ -119,9 +120,17 @@ class Corpus:
         lines += [f"  left out, {reason}: {len(ids)} ({_first(ids, 3)})" for reason, ids in self.skipped.items()]
         return "\n".join(lines)
 
+    def losses(self) -> list[dict[str, str]]:
+        """Return what was left out: subset, id, reason, and what was found where that says more than the reason."""
+        return [
+            {"subset": self.subset, "id": id, "reason": reason, "found": self._bad.get(id, reason)}
+            for reason, ids in self.skipped.items()
+            for id in ids
+        ]
+
     def _admit(self, utterance: Utterance, alignment: Alignment | None) -> None:
         """Take a recording if its header is sound and its length is the alignment's, where there is one."""
-        self._aligned += 1
+        self._wanted += 1
         try:
             num_samples = audio_samples(utterance.path, self.sample_rate)
         except AudioError as error:
@@ -134,22 +143,29 @@ class Corpus:
             segments = alignment.over(duration) if alignment is not None else []
             self.utterances.append(LabelledUtterance(utterance, num_samples, segments))
 
+    def _refuse(self, id: str, reason: str, told: str = "") -> None:
+        """Count an utterance that is not whole; `told` says more than the reason that it is counted by."""
+        self._wanted += 1
+        self._reject(id, reason, told)
+
     def _skip(self, id: str, reason: str) -> None:
         self.skipped.setdefault(reason, []).append(id)
 
-    def _reject(self, id: str, reason: str) -> None:
-        self._bad[id] = reason
+    def _reject(self, id: str, reason: str, told: str = "") -> None:
+        self._bad[id] = told.removesuffix(".") or reason
         self._skip(id, reason)
 
     def _complaint(self) -> str:
-        bad, share = len(self._bad), len(self._bad) / self._aligned
+        bad, share = len(self._bad), len(self._bad) / self._wanted
         named = _first([f"{id} ({reason})" for id, reason in self._bad.items()], 10)
-        return f"{self.subset}: {bad} of {self._aligned} utterances ({share:.1%}) cannot be used: {named}"
+        return f"{self.subset}: {bad} of {self._wanted} utterances ({share:.1%}) cannot be used: {named}"
 
     def _check_limit(self) -> None:
-        if len(self._bad) > self.max_bad * self._aligned:
+        if len(self._bad) > self.max_bad * self._wanted + 1e-9:  # 0.29 * 100 is 28.999999999999996
+            enough = math.ceil(1000 * len(self._bad) / self._wanted) / 1000
             raise DataError(
-                f"{self._complaint()}. max_bad allows {self.max_bad:.1%}: restore these files, or raise it."
+                f"{self._complaint()}. max_bad allows {self.max_bad:.1%}: restore these files, or leave them out with "
+                f"--max-bad {enough:g} (in Python max_bad={enough:g})."
             )
 
 
@@ -166,8 +182,10 @@ def load_corpus(
 
     `alignments` is a folder or file for `load_alignments`, and `classes=None` asks it for words as they were said;
     alignments=None leaves SIL and SPEECH to the detector. Recordings without an alignment are left out and
-    counted. So are those whose header is bad or whose alignment ends more than 0.5 s from the audio's end, and
-    of these at most `max_bad` of the aligned ones is forgiven; for a test set give `max_bad=0`.
+    counted. So is what is not whole: no recording or two, a bad header, a damaged alignment or one that ends more than
+    0.5 s from the audio's end, and, where the subset has transcripts and alignments, no words or two transcripts.
+    Of these at most `max_bad` of the utterances that are aligned or damaged is forgiven; for a test set give
+    `max_bad=0`.
 
     Raises:
         ValueError: alignments=None, and classes other than SIL and SPEECH.
@@ -176,18 +194,32 @@ def load_corpus(
     """
     if alignments is None and tuple(classes or ()) != SPEECH:
         raise ValueError(f"without alignments the classes can only be {SPEECH}: give alignments.")
-    corpus = Corpus(subset, max_bad, sample_rate, detect=alignments is None)
     recordings = LibriSpeech(root, subset)
-    by_id = {} if alignments is None else load_alignments(alignments, subset, classes)
-    for utterance in recordings:
-        if corpus.detect or utterance.id in by_id:
-            corpus._admit(utterance, by_id.get(utterance.id))
+    corpus = Corpus(recordings.subset, max_bad, sample_rate, detect=alignments is None)
+    damaged: dict[str, str] = {}
+    by_id = {} if alignments is None else load_alignments(alignments, recordings.subset, classes, damaged)
+    known = {utterance.id: utterance for utterance in recordings}
+    for id in sorted(known.keys() | recordings.faults.keys()):
+        fault = recordings.faults.get(id)
+        if fault is not None and not (corpus.detect and fault not in RECORDING_FAULTS):  # sound needs no words
+            corpus._refuse(id, fault)
+        elif id in damaged:
+            corpus._refuse(id, DAMAGED_ALIGNMENT, damaged[id])
+        elif corpus.detect or id in by_id:
+            corpus._admit(known[id], by_id.get(id))
         else:
-            corpus._skip(utterance.id, NO_ALIGNMENT)
-    if NO_ALIGNMENT in corpus.skipped and len(corpus.skipped[NO_ALIGNMENT]) == len(recordings):
+            corpus._skip(id, NO_ALIGNMENT)
+    if not corpus.detect and not any(id in by_id or id in damaged for id in known):
         raise DataError(
             f"none of the {len(recordings)} recordings in {recordings.folder} has an alignment in {alignments}: "
             f"recordings are called {recordings[0].id}, alignments {_first(sorted(by_id), 1) or 'nothing'}."
+        )
+    strangers = [error for id, error in damaged.items() if id not in known and id not in recordings.faults]
+    if strangers:
+        warnings.warn(
+            f"{len(strangers)} damaged alignments belong to no recording of {corpus.subset}: {_first(strangers, 3)}",
+            AudioWarning,
+            stacklevel=2,
         )
     corpus._check_limit()
     return corpus

@@ -42,8 +42,11 @@ def download(root: str | Path, subset: str, progress: bool = True) -> Path:
     root = Path(root)
     folder = root / "LibriSpeech" / subset
     if folder.is_dir():
-        if missing := LibriSpeech(root, subset).missing:
-            raise UserError(f"{folder} is incomplete, {len(missing)} speakers are missing: remove it and run again.")
+        corpus = LibriSpeech(root, subset)
+        if corpus.missing or corpus.faults:
+            speakers, utterances = len(corpus.missing), len(corpus.faults)
+            lacks = f"{speakers} speakers are missing" if speakers else f"{utterances} utterances are not whole"
+            raise UserError(f"{folder} is incomplete, {lacks}: remove it and run again.")
         return folder
     root.mkdir(parents=True, exist_ok=True)
     url, digest = table[subset]

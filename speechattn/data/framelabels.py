@@ -7,7 +7,7 @@ to another by way of segments, never by copying rows whose frames lie elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby, pairwise
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from speechattn.data.labels import PHONES, label_class
-from speechattn.data.segments import IGNORE, Alignment, Segment, read_lines
+from speechattn.data.segments import IGNORE, Alignment, Segment, raise_fault, read_lines
 from speechattn.errors import DataError
 from speechattn.framing import Framing
 
@@ -44,12 +44,20 @@ def read_classes(path: str | Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def read_frame_rows(path: str | Path, classes: Sequence[str] = PHONES, framing: Framing = SNIP) -> dict[str, Alignment]:
+def read_frame_rows(
+    path: str | Path,
+    classes: Sequence[str] = PHONES,
+    framing: Framing = SNIP,
+    fault: Callable[[str, DataError], object] = raise_fault,
+) -> dict[str, Alignment]:
     """Alignments by utterance id, from lines `utterance c c c ...` with one class index per frame.
 
     Such rows were made for Kaldi's frames, hence `snip`. An alignment covers all frames of its row, those at its
-    end that are -100 (nobody knows) too. Raises DataError, with file and line, for what is no index of `classes`
-    or -100, and for an utterance that occurs twice.
+    end that are -100 (unlabelled) too. What is wrong with a line goes to `fault`, with its utterance, file and line.
+
+    Raises:
+        DataError: the file cannot be read; and, unless `fault` keeps them: a number is no index of `classes` and not
+            -100, or an utterance occurs twice.
     """
     rows: dict[str, Alignment] = {}
     for number, line in enumerate(read_lines(Path(path)), start=1):
@@ -57,13 +65,14 @@ def read_frame_rows(path: str | Path, classes: Sequence[str] = PHONES, framing: 
         if not fields:
             continue
         id, *labels = fields
-        if id in rows:
-            raise DataError(f"{path}:{number}: utterance {id} occurs twice.")
         try:
+            if id in rows:
+                raise ValueError(f"utterance {id} occurs twice.")
             segments = labels_to_segments([int(label) for label in labels], framing, classes)
         except ValueError as error:
-            raise DataError(f"{path}:{number}: {error}") from error
-        rows[id] = Alignment(segments, _end(len(labels), framing) / framing.sample_rate)
+            fault(id, DataError(f"{path}:{number}: {error}"))
+        else:
+            rows[id] = Alignment(segments, _end(len(labels), framing) / framing.sample_rate)
     return rows
 
 

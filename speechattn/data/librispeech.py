@@ -6,15 +6,18 @@ out this way is read by it, the synthetic one too. Not here: fetching the corpus
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import overload
 
+from speechattn.data.folders import files_below, has_suffix, utterance_id
 from speechattn.data.segments import Utterance, read_lines
 from speechattn.errors import DataError
 
+NO_RECORDING, TWO_RECORDINGS = RECORDING_FAULTS = ("no recording", "two recordings")
+NO_TRANSCRIPT, NO_WORDS, TWO_TRANSCRIPTS = "no transcript", "no words in the transcript", "two transcripts"
 AUDIO_SUFFIXES = (".flac", ".wav")
 LAYOUT = "<subset>/<speaker>/<chapter>/<utterance>.flac"
 
@@ -33,47 +36,56 @@ class Speaker:
 class LibriSpeech(Sequence[Utterance]):
     """The utterances of one subset, sorted by id. `root` is LibriSpeech itself or the folder that holds it.
 
+    A corpus need not be whole. `faults` says why an utterance cannot be trusted, by id: no or two recordings, or,
+    where the subset has transcripts, no words or two transcripts. The sequence holds every utterance with one
+    recording; its `transcript` is None where there is not exactly one.
+
     Raises:
-        DataError: the folder is missing or empty (the message lists the subsets that are there), or
-            recordings and transcripts do not pair one to one (first ten ids and how many).
+        DataError: the folder is missing or holds no recordings; the message lists the subsets that are there.
     """
 
     def __init__(self, root: str | Path, subset: str) -> None:
+        subset = subset.rstrip("/")  # as completion leaves it
         self.root = _corpus_folder(Path(root), subset)
         self.subset = subset
         self.folder = self.root / subset
+        self.faults: dict[str, str] = {}
         self._audio: dict[str, Path] = {}
         self._transcripts: dict[str, str] = {}
-        twice = self._walk()
+        unreadable = self._walk()
         if not self._audio:
             raise DataError(f"{self.folder} holds no recordings: expected {LAYOUT}, {_subsets(self.root)}.")
-        silent, untold = self._transcripts.keys() - self._audio.keys(), self._audio.keys() - self._transcripts.keys()
-        problems = [
-            _list_ids("transcripts without a recording", silent),
-            _list_ids("recordings without a transcript", untold),
-            _list_ids("ids that occur twice", twice),
-        ]
-        if any(problems):
-            raise DataError(
-                f"{self.folder}: {'; '.join(filter(None, problems))}. Extract the subset again, or mend its .trans.txt."
-            )
-        self._ids = sorted(self._audio)
+        for id in self._transcripts.keys() - self._audio.keys():
+            self.faults[id] = NO_RECORDING
+        if self._transcripts or unreadable:
+            for id, path in self._audio.items():
+                if not self._transcripts.get(id):
+                    fault = NO_WORDS if id in self._transcripts else NO_TRANSCRIPT
+                    self.faults.setdefault(id, unreadable.get(path.parent, fault))
+        self._ids = sorted(id for id in self._audio if self.faults.get(id) != TWO_RECORDINGS)
+        self.faults = dict(sorted(self.faults.items()))
 
-    def _walk(self) -> set[str]:
-        """Fill the two tables; returns the ids that were met twice."""
-        twice = set()
-        for chapter in (chapter for speaker in _folders(self.folder) for chapter in _folders(speaker)):
-            for path in _visible(chapter):
-                if path.suffix in AUDIO_SUFFIXES:
-                    if path.stem in self._audio:
-                        twice.add(path.stem)
-                    self._audio[path.stem] = path
-                elif path.name.endswith(".trans.txt") and not path.is_fifo():  # reading a pipe would hang
-                    for utterance, words in _read_transcripts(path):
-                        if utterance in self._transcripts:
-                            twice.add(utterance)
-                        self._transcripts[utterance] = words
-        return twice
+    def _walk(self) -> dict[Path, str]:
+        """Fill the tables; returns the chapters whose transcripts cannot be read, and why."""
+        unreadable = {}
+        for path in files_below(self.folder):
+            if len(path.relative_to(self.folder).parts) != 3:  # speaker, chapter, file
+                continue
+            if has_suffix(path, *AUDIO_SUFFIXES):
+                id = utterance_id(path, path.suffix)
+                if id in self._audio:
+                    self.faults[id] = TWO_RECORDINGS
+                self._audio[id] = path
+            elif has_suffix(path, ".trans.txt") and not path.is_fifo():  # reading a pipe would hang
+                try:
+                    transcripts = _read_transcripts(path)
+                except DataError as error:
+                    unreadable[path.parent] = str(error).removesuffix(".")
+                    continue
+                for id, words in transcripts:
+                    if self._transcripts.setdefault(id, words) != words:
+                        self.faults[id] = TWO_TRANSCRIPTS
+        return unreadable
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -90,7 +102,8 @@ class LibriSpeech(Sequence[Utterance]):
     def _utterance(self, id: str) -> Utterance:
         path = self._audio[id]
         chapter = path.parent
-        return Utterance(id, chapter.parent.name, path, self._transcripts[id], self.subset, chapter.name)
+        words = None if self.faults.get(id) == TWO_TRANSCRIPTS else self._transcripts.get(id) or None
+        return Utterance(id, chapter.parent.name, path, words, self.subset, chapter.name)
 
     @cached_property
     def speakers(self) -> dict[str, Speaker]:
@@ -139,15 +152,9 @@ def read_speakers(path: str | Path) -> dict[str, Speaker]:
 
 
 def _read_transcripts(path: Path) -> list[tuple[str, str]]:
-    pairs = []
-    for number, line in enumerate(read_lines(path), start=1):
-        if not line.strip():
-            continue
-        id, _, words = line.strip().partition(" ")
-        if not words.strip():
-            raise DataError(f"{path}:{number}: expected an utterance id and its words, got {line.strip()!r}.")
-        pairs.append((id, words.strip()))
-    return pairs
+    """Return (id, words) of each line; the words may be empty."""
+    rows = (line.split(maxsplit=1) for line in read_lines(path))
+    return [(row[0], row[1].strip() if len(row) > 1 else "") for row in rows if row]
 
 
 def _corpus_folder(root: Path, subset: str) -> Path:
@@ -168,17 +175,7 @@ def _subsets(base: Path) -> str:
 
 
 def _folders(parent: Path) -> list[Path]:
-    return [path for path in _visible(parent) if path.is_dir()]
-
-
-def _visible(folder: Path) -> list[Path]:
-    """What lies in a folder, sorted, without hidden files: some systems leave `._x.flac` beside `x.flac`."""
     try:
-        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        return sorted(path for path in parent.iterdir() if path.is_dir() and not path.name.startswith("."))
     except OSError as error:
-        raise DataError(f"{folder} cannot be listed: {error.strerror or error}.") from error
-
-
-def _list_ids(what: str, ids: Iterable[str]) -> str:
-    ids = sorted(ids)
-    return f"{len(ids)} {what}: {', '.join(ids[:10])}{', ...' if len(ids) > 10 else ''}" if ids else ""
+        raise DataError(f"{parent} cannot be listed: {error.strerror or error}.") from error

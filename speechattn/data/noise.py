@@ -7,9 +7,7 @@ that a large collection such as MUSAN costs no memory. Mixing is done by fronten
 
 from __future__ import annotations
 
-import os
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +15,7 @@ import torch
 from torch import Tensor
 
 from speechattn.data.audio import SAMPLE_RATE, AudioError, AudioWarning, audio_samples, load_audio
+from speechattn.data.folders import files_below
 from speechattn.errors import DataError
 
 SOUND = (".aif", ".aiff", ".au", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".sph", ".w64", ".wav")
@@ -45,7 +44,8 @@ class NoiseFolder:
         self.sizes: dict[str, int] = {}
         passed: list[str] = []
         damaged: list[str] = []
-        for name in _files(self.folder):
+        paths = files_below(self.folder)
+        for name in sorted(path.relative_to(self.folder).as_posix() for path in paths):
             try:
                 samples = audio_samples(self.folder / name, sample_rate)
             except AudioError as error:
@@ -63,6 +63,10 @@ class NoiseFolder:
             warnings.warn(f"{folder}: {len(damaged)} sound files cannot be used as noise: {told}.", AudioWarning, 2)
         self._names = list(self.sizes)
 
+    def __len__(self) -> int:
+        """Return the number of sound files."""
+        return len(self._names)
+
     def cut(self, num_samples: int, generator: torch.Generator) -> NoisePiece:
         """`num_samples` samples from somewhere in one file, all files equally likely.
 
@@ -76,7 +80,11 @@ class NoiseFolder:
         if num_samples < 0:
             raise ValueError(f"num_samples must be 0 or more, got {num_samples}.")
         name = self._names[_draw(len(self._names), generator)]
-        waveform, _ = load_audio(self.folder / name, self.sample_rate)
+        try:
+            waveform, _ = load_audio(self.folder / name, self.sample_rate)
+        except AudioError as error:
+            told = f"{error} Mend it, or take it out of the folder of noise."
+            raise AudioError(told, error.path, error.reason) from error
         size = len(waveform)
         start = _draw(size - num_samples + 1 if size >= num_samples else size, generator)
         if start + num_samples > size:
@@ -84,15 +92,6 @@ class NoiseFolder:
         else:
             waveform = waveform[start : start + num_samples]
         return NoisePiece(waveform, name, start)
-
-
-def _files(folder: Path) -> Iterator[str]:
-    """Paths below `folder` with forward slashes, sorted, so that every machine counts alike; dot files are left out."""
-    names = []
-    for parent, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        names += [(Path(parent) / name).relative_to(folder).as_posix() for name in files if not name.startswith(".")]
-    yield from sorted(names)
 
 
 def _draw(limit: int, generator: torch.Generator) -> int:

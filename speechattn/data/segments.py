@@ -6,6 +6,7 @@ Not frames: seconds become frames in `framelabels`, through `Framing`. The names
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -67,7 +68,9 @@ class Alignment:
     def fits(self, duration: float, tolerance: float) -> bool:
         """Whether an audio of `duration` seconds may be the one that was aligned, give or take `tolerance`."""
         end = self.segments[-1].stop if self.segments else 0.0
-        return end - duration <= tolerance if self.stop is None else abs(self.stop - duration) <= tolerance
+        if self.stop is None:
+            return end - duration <= tolerance
+        return abs(max(end, self.stop) - duration) <= tolerance
 
     def over(self, duration: float) -> list[Segment]:
         """The segments of an audio of `duration` seconds, with the silences that go without saying.
@@ -100,6 +103,24 @@ class Utterance:
     chapter: str = ""
 
 
+def cut_segments(segments: Sequence[Segment], duration: float) -> list[Segment]:
+    """Return the segments of an audio of `duration` seconds, without what reaches past its end.
+
+    Example:
+        >>> cut_segments([Segment(0, 1, "AH"), Segment(1, 2, "B"), Segment(2, 3, "SIL")], 1.5)
+        [Segment(start=0, stop=1, label='AH'), Segment(start=1, stop=1.5, label='B')]
+    """
+    return [replace(s, stop=min(s.stop, duration)) for s in segments if s.start < duration]
+
+
+def raise_fault(id: str, error: DataError) -> None:
+    """Raise `error`: what a reader of alignments does with an utterance that it cannot read, unless given another way.
+
+    A caller that goes on without the utterance passes a function that keeps `id` and `error`.
+    """
+    raise error
+
+
 def in_order(rows: Iterable[tuple[Segment, int]], path: str | Path) -> list[Segment]:
     """Segments sorted by time, from (segment, line number); an overlap of at most one frame (10 ms) is cut.
 
@@ -122,12 +143,14 @@ def in_order(rows: Iterable[tuple[Segment, int]], path: str | Path) -> list[Segm
 def read_lines(path: Path) -> list[str]:
     """The lines of a UTF-8 text file as people really have them: a byte-order mark and CRLF do no harm.
 
+    Accents come composed (NFC), so that ids equal those of file names, which macOS writes decomposed.
+
     Raises:
         DataError: the file is missing, is no file, cannot be read, or is not UTF-8.
     """
     try:
         with open(path, encoding="utf-8-sig") as file:
-            return [line.rstrip("\n") for line in file]
+            return [unicodedata.normalize("NFC", line.rstrip("\n")) for line in file]
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8.") from error
     except OSError as error:

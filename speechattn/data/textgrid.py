@@ -11,6 +11,7 @@ from __future__ import annotations
 import codecs
 import math
 import re
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -159,6 +160,6 @@ def _decode(path: Path) -> str:
         raise DataError(f"{path} is a binary TextGrid: in Praat, save it as a text file.")
     encoding = next((name for mark, name in _ENCODINGS if content.startswith(mark)), "utf-8")
     try:
-        return content.decode(encoding)
+        return unicodedata.normalize("NFC", content.decode(encoding))
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not {encoding} text (byte {error.start}): save it as UTF-8.") from error

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
-from speechattn.data.segments import Segment, read_lines
+from speechattn.data.segments import Segment, raise_fault, read_lines
 from speechattn.errors import DataError
 
 SUFFIX = ".alignment.txt"
@@ -24,30 +25,39 @@ SUFFIX = ".alignment.txt"
 _LINE = re.compile(r'\s*(\S+)\s+"([^"]*)"\s+"([^"]*)"\s*')
 
 
-def read_word_times(path: str | Path) -> dict[str, list[Segment]]:
+def read_word_times(
+    path: str | Path, fault: Callable[[str, DataError], object] = raise_fault
+) -> dict[str, list[Segment]]:
     """Words by utterance id, in seconds, without gaps; the label of silence is empty.
 
+    What is wrong with a line goes to `fault`, with its utterance, file and line.
+
     Raises:
-        DataError: a line has other fields, another number of words than of times, a time that is no number or
-            lies before the one in front of it, or an utterance occurs twice; file and line are named.
+        DataError: the file cannot be read; and, unless `fault` keeps them: a line has other fields, another number of
+            words than of times, a time that is no number or lies before the one in front of it, or an utterance
+            occurs twice.
     """
     utterances: dict[str, list[Segment]] = {}
     for number, line in enumerate(read_lines(Path(path)), start=1):
         if not line.strip():
             continue
-        found = _LINE.fullmatch(line)
-        if found is None:
-            raise DataError(
-                f'{path}:{number}: expected \'utterance ",WORD,,WORD," "0.5,0.8,..."\', got {line.strip()[:80]!r}.'
-            )
-        id, words, times = found.groups()
-        if id in utterances:
-            raise DataError(f"{path}:{number}: utterance {id} occurs twice.")
+        id = line.split()[0]
         try:
-            utterances[id] = _segments(words.split(","), times.split(","))
+            if id in utterances:
+                raise ValueError(f"utterance {id} occurs twice.")
+            utterances[id] = _words(line)
         except ValueError as error:
-            raise DataError(f"{path}:{number}: {error}") from error
+            fault(id, DataError(f"{path}:{number}: {error}"))
     return utterances
+
+
+def _words(line: str) -> list[Segment]:
+    """The words of a line; ValueError says what is wrong with it."""
+    found = _LINE.fullmatch(line)
+    if found is None:
+        raise ValueError(f'expected \'utterance ",WORD,,WORD," "0.5,0.8,..."\', got {line.strip()[:80]!r}.')
+    _, words, times = found.groups()
+    return _segments(words.split(","), times.split(","))
 
 
 def _segments(words: list[str], times: list[str]) -> list[Segment]:

@@ -20,9 +20,8 @@ from speechattn.pictures.palette import LINES, STYLE, heading, new_figure, say_e
 def curves(records: Sequence[Mapping[str, Any]], title: str = "Learning curves") -> Figure:
     """Loss and accuracy over steps from the records of `metrics.jsonl`, one colour for each encoder.
 
-    Training is thin and smoothed over a twentieth of the run, validation thick with a dot at each measurement. A run
-    that was validated once has no such line, and its training is drawn as thick. A step that was done twice (a
-    resumed run) counts as the last time; values that are not finite leave a gap.
+    Training is thin and smoothed over a twentieth of the run, validation thick with a dot at each measurement. A step
+    that was done twice (a resumed run) counts as the last time; values that are not finite leave a gap.
     """
     figure = new_figure(13.0, 4.6)
     panels = figure.subplots(1, 2)
@@ -56,10 +55,7 @@ def _draw_encoder(axes: Axes, records: Sequence[Mapping[str, Any]], name: str, k
     )
     if len(train[0]):
         label = None if len(valid[0]) else f"{name}, training"
-        width, alpha = (1.0, 0.6) if len(valid[0]) > 1 else (1.8, 1.0)
-        axes.plot(
-            train[0], _smooth(train[1]), color=colour, linewidth=width, alpha=alpha, zorder=above - 0.5, label=label
-        )
+        axes.plot(train[0], _smooth(train[1]), color=colour, linewidth=1.0, alpha=0.6, zorder=above - 0.5, label=label)
     if len(valid[0]):
         label = f"{name}  {valid[1][-1]:.3f}"
         axes.plot(*valid, color=colour, linewidth=2.2, marker="o", markersize=4, zorder=above, label=label)

@@ -47,7 +47,7 @@ def test_phones_as_ctm_then_textgrid_then_rows_then_what_was_looked_for(tmp_path
     wanted = r"no alignments of 'x': looked for x.phones.ctm, \*.TextGrid or x.frame_labels.txt, found nothing\."
     with pytest.raises(DataError, match=wanted):
         load_alignments(tmp_path, "x", PHONES)
-    with pytest.raises(DataError, match="none cannot be read: No such file"):
+    with pytest.raises(DataError, match="none does not exist: expected a folder or a file with alignments of phones"):
         load_alignments(tmp_path / "none", "x", PHONES)
     put(tmp_path / "x.frame_labels.txt", "a 1 0\n")
     assert told(load_alignments(tmp_path, "x")["a"]) == ["AA", "SIL"]
@@ -146,7 +146,7 @@ def test_a_textgrid_without_the_tier_names_those_it_has(tmp_path: Path) -> None:
 def test_an_utterance_in_two_files_is_refused(tmp_path: Path) -> None:
     for folder in ("one", "two"):
         grid(tmp_path / folder / "a.TextGrid", phones="AH|AH")
-    with pytest.raises(DataError, match=r"two/a\.TextGrid: utterance a was already found in another file below"):
+    with pytest.raises(DataError, match=r"two/a\.TextGrid: utterance a: it was already found in another file below"):
         load_alignments(tmp_path, "x")
 
 
@@ -155,6 +155,74 @@ def test_a_pipe_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "x.ctm")
     with pytest.raises(DataError, match="is neither a file nor a folder"):
         load_alignments(tmp_path / "x.ctm", "x")
+
+
+def test_words_of_a_folder_that_is_not_there_are_no_phones(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nowhere does not exist: expected a folder or a file with alignments of words"):
+        load_alignments(tmp_path / "nowhere", "x", WORDS)
+    with pytest.raises(DataError, match=r"x\.ZIP is packed: unpack it, and give the folder\."):
+        load_alignments(put(tmp_path / "x.ZIP", "PK"), "x", WORDS)
+
+
+# Damage to one utterance
+
+
+def damaged_and_whole(path: Path, classes=PHONES) -> tuple[dict[str, str], set[str]]:
+    with pytest.raises(DataError):
+        load_alignments(path, "x", classes)
+    damaged: dict[str, str] = {}
+    return damaged, set(load_alignments(path, "x", classes, damaged))
+
+
+def test_a_damaged_line_costs_its_utterance_alone_in_every_table(tmp_path: Path) -> None:
+    tables = {
+        "x.phones.ctm": [
+            "a 1 0 1 AA",
+            "b 1 0 1 AA",
+            "b 1 1 one AA",
+            "c 1 0 1 AA",
+            "c 1 0.5 1 AA",
+            "d 1 0 1 QQQ",
+            "e 1",
+        ],
+        "x.frame_labels.txt": ["a 0 1", "b 0 99", "c 0", "c 1", "d 0 x", "e 1.5"],
+        "1-2.alignment.txt": ['a "GO" "1"', 'b "GO" "1,2"', 'c "GO" "1"', 'c "GO" "1"', "d GO 1", 'e "GO" "nan"'],
+    }
+    for name, lines in tables.items():
+        folder = put(tmp_path / name / name, "\n".join(lines) + "\n").parent
+        damaged, whole = damaged_and_whole(folder, WORDS if name.endswith("t.txt") else PHONES)
+        assert whole == {"a"} and set(damaged) == set("bcde"), name
+        assert all(error.startswith(str(folder / name)) for error in damaged.values()), name
+
+
+def test_a_damaged_textgrid_costs_its_utterance_alone(tmp_path: Path) -> None:
+    for name in ("a.TextGrid", "b.TEXTGRID", "one/c.textgrid", "two/c.TextGrid"):
+        grid(tmp_path / name, phones="AH|B")
+    put(tmp_path / "d.TextGrid", (tmp_path / "a.TextGrid").read_text().rpartition('1 2 "B"')[0])
+    put(tmp_path / "e.TextGrid", "")
+    (tmp_path / "f.TextGrid").write_bytes(b"\xff\xfe\x00")
+    grid(tmp_path / "g.TextGrid", words="AH|B")
+    damaged, whole = damaged_and_whole(tmp_path)
+    assert whole == {"a", "b"} and set(damaged) == set("cdefg")
+    assert "two/c.TextGrid: utterance c: it was already found in another file" in damaged["c"]
+    assert "the file ends here" in damaged["d"] and "no interval tier called 'phones'" in damaged["g"]
+
+
+def test_when_nothing_is_whole_the_first_damage_is_the_diagnosis(tmp_path: Path) -> None:
+    path = put(tmp_path / "x.phones.ctm", "utterance,channel,start\na,1,0\n")
+    with pytest.raises(DataError, match=r"x.phones.ctm:1: expected 'utterance channel start duration label'"):
+        load_alignments(path, "x", PHONES, {})
+
+
+def test_two_channels_of_a_call_are_named_and_do_not_overlap(tmp_path: Path) -> None:
+    """Labels of both sides of a telephone call were said to overlap; what is to be done is another thing."""
+    path = put(tmp_path / "x.words.ctm", "a A 0 1 the\na B 0.5 1 cat\na A 1 1 the\nb 1 0 1 the\nb A 1 1 cat\n")
+    damaged, whole = damaged_and_whole(path, WORDS)
+    assert whole == {"b"}  # 1 and A are names of the same channel
+    assert (
+        f"{path}:2: utterance sw1 has labels of 2 channels (1, 2), and its sound is averaged to one." in damaged["sw1"]
+    )
+    assert "remix 1" in damaged["sw1"]
 
 
 # Gaps

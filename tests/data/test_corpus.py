@@ -1,5 +1,6 @@
 """Nothing bad becomes training data in silence: each fault in a small corpus on disk is left out, named and counted."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -22,20 +23,27 @@ SECONDS = 0.2
 IDS = [f"{10 + i % 10}-1-{i:04}" for i in range(100)]
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One hundred recordings of ten speakers, 0.2 s each, with alignments that fit."""
+    folder = tmp_path_factory.mktemp("whole")
     lines = []
     for number, id in enumerate(IDS):
-        chapter = tmp_path / "LibriSpeech" / "train" / id.split("-")[0] / "1"
+        chapter = folder / "LibriSpeech" / "train" / id.split("-")[0] / "1"
         chapter.mkdir(parents=True, exist_ok=True)
         noise = np.random.default_rng(number).uniform(-0.1, 0.1, int(SECONDS * 16_000))
         soundfile.write(chapter / f"{id}.flac", noise, 16_000)
         with (chapter / f"{chapter.parent.name}-1.trans.txt").open("a") as file:
             file.write(f"{id} HELLO\n")
         lines += [f"{id} 1 0.00 0.10 sil", f"{id} 1 0.10 0.09 AH1"]
-    (tmp_path / "train.phones.ctm").write_text("\n".join(lines) + "\n")
-    return tmp_path
+    (folder / "train.phones.ctm").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.fixture
+def root(whole: Path, tmp_path: Path) -> Path:
+    """A copy of that corpus, to be damaged."""
+    return Path(shutil.copytree(whole, tmp_path, dirs_exist_ok=True))
 
 
 def flac(root: Path, id: str) -> Path:
@@ -92,8 +100,9 @@ def test_all_alignments_missing(root: Path) -> None:
 def test_an_unknown_phone_in_the_alignments(root: Path) -> None:
     with (root / "train.phones.ctm").open("a") as file:
         file.write(f"{IDS[0]} 1 0.19 0.01 OYY\n")
+    assert load(root).skipped == {"damaged alignment": [IDS[0]]}
     with pytest.raises(DataError, match=f"utterance {IDS[0]}: unknown phone 'OYY': .* 'OY'"):
-        load(root)
+        load(root, max_bad=0)
 
 
 def test_one_bad_header_in_a_hundred_is_left_out_two_stop(root: Path) -> None:
@@ -151,6 +160,80 @@ def test_rows_of_frame_labels_count_with_their_end_that_nobody_knows(root: Path)
     assert got.skipped == {"alignment and audio differ in length": [IDS[7]]}
     item = got.utterances[0]
     assert frame_labels(item.segments, item.num_samples, Framing(align="snip")).tolist() == [0, 1] + [-100] * 196
+
+
+def damage(root: Path, number: int) -> str:
+    """Damage recording, transcript or alignment of one utterance, in a way of its own; returns the reason for it."""
+    path = flac(root, IDS[number])
+    words = path.parent / f"{path.parent.parent.name}-1.trans.txt"
+    table = root / "train.phones.ctm"
+    if number == 0:
+        path.unlink()
+        return "no recording"
+    if number == 1:
+        soundfile.write(path.with_suffix(".WAV"), np.zeros(3200), 16_000)
+        return "two recordings"
+    if number == 2:
+        words.write_text(words.read_text().replace(f"{path.stem} HELLO", path.stem))
+        return "no words in the transcript"
+    if number == 3:
+        words.write_text(words.read_text().replace(f"{path.stem} HELLO\n", ""))
+        return "no transcript"
+    table.write_text(table.read_text().replace(f"{path.stem} 1 0.10", f"{path.stem} 1 zero"))
+    return "damaged alignment"
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_an_utterance_that_is_not_whole_is_left_out_and_counted_under_the_limit(root: Path, number: int) -> None:
+    reason = damage(root, number)
+    got = load(root)
+    assert got.skipped == {reason: [IDS[number]]} and len(got.utterances) == 99
+    assert f"left out, {reason}: 1 ({IDS[number]})" in got.summary()
+    with pytest.raises(DataError, match=rf"1 of 100 utterances \(1\.0%\) cannot be used: {IDS[number]} \(") as caught:
+        load(root, max_bad=0)
+    assert str(caught.value).endswith("leave them out with --max-bad 0.01 (in Python max_bad=0.01).")
+    if reason == "damaged alignment":
+        assert "train.phones.ctm:10: expected 'utterance channel start duration label'" in str(caught.value)
+
+
+def test_the_share_that_the_limit_proposes_is_enough(root: Path) -> None:
+    for bad in (3, 29, 57):  # 0.29 * 100 and 0.57 * 100 are less than 29 and 57 in binary
+        for id in IDS[:bad]:
+            flac(root, id).write_text("404")
+        with pytest.raises(DataError) as caught:
+            load(root)
+        share = float(str(caught.value).split("--max-bad ")[1].split()[0])
+        assert share == bad / 100 and len(load(root, share).utterances) == 100 - bad
+
+
+def test_speech_that_is_heard_needs_no_words_and_no_alignment(root: Path) -> None:
+    for number in range(5):
+        damage(root, number)
+    got = load_corpus(root, "train", None, SPEECH, max_bad=0.02)
+    assert got.skipped == {"no recording": [IDS[0]], "two recordings": [IDS[1]]}
+    for path in (root / "LibriSpeech").rglob("*.trans.txt"):
+        path.unlink()
+    assert load_corpus(root, "train", None, SPEECH, 0.02).skipped == {"two recordings": [IDS[1]]}
+    assert load(root, 0.03).skipped == {"two recordings": [IDS[1]], "damaged alignment": [IDS[4]]}
+
+
+def test_damage_to_alignments_of_other_recordings_is_said(root: Path) -> None:
+    with (root / "train.phones.ctm").open("a") as file:
+        file.write("10-1-00\n")  # the rest of a line is lost
+    with pytest.warns(
+        AudioWarning, match=r"1 damaged alignments belong to no recording of train: .*phones.ctm:201: exp"
+    ):
+        assert load(root, max_bad=0).skipped == {}
+
+
+def test_a_tier_that_ends_before_its_last_label_does_not_hide_how_long_it_is(root: Path) -> None:
+    """The end that a TextGrid announces was compared with the audio, and its labels stopped the run later."""
+    (root / "train.phones.ctm").unlink()
+    for number, id in enumerate(IDS):
+        size = 9.0 if number == 7 else 0.2
+        rows = f'"IntervalTier" "phones" 0 0.2 1 0 {size} "AH"'
+        flac(root, id).with_suffix(".TextGrid").write_text(f'"ooTextFile" "TextGrid" 0 0.2 <exists> 1 {rows}')
+    assert load(root).skipped == {"alignment and audio differ in length": [IDS[7]]}
 
 
 def test_words_without_any_silence_leave_it_to_the_gaps(root: Path) -> None:
