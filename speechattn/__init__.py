@@ -9,6 +9,8 @@ The map: every public name, listed by hand, imported when it is first used. `imp
 from __future__ import annotations
 
 import importlib
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -124,3 +126,17 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *__all__])
+
+
+class _Map(ModuleType):
+    """This package, in which `attention` is the function, whatever was imported before.
+
+    The import system would bind the name to the package speechattn/attention as soon as a file of it is imported.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name != "attention" or not isinstance(value, ModuleType):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Map

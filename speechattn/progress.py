@@ -8,6 +8,12 @@ from typing import Any
 from tqdm import tqdm
 
 
+class _Bar(tqdm):  # type: ignore[misc, type-arg, unused-ignore]
+    """tqdm without its thread, which would stay for the life of the process, even of a bar that is not shown."""
+
+    monitor_interval = 0
+
+
 def progress_bar(*args: Any, **kwargs: Any) -> Any:
-    """tqdm, drawn twice a second on a terminal and every half minute elsewhere."""
-    return tqdm(*args, mininterval=0.5 if sys.stderr.isatty() else 30.0, **kwargs)
+    """A tqdm bar, drawn twice a second on a terminal and every half minute elsewhere."""
+    return _Bar(*args, mininterval=0.5 if sys.stderr.isatty() else 30.0, miniters=1, **kwargs)

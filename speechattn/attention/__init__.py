@@ -1,23 +1,15 @@
 """Frames see frames: masks, the executions of attention, positions, and the multi-head layer.
 
-`sa.attention` is the public function and this package carries the same name; whichever of the two an import
-bound last, it can be called: the package hands the call to `attention.functional.attention`, whose help is
-``help(speechattn.attention.functional.attention)``.
+The public function `sa.attention` has the name of this package, and `speechattn/__init__.py` keeps the name for it.
+Statements like ``import speechattn.attention.masks as masks`` look for the file on the function, so it has them all.
 """
 
-from __future__ import annotations
-
-import sys
 from types import ModuleType
-from typing import Any
 
+from speechattn.attention import convolution, functional, layer, masks, positions
 
-class _CallablePackage(ModuleType):
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """See speechattn.attention.functional.attention, which this calls."""
-        from speechattn.attention.functional import attention
+for _name, _file in list(globals().items()):
+    if isinstance(_file, ModuleType):
+        setattr(functional.attention, _name, _file)
 
-        return attention(*args, **kwargs)
-
-
-sys.modules[__name__].__class__ = _CallablePackage
+__all__ = ["convolution", "functional", "layer", "masks", "positions"]

@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import itertools
 import math
 import os
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -279,7 +278,7 @@ def _run(
     for offset, step in ((0, 2), (1, 2)) if backward else ((0, 1),):
         number = batch * heads * len(range(offset, parts, step))
         arguments = (np.array(operands, np.int64), plan.low, plan.high, rows, (*sizes, offset, step), scale)
-        _spread(tasks, arguments, number, threads)
+        _spread(functools.partial(tasks, *arguments), number, threads, (q, k, v, columns, grad_columns, tensors))
     if grad_columns is None:
         return q.new_empty(0)
     return torch.zeros_like(table).index_add_(1, index, grad_columns.sum((0, 1)))
@@ -290,17 +289,51 @@ def _reversed(columns: Tensor, zero: int, head: int, row: int, part: int) -> lis
     return [columns.data_ptr() + 4 * zero, *(4 * stride for stride in (row, head, part))]
 
 
-def _spread(function: Any, arguments: tuple[Any, ...], number: int, threads: int) -> None:
-    """Call function(*arguments, first, last) for ranges that make up [0, number)."""
+def _spread(function: Callable[[int, int], None], number: int, threads: int, operands: object) -> None:
+    """Call function(first, last) for ranges that make up [0, number), on this thread and `threads` - 1 others.
+
+    Threads of this call only, no pool: none is left behind that a fork would have to know of, and a pool takes no work
+    once the main thread has returned. Where no thread can be started, at the end of the interpreter or because the
+    system has too many, this one does the work.
+
+    `operands` are the tensors whose addresses the function has. Every thread holds them, so that none writes into freed
+    memory when an interrupt takes the caller away from here.
+    """
     if threads == 1 or number <= 1:
-        function(*arguments, 0, number)
+        function(0, number)
         return
     pieces = min(number, 4 * threads)
-    cuts = [number * piece // pieces for piece in range(pieces + 1)]
-    # A pool for this call only: nothing is left behind that a fork or an interpreter's end would have to know of.
-    with ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(lambda cut: function(*arguments, *cut), itertools.pairwise(cuts)):
-            pass
+    waiting = [(number * piece // pieces, number * (piece + 1) // pieces) for piece in reversed(range(pieces))]
+    errors: list[BaseException] = []
+
+    def work(_operands: object = operands) -> None:
+        try:
+            while True:
+                try:
+                    piece = waiting.pop()
+                except IndexError:
+                    return
+                function(*piece)
+        except BaseException as error:
+            waiting.clear()
+            errors.append(error)
+
+    helpers: list[threading.Thread] = []
+    try:
+        for _ in range(min(threads, pieces) - 1):
+            helper = threading.Thread(target=work)
+            try:
+                helper.start()
+            except RuntimeError:
+                break
+            helpers.append(helper)
+        work()
+    finally:
+        waiting.clear()
+        for helper in helpers:
+            helper.join()
+    if errors:
+        raise errors[0]
 
 
 _context = functools.lru_cache(Context)  # an operator takes numbers, and a Context checks them
