@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from speechattn.data.audio import MAX_RATE, MIN_RATE, AudioWarning, audio_blocks
-from speechattn.data.samples import Samples, cut
+from speechattn.data.audio import AudioWarning, audio_blocks
+from speechattn.data.samples import MAX_RATE, MIN_RATE, Samples, cut
 from speechattn.errors import UserError
 from speechattn.files import write_bytes
 from speechattn.heads import CTC
@@ -35,7 +35,7 @@ POLL_S = 0.1
 """How long a signal may wait while nothing comes."""
 MOST_BYTES = 2**20
 """What a pipe can hold: all of it has come before the signal."""
-CONTAINERS = (b"RIFF", b"fLaC", b"OggS", b"ID3")
+CONTAINERS = (b"RIFF", b"RIFX", b"RF64", b"riff", b"FORM", b".snd", b"NIST", b"fLaC", b"OggS", b"ID3")
 PERCENTILES = (50, 90, 99, 100)
 
 
