@@ -84,7 +84,7 @@ def encode_long(
         out: the file to write, float32, or float64 as the model; None yields tensors [m, C] on the CPU instead.
         hidden: give what the encoder of a SpeechModel gives, [T, d_model], in place of logits.
         sample_rate: of samples that are given, in Hz; None is the model's. A file tells its own.
-        block_frames: 10 ms frames that are read, encoded and written at a time: memory and speed follow it, the result
+        block_frames: frames that are read, encoded and written at a time: memory and speed follow it, the result
             does to rounding only.
         progress: show a bar.
 
