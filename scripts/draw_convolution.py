@@ -31,7 +31,7 @@ from speechattn.pictures.strips import draw_lane
 
 FOLDER = Path(__file__).parents[1] / "docs" / "pictures"
 SENTENCE = "A convolution is local attention."
-RATE = 16000
+RATE = sa.Framing().sample_rate
 MOST_S = 4.0
 SLOPES = "RdBu_r"
 
@@ -85,7 +85,7 @@ def draw_heads(frames: Tensor, phones: list[Segment]) -> Figure:
     """From frames [1, T, F], through a strip for each head and the tap it is multiplied with, to both outputs."""
     conv = deltas(frames.shape[2], frames.dtype)
     same = attention_from_convolution(conv)
-    layer, context, seconds = same.attention, same.attention.context, frames.shape[1] / 100
+    layer, context, seconds = same.attention, same.attention.context, frames.shape[1] / sa.Framing().frames_per_second
     q, k, _ = layer.project(same.widen(frames))
     weights = sa.attention_weights(q, k, context, relative_bias=layer.bias(context, frames.shape[1]))[0]
     taps, offsets = conv.weight[0, 0].tolist(), np.array(context.offsets())

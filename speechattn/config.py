@@ -257,7 +257,8 @@ class ModelConfig:
             hop, size = self.framing.hop, self.encoder.stack
             raise ConfigError(
                 f"ModelConfig.encoder.stack must be 1, for classes are labels of every {self.framing.hop_ms:g} ms: got "
-                f"{size}, one output in {size * self.framing.hop_ms:g} ms. Use stack=1 with Framing(hop={hop * size}), "
+                f"{size}, one output in {size * self.framing.hop_ms:g} ms. Use stack=1 with "
+                f"Framing(sample_rate={self.framing.sample_rate}, hop={hop * size}), "
                 'or head="ctc", whose labels have no rate.'
             )
         if self.encoder.input_dim != self.num_features:

@@ -16,6 +16,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from speechattn.framing import HOP_MS
+
 IndexT = TypeVar("IndexT", bound=Any)
 
 MOST_CHUNKS = 100_000
@@ -201,7 +203,7 @@ class Context:
         left, right = (None if side is None else side * stack for side in (self.left, self.right))
         return Context(left, right, self.chunk * stack)
 
-    def describe(self, num_layers: int = 1, hop_ms: float = 10.0) -> str:
+    def describe(self, num_layers: int = 1, hop_ms: float = HOP_MS) -> str:
         """What a user asks, as a table: seen back, waited for and kept, per layer and through the stack.
 
         See `describe` below; a frame is `hop_ms` long.
@@ -336,7 +338,7 @@ def _walk(contexts: Sequence[Context], first: bool) -> Iterator[tuple[int, int]]
         yield i, farthest
 
 
-def describe(contexts: Sequence[Context], hop_ms: float = 10.0, names: Sequence[str] | None = None) -> str:
+def describe(contexts: Sequence[Context], hop_ms: float = HOP_MS, names: Sequence[str] | None = None) -> str:
     """A table of what a stack sees back, waits for and keeps, after each layer, in frames and ms.
 
     "Through" columns are counted from the input to that layer's output, the most that any frame sees or waits; the

@@ -21,6 +21,7 @@ from speechattn.context import Context
 from speechattn.dtypes import fitting, like
 from speechattn.entry import Entry, EntryState
 from speechattn.errors import ConfigError
+from speechattn.framing import HOP_MS
 from speechattn.lengths import check_lengths, lengths_of, zero_padding
 from speechattn.state import check_kept, fingerprint, moved, num_bytes
 
@@ -32,6 +33,9 @@ class FramesEncoder(nn.Module):
 
     All are counted in input frames.
     """
+
+    hop_ms: float = HOP_MS
+    """Length of an input frame, for what is printed; a SpeechModel sets that of its frontend."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
@@ -62,9 +66,12 @@ class FramesEncoder(nn.Module):
         """The most past frames any output can see; None is all of them."""
         return law.lookback(self.config.contexts)
 
-    def describe(self, hop_ms: float = 10.0) -> str:
-        """What is seen back, waited for and kept, per layer and through the stack, in frames and ms."""
-        return law.describe(self.config.contexts, hop_ms, self.config.context_names)
+    def describe(self, hop_ms: float | None = None) -> str:
+        """Return what is seen back, waited for and kept, per layer and through the stack, in frames and ms.
+
+        A frame is `hop_ms` long; None takes the attribute, which a SpeechModel sets to that of its frontend.
+        """
+        return law.describe(self.config.contexts, self.hop_ms if hop_ms is None else hop_ms, self.config.context_names)
 
     @property
     def num_parameters(self) -> int:
@@ -78,10 +85,10 @@ class FramesEncoder(nn.Module):
         told.append(f"parameters={self.num_parameters:,}")
         if self.lookahead is None:
             return ", ".join(told)
-        # Another line: what a user of frames of 10 ms waits for, and which layer is to blame.
-        waits = [law.told_waits(contexts[:depth], hop_ms=10.0) for depth in range(1, len(contexts) + 1)]
+        # Another line: what a user waits for in ms, and which layer is to blame.
+        waits = [law.told_waits(contexts[:depth], self.hop_ms) for depth in range(1, len(contexts) + 1)]
         through = [f"{name}: {wait}" for name, wait in zip(self.config.context_names, waits, strict=True)]
-        whole = f"latency {law.told_waits(contexts, hop_ms=10.0)} (min / mean / max, frames of 10 ms)"
+        whole = f"latency {law.told_waits(contexts, self.hop_ms)} (min / mean / max, frames of {self.hop_ms:g} ms)"
         return ", ".join(told) + f"\n{whole}" + (f", through {', '.join(through)}" if len(through) > 1 else "")
 
 

@@ -45,7 +45,7 @@ def export(model: SpeechModel | Encoder, push_frames: int, path: str | Path, for
 
     Args:
         model: float32 for ONNX, float32 or float64 for torch; contexts with two limits.
-        push_frames: frames of 10 ms (say) that come in together, a multiple of every chunk and of stack. A push costs
+        push_frames: frames that come in together, a multiple of every chunk and of stack. A push costs
             as much as the frames it holds times the frames they see together: about a layer's window is efficient.
         path: the file, `.onnx` or `.pt2` by habit.
         format: "onnx" (needs ``pip install 'speechattn[export]'``), or "torch", which `torch.export.load` reads.

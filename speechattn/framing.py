@@ -1,4 +1,4 @@
-"""Law 2: what a frame is. The only place where 16000 Hz, 400 samples and 160 samples are written down.
+"""Law 2: what a frame is. The only place where 16000 Hz, windows of 25 ms and hops of 10 ms are written down.
 
 Three alignments, drawn for window=4, hop=2 over the samples ``0123456789``::
 
@@ -9,7 +9,8 @@ Three alignments, drawn for window=4, hop=2 over the samples ``0123456789``::
     center   frame 0  ..01          librosa and Whisper: frame t is centred on sample t*hop and needs the
              frame 1  0123          samples after it, offline only: 1 + n // hop
 
-All arithmetic is in whole samples. The time of a frame, and of its label, is the centre of its window.
+Milliseconds decide, samples follow: at every sample rate a frame is 10 ms unless the hop is given in samples. All
+arithmetic is in whole samples. The time of a frame, and of its label, is the centre of its window.
 Standard library only.
 """
 
@@ -18,32 +19,47 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 ALIGNMENTS = ("causal", "snip", "center")
+WINDOW_MS, HOP_MS = 25, 10
 
 
 @dataclass(frozen=True)
 class Framing:
     """How samples become frames. `sample_rate` in Hz, `window` and `hop` in samples.
 
+    A window that is not given is 25 ms, rounded down to whole samples as Kaldi does. A hop that is not given is 10 ms,
+    which must be whole samples, or labels would drift against the sound: at 11025 and 22050 Hz give a hop.
+    ``dataclasses.replace(framing, sample_rate=...)`` keeps the samples: make a new Framing instead.
+
     Raises:
-        ValueError: a number is not positive, hop is longer than the window, or align is unknown.
+        ValueError: a number is not positive and whole, 10 ms are no whole samples, hop is longer than the window, or
+            align is unknown.
 
     Example:
         >>> Framing().num_frames(16_000)
         100
         >>> Framing(align="snip").seconds_at(0)
         0.0125
+        >>> Framing(sample_rate=8000)
+        Framing(sample_rate=8000, window=200, hop=80, align='causal')
     """
 
     sample_rate: int = 16000
-    window: int = 400
-    hop: int = 160
+    window: int = None  # type: ignore[assignment]  # from WINDOW_MS: an int behind __post_init__, as all that reads it
+    hop: int = None  # type: ignore[assignment]  # from HOP_MS
     align: str = "causal"
 
     def __post_init__(self) -> None:
-        for name in ("sample_rate", "window", "hop"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"Framing.{name} must be a positive whole number, got {value!r}.")
+        rate = _whole("sample_rate", self.sample_rate)
+        window = rate * WINDOW_MS // 1000 if self.window is None else _whole("window", self.window)
+        if self.hop is None and rate * HOP_MS % 1000:
+            hop = max(1, rate * HOP_MS // 1000)
+            raise ValueError(
+                f"{HOP_MS} ms are {rate * HOP_MS / 1000:g} samples at {rate} Hz, no whole number: give hop in samples, "
+                f"as Framing(sample_rate={rate}, hop={hop}), whose frames are {1000 * hop / rate:.4g} ms; or resample."
+            )
+        hop = rate * HOP_MS // 1000 if self.hop is None else _whole("hop", self.hop)
+        for name, value in (("sample_rate", rate), ("window", window), ("hop", hop)):
+            object.__setattr__(self, name, value)
         if self.hop > self.window:
             raise ValueError(
                 f"Framing.hop must not exceed window, got hop {self.hop} and window {self.window}: "
@@ -115,3 +131,15 @@ class Framing:
         """Raise ValueError when frames need samples that have not been heard yet."""
         if self.align == "center":
             raise ValueError('Framing(align="center") hears the future and cannot stream; use align="causal".')
+
+
+def _whole(name: str, value: object) -> int:
+    """Return a positive whole number of any type, numpy's and 16000.0 included, as an int."""
+    try:
+        number = int(value)  # type: ignore[call-overload]
+        whole = not isinstance(value, bool) and number == value and number >= 1
+    except (TypeError, ValueError, OverflowError):
+        whole = False
+    if not whole:
+        raise ValueError(f"Framing.{name} must be a positive whole number, got {value!r}.")
+    return int(number)

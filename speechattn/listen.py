@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from speechattn.data.audio import MAX_RATE, MIN_RATE, AudioWarning, audio_blocks
-from speechattn.data.samples import Samples, cut
+from speechattn.data.audio import AudioWarning, audio_blocks
+from speechattn.data.samples import MAX_RATE, MIN_RATE, Samples, cut
 from speechattn.errors import UserError
 from speechattn.files import write_bytes
 from speechattn.heads import CTC
@@ -35,7 +35,7 @@ POLL_S = 0.1
 """How long a signal may wait while nothing comes."""
 MOST_BYTES = 2**20
 """What a pipe can hold: all of it has come before the signal."""
-CONTAINERS = (b"RIFF", b"fLaC", b"OggS", b"ID3")
+CONTAINERS = (b"RIFF", b"RIFX", b"RF64", b"riff", b"FORM", b".snd", b"NIST", b"fLaC", b"OggS", b"ID3")
 PERCENTILES = (50, 90, 99, 100)
 
 
@@ -76,7 +76,7 @@ def listen(
     source: str,
     model: str | Path | None = None,
     *,
-    rate: int = 16000,
+    rate: int | None = None,
     push_ms: int = 100,
     realtime: bool = False,
     as_json: bool = False,
@@ -84,19 +84,19 @@ def listen(
 ) -> int:
     """Print the segments of `source`, a sound file or "-"; returns the exit status, 130 or 143 after a signal.
 
-    "-" is raw 16-bit mono PCM on stdin, little-endian, at `rate` Hz. `model` is the folder of a saved one, None the one
-    that is shipped. `realtime` plays the file at its own pace and prints latency and real-time factor to stderr;
-    without it the picture shows when labels would have appeared.
+    "-" is raw 16-bit mono PCM on stdin, little-endian, at `rate` Hz, None is the model's. `model` is the folder of a
+    saved one, None the one that is shipped. `realtime` plays the file at its own pace and prints latency and real-time
+    factor to stderr; without it the picture shows when labels would have appeared.
 
     Raises:
         UserError: the sound or the model cannot be used; labels of sound before a damage have been printed.
         BrokenPipeError: nobody reads on.
     """
-    if not MIN_RATE <= rate <= MAX_RATE:
+    if rate is not None and not MIN_RATE <= rate <= MAX_RATE:
         raise UserError(f"--rate must be {MIN_RATE} to {MAX_RATE} Hz, got {rate}.")
     torch.set_num_threads(1)  # the products of a push are small: more threads would only wait for each other
     stream = _stream(model)
-    if source != "-":
+    if rate is None or source != "-":
         rate = stream.model.config.framing.sample_rate  # a file is resampled while it is read
     size = max(1, rate * push_ms // 1000)
     trouble: list[Exception] = []

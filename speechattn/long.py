@@ -11,17 +11,17 @@ import copy
 import functools
 import hashlib
 import itertools
+import os
 from collections.abc import Iterable, Iterator
-from numbers import Integral
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, cast, overload
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from speechattn.data.audio import MAX_RATE, MIN_RATE, audio_blocks, audio_samples
-from speechattn.data.samples import Samples, as_floats, cut, first_fault, resampled
+from speechattn.data.audio import AudioSource, audio_blocks, audio_samples
+from speechattn.data.samples import Samples, as_floats, cut, first_fault, resampled, whole_rate
 from speechattn.dtypes import like, widened
 from speechattn.encoder import Encoder
 from speechattn.errors import UserError
@@ -32,7 +32,7 @@ from speechattn.state import fingerprint
 
 BLOCK_FRAMES = 3000
 """30 s: what is kept of a block's layers takes some ten megabytes, and going on after an interruption costs so much."""
-Source = str | Path | Samples | Tensor | Iterable[Samples | Tensor]
+Source = AudioSource | Samples | Tensor | Iterable[Samples | Tensor]
 
 
 @overload
@@ -80,12 +80,12 @@ def encode_long(
     Args:
         model: a SpeechModel, in evaluation mode (or it warns), with limited right context: rows are logits; or an
             Encoder, whose source is frames and whose rows are hidden.
-        source: a sound file; or samples [N], floats in [-1, 1] or 16-bit integers (for an Encoder: frames [T, F],
-            floats), as an array, a memory map, a tensor, or as any number of blocks of these.
+        source: a sound file, by its path or as a binary file; or samples [N], floats in [-1, 1] or 16-bit integers (for
+            an Encoder: frames [T, F], floats), as an array, a memory map, a tensor, or as blocks of these.
         out: the file to write, float32, or float64 as the model; None yields tensors [m, C] on the CPU instead.
         hidden: give what the encoder of a SpeechModel gives, [T, d_model], in place of logits.
         sample_rate: of samples that are given, in Hz; None is the model's. A file tells its own.
-        block_frames: 10 ms frames that are read, encoded and written at a time: memory and speed follow it, the result
+        block_frames: frames that are read, encoded and written at a time: memory and speed follow it, the result
             does to rounding only.
         progress: show a bar.
 
@@ -188,16 +188,15 @@ class _Work:
 
     def _read(self, source: Source, sample_rate: int | None) -> tuple[Iterator[Samples], int | None]:
         """Blocks of the source at the model's rate, in its dtype, and how many rows there are, if that is known."""
-        if sample_rate is not None and (self.axes == 2 or isinstance(source, str | Path)):
+        file = _as_file(source)
+        if sample_rate is not None and (self.axes == 2 or file is not None):
             raise ValueError("sample_rate is of samples that are given: a sound file tells its own, frames have none.")
-        if isinstance(source, str | Path):
+        if file is not None:
             if self.axes == 2:
                 raise TypeError("an Encoder takes frames [T, F], no file: np.load(path, mmap_mode='r') maps some.")
-            return self._checked(audio_blocks(source, self.rate), self.rate), audio_samples(source, self.rate)
-        rate, total = self.rate if sample_rate is None else sample_rate, None
-        if rate != self.rate and not (isinstance(rate, Integral) and MIN_RATE <= rate <= MAX_RATE):
-            raise ValueError(f"sample_rate must be a whole {MIN_RATE} to {MAX_RATE} Hz, got {rate!r}.")
-        pieces = source
+            return self._checked(audio_blocks(file, self.rate), self.rate), audio_samples(file, self.rate)
+        rate, total = self.rate if sample_rate in (None, self.rate) else whole_rate(sample_rate), None
+        pieces: Any = source
         if isinstance(source, np.ndarray | Tensor):
             total = len(source) * self.rate // rate
             pieces = (source[begin : begin + self.size] for begin in range(0, len(source), self.size))
@@ -227,6 +226,13 @@ class _Work:
             if array.ndim != 2 or array.dtype not in (np.float16, np.float32, np.float64):
                 raise TypeError(f"blocks must be frames [n, F], floats, got {array.dtype} {list(array.shape)}.")
             yield array.astype(self.dtype, copy=False)  # cut() copies
+
+
+def _as_file(source: Source) -> AudioSource | None:
+    """The source if it is a path or a binary file; samples and blocks of them are None."""
+    if isinstance(source, str | os.PathLike) or hasattr(source, "read"):
+        return cast(AudioSource, source)
+    return None
 
 
 def _without_head(model: SpeechModel) -> SpeechModel:

@@ -80,6 +80,7 @@ class SpeechModel(nn.Module):
         )
         self.normalize = Normalize(config.num_features)
         self.encoder = build_encoder(config.encoder)
+        self.encoder.hop_ms = config.framing.hop_ms
         self.head = (CTC if config.head == "ctc" else FrameClassifier)(config.encoder.d_model, len(config.classes))
 
     def forward(self, waveform: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate, groupby
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -22,8 +21,7 @@ from torch import Tensor
 
 from speechattn import context as law
 from speechattn.amplitude import MAX_INTEGER
-from speechattn.data.audio import MAX_RATE, MIN_RATE
-from speechattn.data.samples import Samples, as_floats, first_fault
+from speechattn.data.samples import Samples, as_floats, first_fault, whole_rate
 from speechattn.data.segments import Segment
 from speechattn.dtypes import widened
 from speechattn.errors import UserError
@@ -173,14 +171,12 @@ class Stream:
 
     def _push(self, samples: Tensor | Samples, sample_rate: int | None) -> FrameLabels:
         waveform = as_floats(samples, self._dtype)
-        rate = self.model.config.framing.sample_rate if sample_rate is None else sample_rate
+        own = self.model.config.framing.sample_rate
+        rate = own if sample_rate in (None, own) else whole_rate(sample_rate)
         if self._torn:
             raise ValueError("an earlier push failed behind the resampler: flush() what is owed, then reset().")
         if self._rate is not None and rate != self._rate:
             raise ValueError(f"the stream began with {self._rate} Hz, got {rate} Hz: flush() and reset() it first.")
-        known = rate == self.model.config.framing.sample_rate
-        if not known and not (isinstance(rate, Integral) and MIN_RATE <= rate <= MAX_RATE):
-            raise ValueError(f"sample_rate must be a whole {MIN_RATE} to {MAX_RATE} Hz, got {rate!r}.")
         bad = ~(np.abs(waveform) <= MAX_INTEGER)  # NaN is not <= either
         if self.nan == "zero":
             waveform[bad] = 0  # a copy
@@ -190,8 +186,8 @@ class Stream:
             raise UserError(
                 f"sample {at} of the stream ({at / rate:.3f} s) {fault[1]}. {instead if bad[fault[0]] else ''}".rstrip()
             )
-        if self._resampler is None and not known:
-            self._resampler = soxr.ResampleStream(rate, self.model.config.framing.sample_rate, 1, str(waveform.dtype))
+        if self._resampler is None and rate != own:
+            self._resampler = soxr.ResampleStream(rate, own, 1, str(waveform.dtype))
         self._rate = rate
         self._num_samples += len(waveform)
         self.num_bad_samples += int(bad.sum())

@@ -133,7 +133,9 @@ def test_impossible_encoders_are_refused_with_the_fix(settings, message):
 
 
 def test_labels_of_another_rate_are_refused():
-    with pytest.raises(ConfigError, match=r"encoder.stack must be 1.*every 10 ms: got 2.*Framing\(hop=320\)"):
+    with pytest.raises(
+        ConfigError, match=r"encoder.stack must be 1.*every 10 ms: got 2.*Framing\(sample_rate=16000, hop=320\)"
+    ):
         ModelConfig(("SIL", "AA"), EncoderConfig(80, stack=2))
 
 

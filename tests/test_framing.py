@@ -1,5 +1,8 @@
 """Law 2: frames against librosa's and Kaldi's counts, and time against samples."""
 
+import re
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -65,6 +68,50 @@ def test_label_time_is_the_window_centre_clipped_to_the_audio():
 def test_left_padding_is_the_window_less_the_hop():
     assert Framing().left_padding == 240
     assert Framing(align="snip").left_padding == 0
+
+
+@pytest.mark.parametrize(
+    ("rate", "window", "hop"),
+    [
+        (8000, 200, 80),
+        (12_000, 300, 120),
+        (16_000, 400, 160),
+        (24_000, 600, 240),
+        (32_000, 800, 320),
+        (44_100, 1102, 441),  # 25 ms are 1102.5: Kaldi takes the whole ones
+        (48_000, 1200, 480),
+    ],
+)
+@pytest.mark.parametrize("kind", [int, float, np.int32, np.float64])
+def test_windows_are_25_ms_and_hops_10_ms_at_every_rate(rate, window, hop, kind):
+    framing = Framing(sample_rate=kind(rate))
+    assert framing == Framing(rate, window, hop)
+    assert [type(number) for number in (framing.sample_rate, framing.window, framing.hop)] == [int] * 3
+    assert framing.num_frames(rate) == framing.frames_per_second == 100
+    assert framing.hop_ms == 10
+    assert framing.seconds_at(100) == pytest.approx(0.9975, abs=1 / rate)
+
+
+@pytest.mark.parametrize("rate", [11_025, 22_050, 50])
+def test_10_ms_that_are_no_whole_samples_are_refused_with_a_framing_that_works(rate):
+    with pytest.raises(ValueError, match=f"samples at {rate} Hz, no whole number: give hop") as caught:
+        Framing(sample_rate=rate)
+    shown = re.search(r"Framing\(sample_rate=(\d+), hop=(\d+)\), whose frames are (\S+) ms", str(caught.value))
+    rate, hop, ms = shown.groups()
+    assert Framing(sample_rate=int(rate), hop=int(hop)).hop_ms == pytest.approx(float(ms), rel=1e-3)
+
+
+def test_a_hop_in_samples_keeps_the_window_and_a_window_the_hop():
+    assert Framing(sample_rate=22_050, hop=220) == Framing(22_050, 551, 220)
+    assert Framing(sample_rate=8000, window=256) == Framing(8000, 256, 80)
+    assert Framing(hop=320).hop_ms == 20
+
+
+@pytest.mark.parametrize("value", [22_050.5, float("nan"), float("inf"), True, "16000", -1, 0])
+@pytest.mark.parametrize("name", ["sample_rate", "window", "hop"])
+def test_a_number_that_is_not_whole_is_named(name, value):
+    with pytest.raises(ValueError, match=f"Framing.{name} must be a positive whole number, got"):
+        Framing(**{name: value})
 
 
 def test_bad_framings_are_refused():

@@ -22,6 +22,7 @@ from speechattn.commands.stream import make_room
 from speechattn.config import EncoderConfig, ModelConfig
 from speechattn.context import Context
 from speechattn.data.audio import load_audio
+from speechattn.framing import Framing
 from speechattn.listen import Arrivals
 from speechattn.model import SpeechModel
 from speechattn.segmenting import Heard, Segments
@@ -161,6 +162,14 @@ def test_a_pipe_has_room_for_what_is_said_until_then(monkeypatch: pytest.MonkeyP
 def test_another_rate_on_stdin(model: Path, pipe, capsys) -> None:
     pipe(np.zeros(8000, np.int16).tobytes())
     assert cli.main(["stream", "-", "--rate", "8000", "--model", str(model), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["stop_s"] == pytest.approx(1.0, abs=0.01)
+
+
+def test_the_rate_on_stdin_is_the_models_unless_given(tmp_path: Path, pipe, capsys) -> None:
+    config = ModelConfig(CLASSES, ENCODER, num_mels=8, framing=Framing(sample_rate=8000))
+    SpeechModel(config).save(tmp_path / "model")
+    pipe(np.zeros(8000, np.int16).tobytes())
+    assert cli.main(["stream", "-", "--model", str(tmp_path / "model"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["stop_s"] == pytest.approx(1.0, abs=0.01)
 
 

@@ -1,5 +1,6 @@
 """SpeechModel end to end, and the directory it is saved in."""
 
+import copy
 import json
 import os
 import stat
@@ -12,6 +13,7 @@ import speechattn as sa
 from speechattn.config import EncoderConfig, ModelConfig
 from speechattn.context import Context
 from speechattn.errors import UserError
+from speechattn.framing import Framing
 from speechattn.model import SpeechModel, load
 
 CLASSES = ("SIL", "AA", "B")
@@ -85,3 +87,43 @@ def test_damaged_models_are_refused_in_one_line(model, tmp_path):
     weights.write_bytes(weights.read_bytes()[:100])
     with pytest.raises(UserError, match="does not hold this model's weights"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("framing", "hop_ms"),
+    [(Framing(sample_rate=8000), 10), (Framing(hop=320), 20), (Framing(22_050, hop=220), 220_000 / 22_050)],
+)
+@pytest.mark.parametrize("block", ["transformer", "conformer", "cnn"])
+def test_an_encoder_in_a_model_says_the_same_milliseconds_as_the_model(framing, hop_ms, block, tmp_path):
+    model = SpeechModel(
+        ModelConfig(CLASSES, EncoderConfig(8, 8, 1, 2, 8, Context(4, 2), block=block), 8, framing=framing)
+    )
+    assert model.encoder.describe() == model.describe()
+    assert f"frames of {hop_ms:g} ms" in repr(model.encoder)
+    model.save(tmp_path / "m")
+    assert copy.deepcopy(load(tmp_path / "m")).encoder.describe() == model.describe()
+    assert sa.build_encoder(model.config.encoder).describe() == model.encoder.describe(hop_ms=10)
+
+
+def test_a_second_is_100_frames_and_one_stride_of_labels_at_8_khz():
+    config = ModelConfig(CLASSES, EncoderConfig(8, 8, 1, 1, 8, Context(4, 2)), 8, framing=Framing(sample_rate=8000))
+    model = SpeechModel(config).eval()
+    waveform = torch.randn(1, 8000) * 0.1
+    assert model(waveform)[1].tolist() == [100]
+    stream = model.stream()
+    labels = stream.push(waveform[0]) + stream.flush()
+    assert len(labels) == 100 and labels.stop_s[-1] == pytest.approx(1.0, abs=0.02)
+    wide = SpeechModel(ModelConfig(CLASSES, config.encoder, 8)).eval().stream()
+    assert stream.latency_ms == wide.latency_ms, "the same look-ahead in milliseconds at either rate"
+
+
+def test_a_saved_framing_keeps_its_samples_whatever_the_defaults(tmp_path):
+    """A config with all fields, as every one that was saved, means what it meant."""
+    saved = {"sample_rate": 8000, "window": 400, "hop": 160, "align": "causal"}
+    config = ModelConfig.from_dict(
+        {"classes": ["SIL", "AA"], "encoder": {"input_dim": 8}, "num_mels": 8, "framing": saved}
+    )
+    assert config.to_dict()["framing"] == saved
+    assert config.framing.hop_ms == 20
+    assert sa.small_model().config.framing == Framing(16_000, 400, 160)
+    assert ModelConfig.from_dict(config.to_dict()) == config

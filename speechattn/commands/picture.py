@@ -17,6 +17,7 @@ from speechattn import context as law
 from speechattn.commands.options import positive
 from speechattn.context import Context
 from speechattn.errors import UserError
+from speechattn.framing import HOP_MS
 
 SUFFIXES = {".png": {"Software": None}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
 """Kinds of files, each without what would change with the day or an upgrade."""
@@ -121,7 +122,7 @@ def _drawn(options: argparse.Namespace) -> Drawn:
     if math.lcm(*chunks) // min(chunks) > MOST_STEPS:
         told = " and ".join(map(str, sorted(chunks)))
         raise UserError(f"chunks of {told} frames begin together too seldom to be drawn: give them a common divisor.")
-    return Drawn(tuple(contexts), options.hop_ms or 10.0, title=options.title)
+    return Drawn(tuple(contexts), options.hop_ms or HOP_MS, title=options.title)
 
 
 def _of_model(directory: str, title: str) -> Drawn:

@@ -13,9 +13,10 @@ from speechattn.commands.options import positive
 from speechattn.config import BLOCKS, POSITIONS, SCORES, STACKS, EncoderConfig, ModelConfig
 from speechattn.context import Context
 from speechattn.errors import UserError
+from speechattn.framing import HOP_MS
 from speechattn.planning.machine import Machine, load_machine, machine_path
 from speechattn.planning.memory import BYTES
-from speechattn.planning.plan import HOP_MS, MODES, PROCESS_BYTES, PUSH, Plan, longest_frames, plan
+from speechattn.planning.plan import MODES, PROCESS_BYTES, PUSH, Plan, longest_frames, plan
 from speechattn.planning.sheet import sheet
 from speechattn.words import parse_bytes, told_bytes, told_seconds
 

@@ -25,7 +25,7 @@ def add(commands: Any) -> None:
     )
     command.add_argument("source", metavar="FILE", help="wav, flac, ogg or mp3; - is raw 16-bit mono PCM on stdin")
     command.add_argument("--model", metavar="DIR", help="a saved model (default: the small one that is shipped)")
-    command.add_argument("--rate", type=positive, metavar="HZ", help="samples a second on stdin (default 16000)")
+    command.add_argument("--rate", type=positive, metavar="HZ", help="samples a second on stdin (default the model's)")
     command.add_argument("--push-ms", type=positive, default=100, metavar="MS", help="sound at a time (default 100)")
     command.add_argument("--realtime", action="store_true", help="pace a file as it was spoken, and report the latency")
     command.add_argument("--json", action="store_true", help="a line is a JSON object")
@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
     return listen(
         source,
         options.model,
-        rate=16000 if options.rate is None else options.rate,
+        rate=options.rate,
         push_ms=options.push_ms,
         realtime=options.realtime,
         as_json=options.json,

@@ -6,7 +6,7 @@ Not here: files, which are `audio.py`, and what is done with a sample that canno
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, SupportsFloat
 
 import numpy as np
 import soxr
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from speechattn.amplitude import MAX_AMPLITUDE, MAX_INTEGER, unscaled
 
+MIN_RATE, MAX_RATE = 1000, 768_000  # Hz; below is no speech, above is no converter anybody sells
 INT16_SCALE = 32768
 INSTEAD = {
     "int32": " Divide by 2**31.",
@@ -58,6 +59,22 @@ def as_floats(samples: Tensor | Samples, dtype: Any = np.float32) -> Samples:
         raise TypeError(f"samples must be floats in [-1, 1] or 16-bit integers, got {array.dtype}.{next_step}")
     with np.errstate(over="ignore"):
         return array.astype(dtype)
+
+
+def whole_rate(sample_rate: SupportsFloat) -> int:
+    """Return a sample rate in Hz as an int, from any kind of number that is whole.
+
+    Raises:
+        ValueError: it is no number, has a fraction, or is out of range.
+
+    Example:
+        >>> whole_rate(44100.0)
+        44100
+    """
+    whole = isinstance(sample_rate, SupportsFloat) and not isinstance(sample_rate, bool | str)
+    if not whole or not MIN_RATE <= float(sample_rate) <= MAX_RATE or float(sample_rate) % 1:
+        raise ValueError(f"sample_rate must be a whole {MIN_RATE} to {MAX_RATE} Hz, got {sample_rate!r}.")
+    return int(float(sample_rate))
 
 
 def first_fault(samples: Samples) -> tuple[int, str] | None:

@@ -15,6 +15,7 @@ from matplotlib.gridspec import SubplotSpec
 
 from speechattn import context as law
 from speechattn.context import Context
+from speechattn.framing import HOP_MS
 from speechattn.pictures.band import draw_band, duration
 from speechattn.pictures.fan import draw_fan
 from speechattn.pictures.latency import draw_latency
@@ -28,7 +29,7 @@ MOST_LABELS = 14
 @matplotlib.rc_context(STYLE)
 def receptive_field(
     contexts: Sequence[Context],
-    hop_ms: float = 10.0,
+    hop_ms: float = HOP_MS,
     names: Sequence[str] | None = None,
     title: str = "",
     frontend_ms: float = 0.0,

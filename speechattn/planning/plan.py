@@ -9,6 +9,7 @@ from numbers import Integral
 from speechattn import context as law
 from speechattn.config import ATTENTION_BLOCKS, EncoderConfig
 from speechattn.errors import ConfigError
+from speechattn.framing import HOP_MS
 from speechattn.planning import memory
 from speechattn.planning.machine import Machine
 from speechattn.planning.operations import num_parameters, work
@@ -18,7 +19,6 @@ MODES = ("inference", "training", "streaming")
 PLANNED = ("transformer", "conformer", "cnn")
 PUSH = 100
 """Frames of a push of a stream: a second."""
-HOP_MS = 10.0
 PROCESS_BYTES = 700_000_000
 """What Python, torch 2.11 with its libraries for CUDA, and numba's loops hold before the first frame."""
 OPTIMIZER_COPIES = 2

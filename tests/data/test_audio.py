@@ -10,6 +10,7 @@ import stat
 import struct
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -317,7 +318,7 @@ def test_a_corrupted_flac(tmp_path: Path, damage: bytes) -> None:
 def test_a_truncated_mp3_has_fewer_samples_than_promised(tmp_path: Path) -> None:
     path = write(tmp_path / "a.mp3", tone(48_000))
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    refused(path, "truncated", header_shows=False)
+    refused(path, "truncated", header_shows=True)
 
 
 @pytest.mark.parametrize("rate", [2**31 - 1, 800_000, 999, 1])
@@ -360,10 +361,10 @@ def test_samples_must_be_finite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     assert f"sample 12345 is {name}" in refused(path, "not finite", header_shows=False)
 
 
-@pytest.mark.parametrize("rate", [0, -1, 999, 10**6])
-def test_the_wanted_rate_must_be_a_rate(tmp_path: Path, rate: int) -> None:
+@pytest.mark.parametrize("rate", [0, -1, 999, 10**6, 22050.5, np.nan, np.inf, True, "16000"])
+def test_the_wanted_rate_must_be_a_rate(tmp_path: Path, rate: Any) -> None:
     for read in (load_audio, audio_samples):
-        with pytest.raises(ValueError, match="sample_rate must be 1000 to 768000"):
+        with pytest.raises(ValueError, match="sample_rate must be a whole 1000 to 768000"):
             read(tmp_path / "a.wav", rate)
 
 

@@ -108,6 +108,25 @@ def test_other_rates_and_odd_windows(flavor: str) -> None:
     assert frames.shape == (2, 8, 23) and lengths.tolist() == [8, 1] and frames.isfinite().all()
 
 
+@pytest.mark.parametrize("rate", [8000, 24_000, 44_100, 48_000])
+def test_at_every_rate_the_frames_are_those_of_kaldi_and_librosa(rate: int) -> None:
+    """Windows, hops, FFT size and the ends of the bands all follow the rate."""
+    import librosa
+    import torchaudio.compliance.kaldi
+
+    waveform = torch.randn(1, rate // 2) * 0.1
+    expected = torchaudio.compliance.kaldi.fbank(waveform, num_mel_bins=40, sample_frequency=rate, dither=0.0)
+    frames, _ = LogMel(40, Framing(sample_rate=rate, align="snip"))(waveform)
+    assert frames.shape[1] == len(expected) == 48
+    assert (frames[0] - expected).abs().max() < 1e-4  # 2e-4 of a logarithm is what float32 can do in a quiet band
+    window, hop = rate * 25 // 1000, rate // 100
+    power = librosa.feature.melspectrogram(
+        y=waveform[0].numpy(), sr=rate, n_fft=window, hop_length=hop, n_mels=20, center=False
+    )
+    frames, _ = LogMel(20, Framing(sample_rate=rate, align="snip"), "librosa")(waveform)
+    assert (frames[0].T - torch.from_numpy(power).clamp(min=1e-10).log()).abs().max() < 1e-4
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 def test_a_sample_that_is_not_finite_is_named(bad: float) -> None:
     waveform = torch.zeros(3, 1000)

@@ -1,0 +1,388 @@
+"""Sound is decoded to its end or refused in words, whatever its container promises, at every entrance alike.
+
+Files are made by libsndfile and then changed as other writers and accidents would. Lossy codecs are compared by power:
+a part that was lost, or came twice, changes it by far more than the 10 % that they do.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import struct
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+import speechattn as sa
+from speechattn.cli import main
+from speechattn.data import audio, containers
+from speechattn.data.audio import AudioError, audio_blocks, audio_samples, load_audio
+
+RATE = 16_000
+NUM_SAMPLES = 36_000
+ID3 = b"ID3\x04\0\0\0\0\x01\x10" + bytes(144)
+TAG = b"TAG" + b"x" * 125
+APE = b"APETAGEX" + struct.pack("<IIII", 2000, 40, 0, 0xA0000000) + bytes(8) + bytes(40)
+
+pytestmark = pytest.mark.filterwarnings("ignore::speechattn.data.audio.AudioWarning")
+
+
+def sound(num_samples: int = NUM_SAMPLES, rate: int = RATE) -> np.ndarray:
+    """A tone that grows from 0.1 to 0.4, noisy in every other quarter of a second: frames of a codec differ in size."""
+    t = np.arange(num_samples)
+    noise = np.random.default_rng(0).standard_normal(num_samples) * 0.01
+    return (0.1 + 0.3 * t / num_samples) * np.sin(2 * np.pi * 440 * t / rate) + noise * (t * 4 // rate % 2)
+
+
+def encoded(format: str, subtype: str = "PCM_16", rate: int = RATE, channels: int = 1, **options: Any) -> bytes:
+    memory = io.BytesIO()
+    with soundfile.SoundFile(memory, "w", rate, channels, format=format, subtype=subtype, **options) as file:
+        file.write(np.stack([sound(NUM_SAMPLES * rate // RATE, rate)] * channels, 1))
+    return memory.getvalue()
+
+
+def mp3(mode: str = "VARIABLE", rate: int = RATE, channels: int = 1) -> bytes:
+    return encoded("MP3", "MPEG_LAYER_III", rate, channels, bitrate_mode=mode, compression_level=0.3)
+
+
+def without_table(data: bytes) -> bytes:
+    """An MP3 without its first frame, which holds the table: recorded from a stream."""
+    return data[data.find(data[:2], 40) :]
+
+
+def counting(data: bytes, frames: int) -> bytes:
+    """An MP3 whose table counts other frames."""
+    at = max(data.find(b"Xing"), data.find(b"Info")) + 8
+    return data[:at] + struct.pack(">I", frames) + data[at + 4 :]
+
+
+def flac(total: int, subtype: str = "PCM_16") -> bytes:
+    """A FLAC whose header promises `total` samples."""
+    data = encoded("FLAC", subtype)
+    packed = int.from_bytes(data[18:26], "big")
+    return data[:18] + (packed >> 36 << 36 | total).to_bytes(8, "big") + data[26:]
+
+
+def sized(format: str, size: int, subtype: str = "PCM_16") -> bytes:
+    """A WAV, AIFF or AU whose header promises `size` bytes of samples."""
+    data = encoded(format, subtype)
+    at = {"WAV": data.find(b"data") + 4, "AIFF": data.find(b"SSND") + 4, "AU": 8}[format]
+    return data[:at] + struct.pack("<I" if format == "WAV" else ">I", size) + data[at + 4 :]
+
+
+def opus(rate: int = RATE, channels: int = 1) -> bytes:
+    return encoded("OGG", "OPUS", rate, channels)
+
+
+def vorbis(rate: int = RATE, channels: int = 1) -> bytes:
+    return encoded("OGG", "VORBIS", rate, channels)
+
+
+WHOLE: dict[str, tuple[Callable[[], bytes], float]] = {
+    "mp3, variable bit rate": (mp3, 1),
+    "mp3, variable bit rate, no table": (lambda: without_table(mp3()), 1),
+    "mp3, average bit rate, no table": (lambda: without_table(mp3("AVERAGE")), 1),
+    "mp3, constant bit rate, no table": (lambda: without_table(mp3("CONSTANT")), 1),
+    "mp3, two with tables": (lambda: mp3() * 2, 2),
+    "mp3, two with tags": (lambda: (ID3 + mp3() + APE + TAG) * 2, 2),
+    "mp3, the second has a table": (lambda: without_table(mp3()) + mp3(), 2),
+    "mp3, of two rates": (lambda: without_table(mp3()) + without_table(mp3(rate=44_100)), 2),
+    "mp3, mono and stereo": (lambda: without_table(mp3()) + without_table(mp3(channels=2)), 2),
+    "mp3, the table counts too few": (lambda: counting(mp3(), 20), 1),
+    "mp3, the table counts nothing": (lambda: mp3().replace(b"Xing\0\0\0\x0f", b"Xing\0\0\0\x0e"), 1),
+    "mp3, zeros at the end": (lambda: without_table(mp3()) + bytes(3000), 1),
+    "opus, chained": (lambda: opus() * 3, 3),
+    "opus, chained, of two rates": (lambda: opus() + opus(48_000), 2),
+    "vorbis, chained": (lambda: vorbis() * 2, 2),
+    "vorbis, chained, of two rates": (lambda: vorbis() + vorbis(44_100), 2),
+    "vorbis, mono and stereo": (lambda: vorbis() + vorbis(channels=2), 2),
+    "vorbis, then opus": (lambda: vorbis() + opus(), 2),
+    "vorbis, a tag at the end": (lambda: vorbis() + TAG, 1),
+    "flac, no total": (lambda: flac(0), 1),
+    "flac, total of 1": (lambda: flac(1), 1),
+    "flac, total of one too few": (lambda: flac(NUM_SAMPLES - 1), 1),
+    "flac, 24 bits, a third": (lambda: flac(NUM_SAMPLES // 3, "PCM_24"), 1),
+    "flac, tags around it": (lambda: ID3 + flac(NUM_SAMPLES) + TAG, 1),
+    "wav from ffmpeg's pipe": (lambda: sized("WAV", 0xFFFFFFFF), 1),
+    "wav from SoX's pipe": (lambda: sized("WAV", 0x7FFFF000), 1),
+    "wav from SoX's pipe, 24 bits": (lambda: sized("WAV", 0x7FFFF000 // 3 * 3, "PCM_24"), 1),
+    "wav, 2^31 - 1": (lambda: sized("WAV", 0x7FFFFFFF), 1),
+    "wav, 2^31": (lambda: sized("WAV", 0x80000000), 1),
+    "wav from arecord's pipe": (lambda: sized("WAV", 0x7FFFFF00), 1),
+    "wav, the last sector filled": (lambda: encoded("WAV") + bytes(512), 1),
+    "wav, a tag at the end": (lambda: encoded("WAV") + TAG, 1),
+    "wav, a chunk behind an odd one": (lambda: encoded("WAV") + b"LIST\3\0\0\0abc\0bext\2\0\0\0ab", 1),
+    "wav, big-endian": (lambda: encoded("WAV", endian="BIG"), 1),
+    "rf64": (lambda: encoded("RF64"), 1),
+    "wave64": (lambda: encoded("W64"), 1),
+    "aiff": (lambda: encoded("AIFF"), 1),
+    "aiff from a pipe": (lambda: sized("AIFF", 0x7FFFF000), 1),
+    "au": (lambda: encoded("AU"), 1),
+    "au from a pipe": (lambda: sized("AU", 0xFFFFFFFF), 1),
+    "sphere": (lambda: encoded("NIST"), 1),
+    "caf": (lambda: encoded("CAF", "ALAC_16"), 1),
+}
+
+
+def half(data: bytes) -> bytes:
+    return data[: len(data) // 2 - 1]
+
+
+def more(data: bytes) -> bytes:
+    return data + np.random.default_rng(0).bytes(5000)
+
+
+def damaged(data: bytes, at: float) -> bytes:
+    where = int(at * len(data))
+    return data[:where] + bytes(255 - byte for byte in data[where : where + 20]) + data[where + 20 :]
+
+
+REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
+    "mp3, half": (lambda: half(mp3()), "truncated"),
+    "mp3, half, no table": (lambda: half(without_table(mp3())), "truncated"),
+    "mp3, the table counts more": (lambda: counting(mp3(), 500), "truncated"),
+    "mp3, bytes between frames": (lambda: without_table(mp3()) + bytes(300) + without_table(mp3()), "corrupt"),
+    "opus, half": (lambda: half(opus()), "truncated"),
+    "opus, half and a whole": (lambda: half(opus()) + opus(), "corrupt"),
+    "opus, half a second link": (lambda: opus() + half(opus()), "truncated"),
+    "opus, damaged": (lambda: damaged(opus(), 0.5), "corrupt"),
+    "vorbis, damaged in its last page": (lambda: damaged(vorbis(), 0.98), "corrupt"),
+    "vorbis, bytes between links": (lambda: vorbis() + bytes(100) + vorbis(), "corrupt"),
+    "flac, two": (lambda: flac(NUM_SAMPLES) * 2, "corrupt"),
+    "flac, half, no total": (lambda: half(flac(0)), "corrupt"),
+    "flac, one too many": (lambda: flac(NUM_SAMPLES + 1), "truncated"),
+    "wav, promises 500 samples": (lambda: sized("WAV", 1000), "lying header"),
+    "wav, promises none": (lambda: sized("WAV", 0), "lying header"),
+    "wav, promises none of silence": (lambda: sized("WAV", 0)[:44] + bytes(2000), "lying header"),
+    "wav, promises none of text": (lambda: sized("WAV", 0)[:44] + b"abcd" * 500, "lying header"),
+    "wav, promises 2.1 GB": (lambda: sized("WAV", 2_100_000_000), "truncated"),
+    "rf64, half": (lambda: half(encoded("RF64")), "truncated"),
+    "wave64, half": (lambda: half(encoded("W64")), "truncated"),
+    "wave64, more": (lambda: more(encoded("W64")), "lying header"),
+    "aiff, half": (lambda: half(encoded("AIFF")), "truncated"),
+    "aiff, more": (lambda: more(encoded("AIFF")), "lying header"),
+    "aiff, promises 500 samples": (lambda: sized("AIFF", 1008), "lying header"),
+    "8svx, half": (lambda: half(encoded("SVX")), "truncated"),
+    "au, half": (lambda: half(encoded("AU")), "truncated"),
+    "au, promises 500 samples": (lambda: sized("AU", 1000), "lying header"),
+    "sphere, half": (lambda: half(encoded("NIST")), "truncated"),
+    "sphere, more": (lambda: more(encoded("NIST")), "lying header"),
+    "caf, half": (lambda: half(encoded("CAF")), "unknown format"),
+    "caf, a byte less": (lambda: encoded("CAF", "ALAC_16")[:-1], "truncated"),
+    "caf, more": (lambda: more(encoded("CAF")), "lying header"),
+    "voc, whole or not": (lambda: encoded("VOC"), "unknown format"),
+    "paf, whole or not": (lambda: encoded("PAF"), "unknown format"),
+}
+
+
+def by_path(data: bytes, folder: Path) -> np.ndarray:
+    (folder / "a.snd").write_bytes(data)
+    waveform, rate = load_audio(folder / "a.snd")
+    assert rate == RATE
+    return waveform.numpy()
+
+
+def in_memory(data: bytes, folder: Path) -> np.ndarray:
+    return load_audio(io.BytesIO(data))[0].numpy()
+
+
+def in_blocks(data: bytes, folder: Path) -> np.ndarray:
+    (folder / "a.snd").write_bytes(data)
+    return np.concatenate(list(audio_blocks(str(folder / "a.snd"))))
+
+
+@pytest.mark.parametrize("read", [by_path, in_memory, in_blocks])
+@pytest.mark.parametrize("name", WHOLE)
+def test_all_sound_of_a_file_is_decoded(name: str, read: Any, tmp_path: Path) -> None:
+    make, times = WHOLE[name]
+    data = make()
+    waveform = read(data, tmp_path)
+    assert len(waveform) == audio_samples(io.BytesIO(data))
+    exact = times == 1 and not name.startswith("mp3")
+    excess = len(waveform) - times * NUM_SAMPLES
+    # An encoder's delay and its last frame stay where no table tells them.
+    assert 0 <= excess <= (times * 4 * 1152 if name.startswith("mp3") else 512 if not exact else 2048)
+    power, expected = np.square(waveform).sum(), times * np.square(sound()).sum()
+    assert power == pytest.approx(expected, rel=0.1)
+
+
+@pytest.mark.parametrize("read", [by_path, in_memory, in_blocks])
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_not_whole_is_refused_in_one_line(name: str, read: Any, tmp_path: Path) -> None:
+    make, reason = REFUSED[name]
+    with pytest.raises(AudioError) as caught:
+        read(make(), tmp_path)
+    assert caught.value.reason == reason
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith("<BytesIO>" if read is in_memory else str(tmp_path / "a.snd"))
+
+
+@pytest.fixture(scope="module")
+def model() -> sa.SpeechModel:
+    encoder = sa.EncoderConfig(input_dim=8, d_model=8, num_heads=1, num_layers=1, d_ff=8, context=sa.Context(2, 0))
+    return sa.SpeechModel(sa.ModelConfig(("SIL", "AA"), encoder, num_mels=8)).eval()
+
+
+@pytest.mark.parametrize(
+    "name", ["mp3, variable bit rate, no table", "opus, chained, of two rates", "flac, total of 1"]
+)
+def test_long_form_and_the_command_hear_the_end_too(
+    name: str, model: sa.SpeechModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = WHOLE[name][0]()
+    count = audio_samples(io.BytesIO(data))
+    frames = model.config.framing.num_frames(count)
+    rows = list(sa.encode_long(model, io.BytesIO(data), progress=False))
+    assert sum(map(len, rows)) == frames
+    (tmp_path / "a.snd").write_bytes(data)
+    assert len(sa.encode_long(model, tmp_path / "a.snd", tmp_path / "rows.npy", progress=False)) == frames
+    model.save(tmp_path / "model")
+    capsys.readouterr()
+    assert main(["stream", str(tmp_path / "a.snd"), "--model", str(tmp_path / "model"), "--json"]) == 0
+    last = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert last["stop_s"] == pytest.approx(count / RATE, abs=0.02)
+
+
+def test_a_link_of_another_rate_is_resampled_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audio, "_warned", set())
+    with pytest.warns(audio.AudioWarning) as said:
+        waveform, rate = load_audio(io.BytesIO(vorbis() + vorbis(44_100, 2)), sample_rate=None)
+    assert rate == RATE
+    assert abs(len(waveform) - 2 * NUM_SAMPLES) <= 1
+    assert {str(warning.message) for warning in said} == {
+        "<BytesIO>: 2 channels are averaged to one. Said once.",
+        "<BytesIO>: 44100 Hz is resampled to 16000 Hz. Said once.",
+    }
+
+
+def test_damage_in_a_later_block_of_a_container_comes_after_the_sound_before_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(audio, "BLOCK", 5000)
+    given = []
+    with pytest.raises(AudioError, match="decoding broke off"):
+        given.extend(audio_blocks(io.BytesIO(half(flac(1)))))  # extend keeps what came before the error
+    assert sum(map(len, given)) > 0.4 * NUM_SAMPLES
+
+
+# Files that are open already
+
+
+class Watched(io.BytesIO):
+    """A file that remembers the largest piece that was asked for."""
+
+    largest = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.largest = max(self.largest, 2**62 if size is None or size < 0 else size)
+        return super().read(size)
+
+
+@pytest.mark.parametrize("format", ["wav", "flac", "ogg", "mp3"])
+def test_a_file_is_read_in_pieces(format: str) -> None:
+    subtype = {"ogg": "VORBIS", "mp3": "MPEG_LAYER_III"}.get(format, "PCM_16")
+    memory = io.BytesIO()
+    soundfile.write(memory, np.zeros(2_000_000), RATE, format=format, subtype=subtype)
+    file = Watched(memory.getvalue())
+    assert sum(map(len, audio_blocks(file))) == 2_000_000
+    assert 0 < file.largest <= containers.PIECE
+
+
+def test_a_file_is_read_from_where_it_stands_and_left_there(tmp_path: Path) -> None:
+    data = encoded("FLAC")
+    whole = load_audio(io.BytesIO(data))[0]
+    file = io.BytesIO(b"before" + data)
+    file.seek(6)
+    assert torch.equal(load_audio(file)[0], whole)
+    assert file.tell() == 6
+    assert audio_samples(file) == NUM_SAMPLES
+    (tmp_path / "a.flac").write_bytes(data)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a.flac", data)
+    with tempfile.TemporaryFile() as file_on_disk:
+        file_on_disk.write(data)
+        file_on_disk.seek(0)
+        assert torch.equal(load_audio(file_on_disk)[0], whole)
+    with (tmp_path / "a.flac").open("rb", buffering=0) as raw:
+        assert torch.equal(load_audio(raw)[0], whole)
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive, archive.open("a.flac") as member:
+        assert torch.equal(load_audio(member)[0], whole)  # type: ignore[arg-type]
+
+
+def test_what_is_no_binary_file_is_refused_with_what_to_give(tmp_path: Path) -> None:
+    data = encoded("WAV")
+    (tmp_path / "a.wav").write_bytes(data)
+    for read in (load_audio, audio_samples):
+        with pytest.raises(TypeError, match=r"give io\.BytesIO\(data\)"):
+            read(data)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="a path or a binary file, got int"):
+            read(3)  # type: ignore[arg-type]
+        with (tmp_path / "a.wav").open(encoding="latin-1") as text, pytest.raises(TypeError, match='"rb"'):
+            read(text)  # type: ignore[arg-type]
+    end = io.BytesIO(data)
+    end.seek(0, os.SEEK_END)
+    with pytest.raises(AudioError, match=r"<BytesIO> is an empty file .*seek\(0\) first"):
+        load_audio(end)
+    reader, writer = os.pipe()
+    os.close(writer)
+    with open(reader, "rb") as pipe, pytest.raises(AudioError, match=r"cannot seek: give io\.BytesIO\(file\.read"):
+        load_audio(pipe)
+
+
+@pytest.mark.parametrize("rate", [8000.0, np.int32(8000), np.float32(8000), np.uint16(8000), torch.tensor(8000)])
+def test_a_whole_rate_of_any_type_is_a_rate(rate: Any) -> None:
+    data = encoded("WAV")
+    waveform, given = load_audio(io.BytesIO(data), rate)
+    assert (len(waveform), given, type(given)) == (NUM_SAMPLES // 2, 8000, int)
+    assert audio_samples(io.BytesIO(data), rate) == NUM_SAMPLES // 2
+
+
+# Bounds
+
+
+def test_sound_that_does_not_fit_into_memory_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = io.BytesIO()
+    soundfile.write(memory, np.zeros(1_000_000), RATE, format="FLAC")
+    monkeypatch.setattr(audio, "available_bytes", lambda: 7_999_999)
+    monkeypatch.setattr(soundfile.SoundFile, "read", lambda *_, **__: pytest.fail("it was read"))
+    with pytest.raises(AudioError, match="encode_long") as caught:
+        load_audio(memory_at_start(memory))
+    assert caught.value.reason == "too long"
+
+
+def memory_at_start(memory: io.BytesIO) -> BinaryIO:
+    memory.seek(0)
+    return memory
+
+
+@pytest.mark.parametrize(
+    "name", ["mp3, two with tags", "vorbis, chained", "flac, tags around it", "wav, a tag at the end"]
+)
+def test_changed_bytes_give_sound_or_one_line(name: str) -> None:
+    """Whatever is changed, nothing else is raised, and what is counted is what is decoded."""
+    data, generator = WHOLE[name][0](), np.random.default_rng(0)
+    for _ in range(30):
+        changed = bytearray(data)
+        for at in generator.integers(0, min(len(data), 300), 3):
+            changed[at] = generator.integers(256)
+        count = -1
+        try:
+            count = audio_samples(io.BytesIO(bytes(changed)), None)
+            waveform, _ = load_audio(io.BytesIO(bytes(changed)), None)
+        except AudioError as error:
+            assert "\n" not in str(error)
+        else:
+            assert len(waveform) == count
+
+
+def test_oggs_checksum_is_that_of_the_pages() -> None:
+    """The check value of CRC-32 with polynomial 04C11DB7, neither reflected nor inverted, of "123456789"."""
+    assert containers._ogg_checksum(b"123456789") == 0x89A1897F.to_bytes(4, "little")
