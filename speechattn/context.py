@@ -16,6 +16,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from speechattn.plain import take_numbers
+
 IndexT = TypeVar("IndexT", bound=Any)
 
 MOST_CHUNKS = 100_000
@@ -47,6 +49,7 @@ class Context:
     chunk: int = 1
 
     def __post_init__(self) -> None:
+        take_numbers(self)
         for name in ("left", "right"):
             side = getattr(self, name)
             if side is not None and (not isinstance(side, int) or isinstance(side, bool)):

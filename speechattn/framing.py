@@ -17,6 +17,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from speechattn.plain import take_numbers
+
 ALIGNMENTS = ("causal", "snip", "center")
 
 
@@ -40,6 +42,7 @@ class Framing:
     align: str = "causal"
 
     def __post_init__(self) -> None:
+        take_numbers(self)
         for name in ("sample_rate", "window", "hop"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
