@@ -172,7 +172,7 @@ class SpeechModel(nn.Module):
 
     def _own_parts(self) -> dict[str, str]:
         """Parts that are not what the config describes, each with the name of its class."""
-        with torch.device("meta"):
+        with torch.random.fork_rng(devices=[]):  # built, for tensors without memory cost seconds of imports
             usual = SpeechModel(self.config)
         own = {}
         for name in PARTS:

@@ -52,6 +52,7 @@ finally:
 """
 
 
+@pytest.mark.slow  # two processes, in each of which DistributedDataParallel imports torch's compiler
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")
 def test_two_ranks_that_skip_blocks_of_their_own_have_the_mean_of_their_gradients(tmp_path):
     done = subprocess.run(
