@@ -4,7 +4,7 @@ Elsewhere True and 40.0 passed for numbers of mel bins, epochs and heads.
 """
 
 import json
-import pickle
+from multiprocessing.reduction import ForkingPickler
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ KINDS = (np.int64, np.int32, np.uint8, torch.tensor)
 def test_a_context_of_numpys_integers_is_the_context_of_pythons(integer):
     context, same = sa.Context(integer(3), integer(2), integer(4)), sa.Context(3, 2, 4)
     assert (context, hash(context), repr(context)) == (same, hash(same), repr(same))
-    assert pickle.loads(pickle.dumps(context)) == same
+    assert ForkingPickler.loads(ForkingPickler.dumps(context)) == same
     assert json.dumps(to_dict(context)) == json.dumps(to_dict(same))
     assert {type(side) for side in (context.left, context.right, context.chunk)} == {int}
 

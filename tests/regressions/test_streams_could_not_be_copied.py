@@ -1,7 +1,7 @@
 """A stream holds a lock, so neither copy.deepcopy nor pickle took one: no process could hand it on."""
 
 import copy
-import pickle
+from multiprocessing.reduction import ForkingPickler
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ import torch
 import speechattn as sa
 
 
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda stream: pickle.loads(pickle.dumps(stream))])
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda stream: ForkingPickler.loads(ForkingPickler.dumps(stream))])
 def test_a_copy_of_a_stream_goes_on_as_the_stream_does(copied):
     samples = 0.1 * torch.randn(8000, generator=torch.Generator().manual_seed(0))
     stream = sa.small_model().stream()
