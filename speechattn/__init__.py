@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from speechattn.attention.convolution import attention_from_convolution, convolution_from_attention
     from speechattn.attention.functional import attention, attention_weights, packed_attention
     from speechattn.attention.layer import SelfAttention
+    from speechattn.attention.positions import resize_relative_bias
     from speechattn.baselines import build_encoder
     from speechattn.config import EncoderConfig, ModelConfig
     from speechattn.context import Context
@@ -53,6 +54,7 @@ _HOMES = {
     "packed_attention": "attention.functional",
     "attention_from_convolution": "attention.convolution",
     "convolution_from_attention": "attention.convolution",
+    "resize_relative_bias": "attention.positions",
     "SelfAttention": "attention.layer",
     "LogMel": "frontend.logmel",
     "MFCC": "frontend.mfcc",
@@ -112,6 +114,7 @@ __all__ = [
     "memory_limit",
     "packed_attention",
     "plan",
+    "resize_relative_bias",
     "small_model",
 ]
 

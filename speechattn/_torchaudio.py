@@ -6,7 +6,7 @@ import importlib
 from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 
-from speechattn.errors import UserError
+from speechattn.errors import UserError, reason
 
 
 def require_torchaudio(purpose: str) -> ModuleType:
@@ -18,10 +18,10 @@ def require_torchaudio(purpose: str) -> ModuleType:
     try:
         return importlib.import_module("torchaudio")
     except (ImportError, OSError, RuntimeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
             f"{purpose} needs torchaudio, which cannot be imported here (torch {_version('torch')}, torchaudio "
-            f"{_version('torchaudio')}: {reason}). A pair that works: pip install torch==2.11.0 torchaudio==2.11.0"
+            f"{_version('torchaudio')}: {reason(error)}). "
+            "A pair that works: pip install torch==2.11.0 torchaudio==2.11.0"
         ) from error
 
 

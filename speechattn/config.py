@@ -13,7 +13,7 @@ from typing import Any, Literal
 from speechattn.context import Context
 from speechattn.errors import ConfigError
 from speechattn.framing import Framing
-from speechattn.plain import check_choice, from_dict, to_dict
+from speechattn.plain import check_choice, from_dict, take_numbers, to_dict, whole
 
 BLOCKS = ("transformer", "conformer", "cnn", "bigru", "mlp", "linear")
 ATTENTION_BLOCKS = ("transformer", "conformer")
@@ -79,6 +79,7 @@ class EncoderConfig:
     gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
+        take_numbers(self)
         for name in ("input_dim", "d_model", "num_heads", "num_layers", "conv_kernel", "max_frames", "stack"):
             if not _is_count(getattr(self, name)):
                 raise ConfigError(f"EncoderConfig.{name} must be 1 or more, and whole, got {getattr(self, name)!r}.")
@@ -247,6 +248,7 @@ class ModelConfig:
     head: str = "frames"
 
     def __post_init__(self) -> None:
+        take_numbers(self)
         object.__setattr__(self, "classes", tuple(self.classes))
         check_choice("ModelConfig", "head", self.head, HEADS)
         check_choice("ModelConfig", "flavor", self.flavor, FLAVORS)
@@ -309,9 +311,9 @@ def count_features(features: str, num_mels: int, num_ceps: int, deltas: int) -> 
 def check_features(owner: str, features: str, num_mels: int, num_ceps: int, deltas: int) -> None:
     """Raise ConfigError when no frontend gives such frames."""
     check_choice(owner, "features", features, FEATURES)
-    if num_mels < 1:
-        raise ConfigError(f"{owner}.num_mels must be 1 or more, got {num_mels}.")
-    if features == "mfcc" and not 1 <= num_ceps <= num_mels:
+    whole(f"{owner}.num_mels", num_mels)
+    if features != "mfcc":
+        return
+    if whole(f"{owner}.num_ceps", num_ceps) > num_mels:
         raise ConfigError(f"{owner}.num_ceps must be 1 to num_mels = {num_mels}, got {num_ceps}.")
-    if features == "mfcc" and deltas < 0:
-        raise ConfigError(f"{owner}.deltas must be 0 or more orders (2 is usual), got {deltas}.")
+    whole(f"{owner}.deltas", deltas, 0)

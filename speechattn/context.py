@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from speechattn.framing import HOP_MS
+from speechattn.plain import take_numbers
 
 IndexT = TypeVar("IndexT", bound=Any)
 
@@ -49,6 +50,7 @@ class Context:
     chunk: int = 1
 
     def __post_init__(self) -> None:
+        take_numbers(self)
         for name in ("left", "right"):
             side = getattr(self, name)
             if side is not None and (not isinstance(side, int) or isinstance(side, bool)):

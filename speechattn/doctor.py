@@ -20,7 +20,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from speechattn._torchaudio import require_torchaudio
-from speechattn.errors import UserError
+from speechattn.errors import UserError, reason
 from speechattn.memory import machine_bytes
 from speechattn.profiling.machine import usable_cores
 
@@ -131,7 +131,7 @@ def main() -> int:
             for line in describe_torch(importlib.import_module("torch")):
                 print(line)
         except (RuntimeError, AssertionError) as error:  # a GPU that is visible but does not answer
-            print(f"{'cuda':<14}broken: {str(error).splitlines()[0]}")
+            print(f"{'cuda':<14}broken: {reason(error)}")
     broken = [finding.name for finding in findings if finding.state != "ok"]
     print(f"\n{len(broken)} required packages need attention: {', '.join(broken)}." if broken else "\nReady.")
     return 1 if broken else 0

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.utils.checkpoint import checkpoint
 
 from speechattn import context as law
@@ -23,6 +23,7 @@ from speechattn.entry import Entry, EntryState
 from speechattn.errors import ConfigError
 from speechattn.framing import HOP_MS
 from speechattn.lengths import check_lengths, lengths_of, zero_padding
+from speechattn.plain import whole
 from speechattn.state import check_kept, fingerprint, moved, num_bytes
 
 BLOCKS = {"transformer": TransformerBlock, "conformer": ConformerBlock, "cnn": ConvolutionBlock}
@@ -90,6 +91,23 @@ class FramesEncoder(nn.Module):
         through = [f"{name}: {wait}" for name, wait in zip(self.config.context_names, waits, strict=True)]
         whole = f"latency {law.told_waits(contexts, self.hop_ms)} (min / mean / max, frames of {self.hop_ms:g} ms)"
         return ", ".join(told) + f"\n{whole}" + (f", through {', '.join(through)}" if len(through) > 1 else "")
+
+
+class _Skipped(torch.autograd.Function):
+    """The identity, with gradients of 0 for the parameters of a block that was skipped.
+
+    DistributedDataParallel waits for a gradient of every parameter, and each rank skips blocks of its own. In one
+    process they stay without a gradient, so that no optimizer decays or moves them in that step.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, *parameters: Tensor) -> Tensor:
+        ctx.save_for_backward(*parameters)
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+        return grad, *map(torch.zeros_like, ctx.saved_tensors)
 
 
 @dataclass(frozen=True)
@@ -180,8 +198,11 @@ class Encoder(FramesEncoder):
         self._check_memory(input, lengths is not None, context)
         x, lengths = self.enter(input, lengths)
         x = self.dropout(self._place(self.input(x), 0, lengths))
-        for block in self._kept_blocks():
-            if self.config.gradient_checkpointing and torch.is_grad_enabled():
+        for block, kept in zip(self.blocks, self._kept(), strict=True):
+            if not kept:
+                if torch.is_grad_enabled() and distributed.is_available() and distributed.is_initialized():
+                    x = _Skipped.apply(x, *block.parameters())  # type: ignore[no-untyped-call]
+            elif self.config.gradient_checkpointing and torch.is_grad_enabled():
                 x = checkpoint(block, x, lengths, context, use_reentrant=False)
             else:
                 x = block(x, lengths, context)
@@ -204,6 +225,7 @@ class Encoder(FramesEncoder):
         Raises:
             ValueError: a layer's right context is unlimited: use a limited or a chunked one.
         """
+        batch_size = whole("batch_size", batch_size, 0)
         blocks = tuple(block.initial_state(batch_size) for block in self.blocks)  # type: ignore[operator]
         return EncoderState(self._fingerprint, 0, self.enter.initial_state(like(self), batch_size), blocks)
 
@@ -271,12 +293,11 @@ class Encoder(FramesEncoder):
             return x + sinusoidal(torch.arange(start, start + x.shape[1], device=x.device), x.shape[2], x.dtype)
         return x
 
-    def _kept_blocks(self) -> Iterator[nn.Module]:
-        """All blocks, or in training those that layer dropout leaves."""
-        for block in self.blocks:
-            skipped = self.training and self.config.layer_dropout and torch.rand(()) < self.config.layer_dropout
-            if not skipped:
-                yield block
+    def _kept(self) -> Iterator[bool]:
+        """Whether each block is computed, drawn when it is its turn: in training those that layer dropout leaves."""
+        dropped = self.config.layer_dropout if self.training else 0.0
+        for _ in self.blocks:
+            yield not (dropped and torch.rand(()) < dropped)
 
     @property
     def _fingerprint(self) -> str:

@@ -15,3 +15,16 @@ class ConfigError(UserError):
 
 class MemoryLimitError(UserError, MemoryError):
     """A call that was refused because it would take more memory than was allowed; nothing was allocated."""
+
+
+MOST_CHARACTERS = 400
+"""Of a reason: what torch and numpy say at length begins with what matters."""
+
+
+def reason(error: BaseException) -> str:
+    """Return the text of an error as one line, or its type if it has none.
+
+    All lines are kept: the first of several often ends with a colon.
+    """
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= MOST_CHARACTERS else text[:MOST_CHARACTERS] + " ..."

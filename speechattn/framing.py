@@ -18,6 +18,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from speechattn.plain import plain_number, whole
+
 ALIGNMENTS = ("causal", "snip", "center")
 WINDOW_MS, HOP_MS = 25, 10
 
@@ -49,15 +51,15 @@ class Framing:
     align: str = "causal"
 
     def __post_init__(self) -> None:
-        rate = _whole("sample_rate", self.sample_rate)
-        window = rate * WINDOW_MS // 1000 if self.window is None else _whole("window", self.window)
+        rate = whole("Framing.sample_rate", _without_point(self.sample_rate))
+        window = rate * WINDOW_MS // 1000 if self.window is None else whole("Framing.window", self.window)
         if self.hop is None and rate * HOP_MS % 1000:
             hop = max(1, rate * HOP_MS // 1000)
             raise ValueError(
                 f"{HOP_MS} ms are {rate * HOP_MS / 1000:g} samples at {rate} Hz, no whole number: give hop in samples, "
                 f"as Framing(sample_rate={rate}, hop={hop}), whose frames are {1000 * hop / rate:.4g} ms; or resample."
             )
-        hop = rate * HOP_MS // 1000 if self.hop is None else _whole("hop", self.hop)
+        hop = rate * HOP_MS // 1000 if self.hop is None else whole("Framing.hop", self.hop)
         for name, value in (("sample_rate", rate), ("window", window), ("hop", hop)):
             object.__setattr__(self, name, value)
         if self.hop > self.window:
@@ -133,13 +135,7 @@ class Framing:
             raise ValueError('Framing(align="center") hears the future and cannot stream; use align="causal".')
 
 
-def _whole(name: str, value: object) -> int:
-    """Return a positive whole number of any type, numpy's and 16000.0 included, as an int."""
-    try:
-        number = int(value)  # type: ignore[call-overload]
-        whole = not isinstance(value, bool) and number == value and number >= 1
-    except (TypeError, ValueError, OverflowError):
-        whole = False
-    if not whole:
-        raise ValueError(f"Framing.{name} must be a positive whole number, got {value!r}.")
-    return int(number)
+def _without_point(rate: object) -> object:
+    """Return a sample rate such as 16000.0 as an int: many readers give floats."""
+    rate = plain_number(rate)
+    return int(rate) if isinstance(rate, float) and rate.is_integer() else rate

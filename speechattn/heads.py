@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy, ctc_loss
 from speechattn.data.segments import IGNORE
 from speechattn.dtypes import check_floating, fitting, widened
 from speechattn.lengths import check_lengths, full_lengths, valid_mask, zero_padding
+from speechattn.plain import whole
 
 
 class FrameClassifier(nn.Module):
@@ -25,7 +26,7 @@ class FrameClassifier(nn.Module):
 
     def __init__(self, d_model: int, num_classes: int) -> None:
         super().__init__()
-        self.output = nn.Linear(d_model, num_classes)
+        self.output = nn.Linear(whole("d_model", d_model), whole("num_classes", num_classes))
 
     def forward(self, hidden: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Logits [B, T, C], exactly 0 at and past `lengths` [B]."""
@@ -60,7 +61,7 @@ class UtteranceClassifier(nn.Module):
 
     def __init__(self, d_model: int, num_classes: int) -> None:
         super().__init__()
-        self.output = nn.Linear(d_model, num_classes)
+        self.output = nn.Linear(whole("d_model", d_model), whole("num_classes", num_classes))
 
     def forward(self, hidden: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Logits [B, C] of hidden frames [B, T, D] with `lengths` [B]."""
@@ -99,8 +100,8 @@ class CTC(nn.Module):
 
     def __init__(self, d_model: int, num_classes: int) -> None:
         super().__init__()
-        self.num_classes = num_classes
-        self.output = nn.Linear(d_model, num_classes)
+        self.num_classes = num_classes = whole("num_classes", num_classes)
+        self.output = nn.Linear(whole("d_model", d_model), num_classes)
 
     def forward(self, hidden: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Log probabilities [B, T, C], float32 at least, exactly 0 at and past `lengths` [B]."""

@@ -6,6 +6,7 @@ A saved model is `config.json` and `model.safetensors`, with a format version; l
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +18,12 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from speechattn import context as law
+from speechattn.attention.positions import RESIZE
 from speechattn.baselines import build_encoder
 from speechattn.config import ModelConfig
 from speechattn.dtypes import like
 from speechattn.encoder import EncoderState
-from speechattn.errors import UserError
+from speechattn.errors import UserError, reason
 from speechattn.files import write_bytes, write_json
 from speechattn.frontend.logmel import FrontendState, check_waveform
 from speechattn.frontend.mfcc import build_frontend
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
     from speechattn.stream import Stream
 
 FORMAT_VERSION = 1
+PARTS = ("frontend", "normalize", "encoder", "head")
+NAMED = 3
+"""Tensors that a message names; of the others it gives the number."""
 
 
 @dataclass(frozen=True)
@@ -154,19 +159,59 @@ class SpeechModel(nn.Module):
         return law.describe(self.config.contexts, self.config.framing.hop_ms, self.config.context_names)
 
     def save(self, directory: str | Path) -> None:
-        """Write config.json and model.safetensors into `directory`, each aside first and then renamed."""
+        """Write config.json and model.safetensors into `directory`, each aside first and then renamed.
+
+        The names of modules of your own, such as another encoder, are written as well: `load` needs them.
+
+        Raises:
+            UserError: something in the state of a module is no tensor, as in one that was quantised.
+        """
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+        state = self.state_dict()
+        if odd := [name for name, value in state.items() if not isinstance(value, Tensor)]:
+            raise UserError(
+                f"{odd[0]} is no tensor ({type(state[odd[0]]).__name__}), and a saved model holds tensors only. Save "
+                "the model as it was before it was quantised or wrapped, and do the same after loading it."
+            )
+        # Copies: safetensors refuses tensors that share memory, as tied weights do.
+        tensors = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in state.items()}
+        config = {"format_version": FORMAT_VERSION, "model": self.config.to_dict()}
+        if own := self._own_parts():
+            config["own"] = own
         write_bytes(directory / "model.safetensors", to_bytes(tensors))
-        write_json(directory / "config.json", {"format_version": FORMAT_VERSION, "model": self.config.to_dict()})
+        write_json(directory / "config.json", config)
+
+    def _own_parts(self) -> dict[str, str]:
+        """Parts that are not what the config describes, each with the name of its class."""
+        with torch.random.fork_rng(devices=[]):  # built, for tensors without memory cost seconds of imports
+            usual = SpeechModel(self.config)
+        own = {}
+        for name in PARTS:
+            part = getattr(self, name)
+            if _structure(part) != _structure(getattr(usual, name)):
+                own[name] = f"{type(part).__module__}.{type(part).__qualname__}"
+        return own
 
 
-def load(directory: str | Path) -> SpeechModel:
+def load(
+    directory: str | Path,
+    *,
+    frontend: nn.Module | None = None,
+    normalize: nn.Module | None = None,
+    encoder: nn.Module | None = None,
+    head: nn.Module | None = None,
+) -> SpeechModel:
     """The model that `SpeechModel.save` wrote, in evaluation mode, on the CPU.
 
+    Args:
+        directory: the folder.
+        frontend, normalize, encoder, head: modules of your own in place of those that the config describes, as they
+            were in the model that was saved. Their weights are read from the folder.
+
     Raises:
-        UserError: a file is missing, damaged, of another format version, or does not fit its config.
+        UserError: a file is missing, damaged, of another format version, or does not fit its config; or the model was
+            saved with a module of your own, and it is not given.
     """
     directory = Path(directory)
     for name in ("config.json", "model.safetensors"):
@@ -176,15 +221,52 @@ def load(directory: str | Path) -> SpeechModel:
             )
     try:
         data = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-        version = data["format_version"]
-    except (ValueError, KeyError, TypeError) as error:
+        version, own = data["format_version"], dict(data.get("own", {}))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{directory / 'config.json'} is not a model's config: {error}.") from error
     if version != FORMAT_VERSION:
         raise UserError(f"{directory} has format version {version}; this speechattn reads version {FORMAT_VERSION}.")
+    given = dict(zip(PARTS, (frontend, normalize, encoder, head), strict=True))
+    if lost := [name for name in own if given.get(name) is None]:
+        arguments = ", ".join(f"{name}=..." for name in lost)
+        raise UserError(
+            f"{directory} was saved with a module of your own, {lost[0]} = {own[lost[0]]}, which its config does not "
+            f"describe: build it and load with sa.load({str(directory)!r}, {arguments})."
+        )
     model = SpeechModel(ModelConfig.from_dict(data.get("model")))
+    for name, part in given.items():
+        if part is not None:
+            setattr(model, name, part)
+    weights = directory / "model.safetensors"
     try:
-        model.load_state_dict(from_bytes((directory / "model.safetensors").read_bytes()))
-    except (SafetensorError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{directory / 'model.safetensors'} does not hold this model's weights: {reason}") from error
+        tensors = from_bytes(weights.read_bytes())
+    except SafetensorError as error:
+        raise UserError(f"{weights} does not hold this model's weights: {reason(error)}") from error
+    if differences := differing_weights(model.state_dict(), tensors):
+        raise UserError(f"{weights} does not hold this model's weights: {differences}")
+    model.load_state_dict(tensors)
     return model.eval()
+
+
+def differing_weights(wanted: Mapping[str, Any], found: Mapping[str, Tensor]) -> str:
+    """Return which tensors are of another shape, missing or unknown, as one line; "" if all fit."""
+    shapes = {name: list(getattr(value, "shape", ())) for name, value in wanted.items()}
+    other = [name for name in shapes if name in found and list(found[name].shape) != shapes[name]]
+    findings = {
+        "of another shape": [f"{name} {list(found[name].shape)} for {shapes[name]}" for name in other],
+        "missing": [name for name in wanted if name not in found],
+        "unknown": [name for name in found if name not in wanted],
+    }
+    lines = []
+    for what, names in findings.items():
+        if names:
+            more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+            lines.append(f"{len(names)} {what}: {', '.join(names[:NAMED])}{more}")
+    advice = f" {RESIZE}" if any(name.endswith("relative_bias.table") for name in other) else ""
+    return f"{'; '.join(lines)}.{advice}" if lines else ""
+
+
+def _structure(module: nn.Module) -> tuple[list[Any], dict[str, Any]]:
+    """What decides whether the weights of one module are those of another, and give the same."""
+    state = {name: getattr(value, "shape", None) for name, value in module.state_dict().items()}
+    return [(name, type(part)) for name, part in module.named_modules()], state

@@ -25,6 +25,35 @@ def check_choice(owner: str, name: str, value: object, choices: tuple[str, ...])
         raise ConfigError(f"{owner}.{name} must be one of {', '.join(choices)}, got {value!r}.{hint}")
 
 
+def plain_number(value: Any) -> Any:
+    """Return the Python number in a scalar of numpy or a tensor without dimensions; anything else as it is."""
+    return value.item() if getattr(value, "shape", None) == () else value
+
+
+def whole(name: str, value: Any, least: int = 1) -> int:
+    """Return `value` as an int. numpy's integers are integers; a bool and a float are not, even 64.0.
+
+    Raises:
+        ConfigError: it is none, or less than `least`.
+    """
+    number = plain_number(value)
+    if not isinstance(number, int) or isinstance(number, bool) or number < least:
+        raise ConfigError(f"{name} must be a whole number from {least}, got {value!r}.")
+    return number
+
+
+def take_numbers(config: Any) -> None:
+    """Replace numpy's numbers in the fields of a frozen dataclass by Python's, which JSON, == and hash know.
+
+    Called first in `__post_init__`.
+    """
+    for entry in dataclasses.fields(config):
+        value = getattr(config, entry.name)
+        plain = tuple(map(plain_number, value)) if type(value) is tuple else plain_number(value)
+        if plain is not value:
+            object.__setattr__(config, entry.name, plain)
+
+
 def to_dict(config: Any) -> Any:
     """A config as plain JSON types: dataclasses become dicts, tuples lists."""
     if dataclasses.is_dataclass(config):
@@ -63,6 +92,7 @@ def from_dict(cls: type[ConfigT], data: Mapping[str, Any], where: str = "") -> C
 
 def _decode(hint: Any, value: Any, where: str) -> Any:
     """`value` as the type `hint`: the handful of types that configs are made of."""
+    value = plain_number(value)
     if isinstance(hint, types.UnionType) or get_origin(hint) is typing.Union:
         if value is None and type(None) in get_args(hint):
             return None

@@ -93,6 +93,20 @@ class Stream:
         through_model = sys._getframe(1).f_code is SpeechModel.stream.__code__
         model.encoder.warn_in_training("model", stacklevel=3 if through_model else 2)  # type: ignore[operator]
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy or a pickle takes: all but the lock.
+
+        Raises:
+            TypeError: samples are being resampled, and a resampler has no copy.
+        """
+        if self._resampler is not None:
+            raise TypeError("a stream that resamples cannot be copied: push samples of the model's own rate.")
+        return {name: value for name, value in vars(self).items() if name != "_busy"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._busy = threading.Lock()
+
     def reset(self) -> None:
         """Forget everything: the next push begins another recording."""
         with self._mine():

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_type_hints
 
 from speechattn.config import EncoderConfig, ModelConfig, check_features, count_features
 from speechattn.context import Context
 from speechattn.errors import ConfigError
-from speechattn.plain import check_choice, from_dict, to_dict
+from speechattn.plain import check_choice, from_dict, take_numbers, to_dict
 
 EncoderKind = Literal["truncated", "conformer", "full", "cnn", "bigru", "mlp", "linear"]
 Positions = Literal["none", "sinusoidal", "learned", "rotary", "relative", "alibi"]
@@ -133,6 +133,10 @@ class TrainConfig:
     max_bad: float | None = None
 
     def __post_init__(self) -> None:
+        take_numbers(self)
+        for name, hint in get_type_hints(TrainConfig).items():
+            if hint is int and type(getattr(self, name)) is not int:
+                raise ConfigError(f"TrainConfig.{name} must be a whole number, got {getattr(self, name)!r}.")
         object.__setattr__(self, "subset", self.subset.rstrip("/"))  # as completion leaves it
         object.__setattr__(self, "test_subsets", tuple(name.rstrip("/") for name in self.test_subsets))
         least: dict[str, float] = {

@@ -2,9 +2,9 @@
 
 import copy
 import inspect
-import pickle
 import subprocess
 import sys
+from multiprocessing.reduction import ForkingPickler
 
 import pytest
 
@@ -52,5 +52,5 @@ def test_a_public_name_has_a_signature_a_docstring_and_a_pickle(name):
         kinds = {parameter.kind for parameter in inspect.signature(value).parameters.values()}
         assert not kinds & {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
     assert inspect.getdoc(value)
-    assert pickle.loads(pickle.dumps(value)) is value is copy.deepcopy(value) is getattr(sa, name)
+    assert ForkingPickler.loads(ForkingPickler.dumps(value)) is value is copy.deepcopy(value) is getattr(sa, name)
     assert name in dir(sa)

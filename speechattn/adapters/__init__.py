@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from speechattn.errors import UserError
+from speechattn.errors import UserError, reason
 
 
 @contextmanager
@@ -24,5 +24,5 @@ def needs(toolkit: str, remedy: str) -> Iterator[None]:
     try:
         yield
     except (ImportError, OSError, RuntimeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"This adapter needs {toolkit}, which cannot be imported here ({reason}). {remedy}") from error
+        why = reason(error)
+        raise UserError(f"This adapter needs {toolkit}, which cannot be imported here ({why}). {remedy}") from error

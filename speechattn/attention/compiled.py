@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from speechattn.errors import reason
+
 SOURCES = ("instructions.py", "vectors.py", "tiles.py", "scores.py", "products.py", "blocks.py", "kernel.py")
 """Files that what is compiled depends on."""
 
@@ -27,7 +29,7 @@ def failed_import() -> str | None:
     try:
         imported()
     except Exception as error:
-        return f"numba does not import: {(str(error).splitlines() or [type(error).__name__])[0]}"
+        return f"numba does not import: {reason(error)}"
     return None
 
 

@@ -19,6 +19,7 @@ from speechattn.choices import NATIVE_KEYS, automatic
 from speechattn.config import SCORES
 from speechattn.context import Context
 from speechattn.lengths import check_lengths, valid_mask
+from speechattn.plain import plain_number
 
 EXECUTIONS = ("auto", "dense", "banded", "native", "sdpa", "windows", "flex", "triton")
 
@@ -103,8 +104,7 @@ def _attention(
     q, k, v = unpacked(parts)
     _check(q, k, v, context, scores, relative_bias)
     lengths = check_lengths(lengths, q.shape[0], q.shape[2])
-    if scale is None:
-        scale = q.shape[3] ** -0.5
+    scale = _checked_scale(scale, q.shape[3])
     if execution not in EXECUTIONS:
         raise ValueError(f"execution must be one of {', '.join(EXECUTIONS)}, got {execution!r}.")
     if execution == "auto":
@@ -254,6 +254,16 @@ def _full_attention(q: Tensor, k: Tensor, v: Tensor, lengths: Tensor | None, sca
     mask = valid.transpose(2, 3) | ~valid.any(2, keepdim=True)  # an empty row sees zeros, not nothing
     output = scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
     return torch.where(valid, output, output.new_zeros(()))
+
+
+def _checked_scale(scale: float | None, features: int) -> float:
+    """Return the factor on the scores as a Python number: kernels that are compiled take no other."""
+    if scale is None:
+        return features**-0.5  # type: ignore[no-any-return]
+    if isinstance(scale, Tensor | bool):
+        raise TypeError(f"scale must be a number, got {scale!r}. Multiply q by a scale that is learned.")
+    number: float = plain_number(scale)
+    return number
 
 
 def _check(q: Tensor, k: Tensor, v: Tensor, context: Context, scores: str, relative_bias: Tensor | None) -> None:

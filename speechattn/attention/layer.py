@@ -15,6 +15,7 @@ from speechattn.config import SCORES
 from speechattn.context import Context
 from speechattn.dtypes import fitting, like
 from speechattn.lengths import zero_padding
+from speechattn.plain import whole
 from speechattn.state import check_kept
 
 LAYER_POSITIONS = ("none", "rotary", "relative", "alibi")
@@ -56,7 +57,8 @@ class SelfAttention(nn.Module):
         scores: str = "softmax",
     ) -> None:
         super().__init__()
-        if num_heads < 1 or d_model % num_heads:
+        d_model, num_heads = whole("d_model", d_model), whole("num_heads", num_heads)
+        if d_model % num_heads:
             raise ValueError(f"d_model must be divisible by num_heads, got {d_model} and {num_heads}.")
         if positions not in LAYER_POSITIONS:
             raise ValueError(

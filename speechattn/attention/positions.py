@@ -6,6 +6,9 @@ one million computes the same numbers as an offline pass over it. Angles are com
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -113,11 +116,73 @@ class RelativeBias(nn.Module):
 
     def forward(self, context: Context) -> Tensor:
         """Bias [H, len(context.offsets())] for `attention(..., relative_bias=)`."""
-        wanted = context.offsets()
-        if wanted == self.offsets:
-            return self.table
-        index = torch.arange(wanted.start, wanted.stop, device=self.table.device) - self.offsets.start
-        return self.table[:, index.clamp(0, len(self.offsets) - 1)]
+        return _resized(self.table, self.offsets, context.offsets())
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """Say what to do where torch would speak of a size mismatch alone."""
+        table, errors = state_dict.get(f"{prefix}table"), rest[-1]
+        if table is not None and table.shape != self.table.shape:
+            errors.append(f"{prefix}table is {list(table.shape)}, not {list(self.table.shape)}. {RESIZE}")
+        else:
+            super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+RESIZE = (
+    "A table of relative biases has the size of its context: sa.resize_relative_bias(weights, old, new) changes it."
+)
+
+
+def resize_relative_bias(
+    weights: Mapping[str, Tensor], old: Context | Sequence[Context], new: Context | Sequence[Context]
+) -> dict[str, Tensor]:
+    """Return the weights of an encoder, or of a model with one, for a wider or narrower context.
+
+    Distances that the old context did not have get the value at its end, as when the old encoder is called with
+    ``context=new``: training goes on from exactly what that call gives, and from what the old encoder gives where the
+    new one is called with ``context=old``. All other tensors are those of `weights`.
+
+    Args:
+        weights: a state dict; tables are found by their name, `relative_bias.table`.
+        old: the context that the weights were trained with, `config.context`: one, or one per layer.
+        new: the context of the encoder that is to load them.
+
+    Raises:
+        ValueError: there is no table, not one for each context, or one that is not of the old context.
+
+    Example:
+        >>> old, new = Context.truncated(1, 1), Context.truncated(2, 3)
+        >>> weights = {"relative_bias.table": torch.tensor([[1.0, 2.0, 3.0]])}
+        >>> resize_relative_bias(weights, old, new)["relative_bias.table"].tolist()
+        [[1.0, 1.0, 2.0, 3.0, 3.0, 3.0]]
+    """
+    # Files list names in the order of their letters: layer 10 before layer 2.
+    names = sorted(
+        (name for name in weights if name.split(".")[-2:] == ["relative_bias", "table"]),
+        key=lambda name: [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in name.split(".")],
+    )
+    if not names:
+        raise ValueError("weights hold no relative_bias.table: only positions='relative' have tables of biases.")
+    resized = dict(weights)
+    contexts = [[context] * len(names) if isinstance(context, Context) else list(context) for context in (old, new)]
+    for given, layers in zip(("old", "new"), contexts, strict=True):
+        if len(layers) != len(names):
+            raise ValueError(f"{given} must be one Context, or one for each of {len(names)} tables, got {len(layers)}.")
+    for name, before, after in zip(names, *contexts, strict=True):
+        if weights[name].shape[1] != len(before.offsets()):
+            raise ValueError(
+                f"{name} has {weights[name].shape[1]} distances, and old=({before}) has {len(before.offsets())}: give "
+                "the context that the weights were trained with."
+            )
+        resized[name] = _resized(weights[name], before.offsets(), after.offsets()).clone()
+    return resized
+
+
+def _resized(table: Tensor, offsets: range, wanted: range) -> Tensor:
+    """Columns of a table [H, offsets] for other distances; past an end, that end."""
+    if wanted == offsets:
+        return table
+    index = torch.arange(wanted.start, wanted.stop, device=table.device) - offsets.start
+    return table[:, index.clamp(0, len(offsets) - 1)]
 
 
 def _tap(head: int, offsets: range) -> int:

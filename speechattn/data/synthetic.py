@@ -33,6 +33,7 @@ from speechattn.data.arpabet import CLASSES
 from speechattn.data.espeak import engine_version
 from speechattn.data.voices import voices
 from speechattn.errors import UserError
+from speechattn.plain import take_numbers, whole
 
 if sys.platform != "win32":
     import fcntl
@@ -64,10 +65,9 @@ class SyntheticConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        take_numbers(self)
         for field in fields(self):
-            value, least = getattr(self, field.name), 0 if field.name == "seed" else 1
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise ValueError(f"SyntheticConfig.{field.name} must be a whole number from {least}, got {value!r}.")
+            whole(f"SyntheticConfig.{field.name}", getattr(self, field.name), 0 if field.name == "seed" else 1)
 
 
 _DEFAULT = SyntheticConfig()

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from speechattn.lengths import check_lengths, full_lengths, valid_mask
+from speechattn.plain import take_numbers
 
 NATS_PER_DB = math.log(10) / 10
 WARP_KNEE = 0.8
@@ -62,6 +63,7 @@ class Augment:
     fill: Tensor | float = 0.0
 
     def __post_init__(self) -> None:
+        take_numbers(self)
         if self.warp is not None and not 0 < self.warp[0] <= self.warp[1]:
             raise ValueError(f"Augment.warp must be (low, high) with 0 < low <= high, or None, got {self.warp}.")
         if self.snr_db is not None and not self.snr_db[0] <= self.snr_db[1]:

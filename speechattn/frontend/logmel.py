@@ -23,6 +23,7 @@ from speechattn.errors import UserError
 from speechattn.framing import Framing
 from speechattn.frontend.mel import kaldi_filterbank, slaney_filterbank
 from speechattn.lengths import check_lengths
+from speechattn.plain import whole
 
 PREEMPHASIS = 0.97
 LOW_HZ = {"kaldi": 20.0, "librosa": 0.0}
@@ -86,8 +87,7 @@ class LogMel(nn.Module):
             raise ValueError(f'flavor must be "kaldi" or "librosa", got {flavor!r}.')
         if nan not in ("error", "zero"):
             raise ValueError(f'nan must be "error" or "zero", got {nan!r}.')
-        if num_mels < 1 or slab_frames < 1:
-            raise ValueError(f"num_mels and slab_frames must be 1 or more, got {num_mels} and {slab_frames}.")
+        num_mels, slab_frames = whole("num_mels", num_mels), whole("slab_frames", slab_frames)
         self.num_mels, self.flavor, self.nan, self.slab_frames = num_mels, flavor, nan, slab_frames
         self.framing = Framing() if framing is None else framing
         nyquist = self.framing.sample_rate / 2
@@ -149,8 +149,7 @@ class LogMel(nn.Module):
             ValueError: frames are centred, so that they hear samples that are not there yet.
         """
         self.framing.require_streamable()
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be 1 stream or more, got {batch_size}.")
+        batch_size = whole("batch_size", batch_size)
         return FrontendState(self.filterbank.new_empty(batch_size, 0), 0, ())
 
     def step(self, waveform: Tensor, state: FrontendState) -> tuple[Tensor, FrontendState]:

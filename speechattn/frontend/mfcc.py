@@ -20,6 +20,7 @@ from speechattn.config import DELTA, FEATURES
 from speechattn.context import Context
 from speechattn.framing import Framing
 from speechattn.frontend.logmel import SLAB_FRAMES, LogMel
+from speechattn.plain import whole
 
 DELTA_REACH = 2
 """Frames to each side on which the slope of one is measured, as `DELTA` declares."""
@@ -74,10 +75,9 @@ class MFCC(LogMel):
         slab_frames: int = SLAB_FRAMES,
     ) -> None:
         super().__init__(num_mels, framing, flavor, low_hz=low_hz, high_hz=high_hz, nan=nan, slab_frames=slab_frames)
-        if not 1 <= num_ceps <= num_mels:
+        num_ceps, deltas = whole("num_ceps", num_ceps), whole("deltas", deltas, 0)
+        if num_ceps > self.num_mels:
             raise ValueError(f"num_ceps must be 1 to num_mels, got {num_ceps} cepstra of {num_mels} mel bands.")
-        if deltas < 0:
-            raise ValueError(f"deltas must be 0 or more orders (2 is usual), got {deltas}.")
         self.num_ceps, self.deltas = num_ceps, deltas
         self.lifter = LIFTER[flavor] if lifter is None else lifter
         if not 0 <= self.lifter < math.inf:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from speechattn.dtypes import check_floating, widened
 from speechattn.errors import UserError
 from speechattn.lengths import check_lengths, zero_padding
+from speechattn.plain import whole
 
 MIN_STD = 1e-2
 """In log-mel 0.01 is 0.04 dB: a feature that varies less is constant, and dividing by it would magnify nothing else."""
@@ -40,8 +41,7 @@ class Normalize(nn.Module):
 
     def __init__(self, num_features: int) -> None:
         super().__init__()
-        if num_features < 1:
-            raise ValueError(f"num_features must be 1 or more, got {num_features}.")
+        num_features = whole("num_features", num_features)
         self.register_buffer("mean", torch.zeros(num_features))
         self.register_buffer("std", torch.ones(num_features))
 

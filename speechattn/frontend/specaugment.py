@@ -17,6 +17,7 @@ from torch import Tensor
 from speechattn._torchaudio import require_torchaudio
 from speechattn.frontend.augment import check_call
 from speechattn.lengths import full_lengths
+from speechattn.plain import take_numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +53,7 @@ class SpecAugment:
     fill: Tensor | float = 0.0
 
     def __post_init__(self) -> None:
+        take_numbers(self)
         for name in ("frequency_masks", "frequency_mask_bins", "time_masks", "time_mask_frames"):
             if getattr(self, name) < 0:
                 raise ValueError(f"SpecAugment.{name} must be 0 (off) or more, got {getattr(self, name)}.")

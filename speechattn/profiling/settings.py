@@ -13,7 +13,7 @@ from speechattn.config import EncoderConfig
 from speechattn.context import Context
 from speechattn.errors import ConfigError
 from speechattn.framing import Framing
-from speechattn.plain import check_choice, from_dict, to_dict
+from speechattn.plain import check_choice, from_dict, take_numbers, to_dict
 
 ENCODERS = ("truncated", "chunked", "full", "streaming", "emformer", "conformer")
 MODEL = "model"
@@ -58,6 +58,7 @@ class Settings:
     frames_per_second: float = Framing().frames_per_second
 
     def __post_init__(self) -> None:
+        take_numbers(self)
         check_choice("profile", "mode", self.mode, MODES)
         check_choice("profile", "device", self.device, DEVICES)
         for name in ("chunk", "push", "batch_size", "threads", "rounds"):

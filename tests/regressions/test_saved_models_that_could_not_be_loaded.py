@@ -1,0 +1,125 @@
+"""A model with an encoder of the user's own was saved into a folder that `load` could not read.
+
+Its error ended at torch's colon, "Error(s) in loading state_dict for SpeechModel:", and named no tensor.
+"""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+import speechattn as sa
+from speechattn.errors import reason
+
+CONFIG = sa.ModelConfig(("A", "B"), sa.EncoderConfig(8, d_model=4, num_heads=2, num_layers=1), num_mels=8)
+
+
+class Own(nn.Module):
+    """An encoder whose two layers share their weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(8, 4)
+        self.second = nn.Linear(4, 4)
+        self.again = self.second
+
+    def forward(self, frames, lengths=None):
+        return self.again(self.second(self.first(frames))), lengths
+
+
+class Halved(sa.Encoder):
+    """An encoder with the weights of ours that computes something else."""
+
+    def forward(self, *args, **kwargs):
+        hidden, lengths = super().forward(*args, **kwargs)
+        return hidden / 2, lengths
+
+
+class Scaled(sa.LogMel):
+    """A frontend of ours with another scale."""
+
+
+@pytest.mark.parametrize(
+    ("part", "build"),
+    [
+        ("encoder", Own),
+        ("encoder", lambda: Halved(CONFIG.encoder)),
+        ("head", lambda: nn.Sequential(nn.Linear(4, 2))),
+        ("normalize", nn.Identity),
+        ("frontend", lambda: Scaled(8)),
+    ],
+)
+def test_a_model_with_a_module_of_ones_own_comes_back_when_that_module_is_given(tmp_path, part, build):
+    torch.manual_seed(0)
+    model = sa.SpeechModel(CONFIG).eval()
+    setattr(model, part, build())
+    model.save(tmp_path)
+    with pytest.raises(sa.UserError, match=rf"own, {part} = .*sa.load\(.*, {part}=\.\.\.\)\.$"):
+        sa.load(tmp_path)
+    given = build()
+    loaded = sa.load(tmp_path, **{part: given})
+    assert getattr(loaded, part) is given
+    assert loaded.state_dict().keys() == model.state_dict().keys()
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor)
+
+
+def test_a_model_as_its_config_describes_it_is_saved_as_before(tmp_path):
+    sa.SpeechModel(CONFIG).save(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text()).keys() == {"format_version", "model"}
+
+
+def test_weights_that_do_not_fit_are_named_with_their_shapes_and_counted(tmp_path):
+    sa.SpeechModel(CONFIG).save(tmp_path)
+    path = tmp_path / "model.safetensors"
+    tensors = load_file(path)
+    tensors["head.output.weight"] = torch.zeros(3, 4)
+    tensors["encoder.blocks.0.attention.relative_bias.table"] = torch.zeros(2, 5)
+    for name in [name for name in tensors if ".feed_forward." in name]:
+        del tensors[name]
+    save_file(tensors | {"extra": torch.zeros(1)}, path)
+    with pytest.raises(sa.UserError) as refused:
+        sa.load(tmp_path)
+    message = str(refused.value)
+    assert "\n" not in message
+    assert "2 of another shape: " in message
+    assert "head.output.weight [3, 4] for [2, 4]" in message
+    assert "relative_bias.table [2, 5] for [2, 129]" in message
+    assert "6 missing: encoder.blocks.0.feed_forward.0.weight, " in message
+    assert " and 3 more; 1 unknown: extra. " in message
+    assert "sa.resize_relative_bias" in message
+
+
+def test_a_quantised_model_is_refused_when_it_is_saved(tmp_path):
+    model = sa.SpeechModel(CONFIG).eval()
+    model.head.get_extra_state = dict
+    model.head.__class__ = type("Packed", (type(model.head),), {"get_extra_state": lambda self: {"scale": 1}})
+    with pytest.raises(sa.UserError, match=r"head._extra_state is no tensor \(dict\)"):
+        model.save(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_config_beside_the_weights_is_an_error_that_names_them(tmp_path):
+    sa.SpeechModel(CONFIG).save(tmp_path)
+    path = tmp_path / "config.json"
+    data = json.loads(path.read_text())
+    data["model"] = replace(CONFIG, encoder=replace(CONFIG.encoder, num_layers=2)).to_dict()
+    path.write_text(json.dumps(data))
+    with pytest.raises(sa.UserError, match=r"13 missing: encoder.blocks.1.attention_norm.weight"):
+        sa.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ImportError("cannot load:\n  libfirst.so\n  libsecond.so\n"), "cannot load: libfirst.so libsecond.so"),
+        (ImportError(), "ImportError"),
+        (OSError("\n"), "OSError"),
+        (RuntimeError("x" * 1000), "x" * 400 + " ..."),
+    ],
+)
+def test_the_reason_of_an_error_is_one_line_with_all_that_it_says(error, line):
+    assert reason(error) == line
