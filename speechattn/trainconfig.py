@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -133,8 +134,8 @@ class TrainConfig:
     max_bad: float | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "subset", self.subset.rstrip("/"))  # as completion leaves it
-        object.__setattr__(self, "test_subsets", tuple(name.rstrip("/") for name in self.test_subsets))
+        object.__setattr__(self, "subset", posixpath.normpath(self.subset))  # completion leaves a slash behind it
+        object.__setattr__(self, "test_subsets", tuple(map(posixpath.normpath, self.test_subsets)))
         least: dict[str, float] = {
             "epochs": 1,
             "batch_frames": 1,

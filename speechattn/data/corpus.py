@@ -74,6 +74,7 @@ class Corpus:
         self.utterances: list[LabelledUtterance] = []
         self.skipped: dict[str, list[str]] = {}
         self._bad: dict[str, str] = {}
+        self._found: dict[str, str] = {}
         self._wanted = 0
 
     def read(self, item: LabelledUtterance) -> Tensor:
@@ -103,7 +104,7 @@ class Corpus:
                 waveform = self.read(item)
             except AudioError as error:
                 self.utterances = [other for other in self.utterances if other.id != item.id]
-                self._reject(item.id, error.reason)
+                self._reject(item.id, error.reason, error)
                 self._check_limit()
                 continue
             if self.detect:
@@ -123,7 +124,7 @@ class Corpus:
     def losses(self) -> list[dict[str, str]]:
         """Return what was left out: subset, id, reason, and what was found where that says more than the reason."""
         return [
-            {"subset": self.subset, "id": id, "reason": reason, "found": self._bad.get(id, reason)}
+            {"subset": self.subset, "id": id, "reason": reason, "found": self._found.get(id, reason)}
             for reason, ids in self.skipped.items()
             for id in ids
         ]
@@ -134,7 +135,7 @@ class Corpus:
         try:
             num_samples = audio_samples(utterance.path, self.sample_rate)
         except AudioError as error:
-            self._reject(utterance.id, error.reason)
+            self._reject(utterance.id, error.reason, error)
             return
         duration = num_samples / self.sample_rate
         if alignment is not None and not alignment.fits(duration, MAX_OVERHANG_S):
@@ -143,16 +144,17 @@ class Corpus:
             segments = alignment.over(duration) if alignment is not None else []
             self.utterances.append(LabelledUtterance(utterance, num_samples, segments))
 
-    def _refuse(self, id: str, reason: str, told: str = "") -> None:
-        """Count an utterance that is not whole; `told` says more than the reason that it is counted by."""
+    def _refuse(self, id: str, reason: str, found: str = "") -> None:
+        """Count an utterance that is not whole; `found` says more than the reason that it is counted by."""
         self._wanted += 1
-        self._reject(id, reason, told)
+        self._reject(id, reason, found)
 
     def _skip(self, id: str, reason: str) -> None:
         self.skipped.setdefault(reason, []).append(id)
 
-    def _reject(self, id: str, reason: str, told: str = "") -> None:
-        self._bad[id] = told.removesuffix(".") or reason
+    def _reject(self, id: str, reason: str, found: str | AudioError = "") -> None:
+        self._found[id] = str(found) or reason
+        self._bad[id] = reason if isinstance(found, AudioError) else self._found[id].removesuffix(".")
         self._skip(id, reason)
 
     def _complaint(self) -> str:
