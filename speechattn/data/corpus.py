@@ -211,10 +211,11 @@ def load_corpus(
             corpus._admit(known[id], by_id.get(id))
         else:
             corpus._skip(id, NO_ALIGNMENT)
-    if not corpus.detect and not any(id in by_id or id in damaged for id in known):
+    if alignments is not None and known and not any(id in by_id or id in damaged for id in known):
+        hint = f" Give the folder that holds those of {corpus.subset} too." if Path(alignments).is_file() else ""
         raise DataError(
             f"none of the {len(recordings)} recordings in {recordings.folder} has an alignment in {alignments}: "
-            f"recordings are called {recordings[0].id}, alignments {_first(sorted(by_id), 1) or 'nothing'}."
+            f"recordings are called {min(known)}, alignments {_first(sorted(by_id), 1) or 'nothing'}.{hint}"
         )
     strangers = [error for id, error in damaged.items() if id not in known and id not in recordings.faults]
     if strangers:

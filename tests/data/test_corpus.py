@@ -92,6 +92,8 @@ def test_all_alignments_missing(root: Path) -> None:
     (root / "train.phones.ctm").write_text("other-1 1 0 1 AA\n")
     with pytest.raises(DataError, match=r"none of the 100 recordings in .* called 10-1-0000, alignments other-1\."):
         load(root)
+    with pytest.raises(DataError, match=r"other-1\. Give the folder that holds those of train too\.$"):
+        load_corpus(root, "train", root / "train.phones.ctm")
     (root / "train.phones.ctm").write_text("")
     with pytest.raises(DataError, match="alignments nothing"):
         load(root)
