@@ -134,7 +134,9 @@ class TrainConfig:
     max_bad: float | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "subset", posixpath.normpath(self.subset))  # completion leaves a slash behind it
+        object.__setattr__(
+            self, "subset", self.subset and posixpath.normpath(self.subset)
+        )  # completion leaves a slash behind it
         object.__setattr__(self, "test_subsets", tuple(map(posixpath.normpath, self.test_subsets)))
         least: dict[str, float] = {
             "epochs": 1,

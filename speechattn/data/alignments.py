@@ -52,7 +52,7 @@ def load_alignments(
         DataError: nothing is found (the message says what was looked for), a table cannot be read or holds something
             else; without `damaged`, or when nothing is whole, the first that is damaged.
     """
-    path, subset = Path(directory_or_file), posixpath.normpath(subset)
+    path, subset = Path(directory_or_file), subset and posixpath.normpath(subset)
     labels = "words" if classes is None else label_set(classes)
     kinds = _KINDS[labels]
     if not path.exists():

@@ -203,14 +203,16 @@ def load_corpus(
     known = {utterance.id: utterance for utterance in recordings}
     for id in sorted(known.keys() | recordings.faults.keys()):
         fault = recordings.faults.get(id)
-        if fault is not None and not (corpus.detect and fault not in RECORDING_FAULTS):  # sound needs no words
+        if corpus.detect and fault not in RECORDING_FAULTS:
+            fault = None  # no words are needed
+        if not (corpus.detect or id in by_id or id in damaged):
+            corpus._skip(id, fault or NO_ALIGNMENT)
+        elif fault is not None:
             corpus._refuse(id, fault)
         elif id in damaged:
             corpus._refuse(id, DAMAGED_ALIGNMENT, damaged[id])
-        elif corpus.detect or id in by_id:
-            corpus._admit(known[id], by_id.get(id))
         else:
-            corpus._skip(id, NO_ALIGNMENT)
+            corpus._admit(known[id], by_id.get(id))
     if alignments is not None and known and not any(id in by_id or id in damaged for id in known):
         hint = f" Give the folder that holds those of {corpus.subset} too." if Path(alignments).is_file() else ""
         raise DataError(

@@ -198,6 +198,15 @@ def test_an_utterance_that_is_not_whole_is_left_out_and_counted_under_the_limit(
         assert "train.phones.ctm:10: expected 'utterance channel start duration label'" in str(caught.value)
 
 
+def test_what_is_not_aligned_is_no_damage_whole_or_not(root: Path) -> None:
+    for number in range(4):
+        damage(root, number)
+    without(root, *IDS[:4])
+    got = load(root, max_bad=0)
+    assert len(got.utterances) == 96
+    assert sorted(id for ids in got.skipped.values() for id in ids) == sorted(IDS[:4])
+
+
 def test_the_share_that_the_limit_proposes_is_enough(root: Path) -> None:
     for bad in (3, 29, 57):  # 0.29 * 100 and 0.57 * 100 are less than 29 and 57 in binary
         for id in IDS[:bad]:
