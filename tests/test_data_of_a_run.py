@@ -182,7 +182,7 @@ def _one_less(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (_other_sound, "sound files of (train|valid) differ"),
         (_other_test_sound, "sound files of test subset test differ"),
@@ -190,13 +190,13 @@ def _one_less(root: Path) -> None:
         (_one_less, r"(train|valid) had (\d+) utterances and has (\d+)"),
     ],
 )
-def test_other_data_are_refused_by_what_differs(config, root, change, told, monkeypatch) -> None:
+def test_other_data_are_refused_by_what_differs(config, root, change, message, monkeypatch) -> None:
     monkeypatch.setattr(experiment, "_train_one", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     for _ in range(2):  # interrupted as soon as its data were known, and again: the same data
         with pytest.raises(KeyboardInterrupt):
             run(config)
     change(root)
-    with pytest.raises(UserError, match=f"holds a run with other data: .*{told}"):
+    with pytest.raises(UserError, match=f"holds a run with other data: .*{message}"):
         run(config)
 
 
@@ -240,7 +240,7 @@ def test_the_baseline_is_the_class_that_most_training_frames_have(config, root, 
 
 
 def test_evaluate_says_that_a_sequence_has_no_frames(root, tmp_path, capsys) -> None:
-    """A model of characters with CTC was told that SIL is an unknown phone."""
+    """Of a model of characters with CTC the error was that SIL is an unknown phone."""
     encoder = EncoderConfig(input_dim=10, d_model=4, num_heads=2, num_layers=1)
     SpeechModel(ModelConfig(("<blank>", "a", "b"), encoder, num_mels=10, head="ctc")).save(tmp_path / "ctc")
     arguments = ["--model", str(tmp_path / "ctc"), "--data", str(root), "--subset", "test"]

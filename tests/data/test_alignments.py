@@ -226,7 +226,7 @@ def test_when_nothing_is_whole_the_first_damage_is_the_diagnosis(tmp_path: Path)
 
 
 def test_two_channels_of_a_call_are_named_and_do_not_overlap(tmp_path: Path) -> None:
-    """Labels of both sides of a telephone call were said to overlap; what is to be done is another thing."""
+    """The error was that the labels of both sides of a telephone call overlap."""
     path = put(tmp_path / "x.words.ctm", "a A 0 1 the\na B 0.5 1 cat\na A 1 1 the\nb 1 0 1 the\nb A 1 1 cat\n")
     damaged, whole = damaged_and_whole(path, WORDS)
     assert whole == {"b"}  # 1 and A are names of the same channel

@@ -228,7 +228,7 @@ def test_speech_that_is_heard_needs_no_words_and_no_alignment(root: Path) -> Non
     assert load(root, 0.03).skipped == {"two recordings": [IDS[1]], "damaged alignment": [IDS[4]]}
 
 
-def test_damage_to_alignments_of_other_recordings_is_said(root: Path) -> None:
+def test_damage_to_alignments_of_other_recordings_is_a_warning(root: Path) -> None:
     with (root / "train.phones.ctm").open("a") as file:
         file.write("10-1-00\n")  # the rest of a line is lost
     with pytest.warns(
