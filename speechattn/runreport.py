@@ -106,7 +106,10 @@ def report_run(
         [
             f"Validated on speakers that were not trained on. {config.epochs} epochs, seed {config.seed}, torch "
             f"{torch.__version__}, {torch.get_num_threads()} threads; all settings are in config.json.",
-            *(f"{'; '.join(line.strip() for line in told.splitlines())}. See skipped.jsonl." for told in left_out),
+            *(
+                f"{'; '.join(line.strip() for line in summary.splitlines())}. See skipped.jsonl."
+                for summary in left_out
+            ),
         ],
         reach=model.describe(),
         flavor=model.config.flavor,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_type_hints
@@ -137,8 +138,9 @@ class TrainConfig:
         for name, hint in get_type_hints(TrainConfig).items():
             if hint is int and type(getattr(self, name)) is not int:
                 raise ConfigError(f"TrainConfig.{name} must be a whole number, got {getattr(self, name)!r}.")
-        object.__setattr__(self, "subset", self.subset.rstrip("/"))  # as completion leaves it
-        object.__setattr__(self, "test_subsets", tuple(name.rstrip("/") for name in self.test_subsets))
+        # Completion in a shell leaves a slash at the end.
+        object.__setattr__(self, "subset", self.subset and posixpath.normpath(self.subset))
+        object.__setattr__(self, "test_subsets", tuple(map(posixpath.normpath, self.test_subsets)))
         least: dict[str, float] = {
             "epochs": 1,
             "batch_frames": 1,

@@ -69,6 +69,20 @@ def test_a_copy_for_each_speed_with_its_labels_where_the_sound_is() -> None:
     assert copies[1][0] == original and torch.equal(copies[1][1], waveform)
 
 
+@pytest.mark.parametrize("speed", [0.5, 0.9, 1.0, 1.1, 2.0])
+def test_what_was_admitted_stays_admitted_at_any_speed(speed: float) -> None:
+    """An alignment that ends up to 0.5 s after its audio is clipped; at 0.9 times the speed it was refused."""
+    utterance, waveform = spoken("a")
+    long = replace(utterance, segments=[Segment(0.0, 0.5, "SIL"), Segment(0.5, 1.49, "AA"), Segment(1.49, 1.5, "SIL")])
+    for sample_rate in (RATE, 8000):
+        ((copy, sound),) = Copies((speed,), sample_rate=sample_rate)([(long, waveform[:sample_rate])])
+        framing = Framing(sample_rate, window=sample_rate // 40, hop=sample_rate // 100)
+        labels = frame_labels(copy.segments, len(sound), framing, ("SIL", "AA"))
+        assert len(sound) == pytest.approx(sample_rate / speed, abs=1)
+        half = pytest.approx(0.5, abs=0.04)  # two of 50 frames: where the first ones have their centres
+        assert (labels == 1).float().mean() == half and not bool((labels < 0).any())
+
+
 def test_segments_divide_by_the_speed_and_keep_touching() -> None:
     moved = segments_at_speed([Segment(0.0, 0.3, "AA"), Segment(0.3, 1.1, "B")], 1.1)
     assert moved[0].stop == moved[1].start and moved[1].stop == pytest.approx(1.0)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from speechattn.errors import UserError
-from speechattn.metrics import FrameScores, per_class, read_metrics, validate
+from speechattn.metrics import FrameScores, constant_accuracy, most_frequent, per_class, read_metrics, validate
 
 
 def filled(seed: int = 0, num_classes: int = 5) -> tuple[FrameScores, torch.Tensor, torch.Tensor]:
@@ -18,6 +18,16 @@ def filled(seed: int = 0, num_classes: int = 5) -> tuple[FrameScores, torch.Tens
     scores = FrameScores(num_classes)
     scores.update(predicted, labels)
     return scores, predicted, labels
+
+
+def test_the_floor_is_a_constant_class_and_the_most_frequent_one_is_the_highest() -> None:
+    labels = [torch.tensor([1, 1, 2, -100]), torch.tensor([0, 1]), torch.tensor([], dtype=torch.int64)]
+    assert most_frequent(labels, 4) == 1
+    scores = FrameScores(4)
+    for row in labels:
+        scores.update(torch.ones_like(row), row)
+    assert constant_accuracy(scores.confusion.sum(1), 1) == (scores.accuracy, scores.accuracy_no_sil) == (0.6, 0.75)
+    assert constant_accuracy(scores.confusion.sum(1), 0) == (scores.always_silence, 0.0) == (0.2, 0.0)
 
 
 def test_accuracies_equal_the_plain_formula() -> None:

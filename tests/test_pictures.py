@@ -297,6 +297,7 @@ def test_curves_take_the_last_of_a_repeated_step_and_skip_what_is_not_finite() -
         {"kind": "valid", "encoder": "mlp", "step": 20, "loss": math.nan, "accuracy": 0.5},
         {"kind": "valid", "encoder": "mlp", "step": 10, "loss": 2.0, "accuracy": 0.4},
         {"kind": "train", "encoder": "mlp", "step": 5, "loss": 3.0, "accuracy": 0.2, "frames_per_s": 1.0},
+        {"kind": "train", "encoder": "mlp", "step": 6, "loss": None, "accuracy": None},  # how JSON writes NaN
         {"kind": "note"},
     ]
     figure = pictures.curves(records)

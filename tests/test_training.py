@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import multiprocessing
 import random
 import signal
@@ -24,7 +25,7 @@ from speechattn.model import SpeechModel
 from speechattn.runlog import RunLog
 from speechattn.signals import Interrupted, StopSignal
 from speechattn.trainconfig import EncoderKind, TrainConfig
-from speechattn.training import learning_rate, make_optimizers, train
+from speechattn.training import Progress, learning_rate, make_optimizers, train
 
 TINY = {"num_mels": 8, "d_model": 16, "num_heads": 2, "num_layers": 2, "d_ff": 32, "left": 3, "right": 2, "splice": 0}
 
@@ -136,6 +137,38 @@ class Stopped(StopSignal):
         if self.left == 0:
             self.received = signal.SIGTERM
         super().poll()
+
+
+def records_of(examples, config, folder, every, monkeypatch):
+    monkeypatch.setattr("speechattn.training.RECORD_EVERY", every)
+    run(examples, config, folder)
+    return [record for record in RunLog(folder).records() if record["kind"] == "train"]
+
+
+def test_a_record_of_training_is_the_mean_of_its_steps_whether_or_not_it_was_stopped(examples, tmp_path, monkeypatch):
+    """A record held the loss of one batch in ten, which says more about the batch than about the run."""
+    config = config_of(epochs=2, batch_frames=300, checkpoint_seconds=0.0)
+    single = records_of(examples, config, tmp_path / "single", 1, monkeypatch)
+    by_four = records_of(examples, config, tmp_path / "by four", 4, monkeypatch)
+    with Stopped(6) as stop, pytest.raises(Interrupted):
+        model, batches, log = new_model(config), TrainingBatches(examples, config), RunLog(tmp_path / "cut")
+        train(model, batches, examples[:2], config, directory=tmp_path / "cut", name="truncated", log=log, stop=stop)
+    cut = records_of(examples, config, tmp_path / "cut", 4, monkeypatch)
+    total = len(single)
+    assert total % 4 and [record["step"] for record in by_four] == [*range(4, total, 4), total]  # the rest counts too
+    for first, record, again in zip(range(0, total, 4), by_four, cut, strict=True):
+        steps = single[first : first + 4]
+        for key in ("loss", "accuracy"):
+            assert record[key] == pytest.approx(sum(step[key] for step in steps) / len(steps), rel=1e-6)
+            assert again[key] == pytest.approx(record[key], rel=1e-6)
+
+
+def test_a_step_with_a_loss_that_is_not_finite_is_left_out_of_the_mean():
+    progress = Progress()
+    for loss in (1.0, float("nan"), 3.0):
+        progress.add(loss, 0.5)
+    assert progress.take_means() == (2.0, 0.5)
+    assert all(map(math.isnan, progress.take_means()))
 
 
 def test_stopped_at_any_step_and_continued_gives_the_same_weights(examples, tmp_path):

@@ -12,6 +12,7 @@ Not an aligner; audio without any alignment is for `vad`.
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
@@ -51,7 +52,7 @@ def load_alignments(
         DataError: nothing is found (the message says what was looked for), a table cannot be read or holds something
             else; without `damaged`, or when nothing is whole, the first that is damaged.
     """
-    path, subset = Path(directory_or_file), subset.rstrip("/")
+    path, subset = Path(directory_or_file), subset and posixpath.normpath(subset)
     labels = "words" if classes is None else label_set(classes)
     kinds = _KINDS[labels]
     if not path.exists():

@@ -74,6 +74,7 @@ class Corpus:
         self.utterances: list[LabelledUtterance] = []
         self.skipped: dict[str, list[str]] = {}
         self._bad: dict[str, str] = {}
+        self._found: dict[str, str] = {}
         self._wanted = 0
 
     def read(self, item: LabelledUtterance) -> Tensor:
@@ -103,7 +104,7 @@ class Corpus:
                 waveform = self.read(item)
             except AudioError as error:
                 self.utterances = [other for other in self.utterances if other.id != item.id]
-                self._reject(item.id, error.reason)
+                self._reject(item.id, error.reason, error)
                 self._check_limit()
                 continue
             if self.detect:
@@ -123,7 +124,7 @@ class Corpus:
     def losses(self) -> list[dict[str, str]]:
         """Return what was left out: subset, id, reason, and what was found where that says more than the reason."""
         return [
-            {"subset": self.subset, "id": id, "reason": reason, "found": self._bad.get(id, reason)}
+            {"subset": self.subset, "id": id, "reason": reason, "found": self._found.get(id, reason)}
             for reason, ids in self.skipped.items()
             for id in ids
         ]
@@ -134,7 +135,7 @@ class Corpus:
         try:
             num_samples = audio_samples(utterance.path, self.sample_rate)
         except AudioError as error:
-            self._reject(utterance.id, error.reason)
+            self._reject(utterance.id, error.reason, error)
             return
         duration = num_samples / self.sample_rate
         if alignment is not None and not alignment.fits(duration, MAX_OVERHANG_S):
@@ -143,16 +144,17 @@ class Corpus:
             segments = alignment.over(duration) if alignment is not None else []
             self.utterances.append(LabelledUtterance(utterance, num_samples, segments))
 
-    def _refuse(self, id: str, reason: str, told: str = "") -> None:
-        """Count an utterance that is not whole; `told` says more than the reason that it is counted by."""
+    def _refuse(self, id: str, reason: str, found: str = "") -> None:
+        """Count an utterance that is not whole; `found` says more than the reason that it is counted by."""
         self._wanted += 1
-        self._reject(id, reason, told)
+        self._reject(id, reason, found)
 
     def _skip(self, id: str, reason: str) -> None:
         self.skipped.setdefault(reason, []).append(id)
 
-    def _reject(self, id: str, reason: str, told: str = "") -> None:
-        self._bad[id] = told.removesuffix(".") or reason
+    def _reject(self, id: str, reason: str, found: str | AudioError = "") -> None:
+        self._found[id] = str(found) or reason
+        self._bad[id] = reason if isinstance(found, AudioError) else self._found[id].removesuffix(".")
         self._skip(id, reason)
 
     def _complaint(self) -> str:
@@ -201,18 +203,21 @@ def load_corpus(
     known = {utterance.id: utterance for utterance in recordings}
     for id in sorted(known.keys() | recordings.faults.keys()):
         fault = recordings.faults.get(id)
-        if fault is not None and not (corpus.detect and fault not in RECORDING_FAULTS):  # sound needs no words
+        if corpus.detect and fault not in RECORDING_FAULTS:
+            fault = None  # no words are needed
+        if not (corpus.detect or id in by_id or id in damaged):
+            corpus._skip(id, fault or NO_ALIGNMENT)
+        elif fault is not None:
             corpus._refuse(id, fault)
         elif id in damaged:
             corpus._refuse(id, DAMAGED_ALIGNMENT, damaged[id])
-        elif corpus.detect or id in by_id:
-            corpus._admit(known[id], by_id.get(id))
         else:
-            corpus._skip(id, NO_ALIGNMENT)
-    if not corpus.detect and not any(id in by_id or id in damaged for id in known):
+            corpus._admit(known[id], by_id.get(id))
+    if alignments is not None and known and not any(id in by_id or id in damaged for id in known):
+        hint = f" Give the folder that holds those of {corpus.subset} too." if Path(alignments).is_file() else ""
         raise DataError(
             f"none of the {len(recordings)} recordings in {recordings.folder} has an alignment in {alignments}: "
-            f"recordings are called {recordings[0].id}, alignments {_first(sorted(by_id), 1) or 'nothing'}."
+            f"recordings are called {min(known)}, alignments {_first(sorted(by_id), 1) or 'nothing'}.{hint}"
         )
     strangers = [error for id, error in damaged.items() if id not in known and id not in recordings.faults]
     if strangers:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from speechattn.data.segments import Segment, in_order, raise_fault, read_lines
+from speechattn.data.segments import Segment, check_text, in_order, raise_fault, read_table
 from speechattn.errors import DataError
 
 _CHANNELS = {"A": "1", "B": "2"}
@@ -30,7 +30,7 @@ def read_ctm(path: str | Path, fault: Callable[[str, DataError], object] = raise
             finite number or negative, two segments overlap by more, or an utterance has several channels.
     """
     rows: dict[str, list[Row]] = {}
-    for number, line in enumerate(read_lines(Path(path)), start=1):
+    for number, line in enumerate(read_table(Path(path)), start=1):
         fields = line.split()
         if not fields or fields[0].startswith(";;"):
             continue
@@ -52,6 +52,10 @@ def read_ctm(path: str | Path, fault: Callable[[str, DataError], object] = raise
 
 def _row(fields: list[str], path: str | Path, number: int) -> Row:
     try:
+        check_text(" ".join(fields))
+    except ValueError as error:
+        raise DataError(f"{path}:{number}: {error}") from error
+    try:
         _, channel, start, duration, label = fields[:5]
         begin, length = float(start), float(duration)
     except ValueError as error:
@@ -65,10 +69,11 @@ def _row(fields: list[str], path: str | Path, number: int) -> Row:
 
 def _check_channel(id: str, lines: Sequence[Row], path: str | Path) -> None:
     """Refuse labels of several channels, whose sound is averaged; 1 and A are the same one, and so are 2 and B."""
-    first = {_CHANNELS.get(channel.upper(), channel): number for channel, _, number in reversed(lines)}
+    first = {_CHANNELS.get(channel.upper(), channel): (number, channel) for channel, _, number in reversed(lines)}
     if len(first) > 1:
+        names = ", ".join(sorted(channel for _, channel in first.values()))
         raise DataError(
-            f"{path}:{max(first.values())}: utterance {id} has labels of {len(first)} channels "
-            f"({', '.join(sorted(first))}), and its sound is averaged to one. Write each channel to a file of its own "
+            f"{path}:{max(first.values())[0]}: utterance {id} has labels of {len(first)} channels "
+            f"({names}), and its sound is averaged to one. Write each channel to a file of its own "
             "(sox in.wav left.wav remix 1), and give its lines that file's id."
         )

@@ -6,6 +6,7 @@ Not here: what is in a file, and which files are wanted.
 from __future__ import annotations
 
 import heapq
+import os
 import unicodedata
 from pathlib import Path
 
@@ -32,13 +33,13 @@ def files_below(folder: str | Path) -> list[Path]:
             if (status.st_dev, status.st_ino) in seen:
                 continue
             seen.add((status.st_dev, status.st_ino))
-            for path in parent.iterdir():
-                if path.name.startswith("."):
+            for entry in os.scandir(parent):  # whose entries know what they are without asking the disk again
+                if entry.name.startswith("."):
                     continue
-                if path.is_dir():
-                    heapq.heappush(ways, (links + path.is_symlink(), depth + 1, path))
+                if entry.is_dir():
+                    heapq.heappush(ways, (links + entry.is_symlink(), depth + 1, parent / entry.name))
                 else:
-                    files.append(path)
+                    files.append(parent / entry.name)
         except OSError as error:
             raise DataError(f"{parent} cannot be listed: {error.strerror or error}.") from error
     return sorted(files)

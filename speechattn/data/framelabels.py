@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from speechattn.data.labels import PHONES, label_class
-from speechattn.data.segments import IGNORE, Alignment, Segment, raise_fault, read_lines
+from speechattn.data.segments import IGNORE, Alignment, Segment, check_text, raise_fault, read_lines, read_table
 from speechattn.errors import DataError
 from speechattn.framing import Framing
 
@@ -60,12 +60,13 @@ def read_frame_rows(
             -100, or an utterance occurs twice.
     """
     rows: dict[str, Alignment] = {}
-    for number, line in enumerate(read_lines(Path(path)), start=1):
+    for number, line in enumerate(read_table(Path(path)), start=1):
         fields = line.split()
         if not fields:
             continue
         id, *labels = fields
         try:
+            check_text(line)
             if id in rows:
                 raise ValueError(f"utterance {id} occurs twice.")
             segments = labels_to_segments([int(label) for label in labels], framing, classes)

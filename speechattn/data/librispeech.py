@@ -6,6 +6,7 @@ out this way is read by it, the synthetic one too. Not here: fetching the corpus
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -45,7 +46,7 @@ class LibriSpeech(Sequence[Utterance]):
     """
 
     def __init__(self, root: str | Path, subset: str) -> None:
-        subset = subset.rstrip("/")  # as completion leaves it
+        subset = subset and posixpath.normpath(subset)  # completion leaves a slash behind it
         self.root = _corpus_folder(Path(root), subset)
         self.subset = subset
         self.folder = self.root / subset

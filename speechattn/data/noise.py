@@ -83,8 +83,8 @@ class NoiseFolder:
         try:
             waveform, _ = load_audio(self.folder / name, self.sample_rate)
         except AudioError as error:
-            told = f"{error} Mend it, or take it out of the folder of noise."
-            raise AudioError(told, error.path, error.reason) from error
+            message = f"{error} Mend it, or take it out of the folder of noise."
+            raise AudioError(message, error.path, error.reason) from error
         size = len(waveform)
         start = _draw(size - num_samples + 1 if size >= num_samples else size, generator)
         if start + num_samples > size:

@@ -140,7 +140,22 @@ def in_order(rows: Iterable[tuple[Segment, int]], path: str | Path) -> list[Segm
     return [*segments, *(segment for segment, _ in ordered[-1:])]
 
 
-def read_lines(path: Path) -> list[str]:
+def read_table(path: Path) -> list[str]:
+    """Return the lines of a table of which one damaged line costs one utterance: `check_text` refuses such a line.
+
+    Raises:
+        DataError: the file is missing, is no file, or cannot be read.
+    """
+    return read_lines(path, errors="surrogateescape")
+
+
+def check_text(line: str) -> None:
+    """Raise ValueError if a line of `read_table` holds bytes that are not UTF-8."""
+    if not line.isascii() and any("\udc80" <= character <= "\udcff" for character in line):
+        raise ValueError("this line is not UTF-8 text: save the file as UTF-8.")
+
+
+def read_lines(path: Path, errors: str = "strict") -> list[str]:
     """The lines of a UTF-8 text file as people really have them: a byte-order mark and CRLF do no harm.
 
     Accents come composed (NFC), so that ids equal those of file names, which macOS writes decomposed.
@@ -149,7 +164,7 @@ def read_lines(path: Path) -> list[str]:
         DataError: the file is missing, is no file, cannot be read, or is not UTF-8.
     """
     try:
-        with open(path, encoding="utf-8-sig") as file:
+        with open(path, encoding="utf-8-sig", errors=errors) as file:
             return [unicodedata.normalize("NFC", line.rstrip("\n")) for line in file]
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8.") from error

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
-from speechattn.data.segments import Segment, raise_fault, read_lines
+from speechattn.data.segments import Segment, check_text, raise_fault, read_table
 from speechattn.errors import DataError
 
 SUFFIX = ".alignment.txt"
@@ -38,11 +38,12 @@ def read_word_times(
             occurs twice.
     """
     utterances: dict[str, list[Segment]] = {}
-    for number, line in enumerate(read_lines(Path(path)), start=1):
+    for number, line in enumerate(read_table(Path(path)), start=1):
         if not line.strip():
             continue
         id = line.split()[0]
         try:
+            check_text(line)
             if id in utterances:
                 raise ValueError(f"utterance {id} occurs twice.")
             utterances[id] = _words(line)

@@ -64,7 +64,8 @@ def _draw_encoder(axes: Axes, records: Sequence[Mapping[str, Any]], name: str, k
 
 def _series(records: Sequence[Mapping[str, Any]], key: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Steps and values in order of step, the last record of a step winning, finite values only."""
-    points = {float(record["step"]): float(record[key]) for record in records if "step" in record and key in record}
+    found = [record for record in records if "step" in record and record.get(key) is not None]  # JSON's NaN is null
+    points = {float(record["step"]): float(record[key]) for record in found}
     kept = sorted((step, value) for step, value in points.items() if math.isfinite(value))
     array = np.array(kept, dtype=np.float64).reshape(-1, 2)
     return array[:, 0], array[:, 1]

@@ -195,6 +195,17 @@ def test_a_damaged_line_costs_its_utterance_alone_in_every_table(tmp_path: Path)
         assert all(error.startswith(str(folder / name)) for error in damaged.values()), name
 
 
+def test_bytes_that_are_no_text_cost_the_utterance_of_their_line(tmp_path: Path) -> None:
+    tables = {"x.phones.ctm": b"%s 1 0 1 AA\n", "x.frame_labels.txt": b"%s 0 1\n", "1.alignment.txt": b'%s "GO" "1"\n'}
+    for name, line in tables.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / name).write_bytes(b"".join(line % id for id in (b"a", b"b", b"b\xfc", b"zo\xc3\xab")) + b"c \xff\n")
+        damaged, whole = damaged_and_whole(folder, WORDS if name.startswith("1") else PHONES)
+        assert whole == {"a", "b", "zo\u00eb"} and set(damaged) == {"b\udcfc", "c"}, name
+        assert all("this line is not UTF-8 text" in error for error in damaged.values())
+
+
 def test_a_damaged_textgrid_costs_its_utterance_alone(tmp_path: Path) -> None:
     for name in ("a.TextGrid", "b.TEXTGRID", "one/c.textgrid", "two/c.TextGrid"):
         grid(tmp_path / name, phones="AH|B")
@@ -215,14 +226,12 @@ def test_when_nothing_is_whole_the_first_damage_is_the_diagnosis(tmp_path: Path)
 
 
 def test_two_channels_of_a_call_are_named_and_do_not_overlap(tmp_path: Path) -> None:
-    """Labels of both sides of a telephone call were said to overlap; what is to be done is another thing."""
+    """The error was that the labels of both sides of a telephone call overlap."""
     path = put(tmp_path / "x.words.ctm", "a A 0 1 the\na B 0.5 1 cat\na A 1 1 the\nb 1 0 1 the\nb A 1 1 cat\n")
     damaged, whole = damaged_and_whole(path, WORDS)
     assert whole == {"b"}  # 1 and A are names of the same channel
-    assert (
-        f"{path}:2: utterance sw1 has labels of 2 channels (1, 2), and its sound is averaged to one." in damaged["sw1"]
-    )
-    assert "remix 1" in damaged["sw1"]
+    assert f"{path}:2: utterance a has labels of 2 channels (A, B), and its sound is averaged to one" in damaged["a"]
+    assert "remix 1" in damaged["a"]
 
 
 # Gaps

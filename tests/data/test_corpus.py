@@ -92,6 +92,8 @@ def test_all_alignments_missing(root: Path) -> None:
     (root / "train.phones.ctm").write_text("other-1 1 0 1 AA\n")
     with pytest.raises(DataError, match=r"none of the 100 recordings in .* called 10-1-0000, alignments other-1\."):
         load(root)
+    with pytest.raises(DataError, match=r"other-1\. Give the folder that holds those of train too\.$"):
+        load_corpus(root, "train", root / "train.phones.ctm")
     (root / "train.phones.ctm").write_text("")
     with pytest.raises(DataError, match="alignments nothing"):
         load(root)
@@ -196,6 +198,15 @@ def test_an_utterance_that_is_not_whole_is_left_out_and_counted_under_the_limit(
         assert "train.phones.ctm:10: expected 'utterance channel start duration label'" in str(caught.value)
 
 
+def test_what_is_not_aligned_is_no_damage_whole_or_not(root: Path) -> None:
+    for number in range(4):
+        damage(root, number)
+    without(root, *IDS[:4])
+    got = load(root, max_bad=0)
+    assert len(got.utterances) == 96
+    assert sorted(id for ids in got.skipped.values() for id in ids) == sorted(IDS[:4])
+
+
 def test_the_share_that_the_limit_proposes_is_enough(root: Path) -> None:
     for bad in (3, 29, 57):  # 0.29 * 100 and 0.57 * 100 are less than 29 and 57 in binary
         for id in IDS[:bad]:
@@ -217,7 +228,7 @@ def test_speech_that_is_heard_needs_no_words_and_no_alignment(root: Path) -> Non
     assert load(root, 0.03).skipped == {"two recordings": [IDS[1]], "damaged alignment": [IDS[4]]}
 
 
-def test_damage_to_alignments_of_other_recordings_is_said(root: Path) -> None:
+def test_damage_to_alignments_of_other_recordings_is_a_warning(root: Path) -> None:
     with (root / "train.phones.ctm").open("a") as file:
         file.write("10-1-00\n")  # the rest of a line is lost
     with pytest.warns(

@@ -191,6 +191,10 @@ def test_download_refuses_a_folder_that_is_half_there(table: Path, tmp_path: Pat
     (base / "SPEAKERS.TXT").write_text(SPEAKERS.format(subset="dev-clean"))
     with pytest.raises(UserError, match="dev-clean is incomplete, 1 speakers are missing"):
         download(tmp_path / "data", "dev-clean", progress=False)
+    (base / "SPEAKERS.TXT").unlink()
+    next((base / "dev-clean").rglob("*.flac")).unlink()
+    with pytest.raises(UserError, match="dev-clean is incomplete, 1 utterances are not whole"):
+        download(tmp_path / "data", "dev-clean", progress=False)
 
 
 def test_download_of_an_unknown_subset(table: Path, tmp_path: Path) -> None:
