@@ -272,7 +272,7 @@ def test_ctrl_c_prints_what_is_owed(model: Path, flac: Path) -> None:
         first = listening.stdout.readline()
         listening.send_signal(signal.SIGINT)
         rest = listening.stdout.read()
-        assert listening.wait(timeout=60) == 130
+        assert listening.wait(timeout=300) == 130
         assert listening.stderr.read() == b""
     from speechattn.model import load
 
@@ -284,7 +284,7 @@ def test_a_reader_that_leaves_is_no_trouble(model: Path, flac: Path, tmp_path: P
         assert speaking.stdout is not None and speaking.stderr is not None
         speaking.stdout.close()
         assert speaking.stderr.read() == b""
-        assert speaking.wait(timeout=60) == 141
+        assert speaking.wait(timeout=300) == 141
     assert (tmp_path / "a.png").exists()
 
 
