@@ -16,9 +16,10 @@ demo: .venv/.ready  ## synthetic speech, training and a report with pictures, in
 	$(RUN) $(TRAIN) --preset demo --output runs/demo
 	@echo "The report: runs/demo/report.html"
 
-# Tests compute on one thread each, so several run side by side; more than four only wait for each other's files.
+# A test computes on one thread, so several run side by side. Each process takes about 1 GB.
+SIDE_BY_SIDE = --numprocesses auto --maxprocesses 4 --dist worksteal
 test: .venv/.ready  ## the tests, README examples included
-	$(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+	$(RUN) -m pytest $(SIDE_BY_SIDE)
 
 check: .venv/.ready  ## lint, format and types
 	.venv/bin/ruff check
@@ -43,9 +44,9 @@ conformance: .venv/.ready  ## what speechattn and three peers keep of the contra
 NEWEST_TESTS = tests/test_context.py tests/test_framing.py tests/test_lengths.py tests/test_config.py \
 	tests/frontend tests/attention tests/test_encoder.py tests/test_convolution.py tests/contracts tests/test_conformance.py
 test-newest: .venv-newest/.ready  ## definitions, frontend, attention, encoder with the newest torch, without torchaudio
-	.venv-newest/$(PIP_INSTALL) --upgrade torch librosa soundfile soxr safetensors tqdm matplotlib tyro pytest hypothesis
+	.venv-newest/$(PIP_INSTALL) --upgrade torch librosa soundfile soxr safetensors tqdm matplotlib tyro pytest pytest-xdist hypothesis
 	@.venv-newest/bin/python -c "import torch, sys; print('torch', torch.__version__, 'python', sys.version.split()[0])"
-	PYTHONPATH=. .venv-newest/bin/python -m pytest $(NEWEST_TESTS)
+	PYTHONPATH=. .venv-newest/bin/python -m pytest $(SIDE_BY_SIDE) $(NEWEST_TESTS)
 
 # What pyproject.toml calls an extra here: the toolkit of an adapter, in an environment of its own.
 ADAPTERS = huggingface speechbrain espnet nemo

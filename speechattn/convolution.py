@@ -23,8 +23,9 @@ class Kernel(nn.Conv1d):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        # oneDNN 3.10 (torch 2.11) hangs in bfloat16 with channels last where AVX512_BF16 is: 31 taps, 50 frames.
-        if input.is_cpu and (input.dtype == torch.bfloat16 or torch.is_autocast_enabled("cpu")):
+        # oneDNN 3.10 (torch 2.11) never returns from half precision with channels last where AVX512_BF16 is.
+        half = input.dtype in (torch.float16, torch.bfloat16)
+        if input.is_cpu and (half or torch.is_autocast_enabled("cpu")):
             return conv1d(input.contiguous(), self.weight, self.bias, groups=self.groups)
         # As a picture of height 1 whose channels lie last, as they do in frames: no copy.
         picture = input.unsqueeze(2).contiguous(memory_format=torch.channels_last)

@@ -42,6 +42,11 @@ def fsdd_mini() -> Path:
 torch.set_num_threads(1)  # the tensors of tests are small: more threads only wait for each other
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("needs CUDA")
+
+
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     """Every test starts from the same random numbers."""

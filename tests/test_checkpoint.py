@@ -315,6 +315,6 @@ def test_kill_9_at_every_moment_of_a_save(tmp_path: Path) -> None:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert ran.returncode == 0, ran.stderr

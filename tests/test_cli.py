@@ -38,7 +38,7 @@ def shell(*arguments: str, **environment: str) -> subprocess.CompletedProcess[st
         cwd="/",
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
 
 
@@ -149,7 +149,7 @@ def test_a_closed_pipe_is_quiet(unbuffered: str) -> None:
         assert command.stdout is not None and command.stderr is not None
         command.stdout.close()
         assert command.stderr.read() == ""
-        assert command.wait(timeout=60) == 141
+        assert command.wait(timeout=300) == 141
 
 
 def test_it_runs_as_a_module() -> None:

@@ -29,7 +29,7 @@ def without_torch(*arguments: str) -> str:
         cwd=Path(__file__).parents[1],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert ran.stdout.endswith("\n0 False\n"), ran.stdout + ran.stderr
     return ran.stdout

@@ -81,13 +81,13 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
     with subprocess.Popen(
         command, env=environment, stdout=-1, stderr=-1, text=True, start_new_session=True, preexec_fn=_hear_interrupts
     ) as process:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while not (out / "profile.csv").exists() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.1)
         time.sleep(1.0)  # into the next point, which would take minutes
         os.killpg(process.pid, signal.SIGINT)  # as the terminal does: everybody hears it
         try:
-            told, errors = process.communicate(timeout=60)
+            told, errors = process.communicate(timeout=300)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # whatever went wrong, nothing goes on for minutes
@@ -105,7 +105,7 @@ def _hear_interrupts() -> None:
 
 def _alive_in(group: int) -> list[str]:
     """Processes of a group that are still at work."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while True:
         listed = subprocess.run(["ps", "-eo", "pgid=,stat=,args="], capture_output=True, text=True).stdout
         alive = [line for line in listed.splitlines() if line.split()[0] == str(group) and line.split()[1][0] != "Z"]
@@ -184,7 +184,7 @@ def test_no_gpu_and_a_ceiling_below_the_interpreter(tmp_path: Path, capsys: pyte
 def test_help_answers_without_torch() -> None:
     program = "import sys; from speechattn.cli import main\ntry: main(['profile', '--help'])\nexcept SystemExit: pass\n"
     program += "print('torch' in sys.modules)"
-    ran = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    ran = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert ran.stdout.splitlines()[-1] == "False" and "--encoders" in ran.stdout
 
 

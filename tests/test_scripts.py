@@ -209,10 +209,10 @@ def test_rounds_repeat_short_jobs_and_let_long_ones_go(load: Any) -> None:
 
         return work
 
-    jobs = {"short": job("short", 0.0), "long": job("long", 0.05), "single": job("single", 0.0)}
-    timings = measuring.time_jobs(jobs, (1, 2), rounds=3, seconds=0.02, alone=["single"])
+    jobs = {"short": job("short", 0.0), "long": job("long", 0.2), "single": job("single", 0.0)}
+    timings = measuring.time_jobs(jobs, (1, 2), rounds=3, seconds=0.1, alone=["single"])
     assert set(timings) == {(name, count) for name in called for count in (1, 2)} - {("single", 2)}
-    assert timings["long", 1].runs == 1 and timings["long", 1].seconds >= 0.05
+    assert timings["long", 1].runs == 1 and timings["long", 1].seconds >= 0.2
     assert timings["short", 1].runs == 3 and called["short"] > 6, "a call is too short to be timed alone"
     assert all(timing.gemm > 0 for timing in timings.values())
     assert torch.get_num_threads() == 1

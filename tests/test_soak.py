@@ -68,7 +68,8 @@ def test_ten_hours(positions):
     last = encoder.flush(state)
     assert out + last.shape[1] == HOURS_10 == state.frames
     assert len(sizes) == 1, "bytes of the state never change"
-    assert max(resident) - min(resident) < 16 * MIB
+    # Linux counts pages late, some for each processor; a vector kept of every frame would be 1.8 GB.
+    assert max(resident) - min(resident) < 128 * MIB
     streamed = torch.cat([*outputs, last], 1)[:, -MINUTE:].double()
 
     # A minute, and before it more than it can see; a window begins with a chunk.

@@ -46,8 +46,8 @@ from collections import namedtuple
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from speechattn.attention.instructions import njit
 from speechattn.attention.products import (
     BIAS,
     GRAD_K,

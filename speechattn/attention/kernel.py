@@ -16,9 +16,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import config, njit
+from numba import config
+from numba import njit as njit_from_python
 
 from speechattn.attention.blocks import Scratch, backward_block, forward_block
+from speechattn.attention.instructions import njit
 from speechattn.attention.products import (
     BIAS,
     GRAD_BIAS,
@@ -73,7 +75,8 @@ def scratch_of(like: Any, buffer: Any, call: Any, most_keys: int) -> Any:
     """Addresses inside `buffer`, aligned to a cache line."""
     size, half = row_size(like), num_lanes(like) * FLOAT
     columns = (buffer.ctypes.data + 63) // 64 * 64
-    lanes, factors, ones, scales, scores = [columns + (max(call.depth, call.width) + i) * size for i in range(5)]
+    lanes = columns + max(call.depth, call.width) * size
+    factors, ones, scales, scores = lanes + size, lanes + 2 * size, lanes + 3 * size, lanes + 4 * size
     for x in (0, half):
         store(ones + x, splat(like, 1.0))
         store(scales + x, splat(like, call.scale))
@@ -111,7 +114,7 @@ def block_at(like: Any, call: Any, row: int, head: int, t: int, end: int, length
 def _tasks(lanes: int, backward: bool) -> Any:
     """The function that native.py calls. Only numbers may differ between the four, or numba's cache forgets them."""
 
-    @njit(nogil=True, cache=bool(config.CACHE_DIR))
+    @njit_from_python(nogil=True, cache=bool(config.CACHE_DIR))
     def run_tasks(
         operands: Any, low: Any, high: Any, lengths: Any, sizes: Any, scale: float, first: int, last: int
     ) -> int:

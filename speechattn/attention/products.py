@@ -11,8 +11,8 @@ from collections import namedtuple
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from speechattn.attention.instructions import njit
 from speechattn.attention.scores import FLOAT, row_size
 from speechattn.attention.tiles import dots, product, transpose
 from speechattn.attention.vectors import num_lanes, prefetch, splat, store
@@ -235,7 +235,8 @@ def each_key(
 def clear_between(like: Any, block: Any, scores: int) -> None:
     """Zeros where four keys of `each_key` reach into rows that one half of the block has no scores in."""
     size, half = row_size(like), num_lanes(like) * FLOAT
-    begin, end, stop = [x - block.starts[0] for x in (block.starts[1], block.stops[0], block.stops[1])]
+    start = block.starts[0]
+    begin, end, stop = block.starts[1] - start, block.stops[0] - start, block.stops[1] - start
     for j in range(max(0, begin - 3), begin):
         store(scores + j * size + half, splat(like, 0.0))
     for j in range(end, min(end + 3, stop)):

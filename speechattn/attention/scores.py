@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from speechattn.attention.instructions import njit
 from speechattn.attention.vectors import (
     add,
     between,

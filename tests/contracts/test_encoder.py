@@ -49,8 +49,19 @@ OTHERS = {
     "linear": small(block="linear"),
 }
 
-attention_encoders = pytest.mark.parametrize("config", ATTENTION.values(), ids=ATTENTION)
-every_encoder = pytest.mark.parametrize("config", [*ATTENTION.values(), *OTHERS.values()], ids=[*ATTENTION, *OTHERS])
+
+def always(config):
+    """Whether the default run has it: every value beside every other but for scores and stack, and the rest is slow."""
+    usual = (config.scores, config.stack) in (("softmax", 1), ("relu", 2))
+    return usual or (config.scores == "softmax" and config.stack == 4 and config.positions in ("relative", "rotary"))
+
+
+PARAMS = [
+    pytest.param(config, id=name, marks=[] if always(config) else pytest.mark.slow)
+    for name, config in ATTENTION.items()
+]
+attention_encoders = pytest.mark.parametrize("config", PARAMS)
+every_encoder = pytest.mark.parametrize("config", [*PARAMS, *(pytest.param(c, id=name) for name, c in OTHERS.items())])
 
 
 def build(config):

@@ -17,4 +17,4 @@ assert before or "torch._dynamo" not in sys.modules
 
 
 def test_attention_does_not_import_the_compiler():
-    subprocess.run([sys.executable, "-c", PROBE], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", PROBE], check=True, timeout=300)
