@@ -22,6 +22,7 @@ from torch import Tensor
 from speechattn.attention.dense import bounded_bias, table_offsets
 from speechattn.attention.spans import Spans, spans
 from speechattn.context import Context
+from speechattn.transforms import check_gradient
 
 LONGEST_SUMMED = 4096
 """Keys of a frame up to which a table's gradient is summed: its sums take that many bytes / 16 a frame of a head."""
@@ -107,8 +108,7 @@ class _Triton(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():
-            raise RuntimeError("triton attention cannot be differentiated twice; use execution='dense' for that.")
+        check_gradient("triton", grad)
         q, k, v, output, sums, table, lengths = ctx.saved_tensors
         launch = _Launch(q, v, table, lengths, *ctx.rest)
         wanted = table is not None and ctx.needs_input_grad[3]

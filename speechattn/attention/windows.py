@@ -32,6 +32,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from speechattn.attention.dense import attend, relative_index, table_offsets
 from speechattn.attention.masks import band_mask
 from speechattn.context import Context
+from speechattn.transforms import check_gradient
 
 LONGEST_WINDOW = 2048
 """Keys of a frame up to which the ends of a row may be copied: that costs window ** 2 / 64 vectors a row."""
@@ -98,8 +99,7 @@ class _Windowed(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():
-            raise RuntimeError("windowed attention cannot be differentiated twice; use execution='dense' for that.")
+        check_gradient("windowed", grad_output)
         q, k, v, table = ctx.saved_tensors
         context, rows, scale = ctx.rest
         call = _Call(context, table, q, scale)
