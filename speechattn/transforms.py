@@ -37,5 +37,5 @@ def check_gradient(name: str, grad: Tensor) -> None:
     instead = "use execution='dense' for that, with an encoder EncoderConfig(execution='dense')."
     if torch.is_grad_enabled():
         raise RuntimeError(f"{name} attention cannot be differentiated twice; {instead}")
-    if is_transformed() or torch._C._dispatch_keys(grad).has(torch._C.DispatchKey.Batched):
+    if is_transformed() or torch._C._functorch.is_legacy_batchedtensor(grad):
         raise RuntimeError(f"{name} attention's gradient cannot be batched by vmap; {instead}")
