@@ -10,7 +10,7 @@ from speechattn.context import Context
 from speechattn.lengths import full_lengths, valid_mask
 
 LOWEST_BIAS = -1e38
-"""A finite bias below is taken for this one where log2(e) multiplies scores: minus infinity would hide the key."""
+"""A finite bias below is taken for this one by loops whose masked scores are finite, too: it must hide nothing."""
 
 
 def dense_attention(

@@ -171,7 +171,7 @@ def test_flex_lists_are_linear_in_the_number_of_frames():
 
 
 @pytest.mark.filterwarnings("ignore")  # torch warns that it is not compiled
-@pytest.mark.parametrize("with_bias", [False, True])
+@pytest.mark.parametrize("with_bias", [False, True, "hiding all that is not later"])
 def test_flex_equals_dense(monkeypatch, with_bias):
     from torch.nn.attention import flex_attention as torch_flex
 
@@ -183,6 +183,8 @@ def test_flex_equals_dense(monkeypatch, with_bias):
 
     context = Context.chunked(3, 64, 5) if with_bias else Context.truncated(64, 3)
     bias = torch.randn(2, len(context.offsets())) if with_bias else None
+    if isinstance(with_bias, str):
+        bias[:, :67] = -torch.inf
     packed = torch.randn(2, 200, 3, 2, 16)
     assert_equal_to_dense(function, packed, context, torch.tensor([200, 61]), bias)
     assert_equal_to_dense(function, packed, context, None, bias)
@@ -226,6 +228,15 @@ for case in range(24):
     bias = torch.randn(2, len(context.offsets(*[frames] * (case % 4 == 1)))) if case % 2 else None
     scores = "relu" if case % 5 == 4 else "softmax"
     assert_equal_to_dense(triton_attention, packed, context, lengths, bias, scores)
+
+for size in (5, 15, 25):  # exact scores, many of them equal; half a table hides
+    packed = torch.randint(-3, 4, (2, 70, 3, 2, 16)).float()
+    packed[:, :, 0] *= 2.0**size
+    for bias in (None, torch.randint(-3, 4, (2, 31)) * 2.0**size):
+        assert_equal_to_dense(triton_attention, packed, Context(10, 20), None, bias)
+for scores in ("softmax", "relu"):
+    bias = torch.randn(2, 31).index_fill(1, torch.arange(11), -torch.inf)
+    assert_equal_to_dense(triton_attention, torch.randn(2, 70, 3, 2, 16), Context(10, 20), None, bias, scores)
 
 x = torch.randn(1, 1, 40, 16, requires_grad=True)
 assert triton_refusal(x, x, x, context, "softmax", None) is None
