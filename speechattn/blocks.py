@@ -179,7 +179,7 @@ class ConvolutionBlock(nn.Module):
 def make_attention(config: EncoderConfig, context: Context) -> SelfAttention:
     """The attention layer of a block; positions that are added at the encoder's input are none of its own."""
     positions = "none" if config.positions in ("sinusoidal", "learned") else config.positions
-    return SelfAttention(config.d_model, config.num_heads, context, positions, config.scores)
+    return SelfAttention(config.d_model, config.num_heads, context, positions, config.scores, config.execution)
 
 
 def feed_forward(config: EncoderConfig) -> nn.Sequential:

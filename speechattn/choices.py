@@ -17,12 +17,13 @@ SLAB_BYTES = 800_000
 """Scores that banded attention makes at a time: few calls, and they are still in the second-level cache, or near it."""
 
 
-def automatic(context: Context, num_frames: int, plain: bool, native: bool) -> str:
+def automatic(context: Context, num_frames: int, plain: bool, native: bool, learning: bool = False) -> str:
     """The execution that "auto" takes for so many frames.
 
-    `plain` says that scores are softmax without a bias, `native` that numba's loops could take the call.
+    `plain` says that scores are softmax without a bias, `native` that numba's loops could take the call, `learning`
+    that gradients are wanted on a CPU: those of torch's own kernel are wrong beside large scores.
     """
-    if plain and context.left is context.right is None:
+    if plain and not learning and context.left is context.right is None:
         return "sdpa"
     if native and min(context.window or num_frames, num_frames) <= NATIVE_KEYS:
         return "native"

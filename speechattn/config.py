@@ -20,6 +20,7 @@ ATTENTION_BLOCKS = ("transformer", "conformer")
 CONVOLUTION_BLOCKS = ("conformer", "cnn")
 POSITIONS = ("none", "sinusoidal", "learned", "rotary", "relative", "alibi")
 SCORES = ("softmax", "relu")
+EXECUTIONS = ("auto", "dense", "banded", "native", "sdpa", "windows", "flex", "triton")
 STACKS = (1, 2, 4)
 FLAVORS = ("kaldi", "librosa")
 FEATURES = ("logmel", "mfcc")
@@ -35,8 +36,8 @@ DELTA = Context.truncated(left=2, right=2)
 class EncoderConfig:
     """The encoder: frames [B, T, input_dim] -> [B, T // stack, d_model].
 
-    What a block does not have it does not read: context, heads, positions and scores are of attention, conv_* of
-    "conformer" and "cnn", layer_dropout and gradient_checkpointing of these and "transformer".
+    What a block does not have it does not read: context, heads, positions, scores and execution are of attention,
+    conv_* of "conformer" and "cnn", layer_dropout and gradient_checkpointing of these and "transformer".
 
     Args:
         input_dim: features of an input frame.
@@ -58,6 +59,8 @@ class EncoderConfig:
         layer_dropout: probability that training skips a block (Fan et al. 2020).
         gradient_checkpointing: training keeps what enters each block and computes its inside again for the
             gradient: less memory, a third more time.
+        execution: how every attention layer computes, see `attention`: the result is the same. "auto" takes the
+            fastest; "dense" can be differentiated twice, and takes T x T memory. A stream always does as "auto".
     """
 
     input_dim: int
@@ -77,6 +80,7 @@ class EncoderConfig:
     max_frames: int = 4096
     layer_dropout: float = 0.0
     gradient_checkpointing: bool = False
+    execution: str = "auto"
 
     def __post_init__(self) -> None:
         take_numbers(self)
@@ -92,6 +96,7 @@ class EncoderConfig:
         check_choice("EncoderConfig", "block", self.block, BLOCKS)
         check_choice("EncoderConfig", "positions", self.positions, POSITIONS)
         check_choice("EncoderConfig", "scores", self.scores, SCORES)
+        check_choice("EncoderConfig", "execution", self.execution, EXECUTIONS)
         for name in ("dropout", "layer_dropout"):
             share = getattr(self, name)
             if not isinstance(share, int | float) or not 0 <= share < 1:

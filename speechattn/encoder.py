@@ -25,6 +25,7 @@ from speechattn.framing import HOP_MS
 from speechattn.lengths import check_lengths, lengths_of, zero_padding
 from speechattn.plain import whole
 from speechattn.state import check_kept, fingerprint, moved, num_bytes
+from speechattn.transforms import is_transformed
 
 BLOCKS = {"transformer": TransformerBlock, "conformer": ConformerBlock, "cnn": ConvolutionBlock}
 
@@ -287,7 +288,9 @@ class Encoder(FramesEncoder):
         """Frames [B, T, D] from `start` on with their absolute positions added, if the config has such."""
         if self.positions is not None:
             # A learned table must reach as far as there are frames, not as far as there is padding.
-            count = x.shape[1] if lengths is None or not len(lengths) else int(lengths.max())
+            # Inside torch.func no number can be looked at.
+            whole = lengths is None or not len(lengths) or is_transformed()
+            count = x.shape[1] if lengths is None or whole else int(lengths.max())
             return torch.cat((x[:, :count] + self.positions(start, count), x[:, count:]), 1)
         if self._placed == "sinusoidal":
             return x + sinusoidal(torch.arange(start, start + x.shape[1], device=x.device), x.shape[2], x.dtype)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from speechattn.transforms import is_transformed
+
 
 def full_lengths(input: Tensor) -> Tensor:
     """Lengths [B] int64 that call every frame of `input` [B, T, ...] real."""
@@ -19,7 +21,7 @@ def lengths_of(x: Tensor, lengths: Tensor | None) -> Tensor:
 def check_lengths(lengths: Tensor | None, batch_size: int, num_frames: int, what: str = "frame") -> Tensor | None:
     """`lengths` as int64 [B], or None as it came.
 
-    Values are looked at outside compile and export only, where reading them would break the graph.
+    Values are not looked at under compile and export, where reading them would break the graph, nor under torch.func.
 
     Raises:
         TypeError: lengths is not an integer tensor.
@@ -32,7 +34,7 @@ def check_lengths(lengths: Tensor | None, batch_size: int, num_frames: int, what
         raise TypeError(f"lengths must be an integer tensor of valid {what} counts, got {kind}.")
     if lengths.shape != (batch_size,):
         raise ValueError(f"lengths must have shape [{batch_size}], one count a row, got {list(lengths.shape)}.")
-    if not torch.compiler.is_compiling() and lengths.numel():
+    if not torch.compiler.is_compiling() and not is_transformed() and lengths.numel():
         worst = [value for value in lengths.tolist() if not 0 <= value <= num_frames]
         if worst:
             hint = " Did you pass samples? Use framing.num_frames(samples)." if what == "frame" else ""

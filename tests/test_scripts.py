@@ -342,3 +342,32 @@ def test_the_planner_check_counts_what_is_near(load: Any) -> None:
     rows[0] |= {"measured_s": 1.0, "time": 1.29}
     said = script.table(rows)
     assert "3 of 4 within 10%, 1 more than 5% too low" in said and "time: 1 of 1 within 30%" in said
+
+
+def test_the_table_of_gradients_sees_rounding_and_more(
+    load: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = load("check_gradients")
+    asked = [
+        "--executions",
+        "dense",
+        "banded",
+        "sdpa",
+        "--modes",
+        "bias",
+        "unlimited",
+        "--dtypes",
+        "float32",
+        "float16",
+    ]
+    monkeypatch.setattr(sys, "argv", ["", *asked, "--scores", "1", "1e9", "--frames", "70"])
+    script.main()
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[2:]]
+    assert [row[:3] for row in rows[:4]] == [
+        ["float32", mode, size] for mode in ("bias", "unlimited") for size in ("1e+00", "1e+09")
+    ]
+    for row in rows[:4]:
+        assert float(row[3]) < ROUNDING and float(row[4]) < ROUNDING
+    assert rows[0][5] == "-", "refused"
+    assert float(rows[2][5]) < ROUNDING and not float(rows[3][5]) < 1e-2, "torch's kernel, of which this is known"
+    assert float(rows[4][3]) > ROUNDING and rows[5][3:] == ["-"] * 3, "float16 cannot hold 1e9"

@@ -26,6 +26,7 @@ from speechattn.attention.packed import unpacked
 from speechattn.attention.pieces import Edge, Frames, Memory, Slab
 from speechattn.attention.plan import Plan
 from speechattn.context import Context
+from speechattn.transforms import check_gradient
 
 TINY = 1e-30
 """Of the largest weight of a query: less than that changes no gradient, in float64 neither."""
@@ -137,8 +138,7 @@ class _Banded(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():
-            raise RuntimeError("banded attention cannot be differentiated twice; use execution='dense' for that.")
+        check_gradient("banded", grad_output)
         table, *parts = ctx.saved_tensors
         context, rows, scores, scale = ctx.rest
         q, k, v = unpacked(parts)

@@ -71,7 +71,6 @@ from speechattn.attention.scores import (
     LOWEST,
     add_bias,
     mask,
-    multiply_all,
     rectified_gradient,
     rectify,
     row_size,
@@ -156,20 +155,19 @@ def forward_block(like: Any, call: Any, block: Any, scratch: Any) -> None:
 
 @njit
 def weights_again(like: Any, call: Any, block: Any, scratch: Any) -> None:
-    """Replace the scores [keys, queries] by the weights."""
+    """Replace the scores [keys, queries] by the weights, of a softmax times the sums whose inverse is in factors."""
     one = splat(like, 1.0)
     for half in range(block.halves):
         strip, keys = strip_of(like, block, scratch.scores, half)
         if call.relu:
             rectify(like, strip, keys, divide(one, seen(like, call, block, half, scratch)))
         else:
-            multiply_all(like, strip, keys, divide(one, softmax(like, strip, keys)))
-    clear_between(like, block, scratch.scores)
+            store(scratch.factors + half * num_lanes(like) * FLOAT, divide(one, softmax(like, strip, keys)))
 
 
 @njit
 def grad_scores(like: Any, call: Any, block: Any, scratch: Any) -> None:
-    """Replace scratch.grads, the gradient of the weights [keys, queries], by the gradient of the scores."""
+    """Replace scratch.grads, the gradient of the weights [keys, queries], by that of the scores; finish the weights."""
     for half in range(block.halves):
         weights, keys = strip_of(like, block, scratch.scores, half)
         grads, _ = strip_of(like, block, scratch.grads, half)
@@ -177,7 +175,9 @@ def grad_scores(like: Any, call: Any, block: Any, scratch: Any) -> None:
             share = divide(splat(like, 1.0), seen(like, call, block, half, scratch))
             rectified_gradient(like, weights, grads, keys, share)
         else:
-            softmax_gradient(like, weights, grads, keys)
+            share = load(like, scratch.factors + half * num_lanes(like) * FLOAT)
+            softmax_gradient(like, weights, grads, keys, share)
+    clear_between(like, block, scratch.scores)
     clear_between(like, block, scratch.grads)
 
 
@@ -207,12 +207,11 @@ def backward_block(like: Any, call: Any, block: Any, scratch: Any, grad_bias: in
     """Write the block's grad_q, and add its shares of grad_k, grad_v and, unless 0, the table at `grad_bias`."""
     block_scores(like, call, block, scratch)
     weights_again(like, call, block, scratch)
-    each_key(like, call, block, scratch.scores, GRAD_OUTPUT, scratch.ones, GRAD_V, call.width)
-
     all_transposed(like, call, block, GRAD_OUTPUT, call.width, 1.0, scratch.columns)
     all_dots(like, call, block, scratch.columns, V, call.width, scratch.grads)
     grad_scores(like, call, block, scratch)
 
+    each_key(like, call, block, scratch.scores, GRAD_OUTPUT, scratch.ones, GRAD_V, call.width)
     each_query(like, call, block, scratch.grads, K, scratch.scales, GRAD_Q, call.depth)
     each_key(like, call, block, scratch.grads, Q, scratch.scales, GRAD_K, call.depth)
     if grad_bias != 0:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from speechattn.attention.masks import context_mask
+from speechattn.attention.masks import band_mask, context_mask
 from speechattn.context import Context
 from speechattn.lengths import full_lengths, valid_mask
 
 LOWEST_BIAS = -1e38
-"""A finite bias below is taken for this one where log2(e) multiplies scores: minus infinity would hide the key."""
+"""A finite bias below is taken for this one by loops whose masked scores are finite, too: it must hide nothing."""
 
 
 def dense_attention(
@@ -28,9 +28,8 @@ def dense_attention(
     `lengths` [B] or None, `relative_bias` [H, offsets] or None. Float16 and bfloat16 are
     computed in float32. Meant to be called through `attention(..., execution="dense")`.
     """
-    output_dtype = q.dtype
-    if q.dtype in (torch.float16, torch.bfloat16):
-        q, k, v = q.float(), k.float(), v.float()
+    output_dtype, wide = q.dtype, torch.promote_types(q.dtype, torch.float32)
+    q, k, v = q.to(wide), k.to(wide), v.to(wide)
     num_frames = q.shape[2]
     # Padding may hold NaN, and 0 * NaN is NaN: it is replaced, not multiplied away.
     valid = valid_mask(full_lengths(q[:, 0]) if lengths is None else lengths.to(q.device), num_frames)[:, None, :, None]
@@ -39,6 +38,29 @@ def dense_attention(
 
     bias = None if relative_bias is None else dense_relative_bias(relative_bias.to(q.dtype), context, num_frames)
     return attend(q, k, v, mask, scores, bias, scale).to(output_dtype)
+
+
+def dense_step(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    context: Context,
+    scores: str,
+    relative_bias: Tensor | None,
+    scale: float,
+    query_start: int,
+    key_start: int,
+) -> Tensor:
+    """Output [B, H, n, Dv] of the next n frames of a stream; arguments as in `banded_step`."""
+    wide = torch.promote_types(q.dtype, torch.float32)
+    queries = query_start + torch.arange(q.shape[2], device=q.device)
+    keys = key_start + torch.arange(k.shape[2], device=q.device)
+    bias = None
+    if relative_bias is not None:
+        offsets = table_offsets(relative_bias, context, key_start + k.shape[2])
+        bias = relative_bias.to(wide)[:, relative_index(offsets, queries, keys)]
+    mask = band_mask(context, queries, keys)
+    return attend(q.to(wide), k.to(wide), v.to(wide), mask, scores, bias, scale).to(q.dtype)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scores: str, bias: Tensor | None, scale: float) -> Tensor:

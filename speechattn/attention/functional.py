@@ -11,17 +11,16 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from speechattn import guard
 from speechattn.attention.banded import banded_attention, banded_step
-from speechattn.attention.dense import dense_attention, relative_index, table_offsets, weights_of
+from speechattn.attention.dense import dense_attention, dense_step, relative_index, table_offsets, weights_of
 from speechattn.attention.masks import band_mask
 from speechattn.attention.native import native_attention, native_refusal, native_step
 from speechattn.attention.packed import unpacked
 from speechattn.choices import NATIVE_KEYS, automatic
-from speechattn.config import SCORES
+from speechattn.config import EXECUTIONS, SCORES
 from speechattn.context import Context
 from speechattn.lengths import check_lengths, valid_mask
 from speechattn.plain import plain_number
-
-EXECUTIONS = ("auto", "dense", "banded", "native", "sdpa", "windows", "flex", "triton")
+from speechattn.transforms import is_learning, is_transformed
 
 
 def attention(
@@ -48,14 +47,16 @@ def attention(
         scores: "softmax" (Vaswani et al. 2017, eq. 1), or "relu": max(score, 0) divided by the number of
             visible keys, for those who hold that softmax is not required.
         relative_bias: [H, len(context.offsets())], added to the scores by key minus query. A side without
-            limit shares its last entry, unless the table is [H, len(context.offsets(T))], with every distance.
+            limit shares its last entry, unless the table is [H, len(context.offsets(T))], with every distance. -inf
+            hides a key: a frame from which all are hidden gets 0, and gradients of 0. +inf and NaN give NaN.
         scale: factor on the scores; None is D ** -0.5.
         execution: "dense" is the plain reference with T x T scores; "banded" takes time and memory linear in
             T (one unlimited side: linear memory, quadratic time); "native" does so near the speed of the processor,
             for float32 on a CPU; "sdpa" is torch's scaled_dot_product_attention, for softmax without a bias over
-            everything; "windows" is the same function over overlapping windows, "flex" torch's flex_attention and
-            "triton" kernels of our own, the last two for CUDA. `why_not` says what each cannot take, `choose` what
-            "auto" is.
+            everything, whose gradients lose 1e-7 of the largest score; "windows" is the same function over overlapping
+            windows, "flex" torch's flex_attention and "triton" kernels of our own, the last two for CUDA. `why_not`
+            says what each cannot take, `choose` what "auto" is. Only "dense" can be differentiated twice, or through
+            torch.func and forward-mode derivatives, where "auto" takes it.
 
     Raises:
         TypeError, ValueError: shapes, dtypes or lengths that do not fit, or an unknown scores or execution.
@@ -110,7 +111,8 @@ def _attention(
     if execution == "auto":
         chosen = choose(q, k, v, context, scores, relative_bias)
     elif refusal := why_not(execution, q, k, v, context, scores, relative_bias):
-        raise ValueError(f"execution={execution!r} cannot take this call: {refusal}. Use 'auto' or 'banded'.")
+        other = "dense" if is_transformed() else "banded"
+        raise ValueError(f"execution={execution!r} cannot take this call: {refusal}. Use 'auto' or {other!r}.")
     else:
         chosen = execution
     with _no_autocast(q.device.type):  # the output has q's dtype, whatever stands around the call
@@ -144,19 +146,23 @@ def attention_step(
     values are those from `key_start` to the newest there is: all that these queries see, or that will ever exist.
     """
     native = k.shape[2] <= NATIVE_KEYS + q.shape[2] and native_refusal(q, k, v, context) is None
-    step = native_step if native else banded_step
+    step = dense_step if is_transformed() else native_step if native else banded_step
     return step(q, k, v, context, scores, relative_bias, scale, query_start, key_start)
 
 
 def why_not(
     execution: str, q: Tensor, k: Tensor, v: Tensor, context: Context, scores: str, relative_bias: Tensor | None
 ) -> str | None:
-    """Why an execution cannot take a call of `attention`, or None if it can: dense and banded take every one."""
+    """Why an execution cannot take a call of `attention`, or None if it can: dense takes every one."""
+    if execution == "dense":
+        return None
+    if is_transformed():
+        return "torch.func (vmap, grad, jvp) and forward-mode derivatives cannot see inside it"
     if execution == "native":
         return native_refusal(q, k, v, context)
     if execution == "sdpa":
         return None if _plain(context, scores, relative_bias) else "it is softmax over everything, without a bias"
-    if execution in ("dense", "banded"):
+    if execution == "banded":
         return None
     refusal: str | None = _on_request(execution)[1](q, k, v, context, scores, relative_bias)
     return refusal
@@ -181,16 +187,21 @@ def choose(q: Tensor, k: Tensor, v: Tensor, context: Context, scores: str, relat
     """The execution that "auto" takes; arguments as in `attention`.
 
     ============================================  ==========================================================
-    both sides unlimited, softmax, no bias        sdpa: T x T products, linear memory (CPU, and CUDA's fused kernels)
+    inside torch.func, forward-mode derivatives   dense
+    both sides unlimited, softmax, no bias        sdpa: T x T products, linear memory; on a CPU without gradients only
     float32 on a CPU with AVX2 or AVX-512, numba  native, up to 4096 keys a query
     both sides unlimited, up to 512 frames        dense
     everything else: other dtypes, CUDA           banded; windows, flex and triton wait to be measured there
     ============================================  ==========================================================
     """
+    if is_transformed():
+        return "dense"
     plain, frames = scores == "softmax" and relative_bias is None, q.shape[2]
-    chosen = automatic(context, frames, plain, native=True)  # numba is asked, and imported, where it would be taken
+    learning = q.is_cpu and is_learning((q, k, v))
+    # numba is asked, and imported, where it would be taken
+    chosen = automatic(context, frames, plain, native=True, learning=learning)
     if chosen == "native" and native_refusal(q, k, v, context):
-        return automatic(context, frames, plain, native=False)
+        return automatic(context, frames, plain, native=False, learning=learning)
     return chosen
 
 
@@ -220,6 +231,7 @@ def attention_weights(
     batch, heads, num_frames, dim = q.shape
     seen = context.within(num_frames)
     assert seen.window is not None
+    wide = torch.promote_types(q.dtype, torch.float32)
     weights = q.new_zeros(batch, heads, num_frames, seen.window)
     columns = torch.arange(seen.window, device=q.device)
     scale = dim**-0.5 if scale is None else scale
@@ -228,8 +240,8 @@ def attention_weights(
         for begin, end, key_begin, key_end in context.plan(length, 64):
             queries = torch.arange(begin, end, device=q.device)
             keys = torch.arange(key_begin, key_end, device=q.device)
-            raw = scale * q[row, :, begin:end] @ k[row, :, key_begin:key_end].transpose(1, 2)
-            bias = None if relative_bias is None else relative_bias[:, relative_index(offsets, queries, keys)]
+            raw = scale * q[row, :, begin:end].to(wide) @ k[row, :, key_begin:key_end].to(wide).transpose(1, 2)
+            bias = None if relative_bias is None else relative_bias.to(wide)[:, relative_index(offsets, queries, keys)]
             block = weights_of(raw, band_mask(context, queries, keys), scores, bias)
             start, _ = seen.span(queries)
             assert start is not None

@@ -11,7 +11,7 @@ from speechattn.attention.functional import attention, attention_step, packed_at
 from speechattn.attention.native import native_refusal
 from speechattn.attention.packed import unpacked
 from speechattn.attention.positions import RelativeBias, alibi, rotary
-from speechattn.config import SCORES
+from speechattn.config import EXECUTIONS, SCORES
 from speechattn.context import Context
 from speechattn.dtypes import fitting, like
 from speechattn.lengths import zero_padding
@@ -41,6 +41,7 @@ class SelfAttention(nn.Module):
         positions: "none", "rotary", "relative" or "alibi". Sinusoidal and learned positions are added once, by the
             encoder.
         scores: "softmax" or "relu", see `attention`.
+        execution: how `forward` computes unless it is given another, see `attention`; `step` always does as "auto".
 
     Example:
         >>> layer = SelfAttention(8, 2, Context.truncated(4, 2))
@@ -55,6 +56,7 @@ class SelfAttention(nn.Module):
         context: Context,
         positions: str = "none",
         scores: str = "softmax",
+        execution: str = "auto",
     ) -> None:
         super().__init__()
         d_model, num_heads = whole("d_model", d_model), whole("num_heads", num_heads)
@@ -67,9 +69,12 @@ class SelfAttention(nn.Module):
             )
         if scores not in SCORES:
             raise ValueError(f"scores must be one of {', '.join(SCORES)}, got {scores!r}.")
+        if execution not in EXECUTIONS:
+            raise ValueError(f"execution must be one of {', '.join(EXECUTIONS)}, got {execution!r}.")
         if positions == "rotary" and d_model // num_heads % 2:
             raise ValueError(f"rotary positions need an even head, got {d_model} / {num_heads} features.")
         self.context, self.num_heads, self.positions, self.scores = context, num_heads, positions, scores
+        self.execution = execution
         self.query_key_value = nn.Linear(d_model, 3 * d_model)
         self.d_model = d_model
         self.output = nn.Linear(d_model, d_model)
@@ -80,16 +85,16 @@ class SelfAttention(nn.Module):
         input: Tensor,
         lengths: Tensor | None = None,
         context: Context | None = None,
-        execution: str = "auto",
+        execution: str | None = None,
     ) -> Tensor:
-        """Frames [B, T, D], exactly 0 at and past `lengths` [B]; `context` overrides the layer's own."""
+        """Frames [B, T, D], exactly 0 at and past `lengths` [B]; `context` and `execution` override the layer's own."""
         context = self.context if context is None else context
         input = fitting(input, self, "layer")
         rest: dict[str, Any] = {
             "lengths": lengths,
             "scores": self.scores,
             "relative_bias": self.bias(context, input.shape[1]),
-            "execution": execution,
+            "execution": self.execution if execution is None else execution,
         }
         input = zero_padding(input, lengths)
         if self.positions == "rotary":

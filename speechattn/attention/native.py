@@ -15,13 +15,12 @@ import importlib.util
 import math
 import os
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from speechattn.attention.bounds import plan_of
 from speechattn.attention.compiled import compiled, failed_import, imported
@@ -29,6 +28,7 @@ from speechattn.attention.dense import bounded_bias, table_offsets
 from speechattn.attention.packed import unpacked
 from speechattn.choices import NATIVE_FEATURES
 from speechattn.context import Context
+from speechattn.transforms import check_gradient, is_learning, is_recorded
 
 SWITCH = "SPEECHATTN_NATIVE"
 PART_FRAMES = 512
@@ -97,26 +97,13 @@ def native_attention(
     lengths = None if lengths is None else lengths.to("cpu", torch.int64)
     table = None if relative_bias is None else relative_bias.float()
     call = (lengths, table, context.left, context.right, context.chunk, scores == "relu", scale)
-    if _is_watched() or not all(type(x) in (Tensor, torch.nn.Parameter) for x in parts):
+    if is_recorded() or not all(type(x) in (Tensor, torch.nn.Parameter) for x in parts):
         output: Tensor = torch.ops.speechattn.native(parts, *call)
-    elif _learns((*parts, table)):
+    elif is_learning((*parts, table)):
         output = _Native.apply(call, table, *parts)  # type: ignore[no-untyped-call]
     else:
         output = _output(parts, call)
     return output  # the way through the operator is a long one for short audio, and only a compiler needs it
-
-
-def _is_watched() -> bool:
-    """Whether somebody records, times or fakes what is computed, who must see an operator and not addresses."""
-    recorded = torch.compiler.is_compiling() or torch._C._is_tracing() or torch._C._autograd._profiler_enabled()
-    return recorded or torch._C._len_torch_dispatch_stack() > 0
-
-
-def _learns(tensors: Iterable[Tensor | None]) -> bool:
-    """Whether derivatives are asked for; forward ones too, which autograd then refuses instead of losing them."""
-    if forward_ad._current_level >= 0:
-        return True
-    return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
 
 
 @torch.no_grad()
@@ -207,8 +194,7 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _gradients(ctx: Any, grad: Tensor, wanted: bool, backward: Any) -> tuple[list[Tensor], Tensor | None]:
     """Gradients of the parts, and if it is wanted of the table."""
-    if torch.is_grad_enabled():
-        raise RuntimeError("native attention cannot be differentiated twice; use execution='dense' for that.")
+    check_gradient("native", grad)
     lengths, table, *parts = ctx.saved_tensors
     wanted = wanted and table is not None
     grads = backward(parts, grad, wanted, lengths, table, *ctx.rest)

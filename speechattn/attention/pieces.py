@@ -141,8 +141,10 @@ class Mask:
                 scores.narrow(-2, first, stop - first).add_(bias.narrow(-2, first, stop - first))
 
     @cached_property
-    def by_query(self) -> Tensor:
-        """The bias as [1, 1 or H, queries, keys]."""
+    def by_query(self) -> Tensor | None:
+        """The bias as [1, 1 or H, queries, keys], or None if every query sees every key and nothing is added."""
+        if self.index is None and self.lead <= 0 and self.trail >= self.given.shape[1]:
+            return None
         return self.bias.transpose(1, 2).contiguous()[None]
 
     def num_visible(self) -> Tensor:

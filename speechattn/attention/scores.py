@@ -105,16 +105,11 @@ def softmax(like: Any, strip: int, number: int) -> Any:
 
 
 @njit
-def multiply_all(like: Any, strip: int, number: int, factor: Any) -> None:
-    """Multiply scores by the factor of their lane."""
-    size = row_size(like)
-    for here in range(strip, strip + number * size, size):
-        store(here, multiply(load(like, here), factor))
+def softmax_gradient(like: Any, weights: int, grads: int, number: int, share: Any) -> None:
+    """Replace the gradient of the weights by that of the scores: weight * (grad - sum of weight * grad).
 
-
-@njit
-def softmax_gradient(like: Any, weights: int, grads: int, number: int) -> None:
-    """Replace the gradient of the weights by that of the scores: weight * (grad - sum of weight * grad)."""
+    The weights come undivided: they are multiplied by `share`, the inverse of their sum.
+    """
     size, zero, j = row_size(like), splat(like, 0.0), 0
     delta, b, c, d = zero, zero, zero, zero
     while j + 4 * size <= number * size:  # four chains, because a sum waits for the one before it
@@ -126,10 +121,11 @@ def softmax_gradient(like: Any, weights: int, grads: int, number: int) -> None:
     while j < number * size:
         delta = fma(load(like, weights + j), load(like, grads + j), delta)
         j += size
-    delta = add(add(delta, b), add(c, d))
+    delta = multiply(add(add(delta, b), add(c, d)), share)
     for j in range(0, number * size, size):
-        grad = subtract(load(like, grads + j), delta)
-        store(grads + j, multiply(load(like, weights + j), grad))
+        weight = multiply(load(like, weights + j), share)
+        store(weights + j, weight)
+        store(grads + j, multiply(weight, subtract(load(like, grads + j), delta)))
 
 
 @njit

@@ -22,12 +22,12 @@ from torch import Tensor
 from speechattn.attention.dense import bounded_bias, table_offsets
 from speechattn.attention.spans import Spans, spans
 from speechattn.context import Context
+from speechattn.transforms import check_gradient
 
 LONGEST_SUMMED = 4096
 """Keys of a frame up to which a table's gradient is summed: its sums take that many bytes / 16 a frame of a head."""
 MOST_FEATURES = 128
 """Of a head: more would not fit beside each other in the shared memory of most devices."""
-LOG2_E = 1.4426950408889634
 
 
 def triton_refusal(
@@ -107,8 +107,7 @@ class _Triton(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():
-            raise RuntimeError("triton attention cannot be differentiated twice; use execution='dense' for that.")
+        check_gradient("triton", grad)
         q, k, v, output, sums, table, lengths = ctx.saved_tensors
         launch = _Launch(q, v, table, lengths, *ctx.rest)
         wanted = table is not None and ctx.needs_input_grad[3]
@@ -137,8 +136,8 @@ class _Launch:
         wide, large = q.dtype == torch.float32, max(block_depth, block_width) > 64
         self.block = 32 if wide else 64
         self.spans: Spans = spans(context, self.frames, self.block, q.device)
-        self.table = None if table is None else bounded_bias(table) * (1.0 if relu else LOG2_E)
-        self.lengths, self.scale, self.scale_2 = lengths, scale, scale if relu else scale * LOG2_E
+        self.table = None if table is None else bounded_bias(table)
+        self.lengths, self.scale = lengths, scale
         self.blocks = -(-self.frames // self.block)
         self.grid = (self.batch * self.heads * self.blocks,)
         self.device = q.device
@@ -156,7 +155,7 @@ class _Launch:
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, output: Tensor, sums: Tensor) -> None:
         tensors = (q, k, v, output, sums, self.table, self.lengths, self.spans.low, self.spans.high)
-        numbers = (self.heads, self.frames, self.spans.reach, self.offsets.start, len(self.offsets), self.scale_2)
+        numbers = (self.heads, self.frames, self.spans.reach, self.offsets.start, len(self.offsets), self.scale)
         self._run("forward", *tensors, *_strides(q, k, v, output), *numbers)
 
     def backward(
@@ -169,7 +168,7 @@ class _Launch:
         if grad_table:
             partial = sums.new_zeros(self.batch, self.heads, self.blocks, slots * self.block)
         given = (self.table, self.lengths, self.spans.low, self.spans.high)
-        table = (self.offsets.start, len(self.offsets), self.scale_2, self.scale)
+        table = (self.offsets.start, len(self.offsets), self.scale)
         self._run(
             "backward_queries",
             *(q, k, v, output, grad, sums, delta, grads[0], partial, *given),

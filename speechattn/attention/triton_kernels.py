@@ -16,8 +16,8 @@ Tiles lie like this, for a block that begins at query q, and `reach` frames befo
 
 Tiles lie at the same distances from every block, so that sums by distance, the gradient of a relative-bias table, are
 sums by place in a tile. A row is a batch row; its length clips `high`, and what lies past it is never loaded. Scores
-are kept in float32, times log2(e), so that weights are exp2(score - most - log2(total)). A query's largest score and
-the logarithm of its sum are kept apart, in SUMS [B, H, T, 2]: float32 has no room for the second beside a large first.
+are kept in float32; weights are exp2((score - most) * log2(e) - log2(total)). A query's largest score and the
+logarithm of its sum are kept apart, in SUMS [B, H, T, 2]: float32 has no room for the second beside a large first.
 """
 
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
@@ -26,6 +26,9 @@ from __future__ import annotations
 
 import triton  # type: ignore[import-untyped]
 import triton.language as tl  # type: ignore[import-untyped]
+
+LOG2_E = tl.constexpr(1.4426950408889634)
+"""Multiplied after the largest score is taken away: before, equal sums of a large score and a bias would differ."""
 
 
 @triton.jit
@@ -90,7 +93,7 @@ def _biases(TABLE, distances, first_offset, offsets):
 def _weight(score, most, rest):
     """The weight of a score. One larger than `most` is that score, of a product whose sums were rounded otherwise."""
     score -= most
-    return tl.exp2(tl.where(score > 0, 0.0, score) - rest)
+    return tl.exp2(tl.where(score > 0, 0.0, score) * LOG2_E - rest)
 
 
 @triton.jit
@@ -114,8 +117,8 @@ def _forward_tiles(
             weight = tl.maximum(score, 0.0)
         else:
             larger = tl.maximum(most, tl.max(score, 1))
-            weight = tl.exp2(score - larger[:, None])
-            shrink = tl.exp2(most - larger)
+            weight = tl.exp2((score - larger[:, None]) * LOG2_E)
+            shrink = tl.exp2((most - larger) * LOG2_E)
             most, total = larger, total * shrink + tl.sum(weight, 1)
             values *= shrink[:, None]
         v = _load(V, v_t, keys, key_start, key_stop, width, WIDTH, MASKED)
@@ -222,7 +225,7 @@ def _by_distance(tile, BLOCK: tl.constexpr):
 def backward_queries(
     Q, K, V, OUTPUT, GRAD, SUMS, DELTA, GRAD_Q, PARTIAL, TABLE, LENGTHS, LOW, HIGH,
     q_b, q_h, q_t, k_b, k_h, k_t, v_b, v_h, v_t, o_b, o_h, o_t, g_b, g_h, g_t, gq_b, gq_h, gq_t,
-    heads, frames, reach, slots, first_offset, offsets, scale, scale_q,
+    heads, frames, reach, slots, first_offset, offsets, scale,
     RELU: tl.constexpr, DEPTH: tl.constexpr, WIDTH: tl.constexpr, BLOCK_DEPTH: tl.constexpr, BLOCK_WIDTH: tl.constexpr,
     BLOCK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -276,7 +279,7 @@ def backward_queries(
     )  # fmt: skip
     if PARTIAL is not None:
         tl.store(PARTIAL + stop * BLOCK + tl.arange(0, BLOCK), carried)
-    _store(GRAD_Q, gq_t, queries, frames, depth, grad_q * scale_q, DEPTH)
+    _store(GRAD_Q, gq_t, queries, frames, depth, grad_q * scale, DEPTH)
 
 
 @triton.jit
@@ -321,7 +324,7 @@ def _key_tiles(
 def backward_keys(
     Q, K, V, GRAD, SUMS, DELTA, GRAD_K, GRAD_V, TABLE, LENGTHS, LOW, HIGH, SOME_FIRST, SOME_STOP, EVERY_FIRST,
     EVERY_STOP, q_b, q_h, q_t, k_b, k_h, k_t, v_b, v_h, v_t, g_b, g_h, g_t, gk_b, gk_h, gk_t, gv_b, gv_h, gv_t,
-    heads, frames, first_offset, offsets, scale, scale_q,
+    heads, frames, first_offset, offsets, scale,
     RELU: tl.constexpr, DEPTH: tl.constexpr, WIDTH: tl.constexpr, BLOCK_DEPTH: tl.constexpr, BLOCK_WIDTH: tl.constexpr,
     BLOCK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -365,5 +368,5 @@ def backward_keys(
         grad_k, grad_v, k, v, Q, GRAD, SUMS, DELTA, q_t, g_t, TABLE, LOW, HIGH, first_offset, offsets, keys, length,
         first, stop, whole_stop, tiles, scale, True, RELU, DEPTH, WIDTH, BLOCK, PRECISION,
     )  # fmt: skip
-    _store(GRAD_K, gk_t, keys, frames, depth, grad_k * scale_q, DEPTH)
+    _store(GRAD_K, gk_t, keys, frames, depth, grad_k * scale, DEPTH)
     _store(GRAD_V, gv_t, keys, frames, width, grad_v, WIDTH)

@@ -32,6 +32,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from speechattn.attention.dense import attend, relative_index, table_offsets
 from speechattn.attention.masks import band_mask
 from speechattn.context import Context
+from speechattn.transforms import check_gradient
 
 LONGEST_WINDOW = 2048
 """Keys of a frame up to which the ends of a row may be copied: that costs window ** 2 / 64 vectors a row."""
@@ -98,26 +99,27 @@ class _Windowed(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():
-            raise RuntimeError("windowed attention cannot be differentiated twice; use execution='dense' for that.")
+        check_gradient("windowed", grad_output)
         q, k, v, table = ctx.saved_tensors
         context, rows, scale = ctx.rest
         call = _Call(context, table, q, scale)
-        grads = [torch.zeros(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v)]
+        # Where windows overlap gradients are added up: half precision would round each sum.
+        wide = torch.promote_types(q.dtype, torch.float32)
+        grads = [torch.zeros(x.shape, dtype=wide, device=x.device) for x in (q, k, v)]
         grad_table = None if table is None else torch.zeros_like(table)
         for piece in call.pieces(rows):
-            leaves = [x.detach().requires_grad_() for x in (piece.queries(q), piece.keys(k), piece.keys(v))]
+            leaves = [x.detach().to(wide).requires_grad_() for x in (piece.queries(q), piece.keys(k), piece.keys(v))]
             leaf = None if table is None else table.detach().requires_grad_()
             with torch.enable_grad():
                 output = call.attend_plainly(piece, leaves[0], leaves[1], leaves[2], leaf)
             wanted = leaves if leaf is None else [*leaves, leaf]
-            found = torch.autograd.grad(output, wanted, piece.gradients(grad_output))
+            found = torch.autograd.grad(output, wanted, piece.gradients(grad_output).to(wide))
             piece.add_to_queries(grads[0], found[0])
             piece.add_to_keys(grads[1], found[1])
             piece.add_to_keys(grads[2], found[2])
             if grad_table is not None:
                 grad_table += found[3]
-        return *grads, grad_table, None, None, None
+        return *(x.to(q.dtype) for x in grads), grad_table, None, None, None
 
 
 @dataclass(frozen=True)
@@ -257,14 +259,12 @@ class _Call:
     def attend_plainly(
         self, piece: _Whole | _Gathered, q: Tensor, k: Tensor, v: Tensor, table: Tensor | None
     ) -> Tensor:
-        """The same by dense.py, half precision in float32; the table [H, offsets] may require a gradient."""
+        """The same by dense.py, without a kernel; the table [H, offsets] may require a gradient."""
         if table is None:
             mask, bias = (self.mask if isinstance(piece, _Whole) else piece.mask), None
         else:
             mask, bias = self._shown(piece, table)
-        wide = torch.promote_types(q.dtype, torch.float32)
-        bias = None if bias is None else bias.to(wide)
-        return attend(q.to(wide), k.to(wide), v.to(wide), mask, "softmax", bias, self.scale).to(q.dtype)
+        return attend(q, k, v, mask, "softmax", None if bias is None else bias.to(q.dtype), self.scale)
 
     def _shown(self, piece: _Whole | _Gathered, table: Tensor) -> tuple[Tensor, Tensor]:
         """Mask and bias of a piece's scores."""

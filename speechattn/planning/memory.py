@@ -87,11 +87,13 @@ class Shapes:
         """Weights of one full convolution."""
         return self.config.conv_kernel * self.config.d_model**2 * self.item
 
-    def execution(self, context: Context) -> str:
+    def execution(self, context: Context, training: bool = False) -> str:
         """How a layer attends."""
+        if self.config.execution != "auto":
+            return self.config.execution
         plain = self.config.scores == "softmax" and self.config.positions in PLAIN_POSITIONS
         whole = self.config.d_model // self.config.num_heads % NATIVE_FEATURES == 0
-        return automatic(context, self.stacked, plain, self.native and self.dtype == "float32" and whole)
+        return automatic(context, self.stacked, plain, self.native and self.dtype == "float32" and whole, training)
 
 
 def inference(shapes: Shapes) -> Iterator[Moment]:
@@ -219,7 +221,7 @@ def _attending(shapes: Shapes, context: Context) -> dict[str, int]:
 def _working(shapes: Shapes, context: Context, gradients: bool) -> int:
     """What an execution needs beside what goes in and comes out."""
     config, frames = shapes.config, shapes.stacked
-    execution = shapes.execution(context)
+    execution = shapes.execution(context, gradients)
     batch, heads = shapes.batch_size, config.num_heads
     width = max(WIDE, shapes.item)
     if execution == "native":
@@ -278,8 +280,8 @@ def _kept(shapes: Shapes, context: Context) -> dict[str, int]:
     packed = 3 * hidden + (turned if config.positions == "rotary" else 0)
     if shapes.item < WIDE:
         packed = round(packed * WIDE / shapes.item)
-    sums = shapes.batch_size * config.num_heads * shapes.stacked * WIDE
-    if shapes.execution(context) == "dense":
+    sums = 0
+    if shapes.execution(context, training=True) == "dense":
         sums = SCORES_AT_ONCE * shapes.batch_size * config.num_heads * shapes.stacked**2 * WIDE
     kept = {
         "inputs of layers and norms": 4 * hidden,

@@ -171,7 +171,7 @@ def test_flex_lists_are_linear_in_the_number_of_frames():
 
 
 @pytest.mark.filterwarnings("ignore")  # torch warns that it is not compiled
-@pytest.mark.parametrize("with_bias", [False, True])
+@pytest.mark.parametrize("with_bias", [False, True, "hiding all that is not later"])
 def test_flex_equals_dense(monkeypatch, with_bias):
     from torch.nn.attention import flex_attention as torch_flex
 
@@ -183,6 +183,8 @@ def test_flex_equals_dense(monkeypatch, with_bias):
 
     context = Context.chunked(3, 64, 5) if with_bias else Context.truncated(64, 3)
     bias = torch.randn(2, len(context.offsets())) if with_bias else None
+    if isinstance(with_bias, str):
+        bias[:, :67] = -torch.inf
     packed = torch.randn(2, 200, 3, 2, 16)
     assert_equal_to_dense(function, packed, context, torch.tensor([200, 61]), bias)
     assert_equal_to_dense(function, packed, context, None, bias)
@@ -227,6 +229,14 @@ for case in map(int, sys.argv[2:]):
     bias = torch.randn(2, len(context.offsets(*[frames] * (case % 4 == 1)))) if case % 2 else None
     scores = "relu" if case % 5 == 4 else "softmax"
     assert_equal_to_dense(triton_attention, packed, context, lengths, bias, scores)
+
+for size in (5, 25):  # exact scores, many of them equal
+    packed, bias = torch.randint(-3, 4, (1, 40, 3, 1, 16)).float(), torch.randint(-3, 4, (1, 13)) * 2.0**size
+    packed[:, :, 0] *= 2.0**size
+    assert_equal_to_dense(triton_attention, packed, Context(4, 8), None, bias)
+for scores in ("softmax", "relu"):  # the frame itself and all before it are hidden
+    bias = torch.randn(1, 13).index_fill(1, torch.arange(5), -torch.inf)
+    assert_equal_to_dense(triton_attention, torch.randn(1, 40, 3, 1, 16), Context(4, 8), None, bias, scores)
 
 x = torch.randn(1, 1, 40, 16, requires_grad=True)
 context = Context(3, 2)

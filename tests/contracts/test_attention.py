@@ -9,7 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rounding import assert_same
 
-from speechattn.attention.functional import attention
+from speechattn.attention.banded import banded_step
+from speechattn.attention.dense import dense_step
+from speechattn.attention.functional import attention, attention_weights, why_not
+from speechattn.attention.native import native_step
 from speechattn.context import Context
 
 TOLERANCE = 1e-10
@@ -158,3 +161,113 @@ def test_a_nan_among_valid_frames_spreads_no_further_than_its_window():
     # A block of queries shares its keys, so the promise is the block, not the frame.
     assert 200 in touched
     assert touched.min() >= 200 - 2 - 16 and touched.max() <= 200 + 4 + 16
+
+
+def usable(execution, *call):
+    """Skip what an execution refuses."""
+    if execution != "auto" and (reason := why_not(execution, *call)):
+        pytest.skip(f"{execution}: {reason}")
+
+
+# Integers times a power of two: scores are exact in float32, so that rounding cannot choose another largest one, and
+# many are equal. float16 ends at 65504, so its scores do at 1e6.
+SIZES = [(torch.float32, size) for size in (-15, -5, 5, 15, 25)] + [(torch.float16, 12), (torch.bfloat16, 25)]
+MODES = {
+    "softmax": (Context.truncated(9, 20), "softmax", False),
+    "chunks": (Context.chunked(8, 16, 3), "softmax", False),
+    "bias": (Context.truncated(9, 20), "softmax", True),
+    "relu": (Context.truncated(9, 20), "relu", True),
+    "unlimited left side": (Context.causal(), "softmax", True),
+    "unlimited sides": (Context.full(), "softmax", False),
+}
+
+
+@pytest.mark.parametrize("execution", ["dense", "banded", "native", "windows", "auto"])
+@pytest.mark.parametrize(("dtype", "size"), SIZES)
+@pytest.mark.parametrize("mode", MODES)
+def test_gradients_are_within_rounding_for_scores_of_any_size(mode, dtype, size, execution):
+    context, scores, with_bias = MODES[mode]
+    torch.manual_seed(size)
+    q, k = (torch.randint(-3, 4, (2, 2, 70, 16)).to(dtype) for _ in range(2))
+    q = q * 2.0**size
+    v, grad = (torch.randn(2, 2, 70, 16).to(dtype) for _ in range(2))
+    bias = torch.randint(-3, 4, (2, len(context.offsets()))) * 2.0**size if with_bias else None
+    usable(execution, q, k, v, context, scores, bias)
+    lengths = torch.tensor([70, 41])
+    wide = [x.double() for x in (q, k, v, grad)]
+    expected = both(context, *wide[:3], lengths, None if bias is None else bias.double(), scores, wide[3])[0]
+    found = both(context, q, k, v, lengths, bias, scores, grad, execution)[1]
+    # Of the largest of all: where every score is one key's, a gradient is the rounding of sums that are 0.
+    for x, y in zip(found, expected, strict=True):
+        limit = 1e-5 * y.abs().max() + 2 * (dtype != torch.float32) * torch.finfo(dtype).eps * y.abs().max()
+        assert (x - y).abs().max() <= limit
+
+
+def hiding(context, dtype):
+    """A bias [2, offsets] that hides the frame itself and all before it, in the second head all."""
+    bias = torch.linspace(-1, 1, 2 * len(context.offsets()), dtype=dtype).view(2, -1).clone()
+    bias[0, [offset <= 0 for offset in context.offsets()]] = -torch.inf
+    bias[1] = -torch.inf
+    return bias
+
+
+@pytest.mark.parametrize("execution", ["dense", "banded", "native", "windows", "auto"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("scores", ["softmax", "relu"])
+@pytest.mark.parametrize("context", [Context.truncated(5, 3), Context.chunked(4, 3), Context.causal(4), Context.full()])
+def test_a_frame_from_which_a_bias_hides_everything_gets_zeros(context, scores, dtype, execution):
+    q, k, v, grad = (torch.randn(3, 2, 70, 16).to(dtype) for _ in range(4))
+    bias, lengths = hiding(context, dtype), torch.tensor([70, 1, 41])
+    usable(execution, q, k, v, context, scores, bias)
+    expected = both(context, *(x.double() for x in (q, k, v)), lengths, bias.double(), scores, grad.double())[0]
+    found = both(context, q, k, v, lengths, bias, scores, grad, execution)[1]
+    tolerance = {torch.float64: TOLERANCE, torch.float32: 1e-5, torch.bfloat16: 2e-2}[dtype]
+    for x, y in zip(found, expected, strict=True):
+        assert (x - y).abs().max() <= tolerance * max(1, y.abs().max())
+    sees = torch.tensor([any(j > i for j in range(*context.visible(i, 70))) for i in range(70)])
+    output, grad_q, _, _, grad_bias = found
+    for x in (output, grad_q):
+        assert (x[:, 1] == 0).all() and (x[0, 0, ~sees] == 0).all() and (x[1] == 0).all()
+    assert (output[0, 0, sees] != 0).any() or context == Context.causal(4)
+    assert (grad_bias[bias == -torch.inf] == 0).all()
+
+
+@pytest.mark.parametrize("step", [dense_step, banded_step, native_step])
+@pytest.mark.parametrize("scores", ["softmax", "relu"])
+def test_a_stream_gives_zeros_where_a_bias_hides_everything(scores, step):
+    context = Context.chunked(4, 3, 2)
+    q, k, v = torch.randn(3, 1, 2, 30, 16)
+    bias = hiding(context, torch.float32)
+    if step is native_step:
+        usable("native", q, k, v, context, scores, bias)
+    whole = attention(q, k, v, context, scores=scores, relative_bias=bias, execution="dense")
+    found = step(q[:, :, 8:], k[:, :, 5:], v[:, :, 5:], context, scores, bias, 0.25, 8, 5)
+    assert (found - whole[:, :, 8:]).abs().max() < 1e-5
+    assert (found[:, 1] == 0).all() and (found[0, 0, -1] == 0).all() and (found != 0).any()
+    weights = attention_weights(q, k, context, scores=scores, relative_bias=bias)
+    assert (weights[:, 1] == 0).all() and (weights[0, 0, -1] == 0).all() and (weights != 0).any()
+
+
+@pytest.mark.parametrize("execution", ["dense", "banded", "native", "windows"])
+def test_the_lowest_finite_bias_hides_nothing(execution):
+    context = Context.truncated(5, 3)
+    q, k, v = torch.randn(3, 1, 2, 40, 16)
+    bias = torch.full((2, 9), torch.finfo(torch.float32).min)
+    usable(execution, q, k, v, context, "softmax", bias)
+    output = attention(q, k, v, context, relative_bias=bias, execution=execution)
+    for i in (0, 20, 39):  # beside such a bias every score is 0
+        start, stop = context.visible(i, 40)
+        assert (output[0, :, i] - v[0, :, start:stop].mean(1)).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("execution", ["dense", "banded", "native", "windows"])
+@pytest.mark.parametrize("value", [torch.inf, torch.nan])
+def test_a_bias_that_is_no_number_is_seen_in_the_output(value, execution):
+    context = Context.truncated(5, 3)
+    q, k, v = torch.randn(3, 1, 1, 40, 16)
+    bias = torch.zeros(1, 9)
+    bias[0, 0] = value  # the key 5 frames before
+    usable(execution, q, k, v, context, "softmax", bias)
+    output = attention(q, k, v, context, relative_bias=bias, execution=execution)[0, 0]
+    assert output[5:].isnan().all()
+    assert execution != "dense" or output[:5].isfinite().all()
