@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from speechattn import context as law
 from speechattn.baselines import build_encoder
 from speechattn.config import ModelConfig
-from speechattn.dtypes import like
+from speechattn.dtypes import like, packed_entry
 from speechattn.encoder import EncoderState
 from speechattn.errors import UserError
 from speechattn.files import write_bytes, write_json
@@ -153,7 +153,16 @@ class SpeechModel(nn.Module):
         return law.describe(self.config.contexts, self.config.framing.hop_ms, self.config.context_names)
 
     def save(self, directory: str | Path) -> None:
-        """Write config.json and model.safetensors into `directory`, each aside first and then renamed."""
+        """Write config.json and model.safetensors into `directory`, each aside first and then renamed.
+
+        Raises:
+            UserError: layers are quantised, and hold packed weights that are no tensors.
+        """
+        if (name := packed_entry(self)) is not None:
+            raise UserError(
+                f"a quantised model cannot be saved ({name} is no tensor): save the float model, and quantise again "
+                "what load returns."
+            )
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
