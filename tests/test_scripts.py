@@ -342,3 +342,18 @@ def test_the_planner_check_counts_what_is_near(load: Any) -> None:
     rows[0] |= {"measured_s": 1.0, "time": 1.29}
     said = script.table(rows)
     assert "3 of 4 within 10%, 1 more than 5% too low" in said and "time: 1 of 1 within 30%" in said
+
+
+def test_the_int8_benchmark_has_the_labels_of_float32_and_a_third_of_its_size(
+    load: Any, librispeech_tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = load("benchmark_quantized")
+    given = ["--data", f"{librispeech_tiny}/LibriSpeech", "--alignments", f"{librispeech_tiny}/alignments"]
+    monkeypatch.setattr(sys, "argv", ["", *given, "--subset", "dev-clean", "--rounds", "1", "--push-ms", "2000"])
+    script.main()
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith(("offline", "stream"))]
+    assert [row[:2] for row in rows] == [[job, name] for job in ("offline", "stream") for name in ("float32", "int8")]
+    for plain, int8 in (rows[:2], rows[2:]):
+        assert float(plain[5]) > 0.999 and float(int8[5]) > 0.95  # agreement
+        assert float(int8[2]) < float(plain[2]) / 3
+        assert abs(float(int8[4]) - float(plain[4])) < 0.03  # accuracy
