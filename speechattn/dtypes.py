@@ -32,6 +32,11 @@ def like(module: nn.Module) -> Tensor:
     return torch.empty(0, dtype=torch.float32, device=device)
 
 
+def packed_entry(module: nn.Module) -> str | None:
+    """Return the name of the first entry of a module's state that is no tensor, as packed int8 weights are, or None."""
+    return next((name for name, value in module.state_dict().items() if not isinstance(value, Tensor)), None)
+
+
 def widened(dtype: torch.dtype) -> torch.dtype:
     """Return the dtype for sums over values of `dtype`: float64 stays, half precision becomes float32."""
     return torch.promote_types(dtype, torch.float32)

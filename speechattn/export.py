@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from speechattn.dtypes import like
+from speechattn.dtypes import like, packed_entry
 from speechattn.encoder import Encoder
 from speechattn.errors import UserError
 from speechattn.files import write_bytes
@@ -51,15 +51,26 @@ def export(model: SpeechModel | Encoder, push_frames: int, path: str | Path, for
         format: "onnx" (needs ``pip install 'speechattn[export]'``), or "torch", which `torch.export.load` reads.
 
     Raises:
-        UserError: the model has no step of fixed size, or not in this format, the extra is not installed, or the
-            path lies in no folder.
+        UserError: the model is quantised, or has no step of fixed size, or not in this format, the extra is not
+            installed, or the path lies in no folder.
         RuntimeError: the graph does not compute what eager computes.
     """
     if format not in FORMATS:
         raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {format!r}.")
     if not Path(path).parent.is_dir():
         raise UserError(f"{path} cannot be written: {Path(path).parent} is not a folder.")
-    model = copy.deepcopy(model).cpu().eval()
+    if (name := packed_entry(model)) is not None:
+        raise UserError(
+            f"a quantised model cannot be exported ({name} is no tensor): export the float model, and quantise the "
+            "file, for ONNX with onnxruntime.quantization.quantize_dynamic."
+        )
+    try:
+        model = copy.deepcopy(model).cpu().eval()
+    except RuntimeError as error:
+        raise UserError(
+            "the model cannot be copied, for it holds tensors with a gradient that are no parameters, as pruned layers "
+            "do: make them permanent, as torch.nn.utils.prune.remove(layer, 'weight') does."
+        ) from error
     step = StreamingStep(model, push_frames)
     dtype = like(step.encoder).dtype
     if dtype not in TOLERANCE or (format == "onnx" and dtype != torch.float32):

@@ -182,8 +182,8 @@ class _Work:
         """Twelve digits of everything that the bytes of the rows depend on, save the source."""
         settings = (fingerprint(self.model.config), self.hidden, self.size, str(self.dtype))
         digest = hashlib.sha256(repr(settings).encode())
-        for tensor in self.model.state_dict().values():
-            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        for value in self.model.state_dict().values():
+            digest.update(_bytes(value))
         return digest.hexdigest()[:12]
 
     def _read(self, source: Source, sample_rate: int | None) -> tuple[Iterator[Samples], int | None]:
@@ -233,6 +233,16 @@ def _as_file(source: Source) -> AudioSource | None:
     if isinstance(source, str | os.PathLike) or hasattr(source, "read"):
         return cast(AudioSource, source)
     return None
+
+
+def _bytes(value: Any) -> bytes:
+    """Return what distinguishes an entry of a state_dict from others: of int8 layers some are tuples and dtypes."""
+    if isinstance(value, tuple):
+        return b"".join(map(_bytes, value))
+    if not isinstance(value, Tensor):
+        return repr(value).encode()
+    value = value.dequantize() if value.is_quantized else value
+    return bytes(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
 
 
 def _without_head(model: SpeechModel) -> SpeechModel:

@@ -21,7 +21,7 @@ from speechattn import context as law
 from speechattn.attention.positions import RESIZE
 from speechattn.baselines import build_encoder
 from speechattn.config import ModelConfig
-from speechattn.dtypes import like
+from speechattn.dtypes import like, packed_entry
 from speechattn.encoder import EncoderState
 from speechattn.errors import UserError, reason
 from speechattn.files import write_bytes, write_json
@@ -164,16 +164,16 @@ class SpeechModel(nn.Module):
         The names of modules of your own, such as another encoder, are written as well: `load` needs them.
 
         Raises:
-            UserError: something in the state of a module is no tensor, as in one that was quantised.
+            UserError: layers are quantised, and hold packed weights that are no tensors.
         """
+        if (name := packed_entry(self)) is not None:
+            raise UserError(
+                f"a quantised model cannot be saved ({name} is no tensor): save the float model, and quantise again "
+                "what load returns."
+            )
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         state = self.state_dict()
-        if odd := [name for name, value in state.items() if not isinstance(value, Tensor)]:
-            raise UserError(
-                f"{odd[0]} is no tensor ({type(state[odd[0]]).__name__}), and a saved model holds tensors only. Save "
-                "the model as it was before it was quantised or wrapped, and do the same after loading it."
-            )
         # Copies: safetensors refuses tensors that share memory, as tied weights do.
         tensors = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in state.items()}
         config = {"format_version": FORMAT_VERSION, "model": self.config.to_dict()}

@@ -371,3 +371,18 @@ def test_the_table_of_gradients_sees_rounding_and_more(
     assert rows[0][5] == "-", "refused"
     assert float(rows[2][5]) < ROUNDING and not float(rows[3][5]) < 1e-2, "torch's kernel, of which this is known"
     assert float(rows[4][3]) > ROUNDING and rows[5][3:] == ["-"] * 3, "float16 cannot hold 1e9"
+
+
+def test_the_int8_benchmark_has_the_labels_of_float32_and_a_third_of_its_size(
+    load: Any, librispeech_tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = load("benchmark_quantized")
+    given = ["--data", f"{librispeech_tiny}/LibriSpeech", "--alignments", f"{librispeech_tiny}/alignments"]
+    monkeypatch.setattr(sys, "argv", ["", *given, "--subset", "dev-clean", "--rounds", "1", "--push-ms", "2000"])
+    script.main()
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith(("offline", "stream"))]
+    assert [row[:2] for row in rows] == [[job, name] for job in ("offline", "stream") for name in ("float32", "int8")]
+    for plain, int8 in (rows[:2], rows[2:]):
+        assert float(plain[5]) > 0.999 and float(int8[5]) > 0.95  # agreement
+        assert float(int8[2]) < float(plain[2]) / 3
+        assert abs(float(int8[4]) - float(plain[4])) < 0.03  # accuracy

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from speechattn.config import EncoderConfig
+from speechattn.dtypes import widened
 from speechattn.encoder import Encoder
 
 
@@ -46,7 +47,7 @@ class SpeechAttnEncoder(nn.Module):
 
 def frames_of(wav_lens: Tensor, num_frames: int) -> Tensor:
     """Lengths [B] int64 in frames of relative `wav_lens` [B] of `num_frames`."""
-    lengths = (wav_lens * num_frames).round()
+    lengths = (wav_lens.to(widened(wav_lens.dtype)) * num_frames).round()  # half precision counts to 2048
     if not torch.compiler.is_compiling() and ((lengths < 0) | (lengths > num_frames)).any():
         raise ValueError(f"wav_lens must be parts of the longest row, in [0, 1], got {wav_lens.tolist()}.")
     return lengths.long()

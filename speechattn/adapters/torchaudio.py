@@ -40,10 +40,11 @@ def rnnt(encoder: Encoder, num_symbols: int, embedding_dim: int = 256, num_lstm_
 def rnnt_loss(
     model: nn.Module, frames: Tensor, lengths: Tensor | None, targets: Tensor, target_lengths: Tensor, blank: int
 ) -> Tensor:
-    """Mean transducer loss of frames [B, T, F] with `lengths` [B], and targets [B, U] with `target_lengths` [B].
+    """Return the mean loss of frames [B, T, F] with `lengths` [B] and targets [B, U] with `target_lengths` [B].
 
     Targets are symbols below `blank`, the last one; past `target_lengths` they may hold anything, -100 included. The
-    joiner's output has B * T * (U + 1) * num_symbols numbers: EncoderConfig(stack=4) makes it four times smaller.
+    loss is float32, whatever the model is. The joiner's output has B * T * (U + 1) * num_symbols numbers:
+    EncoderConfig(stack=4) makes it four times smaller.
 
     Raises:
         ValueError: a target is no symbol, or a row has no frame, so that nothing can be aligned to it.
@@ -59,10 +60,11 @@ def rnnt_loss(
     logits, lengths, _, _ = model(frames, lengths, shifted, target_lengths + 1)
     if not (lengths > 0).all():
         raise ValueError(f"every row needs a frame to align, got output lengths {lengths.tolist()}: drop such rows.")
-    # torchaudio wants the tensors no longer than their longest row, and 32-bit integers.
+    # torchaudio wants the tensors no longer than their longest row, and 32-bit integers. It has no kernel for bfloat16
+    # and float64, and in half precision its sums over frames lose their digits.
     longest, most = int(lengths.max()), int(target_lengths.max())
     loss: Tensor = torchaudio.functional.rnnt_loss(
-        logits[:, :longest, : most + 1].contiguous(),
+        logits[:, :longest, : most + 1].float().contiguous(),
         targets[:, :most].int().contiguous(),
         lengths.int(),
         target_lengths.int(),

@@ -22,6 +22,7 @@ from torch.nn.functional import pad
 from speechattn.attention.functional import attention_weights
 from speechattn.attention.layer import SelfAttention
 from speechattn.context import Context
+from speechattn.dtypes import like, widened
 from speechattn.lengths import check_lengths, zero_padding
 
 SHARPNESS = 1000.0
@@ -135,17 +136,26 @@ def convolution_from_attention(layer: SelfAttention, input: Tensor, lengths: Ten
         raise ValueError(f"no frame sees its whole window of {context.window} frames: give longer rows.")
 
     q, k, _ = layer.project(zero_padding(input, lengths))
-    bias = layer.bias(context, num_frames)
-    weights = attention_weights(q, k, context, lengths=lengths, scores=layer.scores, relative_bias=bias)
-    mean = weights.transpose(1, 2)[whole].mean(0)  # [H, window]
-    value = layer.query_key_value.weight[2 * d_model :].reshape(layer.num_heads, -1, d_model)
-    value_bias = layer.query_key_value.bias[2 * d_model :].reshape(layer.num_heads, -1)
-    output = layer.output.weight.reshape(d_model, layer.num_heads, -1)
+    table = layer.bias(context, num_frames)
+    weights = attention_weights(q, k, context, lengths=lengths, scores=layer.scores, relative_bias=table)
+    mean = weights.transpose(1, 2)[whole].mean(0, dtype=widened(weights.dtype)).to(weights.dtype)  # [H, window]
+    weight, bias = _affine(layer.query_key_value, d_model)
+    value = weight[2 * d_model :].reshape(layer.num_heads, -1, d_model)
+    value_bias = bias[2 * d_model :].reshape(layer.num_heads, -1)
+    weight, bias = _affine(layer.output, d_model)
+    output = weight.reshape(d_model, layer.num_heads, -1)
     conv = nn.Conv1d(d_model, d_model, context.window).to(input)
     assert conv.bias is not None
     conv.weight.copy_(torch.einsum("ohd,hdi,hk->oik", output, value, mean))
-    conv.bias.copy_(layer.output.bias + torch.einsum("ohd,hd,hk->o", output, value_bias, mean))
+    conv.bias.copy_(bias + torch.einsum("ohd,hd,hk->o", output, value_bias, mean))
     return conv
+
+
+def _affine(layer: nn.Module, width: int) -> tuple[Tensor, Tensor]:
+    """Return weight [out, width] and bias [out] of a linear layer, wrapped and quantised ones included."""
+    empty = like(layer)
+    bias = layer(empty.new_zeros(1, width))
+    return (layer(torch.eye(width).to(empty)) - bias).T, bias[0]
 
 
 def _window(conv: nn.Conv1d, left: int | None, scores: str) -> tuple[Context, list[int]]:

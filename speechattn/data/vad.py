@@ -19,6 +19,7 @@ import math
 from collections.abc import Iterable
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -70,7 +71,7 @@ def speech_segments(
             f"sample_rate must be positive and durations 0 or more seconds, got {sample_rate} Hz, {min_speech_s}, "
             f"{min_silence_s} and {margin_s}."
         )
-    samples = waveform.detach().cpu().numpy()
+    samples = waveform.detach().cpu().to(torch.promote_types(waveform.dtype, torch.float32)).numpy()
     if not np.isfinite(samples).all():
         raise ValueError("waveform holds NaN or infinity; load_audio refuses such files.")
     hop = max(1, round(_HOP_S * sample_rate))

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from speechattn.dtypes import check_floating, widened
 from speechattn.lengths import check_lengths, full_lengths, valid_mask
 from speechattn.plain import take_numbers
 
@@ -96,7 +97,7 @@ class Augment:
             return frames
         lengths = full_lengths(frames) if checked is None else checked.to(frames.device)
         valid = valid_mask(lengths, frames.shape[1])[:, :, None]
-        x = torch.where(valid, frames, frames.new_zeros(()))
+        x = torch.where(valid, frames, frames.new_zeros(())).to(widened(frames.dtype))  # powers overflow half precision
         if self.warp is not None:
             x = warp_frequency(x, generator, *self.warp)
         x = x + filter_curve(x, generator, self.tilt_db, self.curve_db)[:, None]
@@ -107,13 +108,14 @@ class Augment:
         longest = (lengths * self.time_mask_share).long().clamp(max=self.time_mask_frames)
         hidden = hidden | mask_time(x, lengths, generator, self.time_masks, longest)[:, :, None]
         x = torch.where(hidden, torch.as_tensor(self.fill).to(x), x)
-        return torch.where(valid, x, frames)
+        return torch.where(valid, x.to(frames.dtype), frames)
 
 
 def check_call(frames: Tensor, lengths: Tensor | None, generator: torch.Generator) -> Tensor | None:
     """Checked lengths; raises TypeError or ValueError for what is no batch of frames, no lengths or no generator."""
     if not isinstance(generator, torch.Generator):
         raise TypeError(f"generator must be a torch.Generator with a seed, got {type(generator).__name__}.")
+    check_floating(frames)
     if frames.ndim != 3:
         raise ValueError(f"frames must be [B, T, F], got {list(frames.shape)}.")
     return check_lengths(lengths, frames.shape[0], frames.shape[1])

@@ -159,3 +159,13 @@ def test_the_transcriber_is_the_encoder_itself() -> None:
     assert {name for name in model.state_dict() if name.startswith("transcriber.")} == {
         f"transcriber.{name}" for name in encoder.state_dict()
     }
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_the_loss_of_a_model_of_any_dtype_is_that_of_float32(batch, dtype: torch.dtype) -> None:
+    model = small(positions="rotary")
+    frames, *rest = batch
+    with torch.no_grad():
+        expected = rnnt_loss(model, frames, *rest, BLANK)
+        loss = rnnt_loss(model.to(dtype), frames.to(dtype), *rest, BLANK)
+    assert loss.dtype == torch.float32 and abs(loss - expected) < 5e-3 * expected  # some roundings of logits about 1

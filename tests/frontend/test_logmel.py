@@ -149,9 +149,20 @@ def test_nan_zero_hears_silence(grad: bool) -> None:
         assert (holed.grad[1, 100:200] == 0).all()
 
 
-def test_finite_samples_whose_sum_overflows_are_not_refused() -> None:
-    waveform = torch.full((1, 1600), 1e37)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_samples_up_to_100_pass_and_beyond_2_to_31_are_as_nan(dtype: torch.dtype) -> None:
+    waveform = torch.full((1, 1600), -100.0, dtype=dtype)
     assert LogMel()(waveform)[0].shape == (1, 10, 80)
+    for value, message in ((101, "16-bit"), (40_000, "24-bit"), (2.0**31, "32-bit"), (1e37, r"finite.*nan=.zero")):
+        waveform[0, 500] = value
+        with pytest.raises(UserError, match=rf"row 0 holds .* at sample 500 \(0\.031 s\); .*{message}"):
+            LogMel()(waveform)
+    silent = waveform.clone()
+    silent[0, 500] = 0
+    assert torch.equal(LogMel(nan="zero")(waveform)[0], LogMel()(silent)[0])
+    waveform[0, 700] = 20_000  # a number that nobody scaled, among others that are none
+    with pytest.raises(UserError, match=r"sample 700 .* divide by 32768: waveform / 32768"):
+        LogMel(nan="zero")(waveform)
 
 
 @pytest.mark.parametrize(

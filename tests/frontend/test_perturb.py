@@ -121,6 +121,9 @@ def test_waveforms_and_lengths_are_checked(call) -> None:
     holed[1, 3] = math.nan
     with pytest.raises(UserError, match="row 1 holds nan at sample 3"):
         call(holed, None)
+    holed[1, 3] = -20_000
+    with pytest.raises(UserError, match=r"row 1 holds -20000 at sample 3; .* divide by 32768: waveform / 32768\.$"):
+        call(holed, None)
 
 
 @needs_torchaudio
