@@ -10,6 +10,8 @@ NATIVE_KEYS = 4096
 """Keys of a query up to which native beats banded, whose large matrix products catch up as windows grow."""
 NATIVE_FEATURES = 8
 """What the features of a head must be a multiple of for native."""
+SLAB_BYTES = 800_000
+"""Scores that banded makes at once: few calls, and what is made of them is still in the second-level cache, or near."""
 CPU_FRAMES, DEVICE_FRAMES = 1024, 65536
 """Frames at a time: few enough for a CPU's cache, or many enough to keep a device busy."""
 

@@ -10,10 +10,9 @@ from torch import Tensor
 from speechattn.attention.dense import relative_index, table_offsets
 from speechattn.attention.masks import band_mask
 from speechattn.attention.pieces import Edge, Grid, Mask, Slab
+from speechattn.choices import SLAB_BYTES
 from speechattn.context import Context
 
-SLAB_BYTES = 800_000
-"""Scores of one slab: few calls, and what is made of them is still in the second-level cache, or not far from it."""
 FUSED_FRAMES = 512
 """Queries that torch's attention kernel gets at once: it works in the cache anyway, but its output is copied."""
 EDGE_FRAMES = 64

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from speechattn.choices import NATIVE_FEATURES, automatic, frames_at_once
+from speechattn.choices import NATIVE_FEATURES, SLAB_BYTES, automatic, frames_at_once
 from speechattn.config import ATTENTION_BLOCKS, NO_SPLICE, EncoderConfig
 from speechattn.context import Context
 
@@ -232,8 +232,14 @@ def _working(shapes: Shapes, context: Context, gradients: bool) -> int:
     tables = 1 if config.positions in PLAIN_POSITIONS else heads
     # Masks, with the bias of each head in them, and the index that cuts them from its table.
     masks = BLOCK * keys * (2 * tables * width + (20 if tables > 1 else 12))
-    scores = BLOCK * keys * heads * width if config.scores == "relu" or gradients else 0
-    return masks + (3 if gradients else 1) * scores
+    if config.scores == "softmax" and not gradients:
+        return masks  # torch's kernel keeps its scores in registers
+    # A slab of scores, or one clipped block of all heads; and what is made of them for each query and key.
+    block = BLOCK * keys * width
+    slab = min(max(SLAB_BYTES, block), -(-frames // BLOCK) * batch * heads * block)
+    scores = max(slab, heads * block)
+    made = round(scores * (BLOCK + keys) / (BLOCK * keys) * (config.d_model // heads))
+    return masks + (3 * scores + 2 * made if gradients else scores + made)
 
 
 def _feeding(shapes: Shapes) -> dict[str, int]:
