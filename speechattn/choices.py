@@ -10,10 +10,11 @@ NATIVE_KEYS = 4096
 """Keys of a query up to which native beats banded, whose large matrix products catch up as windows grow."""
 NATIVE_FEATURES = 8
 """What the features of a head must be a multiple of for native."""
-SLAB_BYTES = 800_000
-"""Scores that banded makes at once: few calls, and what is made of them is still in the second-level cache, or near."""
 CPU_FRAMES, DEVICE_FRAMES = 1024, 65536
 """Frames at a time: few enough for a CPU's cache, or many enough to keep a device busy."""
+
+SLAB_BYTES = 800_000
+"""Scores that banded attention makes at a time: few calls, and they are still in the second-level cache, or near it."""
 
 
 def automatic(context: Context, num_frames: int, plain: bool, native: bool) -> str:
@@ -32,3 +33,16 @@ def frames_at_once(batch_size: int, num_frames: int, on_cpu: bool = True) -> int
     """Frames of each row that are done at a time where each frame is done by itself, and no gradient is wanted."""
     most = max(1, (CPU_FRAMES if on_cpu else DEVICE_FRAMES) // max(batch_size, 1))
     return num_frames if num_frames < 2 * most else most
+
+
+def block_size(context: Context) -> int:
+    """Return the queries of a block of banded attention.
+
+    A block wastes (block + left + right) / (left + 1 + right) products on masked pairs: small windows want
+    small blocks, large ones want large matrix products. Blocks of a chunked context hold whole chunks.
+    """
+    if context.window is None:
+        return 64
+    if context.chunk > 1:
+        return context.chunk * max(1, 64 // context.chunk) if context.chunk <= 128 else 128
+    return 16 if context.window <= 48 else 32 if context.window < 256 else 64

@@ -10,7 +10,7 @@ from torch import Tensor
 from speechattn.attention.dense import relative_index, table_offsets
 from speechattn.attention.masks import band_mask
 from speechattn.attention.pieces import Edge, Grid, Mask, Slab
-from speechattn.choices import SLAB_BYTES
+from speechattn.choices import SLAB_BYTES, block_size
 from speechattn.context import Context
 
 FUSED_FRAMES = 512
@@ -104,16 +104,3 @@ class Plan:
         low, high = self.context.span(stop - 1)[0], self.context.span(start)[1]
         lead, trail = (key_start if low is None else low), (key_stop if high is None else high)
         return Mask(bias, None, lead - key_start, trail - key_start)
-
-
-def block_size(context: Context) -> int:
-    """Queries a block.
-
-    A block wastes (block + left + right) / (left + 1 + right) products on masked pairs: small windows want
-    small blocks, large ones want large matrix products. Blocks of a chunked context hold whole chunks.
-    """
-    if context.window is None:
-        return 64
-    if context.chunk > 1:
-        return context.chunk * max(1, 64 // context.chunk) if context.chunk <= 128 else 128
-    return 16 if context.window <= 48 else 32 if context.window < 256 else 64

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from speechattn.choices import NATIVE_FEATURES, SLAB_BYTES, automatic, frames_at_once
+from speechattn.choices import NATIVE_FEATURES, SLAB_BYTES, automatic, block_size, frames_at_once
 from speechattn.config import ATTENTION_BLOCKS, NO_SPLICE, EncoderConfig
 from speechattn.context import Context
 
@@ -233,13 +233,14 @@ def _working(shapes: Shapes, context: Context, gradients: bool) -> int:
     # Masks, with the bias of each head in them, and the index that cuts them from its table.
     masks = BLOCK * keys * (2 * tables * width + (20 if tables > 1 else 12))
     if config.scores == "softmax" and not gradients:
-        return masks  # torch's kernel keeps its scores in registers
-    # A slab of scores, or one clipped block of all heads; and what is made of them for each query and key.
-    block = BLOCK * keys * width
-    slab = min(max(SLAB_BYTES, block), -(-frames // BLOCK) * batch * heads * block)
-    scores = max(slab, heads * block)
-    made = round(scores * (BLOCK + keys) / (BLOCK * keys) * (config.d_model // heads))
-    return masks + (3 * scores + 2 * made if gradients else scores + made)
+        return masks  # torch's kernel keeps its scores in the cache
+    block = block_size(context)
+    window = frames if context.window is None else min(frames, context.window - context.chunk + block)
+    one = block * window * width
+    together = min(batch * heads * -(-frames // block), SLAB_BYTES // max(one, 1))
+    scores = max(BLOCK * keys * heads * width, one * together)
+    products = scores * (config.d_model // heads) // max(window, 1)  # queries, heads and their like beside the scores
+    return masks + (3 * scores + 4 * products if gradients else scores + products)
 
 
 def _feeding(shapes: Shapes) -> dict[str, int]:
