@@ -23,6 +23,7 @@ from speechattn.entry import Entry, EntryState
 from speechattn.errors import ConfigError
 from speechattn.framing import HOP_MS
 from speechattn.lengths import check_lengths, lengths_of, zero_padding
+from speechattn.memory import INFERENCE_BLOCK, TRAINING_BLOCK, return_blocks
 from speechattn.plain import whole
 from speechattn.state import check_kept, fingerprint, moved, num_bytes
 from speechattn.transforms import is_transformed
@@ -210,9 +211,10 @@ class Encoder(FramesEncoder):
         return zero_padding(self.norm(x), lengths), lengths_of(x, lengths)
 
     def _check_memory(self, input: Tensor, lengths: bool, context: Context | None) -> None:
-        """Refuse what would not fit, if there is a limit; see guard.py."""
+        """Return freed memory, as plans assume, and refuse what would not fit, if there is a limit; see guard.py."""
         if torch.compiler.is_compiling() or torch._C._is_tracing() or not input.is_cpu:
             return
+        return_blocks(TRAINING_BLOCK if torch.is_grad_enabled() else INFERENCE_BLOCK)
         if guard.limit_bytes() is None:
             return
         config = self.config if context is None else replace(self.config, context=context)

@@ -14,7 +14,7 @@ from contextvars import ContextVar
 
 from speechattn.config import EncoderConfig
 from speechattn.errors import MemoryLimitError
-from speechattn.memory import available_bytes, resident_bytes
+from speechattn.memory import available_bytes, resident_bytes, trim
 from speechattn.planning.advice import advice
 from speechattn.planning.memory import SCORES_AT_ONCE
 from speechattn.planning.plan import PLANNED, Plan, most, plan
@@ -80,7 +80,7 @@ def check(
     if limit is None or config.block not in PLANNED:
         return
     made = plan(config, num_frames, batch_size, training, dtype=dtype, native=native, lengths=lengths)
-    held = resident_bytes()
+    held = _held_bytes(limit - made.peak_bytes)
     if held + made.peak_bytes > limit:
         raise MemoryLimitError(_refusal(made, limit, held, native))
 
@@ -90,13 +90,23 @@ def check_scores(batch_size: int, num_heads: int, num_frames: int, item: int) ->
     limit = limit_bytes()
     if limit is None:
         return
-    needed, held = SCORES_AT_ONCE * batch_size * num_heads * num_frames * num_frames * item, resident_bytes()
+    needed = SCORES_AT_ONCE * batch_size * num_heads * num_frames * num_frames * item
+    held = _held_bytes(limit - needed)
     if held + needed > limit:
         raise MemoryLimitError(
             f"attention with {num_frames} x {num_frames} scores for each of {batch_size} x {num_heads} heads takes "
             f'{told_bytes(needed)}, {_allowed(held, limit)}. execution="auto" never has them all at once; in a window, '
             "Context.truncated(64, 64), they are few."
         )
+
+
+def _held_bytes(allowed: int) -> int:
+    """Return what this process holds; where that is more than `allowed`, without what was freed and not given back."""
+    held = resident_bytes()
+    if held > allowed:
+        trim()
+        held = resident_bytes()
+    return held
 
 
 def _allowed(held: int, limit: int) -> str:

@@ -71,7 +71,7 @@ def test_an_unlimited_side_has_no_stream(capsys) -> None:
         (["--hours", "-1"], "must be hours of audio"),
         (["--hours", "nan"], "must be hours of audio"),
         (["--hours", "1e9"], "must be hours of audio"),
-        (["--memory", "8"], "--memory 8 is 8 bytes, and Python and torch alone take 700 MB"),
+        (["--memory", "8"], "--memory 8 is 8 bytes, and Python and torch alone take 760 MB"),
         (["--memory", "many"], 'must be a size as "8GB"'),
         (["--hours", "1", "--left", "-3"], "must be a whole number of frames, or all"),
         (["--hours", "1", "--num-heads", "3"], "num_heads must divide d_model"),

@@ -19,7 +19,7 @@ MODES = ("inference", "training", "streaming")
 PLANNED = ("transformer", "conformer", "cnn")
 PUSH = 100
 """Frames of a push of a stream: a second."""
-PROCESS_BYTES = 700_000_000
+PROCESS_BYTES = 760_000_000
 """What Python, torch 2.11 with its libraries for CUDA, and numba's loops hold before the first frame."""
 OPTIMIZER_COPIES = 2
 """Tensors that AdamW keeps for every weight."""
