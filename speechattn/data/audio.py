@@ -34,6 +34,7 @@ MAX_SAMPLES_PER_BYTE = 8192  # digital silence in FLAC: 65535 samples need at le
 UNKNOWN_LENGTH = 2**63 - 1  # libsndfile's answer for a FLAC that was written to a pipe
 BLOCK = 2**18  # samples of all channels that are decoded at a time: 1 MiB
 PIECE = 1024  # the same where decoding breaks off: what is in the piece of the damage is not heard
+FITS = 2**28  # bytes: of less, nobody asks the system whether they are free
 COPIES = 2  # of the samples, while `load_audio` joins its blocks
 AudioSource = str | os.PathLike[str] | BinaryIO
 """A path, or a binary file that can seek, which is read from where it stands and left there."""
@@ -75,7 +76,8 @@ def load_audio(source: AudioSource, sample_rate: int | None = SAMPLE_RATE) -> tu
         TypeError, ValueError: the source is no such file, or sample_rate no whole number of Hz.
     """
     with _decoding(source, sample_rate) as (blocks, rate, name, num_samples):
-        needed, available = 4 * COPIES * (num_samples or 0), available_bytes()
+        needed = 4 * COPIES * (num_samples or 0)
+        available = available_bytes() if needed > FITS else None
         if available is not None and needed > available:
             message = (
                 f"{name}: {told_seconds((num_samples or 0) / rate)} at once take {told_bytes(needed)}, and "

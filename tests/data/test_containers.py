@@ -351,6 +351,7 @@ def test_a_whole_rate_of_any_type_is_a_rate(rate: Any) -> None:
 def test_sound_that_does_not_fit_into_memory_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     memory = io.BytesIO()
     soundfile.write(memory, np.zeros(1_000_000), RATE, format="FLAC")
+    monkeypatch.setattr(audio, "FITS", 0)
     monkeypatch.setattr(audio, "available_bytes", lambda: 7_999_999)
     monkeypatch.setattr(soundfile.SoundFile, "read", lambda *_, **__: pytest.fail("it was read"))
     with pytest.raises(AudioError, match="encode_long") as caught:
