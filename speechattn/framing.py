@@ -55,7 +55,8 @@ class Framing:
             hop = max(1, int(rate * HOP_MS / 1000))
             raise ValueError(
                 f"{HOP_MS:g} ms are {rate * HOP_MS / 1000:g} samples at {rate} Hz, no whole number: give hop in "
-                f"samples, as Framing(sample_rate={rate}, hop={hop}), whose frames are {1000 * hop / rate:.4g} ms; or resample."
+                f"samples, as Framing(sample_rate={rate}, hop={hop}), whose frames are {1000 * hop / rate:.4g} ms; "
+                "or resample."
             )
         hop = int(rate * HOP_MS / 1000) if self.hop is None else _whole("hop", self.hop)
         for name, value in (("sample_rate", rate), ("window", window), ("hop", hop)):

@@ -161,27 +161,36 @@ def _check_chunks(file: BinaryIO, start: int, stop: int) -> None:
                 return
             if claimed > rest:
                 raise _missing(claimed, rest)
-            if not any(
-                _are_chunks(file, at + claimed + pad, stop, chunks, claimed) for pad in (-claimed % chunks.pad, 0)
-            ):
+            if not _are_chunks(file, at, at + claimed, stop, chunks):
                 raise _unclaimed(claimed, rest)
             return
         at += length + -length % chunks.pad
 
 
-def _are_chunks(file: BinaryIO, at: int, stop: int, chunks: _Chunks, claimed: int) -> bool:
-    """Whether the bytes up to stop are chunks with readable names, then zeros, an ID3v1 tag, or nothing."""
+def _are_chunks(file: BinaryIO, begin: int, at: int, stop: int, chunks: _Chunks) -> bool:
+    """Whether chunks with readable names follow the samples [begin, at), then zeros, an ID3v1 tag, or nothing.
+
+    Some writers forget the byte after an odd chunk.
+    """
+    any_samples = at > begin
     while at < stop:
-        chunk = chunks.read(file, at)
-        if (
-            chunk is None
-            or not (chunk[0][:4].isascii() and chunk[0][:4].decode().isprintable())
-            or sum(chunk[1:]) > stop
-        ):
-            tag = _read(file, at, 3) == b"TAG" and stop - at <= ID3V1
-            return tag or (claimed > 0 and _is_filling(file, at, stop))
-        at = chunk[1] + chunk[2] + -chunk[2] % chunks.pad
+        padded = at + (begin - at) % chunks.pad
+        end = _named_chunk_end(file, padded, stop, chunks) or _named_chunk_end(file, at, stop, chunks)
+        if end is None:
+            tag = stop - padded == ID3V1 and _read(file, padded, 3) == b"TAG"
+            return tag or (any_samples and _is_filling(file, at, stop))
+        at = end
     return True
+
+
+def _named_chunk_end(file: BinaryIO, at: int, stop: int, chunks: _Chunks) -> int | None:
+    """Return the end of the chunk at `at`, if it is one."""
+    chunk = chunks.read(file, at)
+    if chunk is None:
+        return None
+    name, begin, length = chunk
+    named = name[:4].isascii() and name[:4].decode().isprintable()
+    return begin + length if named and begin + length <= stop else None
 
 
 def _is_filling(file: BinaryIO, at: int, stop: int) -> bool:

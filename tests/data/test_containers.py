@@ -78,6 +78,12 @@ def sized(format: str, size: int, subtype: str = "PCM_16") -> bytes:
     return data[:at] + struct.pack("<I" if format == "WAV" else ">I", size) + data[at + 4 :]
 
 
+def odd_wav() -> bytes:
+    """A WAV of 8-bit samples, one more than an even number, without the byte that makes the chunk even."""
+    data = encoded("WAV", "PCM_U8")
+    return data[:40] + struct.pack("<I", NUM_SAMPLES + 1) + data[44:] + b"\x80" + b"LIST\4\0\0\0abcd"
+
+
 def opus(rate: int = RATE, channels: int = 1) -> bytes:
     return encoded("OGG", "OPUS", rate, channels)
 
@@ -120,6 +126,8 @@ WHOLE: dict[str, tuple[Callable[[], bytes], float]] = {
     "wav, the last sector filled": (lambda: encoded("WAV") + bytes(512), 1),
     "wav, a tag at the end": (lambda: encoded("WAV") + TAG, 1),
     "wav, a chunk behind an odd one": (lambda: encoded("WAV") + b"LIST\3\0\0\0abc\0bext\2\0\0\0ab", 1),
+    "wav, odd chunks without their byte": (lambda: encoded("WAV") + b"LIST\3\0\0\0abcbext\1\0\0\0aid3 \2\0\0\0ab", 1),
+    "wav, an odd number of bytes": (lambda: odd_wav(), 1),
     "wav, big-endian": (lambda: encoded("WAV", endian="BIG"), 1),
     "rf64": (lambda: encoded("RF64"), 1),
     "wave64": (lambda: encoded("W64"), 1),
@@ -304,6 +312,9 @@ def test_a_file_is_read_from_where_it_stands_and_left_there(tmp_path: Path) -> N
     assert torch.equal(load_audio(file)[0], whole)
     assert file.tell() == 6
     assert audio_samples(file) == NUM_SAMPLES
+    odd = io.BytesIO(b"odd" + encoded("WAV", "PCM_U8") + b"LIST\3\0\0\0abc\0bext\2\0\0\0ab")
+    odd.seek(3)
+    assert len(load_audio(odd)[0]) == NUM_SAMPLES
     (tmp_path / "a.flac").write_bytes(data)
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("a.flac", data)
