@@ -64,6 +64,8 @@ def find_links(file: BinaryIO, start: int, stop: int, format: str) -> list[Link]
         ContainerError: bytes are missing or damaged, or sound follows that the header does not promise; or the
             format does not tell half a file from a whole one.
     """
+    while (head := _read(file, start, 10)).startswith(b"ID3") and _tag_size(head):  # libsndfile skips it everywhere
+        start += _tag_size(head)
     if format == "OGG":
         return _ogg(file, start, stop)
     if format == "MP3":
@@ -147,8 +149,10 @@ CHUNKS = {
 
 def _check_chunks(file: BinaryIO, start: int, stop: int) -> None:
     """Compare the chunk of samples with the bytes that follow it, which must be other chunks, zeros, or nothing."""
-    magic = _read(file, start, 4)
-    chunks, long_size = CHUNKS[magic], None
+    magic, long_size = _read(file, start, 4), None
+    chunks = CHUNKS.get(magic)
+    if chunks is None:
+        raise ContainerError(f"no chunks are known that begin with {magic!r}.", "unknown format")
     at = start + chunks.head
     while (chunk := chunks.read(file, at)) is not None:
         name, at, length = chunk
@@ -211,17 +215,19 @@ def _check_au(file: BinaryIO, start: int, stop: int) -> None:
 def _check_nist(file: BinaryIO, start: int, stop: int) -> None:
     """SPHERE: the header is text, and counts samples; of shortened samples the bytes say nothing."""
     fields = {}
-    for line in _read(file, start, 1024).decode("ascii", "replace").splitlines():
+    lines = _read(file, start, 1024).decode("ascii", "replace").splitlines()
+    for line in lines:
         name, _, value = line.partition(" ")
         fields[name] = value.split(" ")[-1]
     try:
+        header = int(lines[1])
         claimed = int(fields["sample_count"]) * int(fields["sample_n_bytes"]) * int(fields["channel_count"])
-    except (KeyError, ValueError) as error:
+    except (IndexError, KeyError, ValueError) as error:
         raise ContainerError("its header does not say how many samples follow.", "lying header") from error
-    rest = stop - start - 1024
+    rest = stop - start - header
     if claimed > rest:
         raise _missing(claimed, rest)
-    if not _is_filling(file, start + 1024 + claimed, stop):
+    if not _is_filling(file, start + header + claimed, stop):
         raise _unclaimed(claimed, rest)
 
 
@@ -428,7 +434,6 @@ def _mpeg_follow(file: BinaryIO, at: int, frame: _Frame, count: int) -> bool:
 
 def _flac(file: BinaryIO, start: int, stop: int) -> Link:
     """Count the samples by the header of the last frame, which knows its place; a header that knows more is kept."""
-    start += _tag_size(_read(file, start, 10))
     if stop - start > ID3V1 and _read(file, stop - ID3V1, 3) == b"TAG":
         stop -= ID3V1
     info = _read(file, start, 42)  # "fLaC", the header of its first block, STREAMINFO
