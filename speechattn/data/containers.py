@@ -321,7 +321,7 @@ def _mpeg(file: BinaryIO, start: int, stop: int) -> list[Link]:
     """A link begins with a table (Xing, Info, VBRI) or where rate or channels change.
 
     A table that counts the frames that follow is left to the decoder, which takes the encoder's delay away with its
-    help; any other is left out, and the frames are counted.
+    help; one that counts fewer, or itself too, is left out, and the frames are counted.
     """
     links: list[Link] = []
     begin = count = 0
@@ -333,10 +333,10 @@ def _mpeg(file: BinaryIO, start: int, stop: int) -> list[Link]:
             return
         if promised is None:
             links.append(Link(begin, end, count * last.num_samples, padded=True))
-        elif count < promised:
+        elif count + 1 < promised:
             message = f"truncated, the header promises {promised} MPEG frames, got {count}."
             raise ContainerError(message, "truncated")
-        elif count > promised:
+        elif count != promised:
             links.append(Link(begin + last_table, end, count * last.num_samples, padded=True))
         else:
             links.append(Link(begin, end))
@@ -376,7 +376,7 @@ def _mpeg_frames(file: BinaryIO, start: int, stop: int) -> Iterator[tuple[int, _
     while at < stop:
         head = _read(file, at, 52)
         frame = _mpeg_frame(head[:4])
-        if frame is not None and (kind is not None or _mpeg_frame(_read(file, at + frame.size, 4)) is not None):
+        if frame is not None and (frame.kind == kind or _mpeg_follow(file, at, frame, 1)):
             if at + frame.size > stop:
                 raise ContainerError("truncated, its last MPEG frame is cut.", "truncated")
             yield at, frame, head
@@ -396,11 +396,10 @@ def _mpeg_frames(file: BinaryIO, start: int, stop: int) -> Iterator[tuple[int, _
 def _tag_size(head: bytes) -> int:
     """Bytes of the ID3 or APE tag that begins here; 0 if none does."""
     if head[:3] == b"ID3" and len(head) >= 10:
-        return (
-            10
-            + sum(byte << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
-            + (10 if head[5] & 16 else 0)
-        )
+        size = 0
+        for byte in head[6:10]:
+            size = size << 7 | byte & 0x7F
+        return 10 + size + (10 if head[5] & 16 else 0)
     if head[:8] == b"APETAGEX" and len(head) >= 32:
         return int.from_bytes(head[12:16], "little") + (32 if head[23] & 0x20 else 0)
     return ID3V1 if head[:3] == b"TAG" else 0
