@@ -253,7 +253,7 @@ def model() -> sa.SpeechModel:
 @pytest.mark.parametrize(
     "name", ["mp3, variable bit rate, no table", "opus, chained, of two rates", "flac, total of 1"]
 )
-def test_long_form_and_the_command_hear_the_end_too(
+def test_long_form_and_the_command_decode_to_the_end_too(
     name: str, model: sa.SpeechModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = WHOLE[name][0]()
@@ -270,13 +270,13 @@ def test_long_form_and_the_command_hear_the_end_too(
     assert last["stop_s"] == pytest.approx(count / RATE, abs=0.02)
 
 
-def test_a_link_of_another_rate_is_resampled_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_link_of_another_rate_is_resampled_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audio, "_warned", set())
-    with pytest.warns(audio.AudioWarning) as said:
+    with pytest.warns(audio.AudioWarning) as caught:
         waveform, rate = load_audio(io.BytesIO(vorbis() + vorbis(44_100, 2)), sample_rate=None)
     assert rate == RATE
     assert abs(len(waveform) - 2 * NUM_SAMPLES) <= 1
-    assert {str(warning.message) for warning in said} == {
+    assert {str(warning.message) for warning in caught} == {
         "<BytesIO>: 2 channels are averaged to one. Said once.",
         "<BytesIO>: 44100 Hz is resampled to 16000 Hz. Said once.",
     }
