@@ -220,7 +220,7 @@ class Encoder(FramesEncoder):
         config = self.config if context is None else replace(self.config, context=context)
         dtype = str(like(self).dtype).removeprefix("torch.")
         native = native_unavailable() is None
-        guard.check(config, input.shape[1], len(input), torch.is_grad_enabled(), dtype, native, lengths)
+        guard.check(config, input.shape[1], len(input), torch.is_grad_enabled(), dtype, native, lengths, self.hop_ms)
 
     def initial_state(self, batch_size: int = 1) -> EncoderState:
         """The state of `batch_size` streams in lock-step that have not begun.

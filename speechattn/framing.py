@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from speechattn.plain import plain_number, whole
 
 ALIGNMENTS = ("causal", "snip", "center")
-WINDOW_MS, HOP_MS = 25, 10
+WINDOW_MS, HOP_MS = 25.0, 10.0
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,15 @@ class Framing:
 
     def __post_init__(self) -> None:
         rate = whole("Framing.sample_rate", _without_point(self.sample_rate))
-        window = rate * WINDOW_MS // 1000 if self.window is None else whole("Framing.window", self.window)
+        window = int(rate * WINDOW_MS / 1000) if self.window is None else whole("Framing.window", self.window)
         if self.hop is None and rate * HOP_MS % 1000:
-            hop = max(1, rate * HOP_MS // 1000)
+            hop = max(1, int(rate * HOP_MS / 1000))
             raise ValueError(
-                f"{HOP_MS} ms are {rate * HOP_MS / 1000:g} samples at {rate} Hz, no whole number: give hop in samples, "
-                f"as Framing(sample_rate={rate}, hop={hop}), whose frames are {1000 * hop / rate:.4g} ms; or resample."
+                f"{HOP_MS:g} ms are {rate * HOP_MS / 1000:g} samples at {rate} Hz, no whole number: give hop in "
+                f"samples, as Framing(sample_rate={rate}, hop={hop}), whose frames are {1000 * hop / rate:.4g} ms; "
+                "or resample."
             )
-        hop = rate * HOP_MS // 1000 if self.hop is None else whole("Framing.hop", self.hop)
+        hop = int(rate * HOP_MS / 1000) if self.hop is None else whole("Framing.hop", self.hop)
         for name, value in (("sample_rate", rate), ("window", window), ("hop", hop)):
             object.__setattr__(self, name, value)
         if self.hop > self.window:

@@ -14,6 +14,7 @@ from contextvars import ContextVar
 
 from speechattn.config import EncoderConfig
 from speechattn.errors import MemoryLimitError
+from speechattn.framing import HOP_MS
 from speechattn.memory import available_bytes, resident_bytes, trim
 from speechattn.planning.advice import advice
 from speechattn.planning.memory import SCORES_AT_ONCE
@@ -74,12 +75,13 @@ def check(
     dtype: str,
     native: bool,
     lengths: bool | None = None,
+    hop_ms: float = HOP_MS,
 ) -> None:
     """Raise MemoryLimitError if an encoder's call on so many frames would not fit; arguments as in `plan`."""
     limit = limit_bytes()
     if limit is None or config.block not in PLANNED:
         return
-    made = plan(config, num_frames, batch_size, training, dtype=dtype, native=native, lengths=lengths)
+    made = plan(config, num_frames, batch_size, training, dtype=dtype, native=native, lengths=lengths, hop_ms=hop_ms)
     held = _held_bytes(limit - made.peak_bytes)
     if held + made.peak_bytes > limit:
         raise MemoryLimitError(_refusal(made, limit, held, native))

@@ -46,6 +46,13 @@ def test_what_does_not_fit_is_refused_with_what_would() -> None:
             guard.check(CONFIG, most + 1, 1, False, "float32", native)
 
 
+def test_the_hours_of_a_refusal_are_those_of_the_models_frames() -> None:
+    config = sa.ModelConfig(("SIL", "AA"), CONFIG, num_mels=8, framing=sa.Framing(hop=320))
+    encoder = sa.SpeechModel(config).eval().encoder
+    with torch.no_grad(), sa.memory_limit("1GB"), pytest.raises(MemoryLimitError, match=r"1 x 10 h \(1800000 frames"):
+        encoder(hours(5))
+
+
 def test_gradients_are_named_where_they_are_the_reason() -> None:
     with sa.memory_limit("1GB"), pytest.raises(MemoryLimitError, match=r"torch\.no_grad\(\), where no gradient"):
         Encoder(CONFIG)(hours(1))

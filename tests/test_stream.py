@@ -22,6 +22,7 @@ from speechattn.data.segments import Segment
 from speechattn.errors import UserError
 from speechattn.framing import Framing
 from speechattn.heads import CTC
+from speechattn.long import encode_long
 from speechattn.model import SpeechModel
 from speechattn.state import tensors
 from speechattn.stream import FrameLabels, Stream
@@ -130,6 +131,17 @@ def test_another_rate_is_resampled_as_a_file_is(rate, tmp_path):
     waveform, _ = load_audio(tmp_path / "a.wav")
     for size in (777, len(samples)):
         assert_are_those_of(labels_of(model.stream(), samples.split(size), sample_rate=rate), model, waveform)
+
+
+@pytest.mark.parametrize("rate", [44_100.0, np.float64(44_100), np.uint16(44_100), torch.tensor(44_100)])
+def test_a_rate_may_be_any_whole_number(rate):
+    model, samples = model_of(), sound(0.5, 44_100)
+    labels = labels_of(model.stream(), [samples], sample_rate=rate)
+    assert labels.segments == labels_of(model.stream(), [samples], sample_rate=44_100).segments
+    rows = list(encode_long(model, samples, sample_rate=rate, progress=False))
+    assert abs(sum(map(len, rows)) - 50) <= 1
+    with pytest.raises(ValueError, match="sample_rate must be a whole 1000 to 768000 Hz, got"):
+        encode_long(model, samples, sample_rate=float(rate) + 0.5, progress=False)
 
 
 def test_times_are_those_of_the_frames():

@@ -34,6 +34,7 @@ MAX_SAMPLES_PER_BYTE = 8192  # digital silence in FLAC: 65535 samples need at le
 UNKNOWN_LENGTH = 2**63 - 1  # libsndfile's answer for a FLAC that was written to a pipe
 BLOCK = 2**18  # samples of all channels that are decoded at a time: 1 MiB
 PIECE = 1024  # the same where decoding breaks off: what is in the piece of the damage is not heard
+FITS = 2**28  # bytes: less is not compared with free memory, which takes 0.1 ms to ask for
 COPIES = 2  # of the samples, while `load_audio` joins its blocks
 AudioSource = str | os.PathLike[str] | BinaryIO
 """A path, or a binary file that can seek, which is read from where it stands and left there."""
@@ -65,17 +66,18 @@ def load_audio(source: AudioSource, sample_rate: int | None = SAMPLE_RATE) -> tu
     """Return the waveform [N], float32 in [-1, 1], and its sample rate in Hz.
 
     `source` is a path or a binary file such as io.BytesIO. Channels are averaged and another rate is resampled to
-    `sample_rate`, each said once per process; `sample_rate=None` keeps the file's rate, of a chain the rate of its
+    `sample_rate`, with one warning a process each; `sample_rate=None` keeps the file's rate, of a chain the rate of its
     first link. A file without samples gives N = 0.
 
     Raises:
         AudioError: the file is missing, a directory, a pipe, unreadable, empty, text, of an unknown format,
-            truncated, corrupted, has a lying header, holds NaN, infinity or integers as floats that nobody scaled,
+            truncated, corrupted, has a lying header, holds NaN, infinity or unscaled integers as floats,
             beyond 100 (the first index is named), or does not fit into memory.
         TypeError, ValueError: the source is no such file, or sample_rate no whole number of Hz.
     """
     with _decoding(source, sample_rate) as (blocks, rate, name, num_samples):
-        needed, available = 4 * COPIES * (num_samples or 0), available_bytes()
+        needed = 4 * COPIES * (num_samples or 0)
+        available = available_bytes() if needed > FITS else None
         if available is not None and needed > available:
             message = (
                 f"{name}: {told_seconds((num_samples or 0) / rate)} at once take {told_bytes(needed)}, and "
@@ -118,8 +120,8 @@ def _decoding(
 ) -> Iterator[tuple[Iterator[Samples], int, str, int | None]]:
     """Blocks of mono samples, their rate, the file's name, and how many come, if the container knows.
 
-    What was changed on the way is said when all have been taken. `once` ends that line: of many files only the first is
-    named, and who reads one in blocks has no other.
+    Warnings of what was changed come when all have been taken. `once` ends their line: of many files only the first is
+    named, and a file that is read in blocks has no others.
     """
     wanted = None if sample_rate is None else whole_rate(sample_rate)
     with _open(source) as sound:
@@ -274,7 +276,7 @@ def _decoder(file: BinaryIO, link: Link, name: str) -> Any:
 def _binary(source: AudioSource) -> Iterator[tuple[BinaryIO, str]]:
     """The source as a binary file that can seek, and its name in messages.
 
-    Nothing is opened before `stat` has said that opening cannot hang.
+    Nothing is opened before `stat` has shown that opening cannot hang.
     """
     if isinstance(source, str | os.PathLike):
         path = Path(source)

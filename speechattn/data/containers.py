@@ -64,6 +64,8 @@ def find_links(file: BinaryIO, start: int, stop: int, format: str) -> list[Link]
         ContainerError: bytes are missing or damaged, or sound follows that the header does not promise; or the
             format does not tell half a file from a whole one.
     """
+    while (head := _read(file, start, 10)).startswith(b"ID3") and _tag_size(head):  # libsndfile skips it everywhere
+        start += _tag_size(head)
     if format == "OGG":
         return _ogg(file, start, stop)
     if format == "MP3":
@@ -147,8 +149,10 @@ CHUNKS = {
 
 def _check_chunks(file: BinaryIO, start: int, stop: int) -> None:
     """Compare the chunk of samples with the bytes that follow it, which must be other chunks, zeros, or nothing."""
-    magic = _read(file, start, 4)
-    chunks, long_size = CHUNKS[magic], None
+    magic, long_size = _read(file, start, 4), None
+    chunks = CHUNKS.get(magic)
+    if chunks is None:
+        raise ContainerError(f"no chunks are known that begin with {magic!r}.", "unknown format")
     at = start + chunks.head
     while (chunk := chunks.read(file, at)) is not None:
         name, at, length = chunk
@@ -161,27 +165,36 @@ def _check_chunks(file: BinaryIO, start: int, stop: int) -> None:
                 return
             if claimed > rest:
                 raise _missing(claimed, rest)
-            if not any(
-                _are_chunks(file, at + claimed + pad, stop, chunks, claimed) for pad in (-claimed % chunks.pad, 0)
-            ):
+            if not _are_chunks(file, at, at + claimed, stop, chunks):
                 raise _unclaimed(claimed, rest)
             return
         at += length + -length % chunks.pad
 
 
-def _are_chunks(file: BinaryIO, at: int, stop: int, chunks: _Chunks, claimed: int) -> bool:
-    """Whether the bytes up to stop are chunks with readable names, then zeros, an ID3v1 tag, or nothing."""
+def _are_chunks(file: BinaryIO, begin: int, at: int, stop: int, chunks: _Chunks) -> bool:
+    """Whether chunks with readable names follow the samples [begin, at), then zeros, an ID3v1 tag, or nothing.
+
+    Some writers forget the byte after an odd chunk.
+    """
+    any_samples = at > begin
     while at < stop:
-        chunk = chunks.read(file, at)
-        if (
-            chunk is None
-            or not (chunk[0][:4].isascii() and chunk[0][:4].decode().isprintable())
-            or sum(chunk[1:]) > stop
-        ):
-            tag = _read(file, at, 3) == b"TAG" and stop - at <= ID3V1
-            return tag or (claimed > 0 and _is_filling(file, at, stop))
-        at = chunk[1] + chunk[2] + -chunk[2] % chunks.pad
+        padded = at + (begin - at) % chunks.pad
+        end = _named_chunk_end(file, padded, stop, chunks) or _named_chunk_end(file, at, stop, chunks)
+        if end is None:
+            tag = stop - padded == ID3V1 and _read(file, padded, 3) == b"TAG"
+            return tag or (any_samples and _is_filling(file, at, stop))
+        at = end
     return True
+
+
+def _named_chunk_end(file: BinaryIO, at: int, stop: int, chunks: _Chunks) -> int | None:
+    """Return the end of the chunk at `at`, if it is one."""
+    chunk = chunks.read(file, at)
+    if chunk is None:
+        return None
+    name, begin, length = chunk
+    named = name[:4].isascii() and name[:4].decode().isprintable()
+    return begin + length if named and begin + length <= stop else None
 
 
 def _is_filling(file: BinaryIO, at: int, stop: int) -> bool:
@@ -202,17 +215,19 @@ def _check_au(file: BinaryIO, start: int, stop: int) -> None:
 def _check_nist(file: BinaryIO, start: int, stop: int) -> None:
     """SPHERE: the header is text, and counts samples; of shortened samples the bytes say nothing."""
     fields = {}
-    for line in _read(file, start, 1024).decode("ascii", "replace").splitlines():
+    lines = _read(file, start, 1024).decode("ascii", "replace").splitlines()
+    for line in lines:
         name, _, value = line.partition(" ")
         fields[name] = value.split(" ")[-1]
     try:
+        header = int(lines[1])
         claimed = int(fields["sample_count"]) * int(fields["sample_n_bytes"]) * int(fields["channel_count"])
-    except (KeyError, ValueError) as error:
+    except (IndexError, KeyError, ValueError) as error:
         raise ContainerError("its header does not say how many samples follow.", "lying header") from error
-    rest = stop - start - 1024
+    rest = stop - start - header
     if claimed > rest:
         raise _missing(claimed, rest)
-    if not _is_filling(file, start + 1024 + claimed, stop):
+    if not _is_filling(file, start + header + claimed, stop):
         raise _unclaimed(claimed, rest)
 
 
@@ -306,7 +321,7 @@ def _mpeg(file: BinaryIO, start: int, stop: int) -> list[Link]:
     """A link begins with a table (Xing, Info, VBRI) or where rate or channels change.
 
     A table that counts the frames that follow is left to the decoder, which takes the encoder's delay away with its
-    help; any other is left out, and the frames are counted.
+    help; one that counts fewer, or itself too, is left out, and the frames are counted.
     """
     links: list[Link] = []
     begin = count = 0
@@ -318,10 +333,10 @@ def _mpeg(file: BinaryIO, start: int, stop: int) -> list[Link]:
             return
         if promised is None:
             links.append(Link(begin, end, count * last.num_samples, padded=True))
-        elif count < promised:
+        elif count + 1 < promised:
             message = f"truncated, the header promises {promised} MPEG frames, got {count}."
             raise ContainerError(message, "truncated")
-        elif count > promised:
+        elif count != promised:
             links.append(Link(begin + last_table, end, count * last.num_samples, padded=True))
         else:
             links.append(Link(begin, end))
@@ -361,7 +376,7 @@ def _mpeg_frames(file: BinaryIO, start: int, stop: int) -> Iterator[tuple[int, _
     while at < stop:
         head = _read(file, at, 52)
         frame = _mpeg_frame(head[:4])
-        if frame is not None and (kind is not None or _mpeg_frame(_read(file, at + frame.size, 4)) is not None):
+        if frame is not None and (frame.kind == kind or _mpeg_follow(file, at, frame, 1)):
             if at + frame.size > stop:
                 raise ContainerError("truncated, its last MPEG frame is cut.", "truncated")
             yield at, frame, head
@@ -381,11 +396,10 @@ def _mpeg_frames(file: BinaryIO, start: int, stop: int) -> Iterator[tuple[int, _
 def _tag_size(head: bytes) -> int:
     """Bytes of the ID3 or APE tag that begins here; 0 if none does."""
     if head[:3] == b"ID3" and len(head) >= 10:
-        return (
-            10
-            + sum(byte << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
-            + (10 if head[5] & 16 else 0)
-        )
+        size = 0
+        for byte in head[6:10]:
+            size = size << 7 | byte & 0x7F
+        return 10 + size + (10 if head[5] & 16 else 0)
     if head[:8] == b"APETAGEX" and len(head) >= 32:
         return int.from_bytes(head[12:16], "little") + (32 if head[23] & 0x20 else 0)
     return ID3V1 if head[:3] == b"TAG" else 0
@@ -419,7 +433,6 @@ def _mpeg_follow(file: BinaryIO, at: int, frame: _Frame, count: int) -> bool:
 
 def _flac(file: BinaryIO, start: int, stop: int) -> Link:
     """Count the samples by the header of the last frame, which knows its place; a header that knows more is kept."""
-    start += _tag_size(_read(file, start, 10))
     if stop - start > ID3V1 and _read(file, stop - ID3V1, 3) == b"TAG":
         stop -= ID3V1
     info = _read(file, start, 42)  # "fLaC", the header of its first block, STREAMINFO
