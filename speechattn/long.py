@@ -25,6 +25,7 @@ from speechattn.data.samples import Samples, as_floats, cut, first_fault, resamp
 from speechattn.dtypes import like, widened
 from speechattn.encoder import Encoder
 from speechattn.errors import UserError
+from speechattn.frontend.logmel import LogMel
 from speechattn.model import SpeechModel
 from speechattn.progress import progress_bar
 from speechattn.resumable import ResumableArray
@@ -139,7 +140,8 @@ class _Work:
             raise TypeError(f"model must be a SpeechModel or an Encoder that streams, got {type(model).__name__}.")
         self.model: Any = model
         self.hidden = hidden
-        self.like = model.frontend.filterbank if isinstance(model, SpeechModel) else like(model)
+        takes = model.frontend if isinstance(model, SpeechModel) else model
+        self.like = takes.filterbank if isinstance(takes, LogMel) else like(takes)
         self.dtype = np.dtype(np.float64 if self.like.dtype == torch.float64 else np.float32)
         self.blocks, total = self._read(source, sample_rate)
         total = None if total is None else total // self.rate

@@ -25,7 +25,7 @@ from speechattn.dtypes import like, packed_entry
 from speechattn.encoder import EncoderState
 from speechattn.errors import UserError, reason
 from speechattn.files import write_bytes, write_json
-from speechattn.frontend.logmel import FrontendState, check_waveform
+from speechattn.frontend.logmel import FrontendState, LogMel, check_waveform
 from speechattn.frontend.mfcc import build_frontend
 from speechattn.frontend.normalize import Normalize
 from speechattn.heads import CTC, FrameClassifier
@@ -135,6 +135,8 @@ class SpeechModel(nn.Module):
 
     def _cast(self, waveform: Tensor) -> Tensor:
         """Return a waveform in the dtype of the frontend, which is float32 in a half precision model."""
+        if not isinstance(self.frontend, LogMel):  # one of your own knows what it takes
+            return waveform
         check_waveform(waveform)
         return waveform.to(self.frontend.filterbank.dtype)
 
