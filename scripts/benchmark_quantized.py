@@ -16,10 +16,10 @@ Not here: ONNX, whose runtimes quantise by themselves.
 from __future__ import annotations
 
 import argparse
-import io
 import math
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from benchmark_measuring import elapsed, machine, said
@@ -99,10 +99,15 @@ def accuracy(labels: Labels, wanted: Labels) -> float:
 
 
 def megabytes(model: SpeechModel) -> float:
-    """Return the size of a model's weights in a file."""
-    file = io.BytesIO()
-    torch.save(model.state_dict(), file)
-    return file.tell() / 1e6
+    """Return the size of a model's weights."""
+    return sum(map(num_bytes, model.state_dict().values())) / 1e6
+
+
+def num_bytes(entry: Any) -> int:
+    """Return the size of an entry of a state_dict: a tensor, or a tuple of them as packed int8 weights are."""
+    if isinstance(entry, tuple):
+        return sum(map(num_bytes, entry))
+    return entry.numel() * entry.element_size() if isinstance(entry, Tensor) else 0
 
 
 def parse() -> argparse.Namespace:

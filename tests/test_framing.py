@@ -111,7 +111,7 @@ def test_a_hop_in_samples_keeps_the_window_and_a_window_the_hop():
 @pytest.mark.parametrize("value", [22_050.5, float("nan"), float("inf"), True, "16000", -1, 0])
 @pytest.mark.parametrize("name", ["sample_rate", "window", "hop"])
 def test_a_number_that_is_not_whole_is_named(name, value):
-    with pytest.raises(ValueError, match=f"Framing.{name} must be a positive whole number, got"):
+    with pytest.raises(ValueError, match=f"Framing.{name} must be a whole number from 1, got"):
         Framing(**{name: value})
 
 

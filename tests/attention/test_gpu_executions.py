@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from speechattn.attention import flex, windows
+from speechattn.attention import triton_attention as triton_module
 from speechattn.attention.dense import dense_attention
 from speechattn.attention.flex import flex_attention, flex_refusal
 from speechattn.attention.masks import context_mask
@@ -289,7 +290,7 @@ def test_what_cannot_be_taken_is_refused_with_the_reason(monkeypatch):
         assert refusals()[2] is None and refusals(scores="relu")[2] is None
         assert "got float64" in refusals(dtype=torch.float64)[2]
         assert "up to 128 features, got 129" in refusals(width=129)[2]
-        monkeypatch.setattr("speechattn.attention.triton_attention.LONGEST_SUMMED", 13)
+        monkeypatch.setattr(triton_module, "LONGEST_SUMMED", 13)
         bias = torch.zeros(2, 14, requires_grad=True)
         assert "summed over windows up to 13 frames, got 14" in refusals(bias=bias)[2]
         assert refusals(bias=bias.detach())[2] is None

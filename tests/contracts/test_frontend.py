@@ -23,12 +23,12 @@ def tolerance(dtype: torch.dtype) -> float:
 
 
 def noise() -> dict[str, torch.Tensor]:
-    """Signals with a hard side: loud, on a large offset, scaled as integers, constant, one tone beside silence."""
+    """Signals with a hard side: loud, on a large offset, as loud as is taken, constant, one tone beside silence."""
     seconds = torch.arange(8000) / 16_000
     return {
         "noise": torch.randn(8000) * 0.1,
         "offset": torch.randn(8000) * 1e-3 + 0.5,
-        "integers": (torch.randn(8000) * 3000).round(),
+        "clipped": (torch.randn(8000) * 30).round().clamp(-100, 100),
         "constant": torch.full((8000,), 0.5),
         "tone": 0.9 * torch.sin(2 * torch.pi * 3000 * seconds) * (seconds > 0.25),
     }
