@@ -145,11 +145,12 @@ class Mask:
         """The bias as [1, 1 or H, queries, keys], or None if every query sees every key and nothing is added."""
         if self.index is None and self.lead <= 0 and self.trail >= self.given.shape[1]:
             return None
-        return self.bias.transpose(1, 2).contiguous()[None]
+        bias = self.given.transpose(1, 2).clone(memory_format=torch.contiguous_format)
+        return (bias if self.blind is None else bias.masked_fill_(self.blind.transpose(1, 2), 0))[None]
 
     def num_visible(self) -> Tensor:
         """How many keys each query sees, [1, 1, queries]."""
-        return (self.bias[:1] > -torch.inf).sum(1, keepdim=True)
+        return (self.given[:1] > -torch.inf).sum(1, keepdim=True)
 
 
 @dataclass(frozen=True)
@@ -210,7 +211,7 @@ class Slab:
 
     def add_mask(self, scores: Tensor) -> None:
         """Mask scores [n, window, block]."""
-        if len(self.mask.bias) == 1:
+        if len(self.mask.given) == 1:
             self.mask.add_to(scores, 0)
             return
         for (_, head), part in zip(self.lanes, self.split(scores), strict=True):
@@ -249,7 +250,7 @@ class Edge:
     members: list[tuple[int, int, int]]  # row, first query, first key
 
     def shape(self, num_heads: int) -> tuple[int, int, int]:
-        _, keys, queries = self.mask.bias.shape
+        _, keys, queries = self.mask.given.shape
         return len(self.members) * num_heads, keys, queries
 
     def queries(self, x: Frames) -> list[Tensor]:
@@ -282,11 +283,11 @@ class Edge:
 
     def all_queries(self, x: Frames) -> Tensor:
         """[rows, H, queries, D], a view where it can be one."""
-        return self._all(x, [(row, start) for row, start, _ in self.members], self.mask.bias.shape[2])
+        return self._all(x, [(row, start) for row, start, _ in self.members], self.mask.given.shape[2])
 
     def all_keys(self, x: Frames) -> Tensor:
         """[rows, H, keys, D], a view where it can be one."""
-        return self._all(x, [(row, start) for row, _, start in self.members], self.mask.bias.shape[1])
+        return self._all(x, [(row, start) for row, _, start in self.members], self.mask.given.shape[1])
 
     def put_all(self, x: Frames, values: Tensor) -> None:
         for (row, start, _), part in zip(self.members, values, strict=True):

@@ -83,7 +83,7 @@ class Plan:
             mask = self._mask(places[0][1], queries, places[0][2], after)
         else:
             mask = self.masks[self.edge].cut(queries, before + self.grid.left, queries + after - before)
-        most = self._fit(2 * self.num_heads * mask.bias[0].numel())  # keys and values are copied, too
+        most = self._fit(2 * self.num_heads * mask.given[0].numel())  # keys and values are copied, too
         for begin in range(0, len(places), most):
             yield Edge(mask, places[begin : begin + most])
 
