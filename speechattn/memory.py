@@ -19,15 +19,15 @@ from typing import TypeVar
 ResultT = TypeVar("ResultT")
 
 SWITCH = "SPEECHATTN_MALLOC"
-MMAP_THRESHOLD = -3
-"""M_MMAP_THRESHOLD of malloc.h."""
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
+"""M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h."""
 MEASURED_BLOCK = 100_000
 """Bytes of a block that goes back at once where memory is measured, however small it is."""
-TRAINING_BLOCK = 1_000_000
+TRAINING_BLOCK = 500_000
 """And where an encoder is trained: smaller ones are a few percent of what a step keeps, and fresh pages cost time."""
-INFERENCE_BLOCK = 16_000_000
-"""And without gradients, where few tensors are alive. The inside of a feed-forward layer, a thousand frames at a time,
-is less, and stays in the cache."""
+INFERENCE_BLOCK = 9_000_000
+"""And without gradients, where few tensors are alive. The inside of a feed-forward layer of 2048, a thousand frames of
+float32 at a time, is less, and stays in the cache; some 40 MB of such blocks are kept and in no plan."""
 
 _returned_from = math.inf
 """The block size that is set now."""
@@ -85,7 +85,10 @@ def trim() -> None:
 def _set_threshold(least_bytes: int) -> None:
     global _returned_from
     with contextlib.suppress(OSError, AttributeError):  # another C library than glibc
-        ctypes.CDLL(None).mallopt(MMAP_THRESHOLD, least_bytes)
+        library = ctypes.CDLL(None)
+        library.mallopt(MMAP_THRESHOLD, least_bytes)
+        # As glibc does itself; with the 128 KB it begins with, a block at the end of the heap costs fresh pages.
+        library.mallopt(TRIM_THRESHOLD, 2 * least_bytes)
     _returned_from = least_bytes
     trim()
 
