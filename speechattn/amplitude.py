@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 MAX_AMPLITUDE = 100.0
-"""Clipping, augmentation and the overshoot of a resampler stay below; larger ones are integers that nobody scaled."""
+"""Clipping, augmentation and the overshoot of a resampler stay below; larger ones are integers that were not scaled."""
 MAX_INTEGER = 2.0**31
 """Of 32-bit integers. What is beyond is nonsense, and the power of far larger numbers overflows float32."""
 SCALED = {

@@ -69,7 +69,7 @@ class Stream:
     Args:
         model: in evaluation mode (or it warns), with limited right context; its dtype is computed in.
         nan: "error" refuses a push with samples that are not finite, or beyond 2^31, which is nonsense; "zero" hears
-            them as 0, and counts them. Beyond 100 are integers that nobody scaled: always refused.
+            them as 0, and counts them. Beyond 100 are integers that were not scaled: always refused.
 
     Raises:
         ValueError: the model cannot stream, or nan is neither.

@@ -54,7 +54,7 @@ class LogMel(nn.Module):
             floor 1.2e-7) or "librosa" (FFT of the window, periodic Hann, Slaney mel and norm, floor 1e-10).
         low_hz, high_hz: ends of the mel bands; None is 20 Hz (kaldi) or 0 (librosa), and half the sample rate.
         nan: "error" refuses a valid sample that is NaN, infinite or beyond 2^31, "zero" reads it as 0. Samples beyond
-            100 are integers that nobody scaled: always refused.
+            100 are integers that were not scaled: always refused.
         slab_frames: frames computed at once; it changes speed and memory, not the result.
 
     Shape:

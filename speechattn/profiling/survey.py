@@ -85,8 +85,8 @@ def next_point(profile: Profile, encoder: str, audio_s: float) -> Point:
         return replace(point, note=f"skipped: {failed.status} at {told_seconds(failed.audio_s)}")
     least = _least_s(shorter, audio_s)
     if least > HOPELESS * settings.timeout_s:
-        told = f"{least:.0f} s if time were linear from {told_seconds(shorter[-1].audio_s)} on"
-        return replace(point, note=f"skipped: would take longer than {settings.timeout_s:g} s: {told}")
+        estimate = f"{least:.0f} s if time were linear from {told_seconds(shorter[-1].audio_s)} on"
+        return replace(point, note=f"skipped: would take longer than {settings.timeout_s:g} s: {estimate}")
     return measure(settings, point)
 
 
