@@ -24,8 +24,9 @@ import torch
 
 import speechattn as sa
 from speechattn.cli import main
-from speechattn.data import audio, containers
+from speechattn.data import audio
 from speechattn.data.audio import AudioError, audio_blocks, audio_samples, load_audio
+from speechattn.data.containers import links, ogg
 
 RATE = 16_000
 NUM_SAMPLES = 36_000
@@ -312,7 +313,7 @@ def test_a_file_is_read_in_pieces(format: str) -> None:
     soundfile.write(memory, np.zeros(800_000), RATE, format=format, subtype=subtype)
     file = Watched(memory.getvalue())
     assert sum(map(len, audio_blocks(file))) == 800_000
-    assert 0 < file.largest <= containers.PIECE
+    assert 0 < file.largest <= links.PIECE
 
 
 def test_a_file_is_read_from_where_it_stands_and_left_there(tmp_path: Path) -> None:
@@ -408,4 +409,4 @@ def test_changed_bytes_give_sound_or_one_line(name: str) -> None:
 
 def test_oggs_checksum_is_that_of_the_pages() -> None:
     """The check value of CRC-32 with polynomial 04C11DB7, neither reflected nor inverted, of "123456789"."""
-    assert containers._ogg_checksum(b"123456789") == 0x89A1897F.to_bytes(4, "little")
+    assert ogg.checksum(b"123456789") == 0x89A1897F.to_bytes(4, "little")
