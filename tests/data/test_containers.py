@@ -27,6 +27,7 @@ from speechattn.cli import main
 from speechattn.data import audio
 from speechattn.data.audio import AudioError, audio_blocks, audio_samples, load_audio
 from speechattn.data.containers import links, ogg
+from speechattn.data.containers.find import find_links
 
 RATE = 16_000
 NUM_SAMPLES = 36_000
@@ -164,6 +165,12 @@ def damaged(data: bytes, at: float) -> bytes:
     return data[:where] + bytes(255 - byte for byte in data[where : where + 20]) + data[where + 20 :]
 
 
+def au_at(offset: int) -> bytes:
+    """An AU whose header claims that the samples begin at `offset`."""
+    data = encoded("AU")
+    return data[:4] + offset.to_bytes(4, "big") + data[8:]
+
+
 REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "mp3, half": (lambda: half(mp3()), "truncated"),
     "mp3, half, no table": (lambda: half(without_table(mp3())), "truncated"),
@@ -193,6 +200,7 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "8svx, half": (lambda: half(encoded("SVX")), "truncated"),
     "au, half": (lambda: half(encoded("AU")), "truncated"),
     "au, promises 500 samples": (lambda: sized("AU", 1000), "lying header"),
+    "au, a header longer than the file": (lambda: au_at(10**6), "truncated"),
     "sphere, half": (lambda: half(encoded("NIST")), "truncated"),
     "sphere, more": (lambda: more(encoded("NIST")), "lying header"),
     "caf, half": (lambda: half(encoded("CAF")), "unknown format"),
@@ -241,7 +249,7 @@ def test_what_is_not_whole_is_refused_in_one_line(name: str, read: Any, tmp_path
     with pytest.raises(AudioError) as caught:
         read(make(), tmp_path)
     assert caught.value.reason == reason
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(caught.value) and "got -" not in str(caught.value)
     assert str(caught.value).startswith("<BytesIO>" if read is in_memory else str(tmp_path / "a.snd"))
 
 
@@ -405,6 +413,16 @@ def test_changed_bytes_give_sound_or_one_line(name: str) -> None:
             assert "\n" not in str(error)
         else:
             assert len(waveform) == count
+
+
+@pytest.mark.parametrize("size", [2**63 - 8, 2**63, 2**64 - 1])
+def test_a_chunk_that_claims_more_bytes_than_a_file_can_have_ends_the_search(size: int) -> None:
+    """Wave64 has sizes of 64 bits: one of 2**63 or more led to an offset that no file can seek to, OverflowError."""
+    data = encoded("W64")
+    at = data.index(b"data")
+    junk = b"junk" + data[at + 4 : at + 16] + size.to_bytes(8, "little")
+    data = data[:at] + junk + data[at:]
+    assert find_links(io.BytesIO(data), 0, len(data), "W64") == [links.Link(0, len(data))]
 
 
 def test_oggs_checksum_is_that_of_the_pages() -> None:

@@ -51,7 +51,7 @@ def check_chunks(file: BinaryIO, start: int, stop: int) -> None:
     if layout is None:
         raise ContainerError(f"no chunks are known that begin with {magic!r}.", "unknown format")
     at = start + layout.head
-    while (chunk := layout.read(file, at)) is not None:
+    while at < stop and (chunk := layout.read(file, at)) is not None:  # a damaged size leads beyond what seek takes
         name, at, length = chunk
         if name == b"ds64":  # RF64 keeps 64-bit lengths here: of the file, then of the samples
             long_size = int.from_bytes(read_at(file, at + 8, 8), "little")

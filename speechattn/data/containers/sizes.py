@@ -23,8 +23,9 @@ def is_filling(file: BinaryIO, at: int, stop: int) -> bool:
 
 
 def missing(claimed: int, rest: int) -> ContainerError:
-    """Return the error for a header that promises more bytes of samples than follow."""
-    return ContainerError(f"truncated, the header promises {claimed} bytes of samples, got {rest}.", "truncated")
+    """Return the error for a header that promises more bytes of samples than follow, or some behind the end."""
+    message = f"truncated, the header promises {claimed} bytes of samples, got {max(0, rest)}."
+    return ContainerError(message, "truncated")
 
 
 def unclaimed(claimed: int, rest: int) -> ContainerError:
