@@ -101,6 +101,13 @@ def vorbis(rate: int = RATE, channels: int = 1) -> bytes:
     return encoded("OGG", "VORBIS", rate, channels)
 
 
+def odd_rf64() -> bytes:
+    """An RF64 with a chunk of three bytes before the samples, which libsndfile reads without padding alone."""
+    data = encoded("RF64")
+    at = data.index(b"data")
+    return data[:at] + b"LIST\3\0\0\0abc" + data[at:]
+
+
 WHOLE: dict[str, tuple[Callable[[], bytes], float]] = {
     "mp3, variable bit rate": (mp3, 1),
     "mp3, variable bit rate, no table": (lambda: without_table(mp3()), 1),
@@ -142,6 +149,7 @@ WHOLE: dict[str, tuple[Callable[[], bytes], float]] = {
     "wav, two tags before it": (lambda: ID3 * 2 + encoded("WAV"), 1),
     "au, a tag before it": (lambda: ID3 + encoded("AU"), 1),
     "rf64": (lambda: encoded("RF64"), 1),
+    "rf64, an odd chunk without its byte": (lambda: odd_rf64(), 1),
     "wave64": (lambda: encoded("W64"), 1),
     "aiff": (lambda: encoded("AIFF"), 1),
     "aiff from a pipe": (lambda: sized("AIFF", 0x7FFFF000), 1),
@@ -192,6 +200,7 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "wav, promises none of text": (lambda: sized("WAV", 0)[:44] + b"abcd" * 500, "lying header"),
     "wav, promises 2.1 GB": (lambda: sized("WAV", 2_100_000_000), "truncated"),
     "rf64, half": (lambda: half(encoded("RF64")), "truncated"),
+    "rf64, half, an odd chunk without its byte": (lambda: half(odd_rf64()), "truncated"),
     "wave64, half": (lambda: half(encoded("W64")), "truncated"),
     "wave64, more": (lambda: more(encoded("W64")), "lying header"),
     "aiff, half": (lambda: half(encoded("AIFF")), "truncated"),

@@ -51,7 +51,7 @@ def check_chunks(file: BinaryIO, start: int, stop: int) -> None:
     if layout is None:
         raise ContainerError(f"no chunks are known that begin with {magic!r}.", "unknown format")
     at = start + layout.head
-    while at < stop and (chunk := layout.read(file, at)) is not None:  # a damaged size leads beyond what seek takes
+    while (chunk := layout.read(file, at)) is not None:
         name, at, length = chunk
         if name == b"ds64":  # RF64 keeps 64-bit lengths here: of the file, then of the samples
             long_size = int.from_bytes(read_at(file, at + 8, 8), "little")
@@ -64,7 +64,11 @@ def check_chunks(file: BinaryIO, start: int, stop: int) -> None:
             elif not _are_chunks(file, at, at + claimed, stop, layout):
                 raise unclaimed(claimed, rest)
             return
-        at += length + -length % layout.pad
+        if at + length >= stop:  # a damaged size leads beyond what seek takes
+            return
+        padded = at + length + -length % layout.pad
+        forgotten = not _is_name(read_at(file, padded, 4)) and _is_name(read_at(file, at + length, 4))
+        at = at + length if forgotten else padded  # libsndfile knows no padding in RF64
 
 
 def _are_chunks(file: BinaryIO, begin: int, at: int, stop: int, layout: ChunkLayout) -> bool:
@@ -88,5 +92,9 @@ def _named_chunk_end(file: BinaryIO, at: int, stop: int, layout: ChunkLayout) ->
     if chunk is None:
         return None
     name, begin, length = chunk
-    named = name[:4].isascii() and name[:4].decode().isprintable()
-    return begin + length if named and begin + length <= stop else None
+    return begin + length if _is_name(name[:4]) and begin + length <= stop else None
+
+
+def _is_name(name: bytes) -> bool:
+    """Return whether these bytes are readable."""
+    return name.isascii() and name.decode().isprintable()
