@@ -434,6 +434,14 @@ def test_a_chunk_that_claims_more_bytes_than_a_file_can_have_ends_the_search(siz
     assert find_links(io.BytesIO(data), 0, len(data), "W64") == [links.Link(0, len(data))]
 
 
+def test_a_table_that_the_end_of_the_file_cuts_counts_nothing() -> None:
+    """A last MPEG frame of 24 bytes, the shortest, ends within a table's fields: struct.error in an earlier version."""
+    frame = b"\xff\xf3\x14\xc0" + bytes(9)  # MPEG 2, layer 3, 8 kbit/s, 24 kHz, mono; side information of zeros
+    sound_frames = (frame + bytes(11)) * 3
+    data = sound_frames + frame + b"Info" + bytes(7)
+    assert find_links(io.BytesIO(data), 0, len(data), "MP3") == [links.Link(0, 72, 3 * 576, padded=True)]
+
+
 def test_oggs_checksum_is_that_of_the_pages() -> None:
     """The check value of CRC-32 with polynomial 04C11DB7, neither reflected nor inverted, of "123456789"."""
     assert ogg.checksum(b"123456789") == 0x89A1897F.to_bytes(4, "little")
