@@ -2,7 +2,7 @@
 
 A decoder is not trusted: it reads half of a truncated WAV without a word, stops where a header promises the end,
 believes one that claims 2^31-1 Hz, and waits forever for a named pipe. So the file is examined before it is opened,
-`containers.py` finds the links that it is made of, sound is read in blocks (memory follows what is there, never what a
+`containers/` finds the links that it is made of, sound is read in blocks (memory follows what is there, never what a
 header claims), and the samples are counted afterwards. Everything that reads sound files comes through here.
 Not for streams: a microphone or a socket pushes samples to `Stream`.
 """
@@ -22,7 +22,8 @@ import soundfile
 import torch
 from torch import Tensor
 
-from speechattn.data.containers import ContainerError, Link, Part, find_links
+from speechattn.data.containers.find import find_links
+from speechattn.data.containers.links import ContainerError, Link, Part
 from speechattn.data.samples import MAX_RATE, MIN_RATE, Samples, first_fault, resampled, whole_rate
 from speechattn.errors import DataError
 from speechattn.framing import Framing

@@ -1,0 +1,31 @@
+"""Tags with title and artist, which stand before, between and behind the sound: ID3v1, ID3v2 and APE."""
+
+from __future__ import annotations
+
+from typing import BinaryIO
+
+from speechattn.data.containers.links import read_at
+
+ID3V1_BYTES = 128  # at the end of a file
+
+
+def tag_size(head: bytes) -> int:
+    """Return the bytes of the ID3 or APE tag that begins here, 0 if none does.
+
+    Example:
+        >>> tag_size(b"ID3" + bytes([4, 0, 0, 0, 0, 1, 2]))  # ID3v2 counts in base 128, without its 10 bytes of header
+        140
+    """
+    if head[:3] == b"ID3" and len(head) >= 10:
+        size = 0
+        for byte in head[6:10]:
+            size = size << 7 | byte & 0x7F
+        return 10 + size + (10 if head[5] & 16 else 0)
+    if head[:8] == b"APETAGEX" and len(head) >= 32:
+        return int.from_bytes(head[12:16], "little") + (32 if head[23] & 0x20 else 0)
+    return ID3V1_BYTES if head[:3] == b"TAG" else 0
+
+
+def is_id3v1(file: BinaryIO, at: int, stop: int) -> bool:
+    """Return whether the bytes [at, stop) are an ID3v1 tag."""
+    return stop - at == ID3V1_BYTES and read_at(file, at, 3) == b"TAG"
