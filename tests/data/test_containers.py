@@ -425,13 +425,14 @@ def test_changed_bytes_give_sound_or_one_line(name: str) -> None:
 
 
 @pytest.mark.parametrize("size", [2**63 - 8, 2**63, 2**64 - 1])
-def test_a_chunk_that_claims_more_bytes_than_a_file_can_have_ends_the_search(size: int) -> None:
+def test_a_chunk_that_claims_more_bytes_than_a_file_can_have_is_refused(size: int) -> None:
     """Wave64 has sizes of 64 bits: one of 2**63 or more led to an offset that no file can seek to, OverflowError."""
     data = encoded("W64")
     at = data.index(b"data")
     junk = b"junk" + data[at + 4 : at + 16] + size.to_bytes(8, "little")
     data = data[:at] + junk + data[at:]
-    assert find_links(io.BytesIO(data), 0, len(data), "W64") == [links.Link(0, len(data))]
+    with pytest.raises(links.ContainerError, match="lead to no chunk of samples"):
+        find_links(io.BytesIO(data), 0, len(data), "W64")
 
 
 def test_a_table_that_the_end_of_the_file_cuts_counts_nothing() -> None:

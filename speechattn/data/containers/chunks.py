@@ -44,7 +44,7 @@ def check_chunks(file: BinaryIO, start: int, stop: int) -> None:
     """Compare the chunk of samples with the bytes that follow it, which must be other chunks, zeros, or nothing.
 
     Raises:
-        ContainerError: they differ, or the container is not known.
+        ContainerError: they differ, there is no chunk of samples, or the container is not known.
     """
     magic, long_size = read_at(file, start, 4), None
     layout = LAYOUTS.get(magic)
@@ -65,10 +65,11 @@ def check_chunks(file: BinaryIO, start: int, stop: int) -> None:
                 raise unclaimed(claimed, rest)
             return
         if at + length >= stop:  # a damaged size leads beyond what seek takes
-            return
+            break
         padded = at + length + -length % layout.pad
         forgotten = not _is_name(read_at(file, padded, 4)) and _is_name(read_at(file, at + length, 4))
         at = at + length if forgotten else padded  # libsndfile knows no padding in RF64
+    raise ContainerError("corrupted, its chunk sizes lead to no chunk of samples.", "corrupt")
 
 
 def _are_chunks(file: BinaryIO, begin: int, at: int, stop: int, layout: ChunkLayout) -> bool:
