@@ -35,7 +35,7 @@ MOST_FULL = 16384
 """Frames up to which every frame may see every frame: four times as many take half a minute, and backward more."""
 FLEX_BLOCK = 64
 """Half of torch's own 128, and twice as fast for a window of 129."""
-INSTALL = "is not installed: pip install 'speechattn[bench]'"
+INSTALL = "is not installed: pip install -c constraints.txt -e '.[bench]'"
 
 
 def sdpa_full(context: sa.Context, frames: int, backward: bool) -> Attend:

@@ -48,7 +48,7 @@ def export(model: SpeechModel | Encoder, push_frames: int, path: str | Path, for
         push_frames: frames that come in together, a multiple of every chunk and of stack. A push costs
             as much as the frames it holds times the frames they see together: about a layer's window is efficient.
         path: the file, `.onnx` or `.pt2` by habit.
-        format: "onnx" (needs ``pip install 'speechattn[export]'``), or "torch", which `torch.export.load` reads.
+        format: "onnx" (needs ``pip install onnx onnxscript onnxruntime``), or "torch", which `torch.export.load` reads.
 
     Raises:
         UserError: the model is quantised, or has no step of fixed size, or not in this format, the extra is not
@@ -222,6 +222,6 @@ def _onnxruntime() -> Any:
         return importlib.import_module("onnxruntime")
     except ImportError as error:
         raise UserError(
-            f"format=\"onnx\" needs what the extra installs ({error}): pip install 'speechattn[export]'. "
+            f'format="onnx" needs other packages ({error}): pip install onnx onnxscript onnxruntime. '
             'format="torch" needs nothing.'
         ) from error

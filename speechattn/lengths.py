@@ -31,7 +31,8 @@ def check_lengths(lengths: Tensor | None, batch_size: int, num_frames: int, what
         return None
     if not isinstance(lengths, Tensor) or not _counts(lengths.dtype):
         kind = str(lengths.dtype) if isinstance(lengths, Tensor) else type(lengths).__name__
-        raise TypeError(f"lengths must be an integer tensor of valid {what} counts, got {kind}.")
+        use = "lengths.long()" if isinstance(lengths, Tensor) else "torch.tensor(lengths)"
+        raise TypeError(f"lengths must be an integer tensor of valid {what} counts, got {kind}: use {use}.")
     if lengths.shape != (batch_size,):
         raise ValueError(f"lengths must have shape [{batch_size}], one count a row, got {list(lengths.shape)}.")
     if not torch.compiler.is_compiling() and not is_transformed() and lengths.numel():

@@ -109,7 +109,8 @@ def encode_long(
     work = _Work(model, hidden, source, sample_rate, block_frames, progress)
     state = work.model.initial_state()  # refuses here what cannot stream
     encoder = model.encoder if isinstance(model, SpeechModel) else model
-    encoder.warn_in_training("model", stacklevel=2)  # type: ignore[operator]
+    if isinstance(encoder, Encoder):
+        encoder.warn_in_training("model", stacklevel=2)
     if out is None:
         return (rows for _, rows, _ in work.encoded(work.blocks, state))
     work.write(Path(out), state)

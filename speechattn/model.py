@@ -102,8 +102,16 @@ class SpeechModel(nn.Module):
         """The state of `batch_size` streams in lock-step that have not begun.
 
         Raises:
-            ValueError: frames are centred, or a layer sees the future without limit, or does not stream at all.
+            ValueError: frames are centred, or a layer sees the future without limit, or does not stream at all; or a
+                module of your own has no methods to stream with.
         """
+        for part in (self.frontend, self.encoder):
+            missing = [name for name in ("initial_state", "step", "flush") if not hasattr(part, name)]
+            if missing:
+                raise ValueError(
+                    f"{type(part).__name__} cannot stream, it has no {', '.join(missing)}: model(waveform) computes a "
+                    "whole recording."
+                )
         frontend, encoder = self.frontend.initial_state(batch_size), self.encoder.initial_state(batch_size)  # type: ignore[operator]
         return ModelState(fingerprint(self.config), frontend, encoder)
 
@@ -156,8 +164,17 @@ class SpeechModel(nn.Module):
 
         return Stream(self, nan)
 
+    @property
+    def is_described(self) -> bool:
+        """True if the encoder is the one of the config, which tells what it sees and waits for."""
+        return getattr(self.encoder, "config", None) == self.config.encoder
+
     def describe(self) -> str:
         """What is seen back, waited for and kept from the frontend to the logits, in frames and ms."""
+        if not self.is_described:
+            return (
+                f"encoder {type(self.encoder).__name__}: a module of your own; what it sees and waits for is not known."
+            )
         return law.describe(self.config.contexts, self.config.framing.hop_ms, self.config.context_names)
 
     def save(self, directory: str | Path) -> None:

@@ -6,6 +6,7 @@ what a microphone, a socket or a decoder delivers, and says of every label when 
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ from speechattn.amplitude import MAX_INTEGER
 from speechattn.data.samples import Samples, as_floats, first_fault, whole_rate
 from speechattn.data.segments import Segment
 from speechattn.dtypes import widened
+from speechattn.encoder import Encoder
 from speechattn.errors import UserError
 from speechattn.heads import CTC
 from speechattn.model import SpeechModel
@@ -91,7 +93,8 @@ class Stream:
         self._busy = threading.Lock()
         self._forget()
         through_model = sys._getframe(1).f_code is SpeechModel.stream.__code__
-        model.encoder.warn_in_training("model", stacklevel=3 if through_model else 2)  # type: ignore[operator]
+        if isinstance(model.encoder, Encoder):
+            model.encoder.warn_in_training("model", stacklevel=3 if through_model else 2)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a copy or a pickle takes: all but the lock.
@@ -148,8 +151,10 @@ class Stream:
         """The most by which a label comes after what it labels: from the middle of its frame until it is certain.
 
         That is half a window, and the hops that everything behind it waits for. A resampler waits some more: 40 ms at
-        44.1 kHz, 116 ms at 8 kHz.
+        44.1 kHz, 116 ms at 8 kHz. NaN where the encoder is a module of your own, whose look-ahead is not known.
         """
+        if not self.model.is_described:
+            return math.nan
         framing, waited = self.model.config.framing, law.lookahead(self.model.config.contexts)
         assert waited is not None
         heard = framing.span_samples(waited)[1] - framing.span_samples(0)[0] - framing.window // 2

@@ -159,7 +159,7 @@ class TrainConfig:
         if not 0 < self.learning_rate < math.inf:
             raise ConfigError(f"TrainConfig.learning_rate must be positive, got {self.learning_rate}.")
         if self.max_bad is not None and not 0 <= self.max_bad <= 1:
-            raise ConfigError(f"TrainConfig.max_bad must be a share from 0 to 1, got {self.max_bad}.")
+            raise ConfigError(f"TrainConfig.max_bad must be a share from 0 to 1, got {self.max_bad}: 5 % is 0.05.")
         if not 0 <= self.stretch < 1:
             raise ConfigError(f"TrainConfig.stretch must be in [0, 1), got {self.stretch}.")
         check_features("TrainConfig", self.features, self.num_mels, self.num_ceps, self.deltas)

@@ -55,8 +55,8 @@ def attention(
             for float32 on a CPU; "sdpa" is torch's scaled_dot_product_attention, for softmax without a bias over
             everything, whose gradients lose 1e-7 of the largest score; "windows" is the same function over overlapping
             windows, "flex" torch's flex_attention and "triton" kernels of our own, the last two for CUDA. `why_not`
-            says what each cannot take, `choose` what "auto" is. Only "dense" can be differentiated twice, or through
-            torch.func and forward-mode derivatives, where "auto" takes it.
+            says what each cannot take, `choose` what "auto" is. Only "dense" can be differentiated twice: ask for it.
+            Inside torch.func and forward-mode derivatives "auto" takes it by itself.
 
     Raises:
         TypeError, ValueError: shapes, dtypes or lengths that do not fit, or an unknown scores or execution.
@@ -161,7 +161,10 @@ def why_not(
     if execution == "native":
         return native_refusal(q, k, v, context)
     if execution == "sdpa":
-        return None if _plain(context, scores, relative_bias) else "it is softmax over everything, without a bias"
+        if _plain(context, scores, relative_bias):
+            return None
+        bias = "no bias" if relative_bias is None else "a bias"
+        return f"it takes softmax over an unlimited context without a bias, got {scores} over ({context}) and {bias}"
     if execution == "banded":
         return None
     refusal: str | None = _on_request(execution)[1](q, k, v, context, scores, relative_bias)
@@ -272,9 +275,10 @@ def _checked_scale(scale: float | None, features: int) -> float:
     """Return the factor on the scores as a Python number: kernels that are compiled take no other."""
     if scale is None:
         return features**-0.5  # type: ignore[no-any-return]
-    if isinstance(scale, Tensor | bool):
-        raise TypeError(f"scale must be a number, got {scale!r}. Multiply q by a scale that is learned.")
-    number: float = plain_number(scale)
+    number = None if isinstance(scale, Tensor | bool) else plain_number(scale)
+    if not isinstance(number, int | float):
+        hint = " Multiply q by a scale that is learned." if isinstance(scale, Tensor) else ""
+        raise TypeError(f"scale must be a number, got {scale!r}.{hint}")
     return number
 
 

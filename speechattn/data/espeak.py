@@ -59,7 +59,7 @@ def require_espeak() -> ModuleType:
         return importlib.import_module("espeakng_loader")
     except ImportError as error:
         raise UserError(
-            "Synthetic speech needs espeak-ng, which is not installed. Type: pip install 'speechattn[synth]' "
+            "Synthetic speech needs espeak-ng, which is not installed. Type: pip install espeakng-loader "
             "(or use real speech, which does not need it)."
         ) from error
 

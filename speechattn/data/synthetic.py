@@ -92,7 +92,7 @@ def synthesize_corpus(root: Path, config: SyntheticConfig = _DEFAULT, progress: 
     interrupted run left behind is removed. A second process that wants the same corpus waits for the first.
 
     Raises:
-        UserError: espeak-ng is not installed (pip install 'speechattn[synth]'), or `root` cannot be written.
+        UserError: espeak-ng is not installed (pip install espeakng-loader), or `root` cannot be written.
     """
     recipe = {"engine": f"espeak-ng {engine_version()}", "config": asdict(config), "code": _fingerprint()}
     key = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]

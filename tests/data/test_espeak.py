@@ -29,7 +29,7 @@ def level_db(waveform: np.ndarray, phone: Phone) -> float:
 def test_a_missing_extra_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
     for call in (require_espeak, engine_version, Engine):
-        with pytest.raises(UserError, match=r"pip install 'speechattn\[synth\]'"):
+        with pytest.raises(UserError, match=r"pip install espeakng-loader"):
             call()
 
 

@@ -123,3 +123,38 @@ def test_another_config_beside_the_weights_is_an_error_that_names_them(tmp_path)
 )
 def test_the_reason_of_an_error_is_one_line_with_all_that_it_says(error, line):
     assert reason(error) == line
+
+
+def test_an_encoder_of_ones_own_is_not_described_as_the_one_of_the_config():
+    model = sa.SpeechModel(CONFIG).eval()
+    assert model.is_described and "stack" in model.describe()
+    model.encoder = Own()
+    assert model.describe() == "encoder Own: a module of your own; what it sees and waits for is not known."
+    for call in (model.stream, model.initial_state, lambda: sa.encode_long(model, torch.zeros(400), progress=False)):
+        with pytest.raises(ValueError, match="Own cannot stream, it has no initial_state, step, flush: model"):
+            call()
+
+
+def test_an_encoder_of_ones_own_streams_and_its_latency_is_not_known():
+    class Streaming(Own):
+        def initial_state(self, batch_size=1):
+            return torch.zeros(batch_size, 0, 8)
+
+        def step(self, frames, state):
+            return self(frames)[0], state
+
+        def flush(self, state):
+            return self(state)[0]
+
+    model = sa.SpeechModel(CONFIG).eval()
+    model.encoder = Streaming()
+    stream = model.stream()
+    waveform = torch.randn(1600) / 10
+    labels = [label for push in waveform.split(500) for label in stream.push(push).labels]
+    labels += stream.flush().labels
+    offline = model(waveform[None])[0][0]
+    certain = (offline[:, 0] - offline[:, 1]).abs() > 1e-4
+    expected = ["AB"[best] for best in offline.argmax(-1)]
+    assert len(labels) == len(expected)
+    assert all(a == b for a, b, sure in zip(labels, expected, certain, strict=True) if sure)
+    assert stream.latency_ms != stream.latency_ms, "NaN"
