@@ -37,7 +37,9 @@ def dense_attention(
     mask = context_mask(context, num_frames, q.device) & valid.transpose(2, 3) & valid
 
     bias = None if relative_bias is None else dense_relative_bias(relative_bias.to(q.dtype), context, num_frames)
-    return attend(q, k, v, mask, scores, bias, scale).to(output_dtype)
+    output = attend(q, k, v, mask, scores, bias, scale).to(output_dtype)
+    # The gradient of the padding may hold NaN, too.
+    return output if lengths is None else torch.where(valid, output, output.new_zeros(()))
 
 
 def dense_step(

@@ -262,6 +262,8 @@ def _no_autocast(device: str) -> AbstractContextManager[object]:
 
 def _full_attention(q: Tensor, k: Tensor, v: Tensor, lengths: Tensor | None, scale: float) -> Tensor:
     """Both sides unlimited: torch's kernel, with each row's padding replaced and masked."""
+    if q.shape[3] != v.shape[3]:  # then torch multiplies q and k by roots of the scale, which breaks ties
+        q, scale = q * scale, 1.0
     if lengths is None:
         return scaled_dot_product_attention(q, k, v, scale=scale)
     valid = valid_mask(lengths.to(q.device), q.shape[2])[:, None, :, None]

@@ -241,19 +241,22 @@ class _Call:
 
     def attend(self, piece: _Whole | _Gathered, q: Tensor, k: Tensor, v: Tensor, table: Tensor | None) -> Tensor:
         """Output of a piece, of the shape of its queries."""
+        scale = self.scale
+        if q.shape[-1] != v.shape[-1]:  # then torch multiplies q and k by roots of the scale, which breaks ties
+            q, scale = q * scale, 1.0
         if table is None:
             if isinstance(piece, _Whole):
                 mask = None if self.open else self.zeros
             else:
                 mask = torch.where(piece.mask, self.like.new_zeros(()), -torch.inf)
             with _kernels(q.device):
-                return scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=self.scale)
+                return scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
         mask, bias = self._shown(piece, table)
         bias = bias.masked_fill(~mask, -torch.inf)
         # What a kernel makes of a query that sees nothing is its own affair: it is given everything, then zeros.
         blind = (bias == -torch.inf).all(-1, keepdim=True)
         with _kernels(q.device):
-            output = scaled_dot_product_attention(q, k, v, attn_mask=bias.masked_fill(blind, 0), scale=self.scale)
+            output = scaled_dot_product_attention(q, k, v, attn_mask=bias.masked_fill(blind, 0), scale=scale)
         return output.masked_fill(blind, 0)
 
     def attend_plainly(

@@ -36,13 +36,21 @@ def files_below(folder: str | Path) -> list[Path]:
             for entry in os.scandir(parent):  # whose entries know what they are without asking the disk again
                 if entry.name.startswith("."):
                     continue
-                if entry.is_dir():
+                if _is_folder(entry):
                     heapq.heappush(ways, (links + entry.is_symlink(), depth + 1, parent / entry.name))
                 else:
                     files.append(parent / entry.name)
         except OSError as error:
             raise DataError(f"{parent} cannot be listed: {error.strerror or error}.") from error
     return sorted(files)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Return whether the entry is a folder or leads to one; a link that leads to itself leads nowhere."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def has_suffix(path: Path, *suffixes: str) -> bool:

@@ -271,3 +271,31 @@ def test_a_bias_that_is_no_number_is_seen_in_the_output(value, execution):
     output = attention(q, k, v, context, relative_bias=bias, execution=execution)[0, 0]
     assert output[5:].isnan().all()
     assert execution != "dense" or output[:5].isfinite().all()
+
+
+@pytest.mark.parametrize("execution", ["dense", "banded", "native", "windows", "auto"])
+def test_a_gradient_of_the_padding_may_hold_nan(execution):
+    q, k, v, grad = torch.randn(4, 2, 2, 30, 16)
+    lengths = torch.tensor([30, 17])
+    context = Context.truncated(5, 3)
+    usable(execution, q, k, v, context, "softmax", None)
+    clean = grad.clone()
+    clean[1, :, 17:] = 0
+    grad[1, :, 17:] = torch.nan
+    expected, found = ([], [])
+    for incoming, results in ((clean, expected), (grad, found)):
+        inputs = [x.clone().requires_grad_() for x in (q, k, v)]
+        output = attention(*inputs, context, lengths=lengths, execution=execution)
+        results += torch.autograd.grad(output, inputs, incoming)
+    for x, y in zip(found, expected, strict=True):
+        torch.testing.assert_close(x, y, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("execution", "context"), [("windows", Context.truncated(9, 20)), ("sdpa", Context.full())])
+def test_equal_scores_stay_equal_where_values_are_of_another_width(execution, context):
+    """torch multiplies q and k by the roots of the scale there, and equal scores of 1e5 differed by their rounding."""
+    q, k = torch.randint(-3, 4, (2, 1, 2, 70, 16)).float() * 2.0**7
+    v = torch.randn(1, 2, 70, 8)
+    found = attention(q, k, v, context, scale=0.5, execution=execution)
+    expected = attention(q.double(), k.double(), v.double(), context, scale=0.5, execution="dense")
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-4)

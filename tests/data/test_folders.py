@@ -33,7 +33,8 @@ def test_folders_behind_links_are_walked_once_and_rings_end(tmp_path: Path) -> N
     (here / "link").symlink_to(disk)
     (disk / "z" / "back").symlink_to(here / "link")
     (here / "a" / "deep" / "other").symlink_to(disk / "z")  # deeper than link/z
-    assert found(here) == ["a/deep/x.wav", "broken", "link/z/x.wav"]
+    (here / "itself").symlink_to(here / "itself")
+    assert found(here) == ["a/deep/x.wav", "broken", "itself", "link/z/x.wav"]
     with pytest.raises(DataError, match="nowhere cannot be listed"):
         files_below(tmp_path / "nowhere")
 
