@@ -24,8 +24,6 @@ from speechattn.framing import Framing
 from speechattn.model import SpeechModel
 from speechattn.pictures import palette
 
-pytest.importorskip("numba", reason="librosa, which draws spectrograms, computes with numba")
-
 CLASSES = ("SIL", "AA", "AY", "B", "CH", "DH", "N", "R", "SPN")
 CONTEXTS = [
     Context.truncated(3, 2),

@@ -146,5 +146,11 @@ def test_wrong_commands_are_seen(command: str, right: bool) -> None:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_the_examples_of_docstrings_are_true(module: str) -> None:
-    failures, _ = doctest.testmod(importlib.import_module(module))
+    try:
+        imported = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != "numba":
+            raise
+        pytest.skip("numba compiles this module, and is not installed")
+    failures, _ = doctest.testmod(imported)
     assert failures == 0, f"{module}: see the captured output"

@@ -130,7 +130,7 @@ def test_every_layer_follows_the_execution_of_the_config() -> None:
         sa.ConfigError, match=r"execution must be one of auto, .*, got 'bandet'\. Did you mean 'banded'"
     ):
         encoder(execution="bandet")
-    with pytest.raises(ValueError, match="cannot take this call: it is softmax over everything"):
+    with pytest.raises(ValueError, match="cannot take this call: it takes softmax over an unlimited context"):
         encoder(execution="sdpa")(x)
 
 

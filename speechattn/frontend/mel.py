@@ -28,8 +28,7 @@ def kaldi_filterbank(num_mels: int, n_fft: int, sample_rate: int, low_hz: float,
         >>> kaldi_filterbank(80, 512, 16000, 20.0, 8000.0).shape
         torch.Size([257, 80])
     """
-    low, high = (1127 * math.log(1 + hz / 700) for hz in (low_hz, high_hz))
-    edges = low + torch.arange(num_mels + 2, dtype=torch.float32, device="cpu") * ((high - low) / (num_mels + 1))
+    edges = _kaldi_edges(num_mels, low_hz, high_hz)
     bins = 1127 * (1 + _bins_hz(n_fft, sample_rate, torch.float32) / 700).log()
     return _triangles(bins, edges)
 
@@ -39,13 +38,36 @@ def slaney_filterbank(num_mels: int, n_fft: int, sample_rate: int, low_hz: float
 
     The transpose of ``librosa.filters.mel`` with its defaults.
     """
+    edges = _slaney_edges_hz(num_mels, low_hz, high_hz)
+    area = (edges[2:] - edges[:-2]) / 2
+    return _triangles(_bins_hz(n_fft, sample_rate, torch.float64), edges) / area
+
+
+def band_centres_hz(flavor: str, num_mels: int, low_hz: float, high_hz: float) -> Tensor:
+    """Return the frequencies [num_mels] at which the bands of a flavor ("kaldi" or "librosa") peak, in Hz.
+
+    Example:
+        >>> [round(hz) for hz in band_centres_hz("kaldi", 3, 20.0, 8000.0).tolist()]
+        [642, 1803, 3966]
+    """
+    if flavor == "kaldi":
+        return 700 * torch.expm1(_kaldi_edges(num_mels, low_hz, high_hz)[1:-1].double() / 1127)
+    return _slaney_edges_hz(num_mels, low_hz, high_hz)[1:-1]
+
+
+def _kaldi_edges(num_mels: int, low_hz: float, high_hz: float) -> Tensor:
+    """Feet and peaks [num_mels + 2] of the triangles, in HTK's mels, float32."""
+    low, high = (1127 * math.log(1 + hz / 700) for hz in (low_hz, high_hz))
+    return low + torch.arange(num_mels + 2, dtype=torch.float32, device="cpu") * ((high - low) / (num_mels + 1))
+
+
+def _slaney_edges_hz(num_mels: int, low_hz: float, high_hz: float) -> Tensor:
+    """Feet and peaks [num_mels + 2] of the triangles, in Hz, float64."""
     low, high = _slaney_mel(low_hz), _slaney_mel(high_hz)
     mels = torch.linspace(low, high, num_mels + 2, dtype=torch.float64, device="cpu")
     break_mel = SLANEY_BREAK_HZ / SLANEY_HZ_PER_MEL
     above = SLANEY_BREAK_HZ * torch.exp(SLANEY_LOG_STEP * (mels - break_mel))
-    edges = torch.where(mels < break_mel, SLANEY_HZ_PER_MEL * mels, above)
-    area = (edges[2:] - edges[:-2]) / 2
-    return _triangles(_bins_hz(n_fft, sample_rate, torch.float64), edges) / area
+    return torch.where(mels < break_mel, SLANEY_HZ_PER_MEL * mels, above)
 
 
 def _triangles(bins: Tensor, edges: Tensor) -> Tensor:

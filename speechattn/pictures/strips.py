@@ -9,16 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import librosa
 import matplotlib
 import numpy as np
-from librosa.display import specshow
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from numpy.typing import ArrayLike, NDArray
 
 from speechattn.framing import Framing
+from speechattn.frontend.logmel import LOW_HZ
+from speechattn.frontend.mel import band_centres_hz
 from speechattn.pictures.agreement import Labelled, disagreements, overlaps
 from speechattn.pictures.palette import (
     ALARM,
@@ -113,19 +113,17 @@ def draw_mel(
     if last <= first or not num_mels:
         say_empty(axes, "no frames")
         return
-    specshow(
+    axes.pcolormesh(
+        edges[first : last + 1],
+        np.arange(num_mels + 1) - 0.5,
         mel[first:last].T,
-        ax=axes,
-        x_coords=edges[first : last + 1],
-        y_coords=np.arange(num_mels + 1) - 0.5,
         cmap=HEAT,
         vmin=extremes[0],
         vmax=extremes[1],
-        auto_aspect=False,
+        rasterized=True,
     )
-    hertz, kaldi = np.array([250, 500, 1000, 2000, 4000]), flavor == "kaldi"
-    # Kaldi's filters start at 20 Hz on HTK's mel scale, librosa's at 0 Hz on Slaney's.
-    centres = librosa.mel_frequencies(num_mels + 2, fmin=20.0 * kaldi, fmax=framing.sample_rate / 2, htk=kaldi)[1:-1]
+    hertz = np.array([250, 500, 1000, 2000, 4000])
+    centres = band_centres_hz(flavor, num_mels, LOW_HZ[flavor], framing.sample_rate / 2).numpy()
     hertz = hertz[(hertz >= centres[0]) & (hertz <= centres[-1])]
     axes.set_yticks(np.interp(hertz, centres, np.arange(num_mels)), [f"{value / 1000:g}" for value in hertz])
     axes.tick_params(axis="y", labelsize=8, length=2)
