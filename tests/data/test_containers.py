@@ -34,6 +34,9 @@ NUM_SAMPLES = 36_000
 ID3 = b"ID3\x04\0\0\0\0\x01\x10" + bytes(144)
 TAG = b"TAG" + b"x" * 125
 APE = b"APETAGEX" + struct.pack("<IIII", 2000, 40, 0, 0xA0000000) + bytes(8) + bytes(40)
+APE_1 = bytes(40) + b"APETAGEX" + struct.pack("<IIII", 1000, 72, 0, 0) + bytes(8)  # no header, which it got later
+LYRICS_1 = b"LYRICSBEGIN" + b"x" * 1000 + b"LYRICSEND"
+LYRICS_2 = b"LYRICSBEGIN" + b"x" * 9000 + b"009011LYRICS200"
 
 pytestmark = pytest.mark.filterwarnings("ignore::speechattn.data.audio.AudioWarning")
 
@@ -122,6 +125,8 @@ WHOLE: dict[str, tuple[Callable[[], bytes], float]] = {
     "mp3, the table counts itself": (lambda: counting(mp3(), frames_of(mp3()) + 1), 1),
     "mp3, the table counts nothing": (lambda: mp3().replace(b"Xing\0\0\0\x0f", b"Xing\0\0\0\x0e"), 1),
     "mp3, zeros at the end": (lambda: without_table(mp3()) + bytes(3000), 1),
+    "mp3, lyrics and tags at the end": (lambda: without_table(mp3()) + LYRICS_1 + LYRICS_2 + APE_1 + TAG, 1),
+    "mp3, zeros and a tag at the end": (lambda: without_table(mp3()) + bytes(3000) + TAG, 1),
     "opus, chained": (lambda: opus() * 3, 3),
     "opus, chained, of two rates": (lambda: opus() + opus(48_000), 2),
     "vorbis, chained": (lambda: vorbis() * 2, 2),
@@ -129,6 +134,7 @@ WHOLE: dict[str, tuple[Callable[[], bytes], float]] = {
     "vorbis, mono and stereo": (lambda: vorbis() + vorbis(channels=2), 2),
     "vorbis, then opus": (lambda: vorbis() + opus(), 2),
     "vorbis, a tag at the end": (lambda: vorbis() + TAG, 1),
+    "vorbis, zeros at the end": (lambda: vorbis() + bytes(3000), 1),
     "flac, no total": (lambda: flac(0), 1),
     "flac, total of 1": (lambda: flac(1), 1),
     "flac, total of one too few": (lambda: flac(NUM_SAMPLES - 1), 1),
@@ -168,6 +174,14 @@ def more(data: bytes) -> bytes:
     return data + np.random.default_rng(0).bytes(5000)
 
 
+def half_zeroed(data: bytes) -> bytes:
+    return data[: len(data) // 2] + bytes(len(data) - len(data) // 2)
+
+
+def half_other(data: bytes) -> bytes:
+    return data[: len(data) // 2] + np.random.default_rng(0).bytes(len(data) - len(data) // 2)
+
+
 def damaged(data: bytes, at: float) -> bytes:
     where = int(at * len(data))
     return data[:where] + bytes(255 - byte for byte in data[where : where + 20]) + data[where + 20 :]
@@ -184,12 +198,22 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "mp3, half, no table": (lambda: half(without_table(mp3())), "truncated"),
     "mp3, the table counts more": (lambda: counting(mp3(), frames_of(mp3()) + 2), "truncated"),
     "mp3, bytes between frames": (lambda: without_table(mp3()) + bytes(300) + without_table(mp3()), "corrupt"),
+    "mp3, half of zeros, no table": (lambda: half_zeroed(without_table(mp3())), "corrupt"),
+    "mp3, half of other bytes, no table": (lambda: half_other(without_table(mp3())), "corrupt"),
+    "mp3, more": (lambda: more(mp3()), "corrupt"),
+    "mp3, then wav": (lambda: mp3() + encoded("WAV"), "corrupt"),
+    "mp3, then flac": (lambda: mp3() + flac(NUM_SAMPLES), "corrupt"),
+    "mp3, then vorbis": (lambda: mp3() + vorbis(), "corrupt"),
     "opus, half": (lambda: half(opus()), "truncated"),
     "opus, half and a whole": (lambda: half(opus()) + opus(), "corrupt"),
     "opus, half a second link": (lambda: opus() + half(opus()), "truncated"),
     "opus, damaged": (lambda: damaged(opus(), 0.5), "corrupt"),
     "vorbis, damaged in its last page": (lambda: damaged(vorbis(), 0.98), "corrupt"),
     "vorbis, bytes between links": (lambda: vorbis() + bytes(100) + vorbis(), "corrupt"),
+    "vorbis, many zeros": (lambda: vorbis() + bytes(5000), "corrupt"),
+    "vorbis, then mp3": (lambda: vorbis() + mp3(), "corrupt"),
+    "vorbis, then wav": (lambda: vorbis() + encoded("WAV"), "corrupt"),
+    "vorbis, two, the second damaged": (lambda: vorbis() + vorbis().replace(b"OggS", b"OggX"), "corrupt"),
     "vorbis, a tag before it": (lambda: ID3 + vorbis(), "unknown format"),  # libsndfile does not skip it
     "flac, two": (lambda: flac(NUM_SAMPLES) * 2, "corrupt"),
     "flac, half, no total": (lambda: half(flac(0)), "corrupt"),
