@@ -157,6 +157,14 @@ WHOLE: dict[str, tuple[Callable[[], bytes], float]] = {
     "rf64": (lambda: encoded("RF64"), 1),
     "rf64, an odd chunk without its byte": (lambda: odd_rf64(), 1),
     "wave64": (lambda: encoded("W64"), 1),
+    "wave64, a chunk at the end": (lambda: w64_with_a_chunk(), 1),
+    "wave64, 24 bits, a chunk at the end": (lambda: w64_with_a_chunk("PCM_24"), 1),
+    **{f"wav, {codec}": (lambda codec=codec: encoded("WAV", codec), 1) for codec in ("ULAW", "ALAW")},
+    **{f"wav, {codec}": (lambda codec=codec: encoded("WAV", codec), 1) for codec in ("IMA_ADPCM", "MS_ADPCM")},
+    **{f"aiff, {codec}": (lambda codec=codec: encoded("AIFF", codec), 1) for codec in ("ULAW", "FLOAT", "IMA_ADPCM")},
+    "wav, extensible floats": (lambda: encoded("WAVEX", "FLOAT"), 1),
+    "wav, no block size": (lambda: changed(encoded("WAV"), 32, bytes(2)), 1),
+    "aiff, the header behind the samples": (lambda: comm_last(encoded("AIFF")), 1),
     "aiff": (lambda: encoded("AIFF"), 1),
     "aiff from a pipe": (lambda: sized("AIFF", 0x7FFFF000), 1),
     "au": (lambda: encoded("AU"), 1),
@@ -164,6 +172,23 @@ WHOLE: dict[str, tuple[Callable[[], bytes], float]] = {
     "sphere": (lambda: encoded("NIST"), 1),
     "caf": (lambda: encoded("CAF", "ALAC_16"), 1),
 }
+
+
+def w64_with_a_chunk(subtype: str = "PCM_16") -> bytes:
+    """A Wave64 with a chunk of 240 bytes behind its samples."""
+    data = encoded("W64", subtype)
+    data += bytes(-len(data) % 8)
+    return data + b"list" + data[4:16] + struct.pack("<Q", 240) + b"\x37" * 216
+
+
+def changed(data: bytes, at: int, new: bytes) -> bytes:
+    return data[:at] + new + data[at + len(new) :]
+
+
+def comm_last(data: bytes) -> bytes:
+    """An AIFF whose header stands behind its samples."""
+    at, sound = data.index(b"COMM"), data.index(b"SSND")
+    return data[:at] + data[sound:] + data[at:sound]
 
 
 def half(data: bytes) -> bytes:
@@ -223,6 +248,24 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "wav, promises none of silence": (lambda: sized("WAV", 0)[:44] + bytes(2000), "lying header"),
     "wav, promises none of text": (lambda: sized("WAV", 0)[:44] + b"abcd" * 500, "lying header"),
     "wav, promises 2.1 GB": (lambda: sized("WAV", 2_100_000_000), "truncated"),
+    "wav, of 24 bits in 2 bytes": (lambda: changed(encoded("WAV"), 34, b"\x18"), "lying header"),
+    "wav, of 8 bits in 2 bytes": (lambda: changed(encoded("WAV"), 34, b"\x08"), "lying header"),
+    "wav, 10 channels in 2 bytes": (lambda: changed(encoded("WAV"), 22, b"\x0a"), "lying header"),
+    "wav, extensible, 10 channels in 2 bytes": (lambda: changed(encoded("WAVEX"), 22, b"\x0a"), "lying header"),
+    "wave64, 10 channels in 2 bytes": (lambda: changed(encoded("W64"), 66, b"\x0a"), "lying header"),
+    "wav, two": (lambda: encoded("WAV") * 2, "unknown format"),
+    "wav, then aiff": (lambda: encoded("WAV") + encoded("AIFF"), "lying header"),
+    "rf64, then wav": (lambda: encoded("RF64") + encoded("WAV"), "lying header"),
+    "wave64, two": (lambda: encoded("W64") * 2, "lying header"),
+    "aiff, two": (lambda: encoded("AIFF") * 2, "unknown format"),
+    "aiff, 33 channels": (lambda: changed(encoded("AIFF"), 21, b"\x21"), "lying header"),
+    "aiff, 24 bits": (lambda: changed(encoded("AIFF"), 27, b"\x18"), "lying header"),
+    "aiff, 500 samples": (lambda: changed(encoded("AIFF"), 22, struct.pack(">I", 500)), "lying header"),
+    "aiff, 33 channels behind the samples": (
+        lambda: comm_last(changed(encoded("AIFF"), 21, b"\x21")),
+        "lying header",
+    ),
+    "aifc, 33 channels": (lambda: changed(encoded("AIFF", "PCM_U8"), 33, b"\x21"), "lying header"),
     "rf64, half": (lambda: half(encoded("RF64")), "truncated"),
     "rf64, half, an odd chunk without its byte": (lambda: half(odd_rf64()), "truncated"),
     "wave64, half": (lambda: half(encoded("W64")), "truncated"),
