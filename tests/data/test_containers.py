@@ -491,6 +491,20 @@ def test_changed_bytes_give_sound_or_one_line(name: str) -> None:
             assert len(waveform) == count
 
 
+@pytest.mark.parametrize("num_samples", [1, 3, 4000, 4001])
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "FLOAT"])
+@pytest.mark.parametrize("format", ["WAV", "WAVEX", "RF64", "W64", "AIFF", "CAF"])
+def test_any_number_of_samples_is_read(format: str, subtype: str, num_samples: int) -> None:
+    """Chunks of odd sizes are padded, by libsndfile's AIFF within the size that is claimed."""
+    subtype = "PCM_S8" if subtype == "PCM_U8" and format in ("AIFF", "CAF") else subtype
+    memory = io.BytesIO()
+    soundfile.write(memory, np.full(num_samples, 0.5), RATE, format=format, subtype=subtype)
+    waveform, _ = load_audio(memory_at_start(memory))
+    padding = num_samples % 2 if (format, subtype) == ("AIFF", "PCM_S8") else 0  # its header counts it as a sample
+    assert len(waveform) == num_samples + padding
+    assert torch.allclose(waveform[:num_samples], torch.tensor(0.5), atol=1 / 128)
+
+
 @pytest.mark.parametrize("size", [2**63 - 8, 2**63, 2**64 - 1])
 def test_a_chunk_that_claims_more_bytes_than_a_file_can_have_is_refused(size: int) -> None:
     """Wave64 has sizes of 64 bits: one of 2**63 or more led to an offset that no file can seek to, OverflowError."""
