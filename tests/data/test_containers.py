@@ -175,10 +175,10 @@ WHOLE: dict[str, tuple[Callable[[], bytes], float]] = {
 
 
 def w64_with_a_chunk(subtype: str = "PCM_16") -> bytes:
-    """A Wave64 with a chunk of 240 bytes behind its samples."""
+    """A Wave64 with a chunk of 24 000 bytes behind its samples."""
     data = encoded("W64", subtype)
     data += bytes(-len(data) % 8)
-    return data + b"list" + data[4:16] + struct.pack("<Q", 240) + b"\x37" * 216
+    return data + b"list" + data[4:16] + struct.pack("<Q", 24_000) + bytes(23_976)
 
 
 def changed(data: bytes, at: int, new: bytes) -> bytes:
