@@ -155,6 +155,12 @@ def check_text(line: str) -> None:
         raise ValueError("this line is not UTF-8 text: save the file as UTF-8.")
 
 
+def refuse_device(path: Path) -> None:
+    """Raise DataError for a pipe or a device: reading one may wait, or fill the memory, without end."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise DataError(f"{path} is a pipe or a device, not a text file.")
+
+
 def read_lines(path: Path, errors: str = "strict") -> list[str]:
     """The lines of a UTF-8 text file as people really have them: a byte-order mark and CRLF do no harm.
 
@@ -164,6 +170,7 @@ def read_lines(path: Path, errors: str = "strict") -> list[str]:
         DataError: the file is missing, is no file, cannot be read, or is not UTF-8.
     """
     try:
+        refuse_device(path)
         with open(path, encoding="utf-8-sig", errors=errors) as file:
             return [unicodedata.normalize("NFC", line.rstrip("\n")) for line in file]
     except UnicodeDecodeError as error:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from speechattn.data.segments import Segment, in_order
+from speechattn.data.segments import Segment, in_order, refuse_device
 from speechattn.errors import DataError
 
 _TOKEN = re.compile(r'"(?P<text>(?:[^"]|"")*)"(?!\S)|!.*|<(?P<flag>\w+)>|(?P<other>\S+)')
@@ -153,6 +153,7 @@ class _Values:
 
 def _decode(path: Path) -> str:
     try:
+        refuse_device(path)
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error

@@ -34,6 +34,9 @@ NUM_SAMPLES = 36_000
 ID3 = b"ID3\x04\0\0\0\0\x01\x10" + bytes(144)
 TAG = b"TAG" + b"x" * 125
 APE = b"APETAGEX" + struct.pack("<IIII", 2000, 40, 0, 0xA0000000) + bytes(8) + bytes(40)
+APE_1 = bytes(40) + b"APETAGEX" + struct.pack("<IIII", 1000, 72, 0, 0) + bytes(8)  # no header, which it got later
+LYRICS_1 = b"LYRICSBEGIN" + b"x" * 1000 + b"LYRICSEND"
+LYRICS_2 = b"LYRICSBEGIN" + b"x" * 9000 + b"009011LYRICS200"
 
 pytestmark = pytest.mark.filterwarnings("ignore::speechattn.data.audio.AudioWarning")
 
@@ -122,6 +125,8 @@ WHOLE: dict[str, tuple[Callable[[], bytes], float]] = {
     "mp3, the table counts itself": (lambda: counting(mp3(), frames_of(mp3()) + 1), 1),
     "mp3, the table counts nothing": (lambda: mp3().replace(b"Xing\0\0\0\x0f", b"Xing\0\0\0\x0e"), 1),
     "mp3, zeros at the end": (lambda: without_table(mp3()) + bytes(3000), 1),
+    "mp3, lyrics and tags at the end": (lambda: without_table(mp3()) + LYRICS_1 + LYRICS_2 + APE_1 + TAG, 1),
+    "mp3, zeros and a tag at the end": (lambda: without_table(mp3()) + bytes(3000) + TAG, 1),
     "opus, chained": (lambda: opus() * 3, 3),
     "opus, chained, of two rates": (lambda: opus() + opus(48_000), 2),
     "vorbis, chained": (lambda: vorbis() * 2, 2),
@@ -129,6 +134,7 @@ WHOLE: dict[str, tuple[Callable[[], bytes], float]] = {
     "vorbis, mono and stereo": (lambda: vorbis() + vorbis(channels=2), 2),
     "vorbis, then opus": (lambda: vorbis() + opus(), 2),
     "vorbis, a tag at the end": (lambda: vorbis() + TAG, 1),
+    "vorbis, zeros at the end": (lambda: vorbis() + bytes(3000), 1),
     "flac, no total": (lambda: flac(0), 1),
     "flac, total of 1": (lambda: flac(1), 1),
     "flac, total of one too few": (lambda: flac(NUM_SAMPLES - 1), 1),
@@ -151,6 +157,14 @@ WHOLE: dict[str, tuple[Callable[[], bytes], float]] = {
     "rf64": (lambda: encoded("RF64"), 1),
     "rf64, an odd chunk without its byte": (lambda: odd_rf64(), 1),
     "wave64": (lambda: encoded("W64"), 1),
+    "wave64, a chunk at the end": (lambda: w64_with_a_chunk(), 1),
+    "wave64, 24 bits, a chunk at the end": (lambda: w64_with_a_chunk("PCM_24"), 1),
+    **{f"wav, {codec}": (lambda codec=codec: encoded("WAV", codec), 1) for codec in ("ULAW", "ALAW")},
+    **{f"wav, {codec}": (lambda codec=codec: encoded("WAV", codec), 1) for codec in ("IMA_ADPCM", "MS_ADPCM")},
+    **{f"aiff, {codec}": (lambda codec=codec: encoded("AIFF", codec), 1) for codec in ("ULAW", "FLOAT", "IMA_ADPCM")},
+    "wav, extensible floats": (lambda: encoded("WAVEX", "FLOAT"), 1),
+    "wav, no block size": (lambda: changed(encoded("WAV"), 32, bytes(2)), 1),
+    "aiff, the header behind the samples": (lambda: comm_last(encoded("AIFF")), 1),
     "aiff": (lambda: encoded("AIFF"), 1),
     "aiff from a pipe": (lambda: sized("AIFF", 0x7FFFF000), 1),
     "au": (lambda: encoded("AU"), 1),
@@ -160,12 +174,37 @@ WHOLE: dict[str, tuple[Callable[[], bytes], float]] = {
 }
 
 
+def w64_with_a_chunk(subtype: str = "PCM_16") -> bytes:
+    """A Wave64 with a chunk of 24 000 bytes behind its samples."""
+    data = encoded("W64", subtype)
+    data += bytes(-len(data) % 8)
+    return data + b"list" + data[4:16] + struct.pack("<Q", 24_000) + bytes(23_976)
+
+
+def changed(data: bytes, at: int, new: bytes) -> bytes:
+    return data[:at] + new + data[at + len(new) :]
+
+
+def comm_last(data: bytes) -> bytes:
+    """An AIFF whose header stands behind its samples."""
+    at, sound = data.index(b"COMM"), data.index(b"SSND")
+    return data[:at] + data[sound:] + data[at:sound]
+
+
 def half(data: bytes) -> bytes:
     return data[: len(data) // 2 - 1]
 
 
 def more(data: bytes) -> bytes:
     return data + np.random.default_rng(0).bytes(5000)
+
+
+def half_zeroed(data: bytes) -> bytes:
+    return data[: len(data) // 2] + bytes(len(data) - len(data) // 2)
+
+
+def half_other(data: bytes) -> bytes:
+    return data[: len(data) // 2] + np.random.default_rng(0).bytes(len(data) - len(data) // 2)
 
 
 def damaged(data: bytes, at: float) -> bytes:
@@ -184,12 +223,22 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "mp3, half, no table": (lambda: half(without_table(mp3())), "truncated"),
     "mp3, the table counts more": (lambda: counting(mp3(), frames_of(mp3()) + 2), "truncated"),
     "mp3, bytes between frames": (lambda: without_table(mp3()) + bytes(300) + without_table(mp3()), "corrupt"),
+    "mp3, half of zeros, no table": (lambda: half_zeroed(without_table(mp3())), "corrupt"),
+    "mp3, half of other bytes, no table": (lambda: half_other(without_table(mp3())), "corrupt"),
+    "mp3, more": (lambda: more(mp3()), "corrupt"),
+    "mp3, then wav": (lambda: mp3() + encoded("WAV"), "corrupt"),
+    "mp3, then flac": (lambda: mp3() + flac(NUM_SAMPLES), "corrupt"),
+    "mp3, then vorbis": (lambda: mp3() + vorbis(), "corrupt"),
     "opus, half": (lambda: half(opus()), "truncated"),
     "opus, half and a whole": (lambda: half(opus()) + opus(), "corrupt"),
     "opus, half a second link": (lambda: opus() + half(opus()), "truncated"),
     "opus, damaged": (lambda: damaged(opus(), 0.5), "corrupt"),
     "vorbis, damaged in its last page": (lambda: damaged(vorbis(), 0.98), "corrupt"),
     "vorbis, bytes between links": (lambda: vorbis() + bytes(100) + vorbis(), "corrupt"),
+    "vorbis, many zeros": (lambda: vorbis() + bytes(5000), "corrupt"),
+    "vorbis, then mp3": (lambda: vorbis() + mp3(), "corrupt"),
+    "vorbis, then wav": (lambda: vorbis() + encoded("WAV"), "corrupt"),
+    "vorbis, two, the second damaged": (lambda: vorbis() + vorbis().replace(b"OggS", b"OggX"), "corrupt"),
     "vorbis, a tag before it": (lambda: ID3 + vorbis(), "unknown format"),  # libsndfile does not skip it
     "flac, two": (lambda: flac(NUM_SAMPLES) * 2, "corrupt"),
     "flac, half, no total": (lambda: half(flac(0)), "corrupt"),
@@ -199,6 +248,24 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "wav, promises none of silence": (lambda: sized("WAV", 0)[:44] + bytes(2000), "lying header"),
     "wav, promises none of text": (lambda: sized("WAV", 0)[:44] + b"abcd" * 500, "lying header"),
     "wav, promises 2.1 GB": (lambda: sized("WAV", 2_100_000_000), "truncated"),
+    "wav, of 24 bits in 2 bytes": (lambda: changed(encoded("WAV"), 34, b"\x18"), "lying header"),
+    "wav, of 8 bits in 2 bytes": (lambda: changed(encoded("WAV"), 34, b"\x08"), "lying header"),
+    "wav, 10 channels in 2 bytes": (lambda: changed(encoded("WAV"), 22, b"\x0a"), "lying header"),
+    "wav, extensible, 10 channels in 2 bytes": (lambda: changed(encoded("WAVEX"), 22, b"\x0a"), "lying header"),
+    "wave64, 10 channels in 2 bytes": (lambda: changed(encoded("W64"), 66, b"\x0a"), "lying header"),
+    "wav, two": (lambda: encoded("WAV") * 2, "unknown format"),
+    "wav, then aiff": (lambda: encoded("WAV") + encoded("AIFF"), "lying header"),
+    "rf64, then wav": (lambda: encoded("RF64") + encoded("WAV"), "lying header"),
+    "wave64, two": (lambda: encoded("W64") * 2, "lying header"),
+    "aiff, two": (lambda: encoded("AIFF") * 2, "unknown format"),
+    "aiff, 33 channels": (lambda: changed(encoded("AIFF"), 21, b"\x21"), "lying header"),
+    "aiff, 24 bits": (lambda: changed(encoded("AIFF"), 27, b"\x18"), "lying header"),
+    "aiff, 500 samples": (lambda: changed(encoded("AIFF"), 22, struct.pack(">I", 500)), "lying header"),
+    "aiff, 33 channels behind the samples": (
+        lambda: comm_last(changed(encoded("AIFF"), 21, b"\x21")),
+        "lying header",
+    ),
+    "aifc, 33 channels": (lambda: changed(encoded("AIFF", "PCM_U8"), 33, b"\x21"), "lying header"),
     "rf64, half": (lambda: half(encoded("RF64")), "truncated"),
     "rf64, half, an odd chunk without its byte": (lambda: half(odd_rf64()), "truncated"),
     "wave64, half": (lambda: half(encoded("W64")), "truncated"),
@@ -422,6 +489,20 @@ def test_changed_bytes_give_sound_or_one_line(name: str) -> None:
             assert "\n" not in str(error)
         else:
             assert len(waveform) == count
+
+
+@pytest.mark.parametrize("num_samples", [1, 3, 4000, 4001])
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "FLOAT"])
+@pytest.mark.parametrize("format", ["WAV", "WAVEX", "RF64", "W64", "AIFF", "CAF"])
+def test_any_number_of_samples_is_read(format: str, subtype: str, num_samples: int) -> None:
+    """Chunks of odd sizes are padded, by libsndfile's AIFF within the size that is claimed."""
+    subtype = "PCM_S8" if subtype == "PCM_U8" and format in ("AIFF", "CAF") else subtype
+    memory = io.BytesIO()
+    soundfile.write(memory, np.full(num_samples, 0.5), RATE, format=format, subtype=subtype)
+    waveform, _ = load_audio(memory_at_start(memory))
+    padding = num_samples % 2 if (format, subtype) == ("AIFF", "PCM_S8") else 0  # its header counts it as a sample
+    assert len(waveform) == num_samples + padding
+    assert torch.allclose(waveform[:num_samples], torch.tensor(0.5), atol=1 / 128)
 
 
 @pytest.mark.parametrize("size", [2**63 - 8, 2**63, 2**64 - 1])

@@ -165,3 +165,18 @@ def test_the_real_corpus(librispeech_shared: Path, librispeech_tiny: Path) -> No
     assert [u.id for u in train] == sorted(u.id for u in train)
     assert len(LibriSpeech(librispeech_shared / "LibriSpeech", "test-other")) == 50
     assert len(LibriSpeech(librispeech_tiny, "test-clean")) == 5
+
+
+@pytest.mark.parametrize("name", ["26-198.trans.txt", "SPEAKERS.TXT"])
+def test_a_device_is_not_read_as_text(tmp_path: Path, name: str) -> None:
+    """A link to a device gave bytes until the memory was full."""
+    base = lay_out(tmp_path, speakers=("26",), count=1)
+    path = base / name if name == "SPEAKERS.TXT" else base / "train-clean-100" / "26" / "198" / name
+    path.unlink(missing_ok=True)
+    path.symlink_to("/dev/null")  # read at once, where /dev/zero would never end
+    if name == "SPEAKERS.TXT":
+        with pytest.raises(DataError, match=r"SPEAKERS\.TXT is a pipe or a device, not a text file"):
+            read_speakers(path)
+    else:
+        (fault,) = LibriSpeech(tmp_path, "train-clean-100").faults.values()
+        assert fault == f"{path} is a pipe or a device, not a text file"

@@ -51,3 +51,5 @@ def test_unreadable_text(tmp_path: Path) -> None:
         read_lines(tmp_path / "none.txt")
     with pytest.raises(DataError, match="directory"):
         read_lines(tmp_path)
+    with pytest.raises(DataError, match="/dev/null is a pipe or a device, not a text file"):
+        read_lines(Path("/dev/null"))

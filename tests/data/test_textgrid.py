@@ -203,6 +203,8 @@ def test_files_that_are_no_text(tmp_path: Path) -> None:
     path.write_bytes(LONG.encode("utf-16")[:-1])
     with pytest.raises(DataError, match="is not utf-16 text"):
         read_textgrid(path)
+    with pytest.raises(DataError, match="/dev/null is a pipe or a device, not a text file"):
+        read_textgrid("/dev/null")
     with pytest.raises(DataError, match="none cannot be read: No such file"):
         read_textgrid(tmp_path / "none")
 

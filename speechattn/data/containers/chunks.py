@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import BinaryIO, Literal, NamedTuple
 
-from speechattn.data.containers.links import ContainerError, read_at
+from speechattn.data.containers.links import ContainerError, Link, read_at
 from speechattn.data.containers.sizes import is_filling, is_open, missing, unclaimed
 from speechattn.data.containers.tags import is_id3v1
 
 SOUND = (b"data", b"SSND", b"BODY")  # names of the chunk of samples; Wave64 puts the rest of a GUID behind it
+WAV_PLAIN, WAV_EXTENSIBLE = (1, 3), 0xFFFE  # PCM and floats; a GUID behind the fields says which
+AIFF_PLAIN = (b"NONE", b"twos", b"sowt", b"raw ", b"FL32", b"fl32", b"FL64", b"fl64")  # the same in AIFF-C
 
 
 class ChunkLayout(NamedTuple):
@@ -40,36 +43,74 @@ LAYOUTS = {
 }
 
 
-def check_chunks(file: BinaryIO, start: int, stop: int) -> None:
-    """Compare the chunk of samples with the bytes that follow it, which must be other chunks, zeros, or nothing.
+def chunk_link(file: BinaryIO, start: int, stop: int) -> Link:
+    """Return the link, whose samples are followed by other chunks, zeros, or nothing.
 
     Raises:
-        ContainerError: they differ, there is no chunk of samples, or the container is not known.
+        ContainerError: the chunk of samples has another size than the bytes or the header say, the header contradicts
+            itself, there is no chunk of samples, or the container is not known.
     """
     magic, long_size = read_at(file, start, 4), None
     layout = LAYOUTS.get(magic)
     if layout is None:
         raise ContainerError(f"no chunks are known that begin with {magic!r}.", "unknown format")
-    at = start + layout.head
-    while (chunk := layout.read(file, at)) is not None:
-        name, at, length = chunk
+    for name, at, length in _chunks(file, start + layout.head, stop, layout):
         if name == b"ds64":  # RF64 keeps 64-bit lengths here: of the file, then of the samples
             long_size = int.from_bytes(read_at(file, at + 8, 8), "little")
+        if name[:4] == b"fmt ":
+            _check_wav_format(read_at(file, at, min(length, 26)), layout.order)
         if name[:4] in SOUND:
             claimed = long_size if long_size is not None and length == 2**32 - 1 else length
             rest = stop - at
             if claimed > rest:
                 if claimed < 2**63 and (magic == b"RF64" or not is_open(claimed)):
                     raise missing(claimed, rest)
-            elif not _are_chunks(file, at, at + claimed, stop, layout):
+                return Link(start, stop)
+            if not _are_chunks(file, at, at + claimed, stop, layout):
                 raise unclaimed(claimed, rest)
-            return
+            if name == b"SSND":
+                _check_aiff_size(file, start, stop, claimed - 8 - int.from_bytes(read_at(file, at, 4), "big"))
+            # libsndfile takes what follows the samples of a Wave64 for more of them
+            return Link(start, at + claimed if magic == b"riff" else stop)
+    raise ContainerError("corrupted, its chunk sizes lead to no chunk of samples.", "corrupt")
+
+
+def _chunks(file: BinaryIO, at: int, stop: int, layout: ChunkLayout) -> Iterator[tuple[bytes, int, int]]:
+    """Yield (name, offset behind the header, bytes that follow) of each chunk, up to one that leads beyond `stop`."""
+    while (chunk := layout.read(file, at)) is not None:
+        yield chunk
+        _, at, length = chunk
         if at + length >= stop:  # a damaged size leads beyond what seek takes
-            break
+            return
         padded = at + length + -length % layout.pad
         forgotten = not _is_name(read_at(file, padded, 4)) and _is_name(read_at(file, at + length, 4))
         at = at + length if forgotten else padded  # libsndfile knows no padding in RF64
-    raise ContainerError("corrupted, its chunk sizes lead to no chunk of samples.", "corrupt")
+
+
+def _check_wav_format(fields: bytes, order: Literal["little", "big"]) -> None:
+    """Raise ContainerError if channels, bits and block size of uncompressed samples contradict each other."""
+    codec, channels, align, bits = (int.from_bytes(fields[at : at + 2], order) for at in (0, 2, 12, 14))
+    if codec == WAV_EXTENSIBLE:
+        codec = int.from_bytes(fields[24:26], order)
+    cool_edit = bits == 24 and align == 4 * channels  # floats of 32 bits, which libsndfile knows
+    if codec in WAV_PLAIN and align not in (0, channels * (-(-bits // 8))) and not cool_edit:
+        message = f"the header claims {channels} channels of {bits} bits, but {align} bytes for one sample of them all."
+        raise ContainerError(message, "lying header")
+
+
+def _check_aiff_size(file: BinaryIO, start: int, stop: int, size: int) -> None:
+    """Raise ContainerError if AIFF's COMM chunk counts more or fewer bytes of uncompressed samples than `size`."""
+    layout = LAYOUTS[b"FORM"]
+    for name, at, _ in _chunks(file, start + layout.head, stop, layout):
+        if name == b"COMM":
+            fields = read_at(file, at, 22)
+            channels, count, bits = (int.from_bytes(fields[low:high], "big") for low, high in ((0, 2), (2, 6), (6, 8)))
+            plain = read_at(file, start + 8, 4) == b"AIFF" or fields[18:22] in AIFF_PLAIN
+            needed = count * channels * (-(-bits // 8))
+            if plain and size not in (needed, needed + needed % 2):  # libsndfile counts the byte behind an odd chunk
+                claim = f"{count} samples of {channels} channels of {bits} bits"
+                raise ContainerError(f"the header claims {claim}, but {size} bytes of samples.", "lying header")
+            return
 
 
 def _are_chunks(file: BinaryIO, begin: int, at: int, stop: int, layout: ChunkLayout) -> bool:
@@ -88,12 +129,16 @@ def _are_chunks(file: BinaryIO, begin: int, at: int, stop: int, layout: ChunkLay
 
 
 def _named_chunk_end(file: BinaryIO, at: int, stop: int, layout: ChunkLayout) -> int | None:
-    """Return the end of the chunk at `at`, None if no chunk with a readable name stands there whole."""
+    """Return the end of the chunk at `at`, None if no chunk with a readable name stands there whole.
+
+    One named like the beginning of a container is another file.
+    """
     chunk = layout.read(file, at)
     if chunk is None:
         return None
     name, begin, length = chunk
-    return begin + length if _is_name(name[:4]) and begin + length <= stop else None
+    known = _is_name(name[:4]) and name[:4] not in LAYOUTS
+    return begin + length if known and begin + length <= stop else None
 
 
 def _is_name(name: bytes) -> bool:

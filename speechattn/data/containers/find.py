@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import BinaryIO
 
-from speechattn.data.containers.chunks import check_chunks
+from speechattn.data.containers.chunks import chunk_link
 from speechattn.data.containers.flac import flac_link
 from speechattn.data.containers.headers import check_au, check_nist
 from speechattn.data.containers.links import ContainerError, Link, read_at
@@ -30,7 +30,7 @@ def find_links(file: BinaryIO, start: int, stop: int, format: str) -> list[Link]
         case "FLAC":
             return [flac_link(file, start, stop)]
         case "WAV" | "WAVEX" | "RF64" | "W64" | "AIFF" | "SVX" | "CAF":
-            check_chunks(file, start, stop)
+            return [chunk_link(file, start, stop)]
         case "AU":
             check_au(file, start, stop)
         case "NIST":

@@ -8,7 +8,8 @@ from functools import lru_cache
 from typing import BinaryIO, NamedTuple
 
 from speechattn.data.containers.links import ContainerError, Link, read_at, read_pieces
-from speechattn.data.containers.tags import tag_size
+from speechattn.data.containers.sizes import is_filling
+from speechattn.data.containers.tags import tag_size, tags_start
 
 HEAD = 52  # bytes of a frame that a table's number of frames stands in
 RATES = (44_100, 48_000, 32_000)  # Hz of MPEG 1; MPEG 2 has the half, MPEG 2.5 a quarter
@@ -63,8 +64,8 @@ def mpeg_links(file: BinaryIO, start: int, stop: int) -> list[Link]:
     """Return the links: each begins with a table or where rate or channels change.
 
     Raises:
-        ContainerError: the last frame is cut, frames that a table counts are missing, or bytes between frames are
-            neither frame nor tag.
+        ContainerError: the last frame is cut, frames that a table counts are missing, or bytes between or behind
+            frames are neither frame nor tag.
     """
     links = [run.link() for run in _runs(file, start, stop) if run.count]
     return links or [Link(start, stop, padded=True)]
@@ -97,10 +98,10 @@ def _table(head: bytes, frame: Frame) -> int | None:
 
 
 def _frames(file: BinaryIO, start: int, stop: int) -> Iterator[tuple[int, Frame, bytes]]:
-    """Yield (offset, frame, its first bytes) of every frame; tags, and bytes before and behind all frames, are skipped.
+    """Yield (offset, frame, its first bytes) of every frame; tags, bytes before all frames and a few zeros are skipped.
 
     Raises:
-        ContainerError: the last frame is cut, or bytes between frames are neither frame nor tag.
+        ContainerError: the last frame is cut, or bytes between or behind frames are neither frame nor tag.
     """
     at, kind = start, None
     while at < stop:
@@ -115,12 +116,11 @@ def _frames(file: BinaryIO, start: int, stop: int) -> Iterator[tuple[int, Frame,
             at += tag
         else:
             following = _resync(file, at + 1, stop)
-            if following is None:
-                return
-            if kind is not None:
-                message = f"corrupted, {following - at} bytes at byte {at - start} are no MPEG frame."
-                raise ContainerError(message, "corrupt")
-            at = following
+            whole = kind is None or (following is None and is_filling(file, at, tags_start(file, at, stop)))
+            if not whole:
+                length = (following or stop) - at
+                raise ContainerError(f"corrupted, {length} bytes at byte {at - start} are no MPEG frame.", "corrupt")
+            at = following or stop
 
 
 @lru_cache(maxsize=4096)

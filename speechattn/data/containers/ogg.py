@@ -6,7 +6,9 @@ import zlib
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
-from speechattn.data.containers.links import ContainerError, Link, read_at, read_pieces
+from speechattn.data.containers.links import ContainerError, Link, read_at
+from speechattn.data.containers.sizes import is_filling
+from speechattn.data.containers.tags import is_id3v1
 
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))  # each byte with its bits turned round
 
@@ -25,7 +27,7 @@ def ogg_links(file: BinaryIO, start: int, stop: int) -> list[Link]:
     """Return the links of a chain: each starts with the first pages of its streams, and stops when all have ended.
 
     Raises:
-        ContainerError: a page is cut or damaged, or a stream has no end.
+        ContainerError: a page is cut or damaged, other bytes stand between or behind pages, or a stream has no end.
     """
     links: list[Link] = []
     link_start = end = start
@@ -53,14 +55,18 @@ def _no_end() -> ContainerError:
 
 
 def _pages(file: BinaryIO, start: int, stop: int) -> Iterator[Page]:
-    """Yield every page; bytes behind the last one are not a page."""
+    """Yield every page; behind the last one a few zeros or an ID3v1 tag may stand.
+
+    Raises:
+        ContainerError: a page is cut or damaged, or other bytes stand between or behind pages.
+    """
     at = start
     while at < stop:
         header = read_at(file, at, 27)
         if header[:4] != b"OggS":
-            if any(b"OggS" in piece for _, piece in read_pieces(file, at, stop, overlap=3)):
-                raise ContainerError(f"corrupted, no Ogg page begins at byte {at - start}.", "corrupt")
-            return
+            if is_filling(file, at, stop) or is_id3v1(file, at, stop):
+                return
+            raise ContainerError(f"corrupted, no Ogg page begins at byte {at - start}.", "corrupt")
         lacing = file.read(header[26]) if len(header) == 27 else b""
         body = file.read(sum(lacing))
         if len(header) < 27 or len(lacing) < header[26] or len(body) < sum(lacing):

@@ -1,4 +1,4 @@
-"""Tags with title and artist, which stand before, between and behind the sound: ID3v1, ID3v2 and APE."""
+"""Tags with title and artist, which stand before, between and behind the sound: ID3v1, ID3v2, APE and Lyrics3."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import BinaryIO
 from speechattn.data.containers.links import read_at
 
 ID3V1_BYTES = 128  # at the end of a file
+LYRICS_BYTES = 5120  # more than the first version of Lyrics3 takes, which does not say its size
 
 
 def tag_size(head: bytes) -> int:
@@ -29,3 +30,26 @@ def tag_size(head: bytes) -> int:
 def is_id3v1(file: BinaryIO, at: int, stop: int) -> bool:
     """Return whether the bytes [at, stop) are an ID3v1 tag."""
     return stop - at == ID3V1_BYTES and read_at(file, at, 3) == b"TAG"
+
+
+def tags_start(file: BinaryIO, start: int, stop: int) -> int:
+    """Return where the tags begin with which the bytes [start, stop) end; `stop` if they end with none."""
+    while size := _size_before(file, stop):
+        if stop - size < start:
+            break
+        stop -= size
+    return stop
+
+
+def _size_before(file: BinaryIO, stop: int) -> int:
+    """Return the bytes of the ID3v1, APE or Lyrics3 tag that ends at `stop`, 0 if none does."""
+    first = max(0, stop - LYRICS_BYTES)
+    tail = read_at(file, first, stop - first)
+    if tail[-ID3V1_BYTES:].startswith(b"TAG"):
+        return ID3V1_BYTES
+    if tail[-32:-24] == b"APETAGEX":
+        return int.from_bytes(tail[-20:-16], "little") + (32 if tail[-9] & 0x80 else 0)
+    if tail.endswith(b"LYRICS200") and tail[-15:-9].isdigit():
+        return int(tail[-15:-9]) + 15
+    begin = tail.rfind(b"LYRICSBEGIN") if tail.endswith(b"LYRICSEND") else -1
+    return len(tail) - begin if begin >= 0 else 0
