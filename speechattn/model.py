@@ -23,6 +23,7 @@ from speechattn.baselines import build_encoder
 from speechattn.config import EncoderConfig, ModelConfig
 from speechattn.dtypes import like, packed_entry
 from speechattn.encoder import EncoderState
+from speechattn.entry import Entry
 from speechattn.errors import UserError, reason
 from speechattn.files import write_bytes, write_json
 from speechattn.frontend.logmel import FrontendState, LogMel, check_waveform
@@ -324,9 +325,9 @@ def changed_settings(module: nn.Module, usual: nn.Module) -> list[str]:
 
 
 def _same_setting(mine: Any, theirs: Any) -> bool:
-    """Return whether two values give the same logits; what cannot be compared, such as a helper object, does."""
-    if type(theirs).__eq__ is object.__eq__:
-        return type(mine) is type(theirs)
+    """Return whether two values of an attribute give the same logits."""
+    if isinstance(mine, Entry) and isinstance(theirs, Entry):
+        return _same_setting(mine.config, theirs.config)
     if isinstance(mine, EncoderConfig) and isinstance(theirs, EncoderConfig):
         rest: dict[str, Any] = {"execution": "auto", "gradient_checkpointing": False}
         rest |= {"dropout": 0.0, "layer_dropout": 0.0}
