@@ -204,7 +204,8 @@ class Encoder(FramesEncoder):
             if not kept:
                 if torch.is_grad_enabled() and distributed.is_available() and distributed.is_initialized():
                     x = _Skipped.apply(x, *block.parameters())  # type: ignore[no-untyped-call]
-            elif self.config.gradient_checkpointing and torch.is_grad_enabled():
+            elif self.config.gradient_checkpointing and torch.is_grad_enabled() and not is_transformed():
+                # torch.func cannot go through a checkpoint: it keeps what it needs.
                 x = checkpoint(block, x, lengths, context, use_reentrant=False)
             else:
                 x = block(x, lengths, context)
@@ -290,8 +291,8 @@ class Encoder(FramesEncoder):
         """Frames [B, T, D] from `start` on with their absolute positions added, if the config has such."""
         if self.positions is not None:
             # A learned table must reach as far as there are frames, not as far as there is padding.
-            # Inside torch.func no number can be looked at.
-            whole = lengths is None or not len(lengths) or is_transformed()
+            # Inside torch.func no number can be looked at, and a trace would keep it for all later calls.
+            whole = lengths is None or not len(lengths) or is_transformed() or torch._C._is_tracing()
             count = x.shape[1] if lengths is None or whole else int(lengths.max())
             return torch.cat((x[:, :count] + self.positions(start, count), x[:, count:]), 1)
         if self._placed == "sinusoidal":

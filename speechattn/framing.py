@@ -51,8 +51,8 @@ class Framing:
     align: str = "causal"
 
     def __post_init__(self) -> None:
-        rate = whole("Framing.sample_rate", _without_point(self.sample_rate))
-        window = int(rate * WINDOW_MS / 1000) if self.window is None else whole("Framing.window", self.window)
+        rate = _samples("sample_rate", self.sample_rate)
+        window = int(rate * WINDOW_MS / 1000) if self.window is None else _samples("window", self.window)
         if self.hop is None and rate * HOP_MS % 1000:
             hop = max(1, int(rate * HOP_MS / 1000))
             raise ValueError(
@@ -60,7 +60,7 @@ class Framing:
                 f"samples, as Framing(sample_rate={rate}, hop={hop}), whose frames are {1000 * hop / rate:.4g} ms; "
                 "or resample."
             )
-        hop = int(rate * HOP_MS / 1000) if self.hop is None else whole("Framing.hop", self.hop)
+        hop = int(rate * HOP_MS / 1000) if self.hop is None else _samples("hop", self.hop)
         for name, value in (("sample_rate", rate), ("window", window), ("hop", hop)):
             object.__setattr__(self, name, value)
         if self.hop > self.window:
@@ -136,7 +136,11 @@ class Framing:
             raise ValueError('Framing(align="center") hears the future and cannot stream; use align="causal".')
 
 
-def _without_point(rate: object) -> object:
-    """Return a sample rate such as 16000.0 as an int: many readers give floats."""
-    rate = plain_number(rate)
-    return int(rate) if isinstance(rate, float) and rate.is_integer() else rate
+def _samples(name: str, value: object) -> int:
+    """Return a setting of a Framing as an int, 160.0 too: many readers and divisions give floats.
+
+    Raises:
+        ConfigError: it is not whole, or less than 1.
+    """
+    number = plain_number(value)
+    return whole(f"Framing.{name}", int(number) if isinstance(number, float) and number.is_integer() else value)

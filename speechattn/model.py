@@ -20,9 +20,10 @@ from torch import Tensor, nn
 from speechattn import context as law
 from speechattn.attention.positions import RESIZE
 from speechattn.baselines import build_encoder
-from speechattn.config import ModelConfig
+from speechattn.config import EncoderConfig, ModelConfig
 from speechattn.dtypes import like, packed_entry
 from speechattn.encoder import EncoderState
+from speechattn.entry import Entry
 from speechattn.errors import UserError, reason
 from speechattn.files import write_bytes, write_json
 from speechattn.frontend.logmel import FrontendState, LogMel, check_waveform
@@ -37,7 +38,9 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 PARTS = ("frontend", "normalize", "encoder", "head")
 NAMED = 3
-"""Tensors that a message names; of the others it gives the number."""
+"""Tensors or settings that a message names; of the others it gives the number."""
+UNCOUNTED = ("training", "execution", "slab_frames", "hop_ms")
+"""Attributes of parts that change no logits of a model in evaluation mode."""
 
 
 @dataclass(frozen=True)
@@ -180,19 +183,25 @@ class SpeechModel(nn.Module):
     def save(self, directory: str | Path) -> None:
         """Write config.json and model.safetensors into `directory`, each aside first and then renamed.
 
-        The names of modules of your own, such as another encoder, are written as well: `load` needs them.
+        The names of modules of your own, such as another encoder, are written as well: `load` needs them. So are those
+        of parts with other settings than the config's, as ``LogMel(80, low_hz=100.0)``.
 
         Raises:
-            UserError: layers are quantised, and hold packed weights that are no tensors.
+            UserError: layers are quantised, and hold packed weights that are no tensors; or a tensor is in no part.
         """
         if (name := packed_entry(self)) is not None:
             raise UserError(
                 f"a quantised model cannot be saved ({name} is no tensor): save the float model, and quantise again "
                 "what load returns."
             )
+        state = self.state_dict()
+        if foreign := [name for name in state if name.split(".")[0] not in PARTS]:
+            raise UserError(
+                f"{foreign[0]} is in none of the parts that are saved ({', '.join(PARTS)}): put it into one of them, "
+                "or save model.state_dict() with torch.save."
+            )
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        state = self.state_dict()
         # Copies: safetensors refuses tensors that share memory, as tied weights do.
         tensors = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in state.items()}
         config = {"format_version": FORMAT_VERSION, "model": self.config.to_dict()}
@@ -202,14 +211,17 @@ class SpeechModel(nn.Module):
         write_json(directory / "config.json", config)
 
     def _own_parts(self) -> dict[str, str]:
-        """Parts that are not what the config describes, each with the name of its class."""
+        """Parts that are not what the config describes, each with its class and the settings that differ."""
         with torch.random.fork_rng(devices=[]):  # built, for tensors without memory cost seconds of imports
             usual = SpeechModel(self.config)
         own = {}
         for name in PARTS:
-            part = getattr(self, name)
-            if _structure(part) != _structure(getattr(usual, name)):
-                own[name] = f"{type(part).__module__}.{type(part).__qualname__}"
+            part, described = getattr(self, name), getattr(usual, name)
+            kind = f"{type(part).__module__}.{type(part).__qualname__}"
+            if _structure(part) != _structure(described):
+                own[name] = kind
+            elif changed := changed_settings(part, described):
+                own[name] = f"{kind} with {_listed(changed)}"
         return own
 
 
@@ -221,7 +233,7 @@ def load(
     encoder: nn.Module | None = None,
     head: nn.Module | None = None,
 ) -> SpeechModel:
-    """The model that `SpeechModel.save` wrote, in evaluation mode, on the CPU.
+    """The model that `SpeechModel.save` wrote, in evaluation mode, on the CPU, in the dtypes that it was saved in.
 
     Args:
         directory: the folder.
@@ -263,6 +275,10 @@ def load(
         raise UserError(f"{weights} does not hold this model's weights: {reason(error)}") from error
     if differences := differing_weights(model.state_dict(), tensors):
         raise UserError(f"{weights} does not hold this model's weights: {differences}")
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        tensor.data = tensor.data.to(tensors[name].dtype)
+    if frontend is None:  # its constants are not saved: they follow the frames' mean
+        model.frontend.to(like(model.normalize).dtype)
     model.load_state_dict(tensors)
     return model.eval()
 
@@ -279,10 +295,58 @@ def differing_weights(wanted: Mapping[str, Any], found: Mapping[str, Tensor]) ->
     lines = []
     for what, names in findings.items():
         if names:
-            more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-            lines.append(f"{len(names)} {what}: {', '.join(names[:NAMED])}{more}")
+            lines.append(f"{len(names)} {what}: {_listed(names)}")
     advice = f" {RESIZE}" if any(name.endswith("relative_bias.table") for name in other) else ""
     return f"{'; '.join(lines)}.{advice}" if lines else ""
+
+
+def changed_settings(module: nn.Module, usual: nn.Module) -> list[str]:
+    """Return what differs in the settings of two modules of one structure, as "name=value".
+
+    Settings are public attributes, and constants that are not saved, such as a filterbank.
+    """
+    changed = []
+    for (path, part), other in zip(module.named_modules(), usual.modules(), strict=True):
+        prefix = f"{path}." if path else ""
+        if isinstance(part, nn.Dropout):
+            continue
+        mine, theirs = vars(part), vars(other)
+        replaced = [name for name in mine if hasattr(type(part), name)]  # a method of this one object, perhaps
+        for name in dict.fromkeys([*theirs, *replaced]):
+            if name.startswith("_") or name in UNCOUNTED:
+                continue
+            if name not in mine or name not in theirs or not _same_setting(mine[name], theirs[name]):
+                changed.append(f"{prefix}{name}={mine.get(name)!r}")
+    saved, constants = module.state_dict(), dict(usual.named_buffers())
+    for name, tensor in module.named_buffers():
+        if name not in saved and not (name in constants and _same_constant(tensor, constants[name])):
+            changed.append(f"another {name}")
+    return changed
+
+
+def _same_setting(mine: Any, theirs: Any) -> bool:
+    """Return whether two values of an attribute give the same logits."""
+    if isinstance(mine, Entry) and isinstance(theirs, Entry):
+        return _same_setting(mine.config, theirs.config)
+    if isinstance(mine, EncoderConfig) and isinstance(theirs, EncoderConfig):
+        rest: dict[str, Any] = {"execution": "auto", "gradient_checkpointing": False}
+        rest |= {"dropout": 0.0, "layer_dropout": 0.0}
+        return replace(mine, **rest) == replace(theirs, **rest)
+    return bool(mine == theirs)
+
+
+def _same_constant(mine: Tensor, theirs: Tensor) -> bool:
+    """Return whether constants are equal but for the rounding of float32, on any device."""
+    if mine.shape != theirs.shape:
+        return False
+    # Each is computed in the dtype of its model; 1e-4 is far above float32's rounding and below any other filterbank.
+    mine, theirs = mine.detach().cpu().double(), theirs.detach().cpu().double()
+    return torch.allclose(mine, theirs, rtol=1e-4, atol=1e-6)
+
+
+def _listed(names: list[str]) -> str:
+    """Return the first few of some names, and the number of the others."""
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
 
 
 def _structure(module: nn.Module) -> tuple[list[Any], dict[str, Any]]:

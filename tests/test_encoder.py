@@ -221,3 +221,26 @@ def test_an_empty_row_among_others_in_a_bigru():
     model = encoder(block="bigru")
     output, _ = model(torch.randn(3, 12, 6, dtype=torch.float64), torch.tensor([0, 12, 1]))
     assert torch.all(output[0] == 0) and output.isfinite().all()
+
+
+def frames_of(frames):
+    return torch.randn(1, frames, 6, dtype=torch.float64)
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:.*torch.jit")
+@pytest.mark.parametrize("positions", ["learned", "sinusoidal", "relative"])
+def test_a_traced_encoder_takes_more_frames_than_it_was_traced_with(positions):
+    model = encoder(positions=positions, max_frames=100)
+    with torch.no_grad():
+        traced = torch.jit.trace(model, (frames_of(40), torch.tensor([40])), check_trace=False)
+        for frames in (57, 23):
+            x, lengths = frames_of(frames), torch.tensor([frames - 3])
+            assert_same(traced(x, lengths)[0], model(x, lengths)[0])
+
+
+def test_gradients_of_torch_func_are_those_of_autograd_when_checkpointing_is_set():
+    model = encoder(positions="alibi", gradient_checkpointing=True, execution="dense").train()
+    x, weights = frames_of(20), dict(model.named_parameters())
+    got = torch.func.grad(lambda w: torch.func.functional_call(model, w, (x,))[0].square().sum())(weights)
+    model(x)[0].square().sum().backward()
+    assert_same([got[name] for name in weights], [parameter.grad for parameter in weights.values()])

@@ -93,6 +93,13 @@ def test_windows_are_25_ms_and_hops_10_ms_at_every_rate(rate, window, hop, kind)
     assert framing.seconds_at(100) == pytest.approx(0.9975, abs=1 / rate)
 
 
+@pytest.mark.parametrize("kind", [float, np.int16, np.float32])
+def test_windows_and_hops_in_whole_floats_are_taken_as_rates_are(kind):
+    framing = Framing(kind(16000), window=kind(512), hop=kind(160))
+    assert framing == Framing(16000, 512, 160)
+    assert [type(number) for number in (framing.sample_rate, framing.window, framing.hop)] == [int] * 3
+
+
 @pytest.mark.parametrize("rate", [11_025, 22_050, 50])
 def test_10_ms_that_are_no_whole_samples_are_refused_with_a_framing_that_works(rate):
     with pytest.raises(ValueError, match=f"samples at {rate} Hz, no whole number: give hop") as caught:

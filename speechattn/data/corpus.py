@@ -27,6 +27,7 @@ from speechattn.data.librispeech import RECORDING_FAULTS, LibriSpeech
 from speechattn.data.segments import Alignment, Segment, Utterance
 from speechattn.data.vad import speech_segments
 from speechattn.errors import DataError
+from speechattn.plain import plain_number
 
 NO_ALIGNMENT, DAMAGED_ALIGNMENT = "no alignment", "damaged alignment"
 MISMATCH = "alignment and audio differ in length"
@@ -65,10 +66,11 @@ class Corpus:
     def __init__(
         self, subset: str, max_bad: float = 0.01, sample_rate: int = SAMPLE_RATE, detect: bool = False
     ) -> None:
-        if not 0 <= max_bad <= 1:
-            raise ValueError(f"max_bad must be a share from 0 to 1, got {max_bad}.")
+        share = plain_number(max_bad)
+        if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share <= 1:
+            raise ValueError(f"max_bad must be a share from 0 to 1, got {max_bad!r}.")
         self.subset = subset
-        self.max_bad = max_bad
+        self.max_bad = share
         self.sample_rate = sample_rate
         self.detect = detect
         self.utterances: list[LabelledUtterance] = []

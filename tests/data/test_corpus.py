@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -345,9 +346,9 @@ def test_other_rates_are_counted_in_the_rate_of_the_corpus(root: Path, monkeypat
     assert [item.num_samples for item in low.utterances] == [1600] * 100
 
 
-@pytest.mark.parametrize("max_bad", [-0.1, 1.5])
-def test_max_bad_is_a_share(root: Path, max_bad: float) -> None:
-    with pytest.raises(ValueError, match="max_bad must be a share from 0 to 1"):
+@pytest.mark.parametrize("max_bad", [-0.1, 1.5, float("nan"), None, "0.5", True])
+def test_max_bad_is_a_share(root: Path, max_bad: Any) -> None:
+    with pytest.raises(ValueError, match=r"^max_bad must be a share from 0 to 1, got .*\.$"):
         load(root, max_bad)
 
 
