@@ -13,7 +13,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from speechattn.choices import NATIVE_FEATURES, SLAB_BYTES, automatic, block_size, frames_at_once
+from speechattn.choices import (
+    FEW_WINDOWS,
+    NATIVE_FEATURES,
+    SLAB_BYTES,
+    automatic,
+    block_size,
+    frames_at_once,
+    window_block,
+    windows_at_once,
+)
 from speechattn.config import ATTENTION_BLOCKS, NO_SPLICE, EncoderConfig
 from speechattn.context import Context
 
@@ -228,7 +237,7 @@ def _attending(shapes: Shapes, context: Context) -> dict[str, int]:
         alive["turned queries and keys"] = 3 * hidden + cosines
     else:
         alive["heads"] = hidden
-    if half and shapes.execution(context) != "sdpa":
+    if half and shapes.execution(context) not in ("sdpa", "windows"):
         alive["the same in float32"] = round(4 * hidden * WIDE / shapes.item)
     alive["work space of attention"] = _working(shapes, context, gradients=False)
     return alive
@@ -249,6 +258,8 @@ def _working(shapes: Shapes, context: Context, gradients: bool) -> int:
         return copies + score_bytes(batch, heads, frames, shapes.item, shapes.biased)
     if execution == "sdpa":
         return batch * heads * frames * WIDE + (4 * shapes.hidden if shapes.ragged else 0)
+    if execution == "windows" and context.limited:
+        return _windowing(shapes, context.within(frames), gradients)
     keys = frames if context.window is None else min(frames, context.window + BLOCK)
     tables = 1 if config.positions in PLAIN_POSITIONS else heads
     # Masks, with the bias of each head in them, and the index that cuts them from its table; while they are used, a
@@ -265,6 +276,36 @@ def _working(shapes: Shapes, context: Context, gradients: bool) -> int:
     scores = max(BLOCK * keys * heads * width, one * together)
     products = scores * (config.d_model // heads) // max(window, 1)  # queries, heads and their like beside the scores
     return masks + (3 * scores + 4 * products if gradients else scores + products)
+
+
+def _windowing(shapes: Shapes, context: Context, gradients: bool) -> int:
+    """Return what attention over windows needs: see windows.py, whose pieces are whole windows or gathered ones."""
+    rows, heads, frames = shapes.batch_size, shapes.config.num_heads, shapes.stacked
+    features = shapes.config.d_model // heads
+    width = max(WIDE, shapes.item) if gradients else shapes.item
+    block = window_block(context)
+    start, stop = context.span(0)[0], context.span(block - 1)[1]
+    assert start is not None and stop is not None
+    window = stop - start
+    most = windows_at_once(heads, features, block, window, shapes.item)
+    blocks = -(-frames // block)
+    inside = max(0, (frames - stop) // block + 1 + start // block)  # start is not above 0
+    if inside <= FEW_WINDOWS:
+        inside = 0
+    whole, gathered = min(inside, most), min(rows * (blocks - inside), most)
+    keys, queries, scores = (heads * size * width for size in (window * features, block * features, block * window))
+    pairs = block * window  # of all heads: masks, and columns of the table
+    if gradients:
+        # Keys and values as products read them, and their gradients; scores, weights and theirs.
+        each = 4 * keys + 3 * scores + 2 * queries
+        copied = 6 * keys + (4 + shapes.biased) * scores + 2 * queries + 10 * pairs
+        results = 3 * shapes.hidden * width // shapes.item
+        return results + max(whole * each, gathered * copied, results if width > shapes.item else 0)
+    each = (1 + shapes.biased) * queries
+    copied = 2 * keys + 2 * queries + (10 + width) * pairs
+    if shapes.biased:
+        copied = 2 * keys + 3 * queries + 2 * scores + 11 * pairs
+    return max(whole * each + 3 * scores, gathered * copied)
 
 
 def _kept_scores(shapes: Shapes) -> int:
