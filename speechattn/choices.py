@@ -16,6 +16,13 @@ CPU_FRAMES, DEVICE_FRAMES = 1024, 65536
 SLAB_BYTES = 800_000
 """Scores that banded attention makes at a time: few calls, and they are still in the second-level cache, or near it."""
 
+FEW_WINDOWS = 4
+"""Whole windows of a row that are gathered with its ends, rather than make a call of their own."""
+WINDOWS_BYTES = 2**27
+"""Gradients of the windows of one piece: what their backward pass needs beyond its results, whatever T is."""
+MOST_WINDOWS = 2**15
+"""Windows of one call. CUDA's grids end at 65535 in the dimension that torch's kernels count them in."""
+
 
 def automatic(context: Context, num_frames: int, plain: bool, native: bool, learning: bool = False) -> str:
     """The execution that "auto" takes for so many frames.
@@ -47,3 +54,22 @@ def block_size(context: Context) -> int:
     if context.chunk > 1:
         return context.chunk * max(1, 64 // context.chunk) if context.chunk <= 128 else 128
     return 16 if context.window <= 48 else 32 if context.window < 256 else 64
+
+
+def window_block(context: Context, on_cpu: bool = True) -> int:
+    """Return the queries of a window: whole chunks, and no more masked pairs than the kernel's tiles compute anyway.
+
+    A tile of a CUDA kernel has at least 64 queries. On a CPU, small windows want small blocks.
+    """
+    assert context.window is not None
+    if context.chunk > 1:
+        return context.chunk if context.chunk >= 32 else context.chunk * (64 // context.chunk)
+    if on_cpu:
+        return 16 if context.window <= 48 else 32 if context.window < 256 else 64
+    return 64
+
+
+def windows_at_once(num_heads: int, features: int, block: int, window: int, item: int) -> int:
+    """Return the most windows of one piece, `window` keys for `block` queries of all heads in each."""
+    numbers = max(num_heads, 1) * window * (2 * max(features, 1) + 2 * block)
+    return max(1, min(MOST_WINDOWS, WINDOWS_BYTES // (item * numbers)))

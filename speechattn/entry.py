@@ -38,7 +38,10 @@ class Entry:
         """
         self.check(input)
         lengths = check_lengths(lengths, input.shape[0], input.shape[1])
-        x = stack(splice(zero_padding(input, lengths), self.config.splice), self.config.stack)
+        whole = input.shape[1] // self.config.stack * self.config.stack
+        if self.config.splice == NO_SPLICE:
+            input = input[:, :whole]
+        x = stack(splice(zero_padding(input, lengths), self.config.splice, whole), self.config.stack)
         return x, None if lengths is None else lengths // self.config.stack
 
     def initial_state(self, like: Tensor, batch_size: int) -> EntryState:
@@ -69,12 +72,16 @@ class Entry:
             )
 
 
-def splice(input: Tensor, window: Context) -> Tensor:
-    """Each frame beside its neighbours: [B, T, F] -> [B, T, (left + 1 + right) * F], zeros past the ends."""
+def splice(input: Tensor, window: Context, num_frames: int) -> Tensor:
+    """Return the first frames, each beside its neighbours: [B, T, F] -> [B, num_frames, (left + 1 + right) * F].
+
+    Past the ends are zeros. A remainder that no stack takes is never made: to cut it off later would be a copy.
+    """
     assert window.left is not None and window.right is not None
     if window == NO_SPLICE:
-        return input  # pad would copy it
-    return splice_valid(pad(input, (0, 0, window.left, window.right)), len(window.offsets()))
+        return input[:, :num_frames]  # pad would copy it
+    width = len(window.offsets())
+    return splice_valid(pad(input, (0, 0, window.left, window.right))[:, : num_frames + width - 1], width)
 
 
 def splice_valid(padded: Tensor, width: int) -> Tensor:

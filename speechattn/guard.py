@@ -17,7 +17,7 @@ from speechattn.errors import MemoryLimitError
 from speechattn.framing import HOP_MS
 from speechattn.memory import available_bytes, resident_bytes, trim
 from speechattn.planning.advice import advice
-from speechattn.planning.memory import SCORES_AT_ONCE
+from speechattn.planning.memory import score_bytes
 from speechattn.planning.plan import PLANNED, Plan, most, plan
 from speechattn.words import parse_bytes, told_bytes, told_seconds
 
@@ -87,12 +87,12 @@ def check(
         raise MemoryLimitError(_refusal(made, limit, held, native))
 
 
-def check_scores(batch_size: int, num_heads: int, num_frames: int, item: int) -> None:
-    """Raise MemoryLimitError if T x T scores of `item` bytes each would not fit; at once if there is no limit."""
+def check_scores(batch_size: int, num_heads: int, num_frames: int, item: int, biased: bool) -> None:
+    """Raise MemoryLimitError if T x T scores would not fit, of `item` bytes each, to which a bias is added or not."""
     limit = limit_bytes()
     if limit is None:
         return
-    needed = SCORES_AT_ONCE * batch_size * num_heads * num_frames * num_frames * item
+    needed = score_bytes(batch_size, num_heads, num_frames, item, biased)
     held = _held_bytes(limit - needed)
     if held + needed > limit:
         raise MemoryLimitError(

@@ -96,7 +96,7 @@ def test_extra_repr_tells_reach_lookahead_and_parameters():
 
 def test_splice_puts_neighbours_side_by_side():
     x = torch.arange(1.0, 5.0).view(1, 4, 1)
-    assert splice(x, Context.truncated(1, 2))[0].tolist() == [
+    assert splice(x, Context.truncated(1, 2), 4)[0].tolist() == [
         [0.0, 1.0, 2.0, 3.0],
         [1.0, 2.0, 3.0, 4.0],
         [2.0, 3.0, 4.0, 0.0],

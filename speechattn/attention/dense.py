@@ -85,11 +85,16 @@ def weights_of(raw: Tensor, mask: Tensor, scores: str, bias: Tensor | None) -> T
         hidden = bias == -torch.inf
         mask = mask & ~hidden
         raw = raw + torch.where(hidden, zero, bias)
+    # What is made of the scores keeps their name, so that they are freed: T x T numbers are many.
     if scores == "relu":
-        return torch.where(mask, raw.relu(), zero) / number
+        raw = torch.where(mask, raw, zero)
+        raw = raw.relu()
+        return raw / number
     # Softmax over nothing is NaN, so a query that sees nothing is given everything, then zeros.
     seen = mask | ~mask.any(-1, keepdim=True)
-    return torch.where(mask, raw.masked_fill(~seen, -torch.inf).softmax(-1), zero)
+    raw = raw.masked_fill(~seen, -torch.inf)
+    raw = raw.softmax(-1)
+    return torch.where(mask, raw, zero)
 
 
 def bounded_bias(table: Tensor) -> Tensor:

@@ -123,7 +123,7 @@ def _attention(
         if chosen == "banded":
             return banded_attention(parts, context, lengths, scores, relative_bias, scale)
         if chosen == "dense" and q.is_cpu and not torch.compiler.is_compiling():
-            guard.check_scores(q.shape[0], q.shape[1], q.shape[2], q.element_size())
+            guard.check_scores(q.shape[0], q.shape[1], q.shape[2], q.element_size(), relative_bias is not None)
         function = dense_attention if chosen == "dense" else _on_request(chosen)[0]
         output: Tensor = function(q, k, v, context, lengths, scores, relative_bias, scale)
         return output

@@ -31,17 +31,12 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from speechattn.attention.dense import attend, relative_index, table_offsets
 from speechattn.attention.masks import band_mask
+from speechattn.choices import FEW_WINDOWS, window_block, windows_at_once
 from speechattn.context import Context
 from speechattn.transforms import check_gradient
 
 LONGEST_WINDOW = 2048
 """Keys of a frame up to which the ends of a row may be copied: that costs window ** 2 / 64 vectors a row."""
-SLAB_BYTES = 2**27
-"""Gradients of the windows of one piece: what the backward pass needs beyond its results, whatever T is."""
-MOST_WINDOWS = 2**15
-"""Windows of one call. CUDA's grids end at 65535 in the dimension that torch's kernels count them in."""
-FEW_WINDOWS = 4
-"""Whole windows of a row that are gathered with its ends, rather than make a call of their own."""
 
 
 def windows_refusal(
@@ -195,7 +190,7 @@ class _Call:
     def __init__(self, context: Context, table: Tensor | None, q: Tensor, scale: float) -> None:
         self.offsets = context.offsets() if table is None else table_offsets(table, context, q.shape[2])
         self.context, self.scale, self.like = context.within(q.shape[2]), scale, q.new_empty(0)
-        self.block = _block_size(self.context, q.device)
+        self.block = window_block(self.context, q.device.type == "cpu")
         first, _ = self.context.span(0)
         _, last = self.context.span(self.block - 1)
         assert first is not None and last is not None
@@ -207,8 +202,7 @@ class _Call:
         self.open = bool(band_mask(self.context, queries.cpu(), keys.cpu()).all())  # on the CPU: nothing to wait for
         self.zeros = torch.where(self.mask, self.like.new_zeros(()), -torch.inf)
         self.index = relative_index(self.offsets, queries, keys)
-        wide = max(q.shape[1], 1) * self.window * (2 * max(q.shape[3], 1) + 2 * self.block)
-        self.most = max(1, min(MOST_WINDOWS, SLAB_BYTES // (q.element_size() * wide)))
+        self.most = windows_at_once(q.shape[1], q.shape[3], self.block, self.window, q.element_size())
 
     def pieces(self, rows: list[int]) -> Iterator[_Whole | _Gathered]:
         """Pieces that together hold every valid frame of every row once."""
@@ -278,19 +272,6 @@ class _Call:
     def _columns(self, table: Tensor, index: Tensor) -> Tensor:
         """[H, *index.shape]. Not table[:, index], whose gradient takes a hundred times as long."""
         return table.index_select(1, index.flatten()).view(len(table), *index.shape)
-
-
-def _block_size(context: Context, device: torch.device) -> int:
-    """Queries of a window: whole chunks, and no more masked pairs than the kernel's tiles compute anyway.
-
-    A tile of a CUDA kernel has at least 64 queries. On a CPU, small windows want small blocks.
-    """
-    assert context.window is not None
-    if context.chunk > 1:
-        return context.chunk if context.chunk >= 32 else context.chunk * (64 // context.chunk)
-    if device.type == "cpu":
-        return 16 if context.window <= 48 else 32 if context.window < 256 else 64
-    return 64
 
 
 def _kernels(device: torch.device) -> contextlib.AbstractContextManager[None]:

@@ -13,15 +13,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from speechattn.choices import NATIVE_FEATURES, SLAB_BYTES, automatic, block_size, frames_at_once
+from speechattn.choices import (
+    FEW_WINDOWS,
+    NATIVE_FEATURES,
+    SLAB_BYTES,
+    automatic,
+    block_size,
+    frames_at_once,
+    window_block,
+    windows_at_once,
+)
 from speechattn.config import ATTENTION_BLOCKS, NO_SPLICE, EncoderConfig
 from speechattn.context import Context
 
 BYTES = {"float32": 4, "float64": 8, "float16": 2, "bfloat16": 2}
 WIDE = 4
 """Bytes of float32, in which half precision is attended."""
-SCORES_AT_ONCE = 3
-"""T x T tensors of dense attention: scores, masked ones, weights."""
 BLOCK = 64
 """Queries of a block of banded attention over a long window."""
 MOST_TAPS = 13
@@ -80,12 +87,19 @@ class Shapes:
         """Frames beside their neighbours and stacked, where that is not the caller's own tensor."""
         config = self.config
         size = self.batch_size * self.stacked * config.entry_dim * self.item
-        return size if self.ragged or config.splice != NO_SPLICE else 0
+        # Rows without their remainder lie apart: to stack their frames is a copy.
+        apart = self.batch_size > 1 and self.num_frames % config.stack > 0
+        return size if self.ragged or apart or config.splice != NO_SPLICE else 0
 
     @property
     def kernel(self) -> int:
         """Weights of one full convolution."""
         return self.config.conv_kernel * self.config.d_model**2 * self.item
+
+    @property
+    def biased(self) -> bool:
+        """Whether a bias is added to scores."""
+        return self.config.positions not in (*PLAIN_POSITIONS, "rotary")
 
     def execution(self, context: Context, training: bool = False) -> str:
         """How a layer attends."""
@@ -94,6 +108,17 @@ class Shapes:
         plain = self.config.scores == "softmax" and self.config.positions in PLAIN_POSITIONS
         whole = self.config.d_model // self.config.num_heads % NATIVE_FEATURES == 0
         return automatic(context, self.stacked, plain, self.native and self.dtype == "float32" and whole, training)
+
+
+def score_bytes(batch_size: int, num_heads: int, num_frames: int, item: int, biased: bool) -> int:
+    """Return the bytes of all that is T x T in dense attention without gradients; see `weights_of` in dense.py."""
+    pairs, item = num_frames**2, max(item, WIDE)
+    scores = batch_size * num_heads * pairs
+    if not biased:
+        return 2 * scores * item + 3 * batch_size * pairs  # scores before and after a step, and three masks
+    # While the bias is added it is there twice; then three masks are as many numbers as the scores.
+    added = num_heads * pairs * (item + 1)
+    return 2 * scores * item + batch_size * pairs + added + max(num_heads * pairs * item + scores, 3 * scores)
 
 
 def inference(shapes: Shapes) -> Iterator[Moment]:
@@ -212,7 +237,7 @@ def _attending(shapes: Shapes, context: Context) -> dict[str, int]:
         alive["turned queries and keys"] = 3 * hidden + cosines
     else:
         alive["heads"] = hidden
-    if half and shapes.execution(context) != "sdpa":
+    if half and shapes.execution(context) not in ("sdpa", "windows"):
         alive["the same in float32"] = round(4 * hidden * WIDE / shapes.item)
     alive["work space of attention"] = _working(shapes, context, gradients=False)
     return alive
@@ -227,13 +252,21 @@ def _working(shapes: Shapes, context: Context, gradients: bool) -> int:
     if execution == "native":
         return 8 * frames  # where each query's keys begin and end
     if execution == "dense":
-        return SCORES_AT_ONCE * batch * heads * frames * frames * width
+        if gradients:
+            return (batch + shapes.biased) * heads * frames**2 * width  # the gradient of one step is freed by the next
+        copies = 0 if shapes.item < WIDE else 3 * shapes.hidden  # queries, keys and values without padding
+        return copies + score_bytes(batch, heads, frames, shapes.item, shapes.biased)
     if execution == "sdpa":
         return batch * heads * frames * WIDE + (4 * shapes.hidden if shapes.ragged else 0)
+    if execution == "windows" and context.limited:
+        return _windowing(shapes, context.within(frames), gradients)
     keys = frames if context.window is None else min(frames, context.window + BLOCK)
     tables = 1 if config.positions in PLAIN_POSITIONS else heads
-    # Masks, with the bias of each head in them, and the index that cuts them from its table.
+    # Masks, with the bias of each head in them, and the index that cuts them from its table; while they are used, a
+    # slab's and an edge's once more without blind queries.
     masks = BLOCK * keys * (2 * tables * width + (20 if tables > 1 else 12))
+    if shapes.biased:
+        masks = BLOCK * keys * max(2 * heads * width + 20, (3 * width + 1) * heads + 10)
     if config.scores == "softmax" and not gradients:
         return masks  # torch's kernel keeps its scores in the cache
     block = block_size(context)
@@ -243,6 +276,45 @@ def _working(shapes: Shapes, context: Context, gradients: bool) -> int:
     scores = max(BLOCK * keys * heads * width, one * together)
     products = scores * (config.d_model // heads) // max(window, 1)  # queries, heads and their like beside the scores
     return masks + (3 * scores + 4 * products if gradients else scores + products)
+
+
+def _windowing(shapes: Shapes, context: Context, gradients: bool) -> int:
+    """Return what attention over windows needs: see windows.py, whose pieces are whole windows or gathered ones."""
+    rows, heads, frames = shapes.batch_size, shapes.config.num_heads, shapes.stacked
+    features = shapes.config.d_model // heads
+    width = max(WIDE, shapes.item) if gradients else shapes.item
+    block = window_block(context)
+    start, stop = context.span(0)[0], context.span(block - 1)[1]
+    assert start is not None and stop is not None
+    window = stop - start
+    most = windows_at_once(heads, features, block, window, shapes.item)
+    blocks = -(-frames // block)
+    inside = max(0, (frames - stop) // block + 1 + start // block)  # start is not above 0
+    if inside <= FEW_WINDOWS:
+        inside = 0
+    whole, gathered = min(inside, most), min(rows * (blocks - inside), most)
+    keys, queries, scores = (heads * size * width for size in (window * features, block * features, block * window))
+    pairs = block * window  # of all heads: masks, and columns of the table
+    if gradients:
+        # Keys and values as products read them, and their gradients; scores, weights and theirs.
+        each = 4 * keys + 3 * scores + 2 * queries
+        copied = 6 * keys + (4 + shapes.biased) * scores + 2 * queries + 10 * pairs
+        results = 3 * shapes.hidden * width // shapes.item
+        return results + max(whole * each, gathered * copied, results if width > shapes.item else 0)
+    each = (1 + shapes.biased) * queries
+    copied = 2 * keys + 2 * queries + (10 + width) * pairs
+    if shapes.biased:
+        copied = 2 * keys + 3 * queries + 2 * scores + 11 * pairs
+    return max(whole * each + 3 * scores, gathered * copied)
+
+
+def _kept_scores(shapes: Shapes) -> int:
+    """Return what autograd keeps of dense attention: weights twice, what masks them, and the columns of the table."""
+    pairs, rows, heads = shapes.stacked**2, shapes.batch_size, shapes.config.num_heads
+    weights = 2 * rows * heads * pairs * max(WIDE, shapes.item)
+    if not shapes.biased:
+        return weights + 3 * rows * pairs
+    return weights + (2 * rows + 1) * heads * pairs + 8 * pairs
 
 
 def _feeding(shapes: Shapes) -> dict[str, int]:
@@ -282,7 +354,7 @@ def _kept(shapes: Shapes, context: Context) -> dict[str, int]:
         packed = round(packed * WIDE / shapes.item)
     sums = 0
     if shapes.execution(context, training=True) == "dense":
-        sums = SCORES_AT_ONCE * shapes.batch_size * config.num_heads * shapes.stacked**2 * WIDE
+        sums = _kept_scores(shapes)
     kept = {
         "inputs of layers and norms": 4 * hidden,
         "queries, keys and values": packed,

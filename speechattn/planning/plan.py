@@ -86,7 +86,8 @@ def plan(
     """Memory, operations, latency and time of `config` over rows of `frames` frames. Allocates nothing.
 
     Args:
-        config: the encoder; `gradient_checkpointing` counts.
+        config: the encoder; `gradient_checkpointing` counts, and so does `execution`: "flex" and "triton" are planned
+            as "banded".
         frames: of a row, before stacking.
         batch_size: rows.
         training: forward and backward, with AdamW's memory in `weight_bytes`; else without gradients.

@@ -114,6 +114,46 @@ def test_lengths_of_one_row_count() -> None:
     assert plan(SMALL, 5000, hop_ms=20.0).latency_ms == 2 * plan(SMALL, 5000).latency_ms
 
 
+DENSE = replace(SMALL, num_layers=2, execution="dense")
+FULL = replace(SMALL, context=Context.full())
+WINDOWS = replace(SMALL, num_layers=2, execution="windows")
+EDGES = {
+    "dense": (DENSE, 400, 1, torch.float32),
+    "dense of two rows": (DENSE, 300, 2, torch.float32),
+    "dense without bias": (replace(DENSE, positions="none"), 400, 1, torch.float32),
+    "dense relu": (replace(DENSE, scores="relu"), 400, 1, torch.float32),
+    "dense in half precision": (DENSE, 400, 1, torch.bfloat16),
+    "auto: full context in double precision": (FULL, 300, 2, torch.float64),
+    "auto: full context, heads of 20 features": (replace(FULL, d_model=40), 300, 2, torch.float32),
+    "windows": (WINDOWS, 3000, 1, torch.float32),
+    "windows without bias": (replace(WINDOWS, positions="none"), 3000, 1, torch.float32),
+    "windows in half precision": (WINDOWS, 3000, 1, torch.bfloat16),
+    "windows of short rows": (WINDOWS, 51, 16, torch.float32),
+    "long windows": (replace(WINDOWS, context=Context(300, 100, 64)), 1200, 2, torch.float32),
+    "splice, and a remainder of the stack": (replace(SMALL, splice=Context(2, 2), stack=4), 4001, 4, torch.float32),
+    "a remainder of the stack": (replace(SMALL, stack=4), 4003, 2, torch.float32),
+}
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["inference", "training"])
+@pytest.mark.parametrize("name", EDGES)
+def test_no_call_takes_more_than_planned(name: str, training: bool) -> None:
+    config, frames, rows, dtype = EDGES[name]
+    dtype_name, native = str(dtype).removeprefix("torch."), native_unavailable() is None
+    planned = plan(config, frames, rows, training, dtype=dtype_name, native=native).peak_bytes
+    counted = work_on(config, frames, rows, training, dtype)
+    assert 0.95 * counted < planned < 1.3 * counted
+
+
+def test_stacked_frames_of_several_rows_are_a_copy() -> None:
+    config = replace(SMALL, input_dim=240, stack=4, num_layers=1)
+    encoder, x = Encoder(config).eval(), torch.randn(2, 2001, 240)
+    with PeakTensors([x, *encoder.parameters()]) as counted, torch.no_grad():
+        encoder(x)
+    planned = plan(config, 2001, 2, native=native_unavailable() is None, lengths=False).peak_bytes
+    assert planned > 0.95 * counted.peak_bytes
+
+
 def test_checkpointing_and_double_precision() -> None:
     config = replace(SMALL, gradient_checkpointing=True, num_layers=6)
     planned = plan(config, 4000, training=True, native=native_unavailable() is None).peak_bytes
