@@ -27,7 +27,7 @@ TRAINING_BLOCK = 500_000
 """And where an encoder is trained: smaller ones are a few percent of what a step keeps, and fresh pages cost time."""
 INFERENCE_BLOCK = 9_000_000
 """And without gradients, where few tensors are alive. The inside of a feed-forward layer of 2048, a thousand frames of
-float32 at a time, is less, and stays in the cache; some 40 MB of such blocks are kept and in no plan."""
+float32 at a time, is less, and stays in the cache; planning/memory.py counts what the heap keeps of such blocks."""
 
 _returned_from = math.inf
 """The block size that is set now."""

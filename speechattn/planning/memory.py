@@ -5,7 +5,8 @@ layer has its inside, when the first gradient flows. Each is listed here with al
 them is the peak. The lists follow encoder.py, blocks.py, attention/layer.py and framewise.py line by line, and what
 torch's autograd keeps for the gradient; scripts/check_planner.py holds them against measured processes.
 
-Not counted: weights, the caller's input, and what an allocator keeps for later.
+Without gradients large tensors go back to the system when they are freed, and small blocks stay in the C library's
+heap: they are counted beside the tensors of a moment. Not counted: weights and the caller's input.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from speechattn.choices import (
 )
 from speechattn.config import ATTENTION_BLOCKS, NO_SPLICE, EncoderConfig
 from speechattn.context import Context
+from speechattn.memory import INFERENCE_BLOCK
 
 BYTES = {"float32": 4, "float64": 8, "float16": 2, "bfloat16": 2}
 WIDE = 4
@@ -33,6 +35,8 @@ BLOCK = 64
 """Queries of a block of banded attention over a long window."""
 MOST_TAPS = 13
 """Taps up to which oneDNN differentiates a full convolution; of a longer one torch copies every window."""
+PACKED_ROWS, PACKED_FEATURES = 5000, 256
+"""Most rows and features of a float64 product that MKL copies at a time into memory that it keeps: measured."""
 PLAIN_POSITIONS = ("none", "sinusoidal", "learned")
 """Positions that leave attention without a bias."""
 
@@ -124,7 +128,8 @@ def score_bytes(batch_size: int, num_heads: int, num_frames: int, item: int, bia
 def inference(shapes: Shapes) -> Iterator[Moment]:
     """The moments of `Encoder.forward` without gradients."""
     config, hidden = shapes.config, shapes.hidden
-    frame = {"frames inside the encoder": hidden}
+    kept = _kept_blocks(shapes)
+    frame = {"frames inside the encoder": hidden} | {f"kept by libraries: {name}": size for name, size in kept.items()}
     yield _entering(shapes)
     yield _placing(shapes)
     if config.block in ATTENTION_BLOCKS:
@@ -323,6 +328,40 @@ def _feeding(shapes: Shapes) -> dict[str, int]:
     alive = {"sum with attention, and inside of the layer": round(share * (shapes.hidden + 2 * shapes.inside))}
     if share < 1:
         alive["output"] = shapes.hidden
+    return alive
+
+
+def _kept_blocks(shapes: Shapes) -> dict[str, int]:
+    """Blocks below INFERENCE_BLOCK that glibc keeps in its heap, and MKL's, where whole tensors are larger.
+
+    The heap grows to twice what is in use: an aligned block does not fit into the hole that one of its size has left.
+    """
+    config = shapes.config
+    if shapes.hidden < INFERENCE_BLOCK:
+        return {}
+    # Frames that were copied at the entry; min, so that a plan never shrinks as rows grow.
+    alive = {"frames as they entered": min(2 * shapes.entered, INFERENCE_BLOCK)}
+    at_once = frames_at_once(shapes.batch_size, shapes.stacked)
+    if config.block in ATTENTION_BLOCKS and at_once < shapes.stacked:
+        width = shapes.batch_size * at_once * shapes.item
+        # The frames of a part, their sum with attention and their norm; in a conformer both halves of a gate.
+        frames = (4 if config.block == "conformer" else 3) * width * config.d_model
+        inside = width * config.feed_forward_dim
+        # Larger ones are given back, except those of the last part of a row, which is shorter.
+        alive["parts of a feed-forward layer"] = 2 * frames + (
+            4 * inside if inside < INFERENCE_BLOCK else INFERENCE_BLOCK
+        )
+    if config.block in ATTENTION_BLOCKS and config.positions == "rotary":
+        angles = BYTES["float64"] * shapes.stacked * (config.d_model // config.num_heads // 2)
+        alive["angles"] = min(angles, INFERENCE_BLOCK)
+        if shapes.hidden < 2 * INFERENCE_BLOCK:  # the halves of queries and keys that are turned
+            alive["turned halves"] = 2 * shapes.hidden
+    if shapes.dtype == "float64":
+        rows = min(shapes.batch_size * shapes.stacked, PACKED_ROWS)
+        # In powers of two.
+        entry, inner = (min(1 << (n - 1).bit_length(), PACKED_FEATURES) for n in (config.entry_dim, config.d_model))
+        # The first product is that of the entry; a later one that needs more takes memory of its own.
+        alive["packed products"] = rows * (entry + (inner if config.d_model > config.entry_dim else 0)) * shapes.item
     return alive
 
 
