@@ -1,5 +1,6 @@
 """Where the real data lies, for every test that reads it: beside the checkout, or skipped with a reason."""
 
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def seeded() -> None:
     """Every test starts from the same random numbers."""
     torch.manual_seed(0)
+
+
+with contextlib.suppress(ImportError):  # environments of adapters have pytest alone
+    from hypothesis import HealthCheck, settings
+
+    # The same examples in every run, however slow the machine is.
+    settings.register_profile("anywhere", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("anywhere")

@@ -340,8 +340,10 @@ def test_the_planner_check_counts_what_is_near(load: Any) -> None:
     memory = [1.0, 1.09, 1.11, 0.94]
     rows = [{"measured_mb": 10.0, "memory": ratio, "case": script.told(drawn[0])} for ratio in memory]
     rows[0] |= {"measured_s": 1.0, "time": 1.29}
-    said = script.table(rows)
-    assert "3 of 4 within 10%, 1 more than 5% too low" in said and "time: 1 of 1 within 30%" in said
+    said = script.summary(rows)
+    assert "3 of 4 within 10%, 1 more than 5% too low" in said and "from 0.940 to 1.110" in said
+    assert "time: 1 of 1 within 30%, from 1.29 to 1.29" in said
+    assert script.line(rows[0]).split()[:4] == ["10.0", "1.000", "1.000", "1.29"]
 
 
 def test_the_table_of_gradients_sees_rounding_and_more(
