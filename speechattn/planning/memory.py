@@ -37,6 +37,8 @@ MOST_TAPS = 13
 """Taps up to which oneDNN differentiates a full convolution; of a longer one torch copies every window."""
 PACKED_ROWS, PACKED_FEATURES = 5000, 256
 """Most rows and features of a float64 product that MKL copies at a time into memory that it keeps: measured."""
+LEAST_PACKED = 4_000_000
+"""Bytes of a hidden tensor in training below which what MKL keeps is left out of a plan, which counts tensors then."""
 PLAIN_POSITIONS = ("none", "sinusoidal", "learned")
 """Positions that leave attention without a bias."""
 
@@ -153,6 +155,8 @@ def training(shapes: Shapes) -> Iterator[Moment]:
         columns = config.conv_kernel * hidden if config.conv_kernel > MOST_TAPS else 2 * shapes.kernel
         ends["gradient on its way"] = 2 * hidden + columns + 2 * shapes.kernel
     entry = {"frames as they entered": shapes.entered + hidden * bool(config.dropout)}
+    if shapes.dtype == "float64" and hidden >= LEAST_PACKED:
+        entry["kept by libraries: packed products"] = _packed_products(shapes)
     kept = [_kept(shapes, context) for context in config.layer_contexts]
     if config.gradient_checkpointing:
         again = max(kept, key=lambda layer: sum(layer.values()))
@@ -357,12 +361,17 @@ def _kept_blocks(shapes: Shapes) -> dict[str, int]:
         if shapes.hidden < 2 * INFERENCE_BLOCK:  # the halves of queries and keys that are turned
             alive["turned halves"] = 2 * shapes.hidden
     if shapes.dtype == "float64":
-        rows = min(shapes.batch_size * shapes.stacked, PACKED_ROWS)
-        # In powers of two.
-        entry, inner = (min(1 << (n - 1).bit_length(), PACKED_FEATURES) for n in (config.entry_dim, config.d_model))
-        # The first product is that of the entry; a later one that needs more takes memory of its own.
-        alive["packed products"] = rows * (entry + (inner if config.d_model > config.entry_dim else 0)) * shapes.item
+        alive["packed products"] = _packed_products(shapes)
     return alive
+
+
+def _packed_products(shapes: Shapes) -> int:
+    """Bytes that MKL keeps of what it copies for products in float64; in float32 they are a few MB."""
+    config, rows = shapes.config, min(shapes.batch_size * shapes.stacked, PACKED_ROWS)
+    # In powers of two.
+    entry, inner = (min(1 << (n - 1).bit_length(), PACKED_FEATURES) for n in (config.entry_dim, config.d_model))
+    # The first product is that of the entry; a later one that needs more takes memory of its own.
+    return rows * (entry + (inner if config.d_model > config.entry_dim else 0)) * shapes.item
 
 
 def _convolving(shapes: Shapes) -> dict[str, int]:
