@@ -71,7 +71,6 @@ def test_numpys_numbers_in_the_recipes_settings_are_written_as_pythons():
     "build",
     [
         lambda number: sa.Context(2, 2, number),
-        lambda number: sa.Framing(hop=number),
         lambda number: sa.EncoderConfig(40, d_model=number),
         lambda number: sa.EncoderConfig(number),
         lambda number: sa.ModelConfig(("A", "B"), sa.EncoderConfig(64), num_mels=number),
