@@ -15,6 +15,7 @@ import sys
 import pytest
 import torch
 
+from speechattn import choices
 from speechattn.attention import flex, windows
 from speechattn.attention import triton_attention as triton_module
 from speechattn.attention.dense import dense_attention
@@ -86,7 +87,7 @@ def test_windows_in_many_pieces(monkeypatch):
     monkeypatch.setattr(windows, "FEW_WINDOWS", 0)
     packed, lengths = torch.randn(3, 500, 3, 2, 8, dtype=torch.float64), torch.tensor([500, 33, 411])
     for slab_bytes in (1, 100_000):
-        monkeypatch.setattr(windows, "SLAB_BYTES", slab_bytes)
+        monkeypatch.setattr(choices, "WINDOWS_BYTES", slab_bytes)
         for context in (WINDOW, Context.truncated(64, 64), Context.chunked(32, 40, 7)):
             bias = torch.randn(2, len(context.offsets()), dtype=torch.float64)
             assert_equal_to_dense(windowed_attention, packed, context, lengths, bias)
