@@ -23,7 +23,7 @@ from speechattn.entry import Entry, EntryState
 from speechattn.errors import ConfigError
 from speechattn.framing import HOP_MS
 from speechattn.lengths import check_lengths, lengths_of, zero_padding
-from speechattn.memory import INFERENCE_BLOCK, TRAINING_BLOCK, return_blocks
+from speechattn.memory import INFERENCE_BLOCK, LARGE_TRAINING, TRAINING_BLOCK, return_blocks
 from speechattn.plain import whole
 from speechattn.state import check_kept, fingerprint, moved, num_bytes
 from speechattn.transforms import is_transformed
@@ -213,12 +213,19 @@ class Encoder(FramesEncoder):
 
     def _check_memory(self, input: Tensor, lengths: bool, context: Context | None) -> None:
         """Return freed memory, as plans assume, and refuse what would not fit, if there is a limit; see guard.py."""
-        if torch.compiler.is_compiling() or torch._C._is_tracing() or not input.is_cpu:
-            return
-        return_blocks(TRAINING_BLOCK if torch.is_grad_enabled() else INFERENCE_BLOCK)
-        if guard.limit_bytes() is None:
+        if torch.compiler.is_compiling() or torch._C._is_tracing() or not input.is_cpu or input.ndim != 3:
             return
         config = self.config if context is None else replace(self.config, context=context)
+        limited = guard.limit_bytes() is not None
+        if not torch.is_grad_enabled():
+            return_blocks(INFERENCE_BLOCK)
+        elif (
+            limited
+            or input[..., 0].numel() // config.stack * config.feed_forward_dim * input.itemsize >= LARGE_TRAINING
+        ):
+            return_blocks(TRAINING_BLOCK)
+        if not limited:
+            return
         dtype = str(like(self).dtype).removeprefix("torch.")
         native = native_unavailable() is None
         guard.check(config, input.shape[1], len(input), torch.is_grad_enabled(), dtype, native, lengths, self.hop_ms)

@@ -22,7 +22,7 @@ from speechattn.attention.positions import RESIZE
 from speechattn.baselines import build_encoder
 from speechattn.config import EncoderConfig, ModelConfig
 from speechattn.dtypes import like, packed_entry
-from speechattn.encoder import EncoderState
+from speechattn.encoder import EncoderState, FramesEncoder
 from speechattn.entry import Entry
 from speechattn.errors import UserError, reason
 from speechattn.files import write_bytes, write_json
@@ -109,6 +109,8 @@ class SpeechModel(nn.Module):
                 module of your own has no methods to stream with.
         """
         for part in (self.frontend, self.encoder):
+            if isinstance(part, FramesEncoder):  # which says by itself what cannot stream
+                continue
             missing = [name for name in ("initial_state", "step", "flush") if not hasattr(part, name)]
             if missing:
                 raise ValueError(

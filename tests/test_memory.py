@@ -70,13 +70,22 @@ def test_training_returns_smaller_blocks_than_inference_and_never_the_other_way(
         encoder(frames)
         encoder(frames)
     assert thresholds == [memory.INFERENCE_BLOCK]
-    encoder(frames)
+    with sa.memory_limit("100GB"):
+        encoder(frames)
     with torch.no_grad():
         encoder(frames)
     assert thresholds == [memory.INFERENCE_BLOCK, memory.TRAINING_BLOCK]
     memory.return_blocks(memory.MEASURED_BLOCK)
     encoder(frames)
     assert thresholds[2:] == [memory.MEASURED_BLOCK]
+
+
+def test_a_training_returns_blocks_from_16_mb_inside_a_layer_on(thresholds: list[int]) -> None:
+    encoder = sa.Encoder(sa.EncoderConfig(8, d_model=8, num_heads=1, num_layers=1, d_ff=1000, stack=2))
+    encoder(torch.zeros(1, 2 * 3990, 8))
+    assert thresholds == []
+    encoder(torch.zeros(1, 2 * 4000, 8))
+    assert thresholds == [memory.TRAINING_BLOCK]
 
 
 def test_a_stream_changes_no_setting(thresholds: list[int]) -> None:
@@ -95,7 +104,10 @@ def test_a_stream_changes_no_setting(thresholds: list[int]) -> None:
 )
 def test_the_environment_has_the_last_word(thresholds: list[int], monkeypatch, name: str, value: str) -> None:
     monkeypatch.setenv(name, value)
-    sa.Encoder(CONFIG)(torch.zeros(1, 20, 8))
+    with sa.memory_limit("100GB"):
+        sa.Encoder(CONFIG)(torch.zeros(1, 20, 8))
+    with torch.no_grad():
+        sa.Encoder(CONFIG)(torch.zeros(1, 20, 8))
     assert thresholds == []
 
 

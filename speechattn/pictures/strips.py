@@ -17,8 +17,6 @@ from matplotlib.patches import Patch, Rectangle
 from numpy.typing import ArrayLike, NDArray
 
 from speechattn.framing import Framing
-from speechattn.frontend.logmel import LOW_HZ
-from speechattn.frontend.mel import band_centres_hz
 from speechattn.pictures.agreement import Labelled, disagreements, overlaps
 from speechattn.pictures.palette import (
     ALARM,
@@ -106,6 +104,10 @@ def draw_mel(
     flavor: str,
 ) -> None:
     """The part of the log-mel inside `window` (seconds), mel bins evenly spaced and named in Hz."""
+    # Here, for both import torch, which pictures of contexts do without.
+    from speechattn.frontend.logmel import LOW_HZ
+    from speechattn.frontend.mel import band_centres_hz
+
     first, last = (int(i) for i in np.searchsorted(edges, window))
     first, last = max(first - 1, 0), min(last, len(mel))
     num_mels = mel.shape[1]
