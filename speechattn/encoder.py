@@ -217,12 +217,10 @@ class Encoder(FramesEncoder):
             return
         config = self.config if context is None else replace(self.config, context=context)
         limited = guard.limit_bytes() is not None
+        inside = input[..., 0].numel() // config.stack * config.feed_forward_dim * input.itemsize
         if not torch.is_grad_enabled():
             return_blocks(INFERENCE_BLOCK)
-        elif (
-            limited
-            or input[..., 0].numel() // config.stack * config.feed_forward_dim * input.itemsize >= LARGE_TRAINING
-        ):
+        elif limited or inside >= LARGE_TRAINING:
             return_blocks(TRAINING_BLOCK)
         if not limited:
             return
