@@ -217,7 +217,7 @@ class Encoder(FramesEncoder):
             return
         config = self.config if context is None else replace(self.config, context=context)
         limited = guard.limit_bytes() is not None
-        inside = input[..., 0].numel() // config.stack * config.feed_forward_dim * input.itemsize
+        inside = input[..., 0].numel() // config.stack * config.feed_forward_dim * input.itemsize * config.num_layers
         if not torch.is_grad_enabled():
             return_blocks(INFERENCE_BLOCK)
         elif limited or inside >= LARGE_TRAINING:

@@ -25,9 +25,9 @@ MEASURED_BLOCK = 100_000
 """Bytes of a block that goes back at once where memory is measured, however small it is."""
 TRAINING_BLOCK = 500_000
 """And where an encoder is trained: smaller ones are a few percent of what a step keeps, and fresh pages cost time."""
-LARGE_TRAINING = 16_000_000
-"""Bytes inside a feed-forward layer from which a training returns blocks. A smaller one takes some hundred MB, and its
-steps would be slower by up to a half for fresh pages."""
+LARGE_TRAINING = 80_000_000
+"""Bytes inside all feed-forward layers from which a training returns blocks. A smaller one takes less than half a GB, and
+its steps would be slower by up to a half for fresh pages."""
 INFERENCE_BLOCK = 9_000_000
 """And without gradients, where few tensors are alive. The inside of a feed-forward layer of 2048, a thousand frames of
 float32 at a time, is less, and stays in the cache; planning/memory.py counts what the heap keeps of such blocks."""

@@ -80,11 +80,11 @@ def test_training_returns_smaller_blocks_than_inference_and_never_the_other_way(
     assert thresholds[2:] == [memory.MEASURED_BLOCK]
 
 
-def test_a_training_returns_blocks_from_16_mb_inside_a_layer_on(thresholds: list[int]) -> None:
-    encoder = sa.Encoder(sa.EncoderConfig(8, d_model=8, num_heads=1, num_layers=1, d_ff=1000, stack=2))
-    encoder(torch.zeros(1, 2 * 3990, 8))
+def test_a_training_returns_blocks_from_80_mb_inside_its_layers_on(thresholds: list[int]) -> None:
+    encoder = sa.Encoder(sa.EncoderConfig(8, d_model=8, num_heads=1, num_layers=4, d_ff=1000, stack=2))
+    encoder(torch.zeros(1, 2 * 4990, 8))
     assert thresholds == []
-    encoder(torch.zeros(1, 2 * 4000, 8))
+    encoder(torch.zeros(1, 2 * 5000, 8))
     assert thresholds == [memory.TRAINING_BLOCK]
 
 
