@@ -23,8 +23,9 @@ from speechattn.entry import Entry, EntryState
 from speechattn.errors import ConfigError
 from speechattn.framing import HOP_MS
 from speechattn.lengths import check_lengths, lengths_of, zero_padding
-from speechattn.memory import INFERENCE_BLOCK, LARGE_TRAINING, TRAINING_BLOCK, return_blocks
+from speechattn.memory import INFERENCE_BLOCK, LARGE_TRAINING, TRAINING_BLOCK, keeps_blocks, return_blocks
 from speechattn.plain import whole
+from speechattn.planning.plan import plan
 from speechattn.state import check_kept, fingerprint, moved, num_bytes
 from speechattn.transforms import is_transformed
 
@@ -216,17 +217,18 @@ class Encoder(FramesEncoder):
         if torch.compiler.is_compiling() or torch._C._is_tracing() or not input.is_cpu or input.ndim != 3:
             return
         config = self.config if context is None else replace(self.config, context=context)
-        limited = guard.limit_bytes() is not None
-        inside = input[..., 0].numel() // config.stack * config.feed_forward_dim * input.itemsize * config.num_layers
-        if not torch.is_grad_enabled():
-            return_blocks(INFERENCE_BLOCK)
-        elif limited or inside >= LARGE_TRAINING:
-            return_blocks(TRAINING_BLOCK)
-        if not limited:
-            return
-        dtype = str(like(self).dtype).removeprefix("torch.")
+        dtype, learning = str(like(self).dtype).removeprefix("torch."), torch.is_grad_enabled()
         native = native_unavailable() is None
-        guard.check(config, input.shape[1], len(input), torch.is_grad_enabled(), dtype, native, lengths, self.hop_ms)
+        sizes = {"dtype": dtype, "native": native, "lengths": lengths, "hop_ms": self.hop_ms}
+        if not learning:
+            return_blocks(INFERENCE_BLOCK)
+        elif keeps_blocks(TRAINING_BLOCK) and (
+            guard.limit_bytes() is not None
+            or plan(config, input.shape[1], len(input), training=True, **sizes).peak_bytes >= LARGE_TRAINING  # type: ignore[arg-type]
+        ):
+            return_blocks(TRAINING_BLOCK)
+        if guard.limit_bytes() is not None:
+            guard.check(config, input.shape[1], len(input), learning, **sizes)  # type: ignore[arg-type]
 
     def initial_state(self, batch_size: int = 1) -> EncoderState:
         """The state of `batch_size` streams in lock-step that have not begun.

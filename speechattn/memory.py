@@ -25,9 +25,9 @@ MEASURED_BLOCK = 100_000
 """Bytes of a block that goes back at once where memory is measured, however small it is."""
 TRAINING_BLOCK = 500_000
 """And where an encoder is trained: smaller ones are a few percent of what a step keeps, and fresh pages cost time."""
-LARGE_TRAINING = 80_000_000
-"""Bytes inside all feed-forward layers from which a training returns blocks. A smaller one takes less than half a GB, and
-its steps would be slower by up to a half for fresh pages."""
+LARGE_TRAINING = 400_000_000
+"""Planned bytes from which a training returns blocks. The steps of a smaller one would be slower by up to a half, for
+fresh pages, to save some hundred MB."""
 INFERENCE_BLOCK = 9_000_000
 """And without gradients, where few tensors are alive. The inside of a feed-forward layer of 2048, a thousand frames of
 float32 at a time, is less, and stays in the cache; planning/memory.py counts what the heap keeps of such blocks."""
@@ -64,11 +64,16 @@ def return_blocks(least_bytes: int) -> None:
     memory that is in use. Costs time: fresh pages. A smaller size that was set before stays, and so does what the
     environment sets; SPEECHATTN_MALLOC=0 turns it off. Nothing happens with another C library.
     """
+    if keeps_blocks(least_bytes):
+        _set_threshold(least_bytes)
+
+
+def keeps_blocks(least_bytes: int) -> bool:
+    """Return whether `return_blocks` would change anything."""
     if least_bytes >= _returned_from or os.environ.get(SWITCH) == "0":
-        return
-    if "MALLOC_MMAP_THRESHOLD_" in os.environ or "mmap_threshold" in os.environ.get("GLIBC_TUNABLES", ""):
-        return
-    _set_threshold(least_bytes)
+        return False
+    chosen = "MALLOC_MMAP_THRESHOLD_" in os.environ or "mmap_threshold" in os.environ.get("GLIBC_TUNABLES", "")
+    return not chosen
 
 
 def return_memory() -> None:

@@ -15,6 +15,7 @@ import torch
 
 import speechattn as sa
 from speechattn import guard, memory
+from speechattn.attention.native import native_unavailable
 
 CONFIG = sa.EncoderConfig(input_dim=8, d_model=16, num_heads=2, num_layers=1, context=sa.Context.truncated(4, 4))
 ROOT = Path(memory.__file__).parents[1]
@@ -80,12 +81,13 @@ def test_training_returns_smaller_blocks_than_inference_and_never_the_other_way(
     assert thresholds[2:] == [memory.MEASURED_BLOCK]
 
 
-def test_a_training_returns_blocks_from_80_mb_inside_its_layers_on(thresholds: list[int]) -> None:
-    encoder = sa.Encoder(sa.EncoderConfig(8, d_model=8, num_heads=1, num_layers=4, d_ff=1000, stack=2))
-    encoder(torch.zeros(1, 2 * 4990, 8))
-    assert thresholds == []
-    encoder(torch.zeros(1, 2 * 5000, 8))
-    assert thresholds == [memory.TRAINING_BLOCK]
+def test_a_training_returns_blocks_from_a_planned_size_on(thresholds: list[int], monkeypatch) -> None:
+    encoder, frames = sa.Encoder(CONFIG), torch.zeros(2, 100, 8)
+    planned = sa.plan(CONFIG, 100, batch_size=2, training=True, native=native_unavailable() is None).peak_bytes
+    for least, expected in ((planned + 1, []), (planned, [memory.TRAINING_BLOCK])):
+        monkeypatch.setattr("speechattn.encoder.LARGE_TRAINING", least)
+        encoder(frames)
+        assert thresholds == expected
 
 
 def test_a_stream_changes_no_setting(thresholds: list[int]) -> None:
