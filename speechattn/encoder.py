@@ -214,7 +214,13 @@ class Encoder(FramesEncoder):
 
     def _check_memory(self, input: Tensor, lengths: bool, context: Context | None) -> None:
         """Return freed memory, as plans assume, and refuse what would not fit, if there is a limit; see guard.py."""
-        if torch.compiler.is_compiling() or torch._C._is_tracing() or not input.is_cpu or input.ndim != 3:
+        if (
+            torch.compiler.is_compiling()
+            or torch._C._is_tracing()
+            or not input.is_cpu
+            or input.ndim != 3
+            or not input.numel()
+        ):
             return
         config = self.config if context is None else replace(self.config, context=context)
         dtype, learning = str(like(self).dtype).removeprefix("torch."), torch.is_grad_enabled()
@@ -224,6 +230,7 @@ class Encoder(FramesEncoder):
             return_blocks(INFERENCE_BLOCK)
         elif keeps_blocks(TRAINING_BLOCK) and (
             guard.limit_bytes() is not None
+            or config.gradient_checkpointing
             or plan(config, input.shape[1], len(input), training=True, **sizes).peak_bytes >= LARGE_TRAINING  # type: ignore[arg-type]
         ):
             return_blocks(TRAINING_BLOCK)

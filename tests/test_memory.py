@@ -8,6 +8,7 @@ import os
 import platform
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,15 @@ def test_a_training_returns_blocks_from_a_planned_size_on(thresholds: list[int],
         monkeypatch.setattr("speechattn.encoder.LARGE_TRAINING", least)
         encoder(frames)
         assert thresholds == expected
+
+
+def test_a_training_with_checkpointing_returns_blocks_and_no_frames_none(thresholds: list[int]) -> None:
+    encoder = sa.Encoder(replace(CONFIG, gradient_checkpointing=True))
+    for shape in ((0, 20, 8), (1, 0, 8)):
+        encoder(torch.zeros(shape))
+    assert thresholds == []
+    encoder(torch.zeros(1, 20, 8))
+    assert thresholds == [memory.TRAINING_BLOCK]
 
 
 def test_a_stream_changes_no_setting(thresholds: list[int]) -> None:
