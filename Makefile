@@ -42,7 +42,7 @@ conformance: .venv/.ready  ## what speechattn and three peers keep of the contra
 
 # The install of somebody who has their own torch: the newest, and no torchaudio at all.
 NEWEST_TESTS = tests/test_context.py tests/test_framing.py tests/test_lengths.py tests/test_config.py \
-	tests/frontend tests/attention tests/test_encoder.py tests/test_convolution.py tests/contracts tests/test_conformance.py
+	tests/frontend tests/attention tests/encoder/test_encoder.py tests/encoder/test_convolution.py tests/contracts tests/conformance/test_suite.py
 test-newest: .venv-newest/.ready  ## definitions, frontend, attention, encoder with the newest torch, without torchaudio
 	.venv-newest/$(PIP_INSTALL) --upgrade torch librosa soundfile soxr safetensors tqdm matplotlib tyro pytest pytest-xdist hypothesis
 	@.venv-newest/bin/python -c "import torch, sys; print('torch', torch.__version__, 'python', sys.version.split()[0])"
@@ -59,7 +59,7 @@ $(ADAPTERS:%=test-adapter-%): test-adapter-%: .venv-%/.ready
 	.venv-$*/bin/python -m pytest -m integration tests/adapters/test_$*.py tests/test_readme.py
 
 test-export: .venv-export/.ready  ## exported graphs in onnxruntime against eager, and the example that needs no torch
-	.venv-export/bin/python -m pytest -m 'integration and not slow' tests/test_export.py
+	.venv-export/bin/python -m pytest -m 'integration and not slow' tests/export/test_export.py
 
 clean:  ## remove caches and build products; runs and environments stay
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -2,7 +2,8 @@
 
     python examples/stream_onnx.py model.onnx speech.wav
 
-prints each label as soon as it is certain, with the seconds where it begins and ends. `speechattn.export` makes the
+prints each label as soon as it is certain, with the seconds where it begins and ends. `speechattn.export.export`
+makes the
 model; docs/export.md says what its inputs and outputs are.
 """
 

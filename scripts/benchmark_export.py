@@ -17,8 +17,8 @@ import torch
 from tqdm import tqdm
 
 import speechattn as sa
-from speechattn.export import export, runner, streamed
-from speechattn.fixedstep import StreamingStep
+from speechattn.export.export import export, runner, streamed
+from speechattn.export.streaming_step import StreamingStep
 
 
 def compare(model: sa.SpeechModel, waveform: torch.Tensor, push_frames: int) -> str:

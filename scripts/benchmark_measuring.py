@@ -6,8 +6,9 @@ more it is the time that passed. Beside every measurement runs a product of two 
 where it was slow, so was the neighbour.
 
 Memory: by how much the peak resident size (VmHWM of Linux) of a process that has computed nothing else grows, by
-speechattn.memory. Such a process is forked from one that has imported what is needed and done nothing, by
-speechattn.profiling.processes. 1 KB is 1000 bytes.
+speechattn.system.process_memory. Such a process is forked from one that has imported what is needed and done nothing,
+by
+speechattn.profiling.isolated. 1 KB is 1000 bytes.
 
 Not here: what is measured, which is the business of each script.
 """
@@ -29,10 +30,10 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from speechattn.memory import extra_bytes, return_memory
-from speechattn.profiling import processes
-from speechattn.profiling.machine import commit, processor, versions
-from speechattn.profiling.processes import CannotRunError
+from speechattn.profiling import isolated as processes
+from speechattn.profiling.isolated import CannotRunError
+from speechattn.system.machine_info import commit, processor, versions
+from speechattn.system.process_memory import extra_bytes, return_memory
 
 __all__ = ["CannotRunError", "extra_bytes", "return_memory"]
 

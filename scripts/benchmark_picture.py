@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from speechattn.pictures.palette import GREY, INK, LINES, STYLE, heading, new_figure
+from speechattn.plots.style import GREY, INK, LINES, STYLE, heading, new_figure
 
 OURS = {"auto": "speechattn", "native": "native", "banded": "speechattn, torch"}
 COLOURS = {

@@ -26,10 +26,10 @@ from benchmark_measuring import elapsed, machine, said
 from torch import Tensor
 
 import speechattn as sa
-from speechattn.data.audio import load_audio
-from speechattn.data.corpus import load_corpus
-from speechattn.dataset import make_examples
-from speechattn.model import SpeechModel
+from speechattn.data.audio.files import load_audio
+from speechattn.data.labelled_corpus import load_corpus
+from speechattn.models.speech_model import SpeechModel
+from speechattn.training.dataset import make_examples
 
 Labels = list[Tensor]
 

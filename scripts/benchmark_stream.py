@@ -35,8 +35,8 @@ from benchmark_measuring import elapsed, extra_bytes, gemm_speed, in_fresh_proce
 from tqdm import tqdm
 
 import speechattn as sa
-from speechattn.data.audio import audio_blocks, audio_samples
-from speechattn.data.samples import cut
+from speechattn.data.audio.files import audio_blocks, audio_samples
+from speechattn.data.audio.samples import cut
 
 JOBS = ("offline", "encode_long", "Stream", "Stream, 1 s")
 RATE = sa.Framing().sample_rate
@@ -112,7 +112,7 @@ class Job:
         self.run = {"offline": self.offline, "encode_long": self.long}.get(job, self.listen)
         with torch.inference_mode():
             self.model(torch.zeros(1, RATE))
-        stream = self.model.stream()
+        stream = sa.Stream(self.model)
         stream.push(np.zeros(RATE, np.float32))
         stream.flush()
 
@@ -140,7 +140,7 @@ class Job:
 
     def labels(self) -> Iterator[sa.FrameLabels]:
         """Labels, push by push."""
-        stream = self.model.stream()
+        stream = sa.Stream(self.model)
         for push in cut(self.blocks(), RATE * self.push_ms // 1000):
             yield stream.push(push)
         yield stream.flush()

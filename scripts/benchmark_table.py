@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from statistics import linear_regression
 from typing import Any
 
-from speechattn.profiling.record import power
+from speechattn.profiling.results import power
 
 WRONG = 1e-4
 """Errors above it are no rounding."""

@@ -31,9 +31,9 @@ from benchmark_measuring import in_fresh_process, machine, said, write
 from tqdm import tqdm
 
 import speechattn as sa
-from speechattn.attention.native import native_unavailable
-from speechattn.memory import peak_memory_bytes, reset_peak_memory, resident_bytes, trim
-from speechattn.profiling.calibration import calibrate
+from speechattn.attention.native.attention import native_unavailable
+from speechattn.profiling.calibrate import calibrate
+from speechattn.system.process_memory import peak_memory_bytes, reset_peak_memory, resident_bytes, trim
 
 INPUT_DIM, WARM_UP, ROUNDS, CALLS = 80, 2000, 3, 2
 MOST_FLOPS, SLOW_HALF = 2e11, 10

@@ -21,8 +21,8 @@ from torchaudio.compliance import kaldi
 from torchaudio.functional import compute_deltas
 
 import speechattn as sa
-from speechattn.frontend import MFCC
-from speechattn.memory import peak_memory_bytes, reset_peak_memory
+from speechattn.frontend.mfcc import MFCC
+from speechattn.system.process_memory import peak_memory_bytes, reset_peak_memory
 
 SNIP = sa.Framing(align="snip")
 

@@ -15,7 +15,8 @@ import conformance_peers as peers
 import torch
 
 import speechattn as sa
-from speechattn.conformance import Findings, check_attention, check_encoder
+from speechattn.conformance.results import Findings
+from speechattn.conformance.suite import check_attention, check_encoder
 
 NOTHING_TIMES_NAN = (
     "Padded keys get the weight 0, and 0 times what they hold is NaN: put zeros into the padding before the call."

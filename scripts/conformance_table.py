@@ -22,7 +22,8 @@ import torch
 from conformance_columns import MAIN, OURS, PEERS, Column
 from tqdm import tqdm
 
-from speechattn.conformance import Table, what_is_checked
+from speechattn.conformance.results import Table
+from speechattn.conformance.suite import what_is_checked
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "conformance.md"
 

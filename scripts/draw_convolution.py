@@ -24,10 +24,10 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 import speechattn as sa
-from speechattn.attention.convolution import attention_from_convolution, convolution_from_attention
-from speechattn.data.segments import Segment
-from speechattn.pictures.palette import DPI, GREY, HEAT, INK, LINES, PALE, STYLE, family_legend, heading, new_figure
-from speechattn.pictures.strips import draw_lane
+from speechattn.data.labels.segments import Segment
+from speechattn.encoder.convolution_as_attention import attention_from_convolution, convolution_from_attention
+from speechattn.plots.alignment import draw_lane
+from speechattn.plots.style import DPI, GREY, HEAT, INK, LINES, PALE, STYLE, family_legend, heading, new_figure
 
 FOLDER = Path(__file__).parents[1] / "docs" / "pictures"
 SENTENCE = "A convolution is local attention."
@@ -61,7 +61,7 @@ def main() -> None:
 
 def say() -> tuple[Tensor, list[Segment]]:
     """SENTENCE as espeak-ng reads it, [N] at 16 kHz, and its phones."""
-    from speechattn.data.espeak import Engine  # an extra, which --audio does without
+    from speechattn.data.synthetic.espeak import Engine  # an extra, which --audio does without
 
     spoken = Engine().speak(SENTENCE, "en-us+f3", rate=140, pitch=50, pitch_range=60, word_gap=0)
     rate = spoken.sample_rate

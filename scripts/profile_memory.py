@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 
-from speechattn.cli import main
+from speechattn.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main(["profile", *sys.argv[1:]]))

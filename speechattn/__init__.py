@@ -14,29 +14,29 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from speechattn.attention.convolution import attention_from_convolution, convolution_from_attention
     from speechattn.attention.functional import attention, attention_weights, packed_attention
-    from speechattn.attention.layer import SelfAttention
     from speechattn.attention.positions import resize_relative_bias
-    from speechattn.baselines import build_encoder
     from speechattn.config import EncoderConfig, ModelConfig
     from speechattn.context import Context
-    from speechattn.data.audio import load_audio
+    from speechattn.data.audio.files import load_audio
     from speechattn.data.librispeech import LibriSpeech
-    from speechattn.encoder import Encoder
+    from speechattn.encoder.baselines import build_encoder
+    from speechattn.encoder.convolution_as_attention import attention_from_convolution, convolution_from_attention
+    from speechattn.encoder.encoder import Encoder
+    from speechattn.encoder.self_attention import SelfAttention
     from speechattn.errors import ConfigError, DataError, MemoryLimitError, UserError
     from speechattn.framing import Framing
     from speechattn.frontend.logmel import LogMel
     from speechattn.frontend.mfcc import MFCC
     from speechattn.frontend.normalize import Normalize
-    from speechattn.guard import memory_limit
-    from speechattn.heads import CTC, FrameClassifier, UtteranceClassifier
-    from speechattn.long import encode_long
-    from speechattn.model import SpeechModel, load
-    from speechattn.planning.plan import Plan, longest_frames, plan
-    from speechattn.segmenting import Segments
-    from speechattn.shipped import small_model
-    from speechattn.stream import FrameLabels, Stream
+    from speechattn.models.heads import CTC, FrameClassifier, UtteranceClassifier
+    from speechattn.models.pretrained import small_model
+    from speechattn.models.speech_model import SpeechModel, load
+    from speechattn.planning.estimate import Plan, longest_frames, plan
+    from speechattn.planning.memory_limit import memory_limit
+    from speechattn.streaming.long_form import encode_long
+    from speechattn.streaming.segmenter import Segments
+    from speechattn.streaming.stream import FrameLabels, Stream
 
 __version__ = "0.1.0"
 
@@ -52,31 +52,31 @@ _HOMES = {
     "attention": "attention.functional",
     "attention_weights": "attention.functional",
     "packed_attention": "attention.functional",
-    "attention_from_convolution": "attention.convolution",
-    "convolution_from_attention": "attention.convolution",
+    "attention_from_convolution": "encoder.convolution_as_attention",
+    "convolution_from_attention": "encoder.convolution_as_attention",
     "resize_relative_bias": "attention.positions",
-    "SelfAttention": "attention.layer",
+    "SelfAttention": "encoder.self_attention",
     "LogMel": "frontend.logmel",
     "MFCC": "frontend.mfcc",
     "Normalize": "frontend.normalize",
-    "load_audio": "data.audio",
+    "load_audio": "data.audio.files",
     "LibriSpeech": "data.librispeech",
-    "Encoder": "encoder",
-    "build_encoder": "baselines",
-    "FrameClassifier": "heads",
-    "UtteranceClassifier": "heads",
-    "CTC": "heads",
-    "SpeechModel": "model",
-    "load": "model",
-    "Stream": "stream",
-    "FrameLabels": "stream",
-    "Segments": "segmenting",
-    "small_model": "shipped",
-    "encode_long": "long",
-    "plan": "planning.plan",
-    "Plan": "planning.plan",
-    "longest_frames": "planning.plan",
-    "memory_limit": "guard",
+    "Encoder": "encoder.encoder",
+    "build_encoder": "encoder.baselines",
+    "FrameClassifier": "models.heads",
+    "UtteranceClassifier": "models.heads",
+    "CTC": "models.heads",
+    "SpeechModel": "models.speech_model",
+    "load": "models.speech_model",
+    "Stream": "streaming.stream",
+    "FrameLabels": "streaming.stream",
+    "Segments": "streaming.segmenter",
+    "small_model": "models.pretrained",
+    "encode_long": "streaming.long_form",
+    "plan": "planning.estimate",
+    "Plan": "planning.estimate",
+    "longest_frames": "planning.estimate",
+    "memory_limit": "planning.memory_limit",
 }
 
 __all__ = [

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 import sys
 
-from speechattn.cli import main
+from speechattn.cli.main import main
 
 sys.exit(main())

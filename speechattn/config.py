@@ -1,6 +1,7 @@
-"""What is built, as frozen dataclasses. Standard library only; trainconfig.py has how it is trained.
+"""What is built, as frozen dataclasses. Standard library only; training/config.py has how it is trained.
 
-Every config turns into plain JSON with `to_dict` and back with a strict `from_dict` (see plain.py), and an
+Every config turns into plain JSON with `to_dict` and back with a strict `from_dict` (see system/serialization.py),
+and an
 impossible combination is refused when the config is built, not after an hour of work.
 """
 
@@ -13,7 +14,7 @@ from typing import Any, Literal
 from speechattn.context import Context
 from speechattn.errors import ConfigError
 from speechattn.framing import Framing
-from speechattn.plain import check_choice, from_dict, take_numbers, to_dict, whole
+from speechattn.system.serialization import check_choice, from_dict, take_numbers, to_dict, whole
 
 BLOCKS = ("transformer", "conformer", "cnn", "bigru", "mlp", "linear")
 ATTENTION_BLOCKS = ("transformer", "conformer")

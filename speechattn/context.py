@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from speechattn.framing import HOP_MS
-from speechattn.plain import take_numbers
+from speechattn.system.serialization import take_numbers
 
 IndexT = TypeVar("IndexT", bound=Any)
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from speechattn.plain import plain_number, whole
+from speechattn.system.serialization import plain_number, whole
 
 ALIGNMENTS = ("causal", "snip", "center")
 WINDOW_MS, HOP_MS = 25.0, 10.0

@@ -9,7 +9,7 @@ from speechattn.config import EncoderConfig, ModelConfig
 from speechattn.context import Context
 from speechattn.errors import ConfigError
 from speechattn.framing import Framing
-from speechattn.trainconfig import EncoderKind, TrainConfig
+from speechattn.training.config import EncoderKind, TrainConfig
 
 CONFIGS = [
     EncoderConfig(80),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from speechattn import context as law
 from speechattn.config import EncoderConfig
 from speechattn.context import Context, describe, lookahead, lookback, reach, reach_width, waits
-from speechattn.encoder import Encoder
+from speechattn.encoder.encoder import Encoder
 
 sides = st.one_of(st.none(), st.integers(0, 9))
 contexts = st.builds(Context, sides, sides, st.integers(1, 7))

@@ -14,9 +14,9 @@ ORDERS = (
     "import speechattn as sa; sa.attention",
     "import speechattn as sa; sa.Encoder",
     "import speechattn.attention.masks, speechattn as sa",
-    "import speechattn.attention.functional as functional; import speechattn as sa",
+    "import speechattn.attention.functional; import speechattn as sa",
     "from speechattn import attention; import speechattn as sa",
-    "from speechattn.attention import layer; import speechattn as sa",
+    "from speechattn.attention import masks; import speechattn as sa",
     "import speechattn.attention; import speechattn as sa",
 )
 IN_EACH_ORDER = """
@@ -28,13 +28,13 @@ for order in sys.argv[1:]:
     if not child:
         exec(order)
         from speechattn import attention
-        import speechattn.attention.functional as functional
-        import speechattn.attention.layer as layer
+        from speechattn.attention import functional
+        from speechattn.encoder import self_attention
         import speechattn.attention
         assert type(attention) is types.FunctionType
         assert attention is sa.attention is speechattn.attention is functional.attention
         assert "context" in inspect.signature(sa.attention).parameters
-        assert layer.SelfAttention is sa.SelfAttention
+        assert self_attention.SelfAttention is sa.SelfAttention
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0, order
 """

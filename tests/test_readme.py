@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from speechattn import cli
+from speechattn.cli import main as cli
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted(

@@ -8,7 +8,7 @@ The JSON holds accuracy, accuracy_no_sil, frames, utterances, per_class, confusi
 
 import sys
 
-from speechattn.cli import main
+from speechattn.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main(["evaluate", *sys.argv[1:]]))

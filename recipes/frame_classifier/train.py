@@ -9,8 +9,8 @@ command continues a run that was stopped. `--help` lists all settings; README.md
 
 import sys
 
-from speechattn.cli import main
-from speechattn.trainconfig import TrainConfig
+from speechattn.cli.main import main
+from speechattn.training.config import TrainConfig
 
 PRESETS = {
     # A few minutes on two cores: half an hour of synthetic speech, a small encoder.

@@ -1,15 +1,4 @@
-"""Frames see frames: masks, the executions of attention, positions, and the multi-head layer.
+"""Queries, keys and values to output: functions only. `speechattn.attention.functional` is the entry point.
 
-The public function `sa.attention` has the name of this package, and `speechattn/__init__.py` keeps the name for it.
-Statements like ``import speechattn.attention.masks as masks`` look for the file on the function, so it has them all.
+The public function `speechattn.attention` has the name of this package: import its files by name.
 """
-
-from types import ModuleType
-
-from speechattn.attention import convolution, functional, layer, masks, positions
-
-for _name, _file in list(globals().items()):
-    if isinstance(_file, ModuleType):
-        setattr(functional.attention, _name, _file)
-
-__all__ = ["convolution", "functional", "layer", "masks", "positions"]

@@ -9,17 +9,17 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from speechattn import guard
-from speechattn.attention.banded import banded_attention, banded_step
+from speechattn.attention.banded.attention import banded_attention, banded_step
 from speechattn.attention.dense import dense_attention, dense_step, relative_index, table_offsets, weights_of
 from speechattn.attention.masks import band_mask
-from speechattn.attention.native import native_attention, native_refusal, native_step
-from speechattn.attention.packed import unpacked
-from speechattn.choices import NATIVE_KEYS, automatic
+from speechattn.attention.native.attention import native_attention, native_refusal, native_step
+from speechattn.attention.qkv import unpacked
 from speechattn.config import EXECUTIONS, SCORES
 from speechattn.context import Context
+from speechattn.heuristics import NATIVE_KEYS, automatic
 from speechattn.lengths import check_lengths, valid_mask
-from speechattn.plain import plain_number
+from speechattn.planning import memory_limit as guard
+from speechattn.system.serialization import plain_number
 from speechattn.transforms import is_learning, is_transformed
 
 
@@ -101,7 +101,7 @@ def _attention(
     scale: float | None,
     execution: str,
 ) -> Tensor:
-    """The output [B, H, T, Dv] of three tensors or of a packed one, see packed.py."""
+    """The output [B, H, T, Dv] of three tensors or of a packed one, see qkv.py."""
     q, k, v = unpacked(parts)
     _check(q, k, v, context, scores, relative_bias)
     lengths = check_lengths(lengths, q.shape[0], q.shape[2])
@@ -174,14 +174,14 @@ def why_not(
 def _on_request(execution: str) -> tuple[Callable[..., Tensor], Callable[..., str | None]]:
     """The function of an execution that "auto" never takes, and its refusal: their modules import torch's compiler."""
     if execution == "windows":
-        from speechattn.attention.windows import windowed_attention, windows_refusal
+        from speechattn.attention.cuda.sdpa_windows import windowed_attention, windows_refusal
 
         return windowed_attention, windows_refusal
     if execution == "flex":
-        from speechattn.attention.flex import flex_attention, flex_refusal
+        from speechattn.attention.cuda.flex import flex_attention, flex_refusal
 
         return flex_attention, flex_refusal
-    from speechattn.attention.triton_attention import triton_attention, triton_refusal
+    from speechattn.attention.cuda.triton import triton_attention, triton_refusal
 
     return triton_attention, triton_refusal
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from speechattn.conformance.findings import (
+from speechattn.conformance.padding import gradients, largest, ragged, zero_padded_rows
+from speechattn.conformance.results import (
     NonconformingError,
     NotOfferedError,
     Outcome,
@@ -12,8 +13,7 @@ from speechattn.conformance.findings import (
     judge,
     judge_cases,
 )
-from speechattn.conformance.padding import gradients, largest, ragged, zero_padded_rows
-from speechattn.conformance.subject import Subject, difference
+from speechattn.conformance.under_test import Subject, difference
 
 # Rounding of 6e-8 a step, some hundred steps one after another, and what a normalisation makes of it.
 FLOAT32_TOLERANCE = 1e-4

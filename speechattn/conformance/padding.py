@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from speechattn.conformance.findings import NonconformingError, Outcome, judge, judge_cases
-from speechattn.conformance.subject import Subject, difference
+from speechattn.conformance.results import NonconformingError, Outcome, judge, judge_cases
+from speechattn.conformance.under_test import Subject, difference
 
 RUBBISH = {"random": None, "1e30": 1e30, "NaN": float("nan"), "Inf": float("inf")}
 

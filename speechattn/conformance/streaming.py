@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from speechattn.conformance.findings import (
+from speechattn.conformance.results import (
     FAILED,
     PASSED,
     NonconformingError,
@@ -23,7 +23,7 @@ from speechattn.conformance.findings import (
     judge,
     judge_cases,
 )
-from speechattn.conformance.subject import Subject, difference
+from speechattn.conformance.under_test import Subject, difference
 
 FAR = 10_000  # frames after which a reach counts as unlimited
 

@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from speechattn.conformance import numerics, padding, sight, streaming
-from speechattn.conformance.findings import (
+from speechattn.conformance import numerics, padding, streaming
+from speechattn.conformance import receptive_field as sight
+from speechattn.conformance.results import (
     FAILED,
     NOT_OFFERED,
     Findings,
@@ -21,7 +22,7 @@ from speechattn.conformance.findings import (
     Outcome,
     first_line,
 )
-from speechattn.conformance.subject import Encoder, Reach, Subject, as_reach, enough_frames
+from speechattn.conformance.under_test import Encoder, Reach, Subject, as_reach, enough_frames
 from speechattn.context import Context
 
 CHECKS: dict[str, Callable[[Subject], Outcome]] = {

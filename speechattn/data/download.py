@@ -18,9 +18,9 @@ from urllib.error import HTTPError
 
 from tqdm import tqdm
 
-from speechattn._torchaudio import require_torchaudio
 from speechattn.data.librispeech import LibriSpeech
 from speechattn.errors import DataError, UserError
+from speechattn.system.optional_imports import require_torchaudio
 
 
 def download(root: str | Path, subset: str, progress: bool = True) -> Path:

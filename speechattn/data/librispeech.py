@@ -13,9 +13,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import overload
 
-from speechattn.data.folders import files_below, has_suffix, utterance_id
-from speechattn.data.segments import Utterance, read_lines
+from speechattn.data.labels.segments import Utterance, read_lines
 from speechattn.errors import DataError
+from speechattn.system.folders import files_below, has_suffix, utterance_id
 
 NO_RECORDING, TWO_RECORDINGS = RECORDING_FAULTS = ("no recording", "two recordings")
 NO_TRANSCRIPT, NO_WORDS, TWO_TRANSCRIPTS = "no transcript", "no words in the transcript", "two transcripts"

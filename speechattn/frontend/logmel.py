@@ -23,7 +23,7 @@ from speechattn.errors import UserError
 from speechattn.framing import Framing
 from speechattn.frontend.mel import kaldi_filterbank, slaney_filterbank
 from speechattn.lengths import check_lengths
-from speechattn.plain import whole
+from speechattn.system.serialization import whole
 
 PREEMPHASIS = 0.97
 LOW_HZ = {"kaldi": 20.0, "librosa": 0.0}

@@ -20,7 +20,7 @@ from speechattn.config import DELTA, FEATURES
 from speechattn.context import Context
 from speechattn.framing import Framing
 from speechattn.frontend.logmel import SLAB_FRAMES, LogMel
-from speechattn.plain import whole
+from speechattn.system.serialization import whole
 
 DELTA_REACH = 2
 """Frames to each side on which the slope of one is measured, as `DELTA` declares."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from speechattn.dtypes import check_floating, widened
 from speechattn.errors import UserError
 from speechattn.lengths import check_lengths, zero_padding
-from speechattn.plain import whole
+from speechattn.system.serialization import whole
 
 MIN_STD = 1e-2
 """In log-mel 0.01 is 0.04 dB: a feature that varies less is constant, and dividing by it would magnify nothing else."""

@@ -1,1 +1,1 @@
-"""How much memory and time an encoder takes for how much audio, before anything is allocated. Standard library only."""
+"""Memory, operations and latency of an encoder before anything is allocated. Standard library only."""

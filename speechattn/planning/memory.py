@@ -2,7 +2,8 @@
 
 A pass has few moments that can be its peak: while attention has its queries, keys and values, while a feed-forward
 layer has its inside, when the first gradient flows. Each is listed here with all that is alive then, and the largest of
-them is the peak. The lists follow encoder.py, blocks.py, attention/layer.py and framewise.py line by line, and what
+them is the peak. The lists follow encoder/encoder.py, blocks.py, encoder/self_attention.py and
+encoder/chunked_apply.py line by line, and what
 torch's autograd keeps for the gradient; scripts/check_planner.py holds them against measured processes.
 
 Without gradients large tensors go back to the system when they are freed, and small blocks stay in the C library's
@@ -14,7 +15,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from speechattn.choices import (
+from speechattn.config import ATTENTION_BLOCKS, NO_SPLICE, EncoderConfig
+from speechattn.context import Context
+from speechattn.heuristics import (
     FEW_WINDOWS,
     NATIVE_FEATURES,
     SLAB_BYTES,
@@ -24,9 +27,7 @@ from speechattn.choices import (
     window_block,
     windows_at_once,
 )
-from speechattn.config import ATTENTION_BLOCKS, NO_SPLICE, EncoderConfig
-from speechattn.context import Context
-from speechattn.memory import INFERENCE_BLOCK
+from speechattn.system.process_memory import INFERENCE_BLOCK
 
 BYTES = {"float32": 4, "float64": 8, "float16": 2, "bfloat16": 2}
 WIDE = 4
@@ -117,7 +118,9 @@ class Shapes:
 
 
 def score_bytes(batch_size: int, num_heads: int, num_frames: int, item: int, biased: bool) -> int:
-    """Return the bytes of all that is T x T in dense attention without gradients; see `weights_of` in dense.py."""
+    """Return the bytes of all that is T x T in dense attention without gradients; see `weights_of` in
+    attention/dense.py.
+    """
     pairs, item = num_frames**2, max(item, WIDE)
     scores = batch_size * num_heads * pairs
     if not biased:
@@ -216,7 +219,9 @@ def streaming(shapes: Shapes, push: int) -> Iterator[Moment]:
 
 
 def _entering(shapes: Shapes) -> Moment:
-    """Frames without padding's rubbish, the same with their edges, and beside their neighbours; see entry.py."""
+    """Frames without padding's rubbish, the same with their edges, and beside their neighbours; see
+    encoder/input.py.
+    """
     config = shapes.config
     input = shapes.batch_size * shapes.num_frames * config.input_dim * shapes.item
     alive = {"padding set to zero": input if shapes.ragged else 0}
@@ -288,7 +293,9 @@ def _working(shapes: Shapes, context: Context, gradients: bool) -> int:
 
 
 def _windowing(shapes: Shapes, context: Context, gradients: bool) -> int:
-    """Return what attention over windows needs: see windows.py, whose pieces are whole windows or gathered ones."""
+    """Return what attention over windows needs: see attention/cuda/sdpa_windows.py, whose pieces are whole windows or
+    gathered ones.
+    """
     rows, heads, frames = shapes.batch_size, shapes.config.num_heads, shapes.stacked
     features = shapes.config.d_model // heads
     width = max(WIDE, shapes.item) if gradients else shapes.item

@@ -1,1 +1,1 @@
-"""How long, how much memory, up to which length: measured in processes of their own, recorded, drawn, compared."""
+"""Time and memory over sequence length, measured in separate processes."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from speechattn.errors import UserError
-from speechattn.profiling.page import aligned, told_machine
-from speechattn.profiling.record import OK, Point, Profile, read_profile
-from speechattn.report import Report
-from speechattn.words import told_seconds
+from speechattn.plots.html_page import Report
+from speechattn.profiling.report import aligned, told_machine
+from speechattn.profiling.results import OK, Point, Profile, read_profile
+from speechattn.system.units import told_seconds
 
 COLUMNS = ("encoder", "audio", "seconds A", "B", "B / A", "extra MB A", "B", "B / A", "tensors MB A", "B", "B / A")
 QUANTITIES = (("seconds", 1.0, ".3f"), ("peak_extra_bytes", 1e6, ",.1f"), ("peak_tensor_bytes", 1e6, ",.1f"))

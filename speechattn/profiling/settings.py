@@ -13,7 +13,7 @@ from speechattn.config import EncoderConfig
 from speechattn.context import Context
 from speechattn.errors import ConfigError
 from speechattn.framing import Framing
-from speechattn.plain import check_choice, from_dict, take_numbers, to_dict
+from speechattn.system.serialization import check_choice, from_dict, take_numbers, to_dict
 
 ENCODERS = ("truncated", "chunked", "full", "streaming", "emformer", "conformer")
 MODEL = "model"

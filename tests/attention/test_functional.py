@@ -6,8 +6,8 @@ from rounding import assert_same
 
 import speechattn as sa
 from speechattn.attention.functional import attention, attention_weights
-from speechattn.attention.layer import SelfAttention
 from speechattn.context import Context
+from speechattn.encoder.self_attention import SelfAttention
 
 WINDOW = Context.truncated(5, 3)
 

@@ -15,13 +15,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rounding import assert_same
 
-from speechattn.attention import native
-from speechattn.attention.banded import banded_step
-from speechattn.attention.compiled import cache_folder
+from speechattn.attention.banded.attention import banded_step
 from speechattn.attention.functional import attention
-from speechattn.attention.layer import SelfAttention
-from speechattn.attention.native import native_refusal, native_step, native_unavailable
+from speechattn.attention.native import attention as native
+from speechattn.attention.native.attention import native_refusal, native_step, native_unavailable
+from speechattn.attention.native.jit_cache import cache_folder
 from speechattn.context import Context
+from speechattn.encoder.self_attention import SelfAttention
 
 TOLERANCE = 1e-5
 CONTEXTS = [

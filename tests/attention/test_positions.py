@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from speechattn.attention.functional import attention
-from speechattn.attention.layer import SelfAttention
 from speechattn.attention.positions import LearnedPositions, RelativeBias, alibi, angles, rotary, sinusoidal
 from speechattn.context import Context
+from speechattn.encoder.self_attention import SelfAttention
 
 
 def test_rotary_scores_depend_on_the_distance_alone_after_ten_hours():

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rounding import assert_same
 
-from speechattn.attention.banded import banded_step
+from speechattn.attention.banded.attention import banded_step
 from speechattn.attention.dense import dense_step
 from speechattn.attention.functional import attention, attention_weights, why_not
-from speechattn.attention.native import native_step
+from speechattn.attention.native.attention import native_step
 from speechattn.context import Context
 
 TOLERANCE = 1e-10

@@ -10,19 +10,20 @@ import numpy as np
 import pytest
 import torch
 
-from speechattn.adapters.speechbrain import SpeechAttnEncoder, frames_of
-from speechattn.baselines import build_encoder
+from speechattn.augment.frames import Augment
 from speechattn.config import EncoderConfig, ModelConfig
 from speechattn.context import Context
+from speechattn.encoder.baselines import build_encoder
 from speechattn.errors import UserError
 from speechattn.framing import Framing
-from speechattn.frontend.augment import Augment
 from speechattn.frontend.logmel import LogMel
 from speechattn.frontend.mfcc import MFCC
 from speechattn.frontend.normalize import Normalize
-from speechattn.heads import CTC, FrameClassifier, UtteranceClassifier
-from speechattn.long import encode_long
-from speechattn.model import SpeechModel, load
+from speechattn.integrations.speechbrain import SpeechAttnEncoder, frames_of
+from speechattn.models.heads import CTC, FrameClassifier, UtteranceClassifier
+from speechattn.models.speech_model import SpeechModel, load
+from speechattn.streaming.long_form import encode_long
+from speechattn.streaming.stream import Stream
 
 STREAMING, OTHERS = ("transformer", "conformer", "cnn"), ("mlp", "linear", "bigru")
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -77,7 +78,7 @@ def test_a_stream_of_any_dtype_gives_what_the_whole_gives(block: str, dtype: tor
             parts.append(logits)
         logits = torch.cat([*parts, converted.flush(state)], 1)
         assert logits.dtype == dtype and (logits - whole).abs().max() < STREAMED[dtype]
-    stream = converted.stream()
+    stream = Stream(converted)
     labels = stream.push(WAVEFORM[0]) + stream.flush()
     probabilities = whole[0].double().softmax(-1).amax(-1)
     assert len(labels) == 60 and np.allclose(labels.probabilities, probabilities, atol=STREAMED[dtype])

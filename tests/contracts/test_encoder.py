@@ -10,10 +10,10 @@ import pytest
 import torch
 from rounding import assert_same
 
-from speechattn.attention import layer
-from speechattn.baselines import build_encoder
 from speechattn.config import EncoderConfig
 from speechattn.context import Context
+from speechattn.encoder import self_attention as layer
+from speechattn.encoder.baselines import build_encoder
 from speechattn.lengths import valid_mask
 
 NUM_FRAMES = 33

@@ -12,7 +12,7 @@ import torch
 from rounding import assert_same
 
 from speechattn.framing import ALIGNMENTS, Framing
-from speechattn.frontend import LogMel
+from speechattn.frontend.logmel import LogMel
 
 FLAVORS = ("kaldi", "librosa")
 FLOAT32, FLOAT64 = 1e-5, 1e-9

@@ -15,8 +15,8 @@ from rounding import assert_same
 from speechattn.config import EncoderConfig, ModelConfig
 from speechattn.context import Context
 from speechattn.framing import Framing
-from speechattn.model import SpeechModel
-from speechattn.state import tensors
+from speechattn.models.speech_model import SpeechModel
+from speechattn.stream_state import tensors
 
 SMALL = Framing(1000, 25, 10)
 FRAMINGS = [SMALL, Framing(1000, 25, 10, "snip"), Framing(1000, 20, 20), Framing(1000, 31, 7)]

@@ -13,16 +13,17 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 
-from speechattn.attention.convolution import attention_from_convolution, convolution_from_attention
 from speechattn.config import EncoderConfig, ModelConfig
 from speechattn.context import Context
-from speechattn.convolution import FramesConvolution
+from speechattn.encoder.convolution import FramesConvolution
+from speechattn.encoder.convolution_as_attention import attention_from_convolution, convolution_from_attention
 from speechattn.errors import UserError
-from speechattn.export import export
+from speechattn.export.export import export
 from speechattn.framing import Framing
-from speechattn.heads import FrameClassifier
-from speechattn.long import encode_long
-from speechattn.model import SpeechModel
+from speechattn.models.heads import FrameClassifier
+from speechattn.models.speech_model import SpeechModel
+from speechattn.streaming.long_form import encode_long
+from speechattn.streaming.stream import Stream
 
 ROUNDING = 1e-5
 """float32; of logits about 1."""
@@ -94,7 +95,7 @@ def check_streams(model: SpeechModel, close: float) -> None:
             logits, state = model.step(push, state)
             parts.append(logits)
         assert (torch.cat([*parts, model.flush(state)], 1) - whole).abs().max() < close
-    stream = model.stream()
+    stream = Stream(model)
     assert len(stream.push(WAVEFORM[0]) + stream.flush()) == 60
     assert (torch.cat(list(encode_long(model, WAVEFORM[0], progress=False))) - whole[0]).abs().max() < close
     assert "SelfAttention" in repr(model) or "FramesConvolution" in repr(model)

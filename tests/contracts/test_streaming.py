@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rounding import assert_same
 
-from speechattn.attention.layer import AttentionState
 from speechattn.config import EncoderConfig
 from speechattn.context import Context
-from speechattn.encoder import Encoder
+from speechattn.encoder.encoder import Encoder
+from speechattn.encoder.self_attention import AttentionState
 
 BLOCKS = ("transformer", "conformer", "cnn")
 POSITIONS = ("none", "sinusoidal", "learned", "rotary", "relative", "alibi")

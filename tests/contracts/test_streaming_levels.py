@@ -13,17 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rounding import assert_same
 
-from speechattn.attention.layer import LAYER_POSITIONS, SelfAttention
-from speechattn.blocks import ConformerBlock, ConvolutionBlock, TransformerBlock
 from speechattn.config import EncoderConfig, ModelConfig
 from speechattn.context import Context
-from speechattn.convolution import FramesConvolution
-from speechattn.encoder import Encoder
+from speechattn.encoder.blocks import ConformerBlock, ConvolutionBlock, TransformerBlock
+from speechattn.encoder.convolution import FramesConvolution
+from speechattn.encoder.encoder import Encoder
+from speechattn.encoder.self_attention import LAYER_POSITIONS, SelfAttention
 from speechattn.framing import Framing
 from speechattn.frontend.logmel import LogMel
 from speechattn.frontend.mfcc import MFCC
 from speechattn.frontend.normalize import Normalize
-from speechattn.model import SpeechModel
+from speechattn.models.speech_model import SpeechModel
 
 FRAMING = Framing(1000, 25, 10)
 BLOCKS = {"transformer": TransformerBlock, "conformer": ConformerBlock, "cnn": ConvolutionBlock}

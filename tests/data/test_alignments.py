@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from speechattn.data.alignments import load_alignments
-from speechattn.data.framelabels import frame_labels
-from speechattn.data.labels import OTHER, PHONES, SPEECH, word_classes
+from speechattn.data.labels.alignments import load_alignments
+from speechattn.data.labels.classes import OTHER, PHONES, SPEECH, word_classes
+from speechattn.data.labels.frame_labels import frame_labels
+from speechattn.data.labels.segments import SILENCE, Alignment, Segment
 from speechattn.data.librispeech import LibriSpeech
-from speechattn.data.segments import SILENCE, Alignment, Segment
 from speechattn.errors import DataError
 from speechattn.framing import Framing
 

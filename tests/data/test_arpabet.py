@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from speechattn.data import arpabet
-from speechattn.data.arpabet import CLASSES, CONSONANTS, VOWELS, Mark, phones
+from speechattn.data.synthetic import arpabet
+from speechattn.data.synthetic.arpabet import CLASSES, CONSONANTS, VOWELS, Mark, phones
 
 RATE = 10_000
 LOUD = np.ones(4000, np.float32)

@@ -23,11 +23,11 @@ import soundfile
 import torch
 
 import speechattn as sa
-from speechattn.cli import main
-from speechattn.data import audio
-from speechattn.data.audio import AudioError, audio_blocks, audio_samples, load_audio
-from speechattn.data.containers import links, ogg
-from speechattn.data.containers.find import find_links
+from speechattn.cli.main import main
+from speechattn.data.audio import files as audio
+from speechattn.data.audio.containers import links, ogg
+from speechattn.data.audio.containers.find import find_links
+from speechattn.data.audio.files import AudioError, audio_blocks, audio_samples, load_audio
 
 RATE = 16_000
 NUM_SAMPLES = 36_000
@@ -38,7 +38,7 @@ APE_1 = bytes(40) + b"APETAGEX" + struct.pack("<IIII", 1000, 72, 0, 0) + bytes(8
 LYRICS_1 = b"LYRICSBEGIN" + b"x" * 1000 + b"LYRICSEND"
 LYRICS_2 = b"LYRICSBEGIN" + b"x" * 9000 + b"009011LYRICS200"
 
-pytestmark = pytest.mark.filterwarnings("ignore::speechattn.data.audio.AudioWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::speechattn.data.audio.files.AudioWarning")
 
 
 def sound(num_samples: int = NUM_SAMPLES, rate: int = RATE) -> np.ndarray:

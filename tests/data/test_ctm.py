@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from speechattn.data.ctm import read_ctm
-from speechattn.data.framelabels import frame_labels
-from speechattn.data.segments import IGNORE, Segment
+from speechattn.data.labels.ctm import read_ctm
+from speechattn.data.labels.frame_labels import frame_labels
+from speechattn.data.labels.segments import IGNORE, Segment
 from speechattn.errors import DataError
 from speechattn.framing import Framing
 

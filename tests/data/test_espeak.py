@@ -8,10 +8,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from speechattn.data.arpabet import ACCENTS, CLASSES, CONSONANTS, VOWELS, Phone
-from speechattn.data.espeak import Engine, engine_version, require_espeak
-from speechattn.data.sentences import sentences
-from speechattn.data.voices import voices
+from speechattn.data.synthetic.arpabet import ACCENTS, CLASSES, CONSONANTS, VOWELS, Phone
+from speechattn.data.synthetic.espeak import Engine, engine_version, require_espeak
+from speechattn.data.synthetic.sentences import sentences
+from speechattn.data.synthetic.voices import voices
 from speechattn.errors import UserError
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from speechattn.data.labels.segments import Utterance
 from speechattn.data.librispeech import LibriSpeech, Speaker, read_speakers
-from speechattn.data.segments import Utterance
 from speechattn.errors import DataError
 
 SPEAKERS = """; a comment

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speechattn.data.samples import as_floats, cut, first_fault, resampled
+from speechattn.data.audio.samples import as_floats, cut, first_fault, resampled
 
 INTEGERS = np.array([-32768, -1, 0, 1, 32767], np.int16)
 FLOATS = INTEGERS / 32768

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from speechattn.data.segments import Segment, Utterance, read_lines
+from speechattn.data.labels.segments import Segment, Utterance, read_lines
 from speechattn.errors import DataError
 
 

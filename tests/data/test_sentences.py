@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from speechattn.data.sentences import sentences
+from speechattn.data.synthetic.sentences import sentences
 
 
 def test_sentences_are_different_and_filled() -> None:

@@ -15,14 +15,15 @@ import numpy as np
 import pytest
 import soundfile
 
-from speechattn.data import narrator, synthetic
-from speechattn.data.arpabet import VOWELS
-from speechattn.data.ctm import read_ctm
-from speechattn.data.framelabels import read_classes
-from speechattn.data.labels import PHONES
+from speechattn.data.labels.classes import PHONES
+from speechattn.data.labels.ctm import read_ctm
+from speechattn.data.labels.frame_labels import read_classes
 from speechattn.data.librispeech import LibriSpeech
-from speechattn.data.narrator import readings
-from speechattn.data.synthetic import SyntheticConfig, default_cache, synthesize_corpus
+from speechattn.data.synthetic import corpus as synthetic
+from speechattn.data.synthetic import worker as narrator
+from speechattn.data.synthetic.arpabet import VOWELS
+from speechattn.data.synthetic.corpus import SyntheticConfig, default_cache, synthesize_corpus
+from speechattn.data.synthetic.worker import readings
 from speechattn.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -141,7 +142,9 @@ def test_ctrl_c_leaves_nothing_that_looks_whole(tmp_path: Path, monkeypatch: pyt
 
 def test_kill_9_and_the_same_call_again(tmp_path: Path) -> None:
     config = SyntheticConfig(train_utterances=60, test_utterances=1, seed=9)
-    source = f"from speechattn.data.synthetic import *; synthesize_corpus(Path({str(tmp_path)!r}), {config}, False)"
+    source = (
+        f"from speechattn.data.synthetic.corpus import *; synthesize_corpus(Path({str(tmp_path)!r}), {config}, False)"
+    )
     killed = subprocess.Popen([sys.executable, "-c", source], cwd=ROOT)
     while not list(tmp_path.glob("*.partial-*/LibriSpeech/*/*/1/*.flac")):
         assert killed.poll() is None, "it ended before it was seen to write"
@@ -156,7 +159,7 @@ def test_kill_9_and_the_same_call_again(tmp_path: Path) -> None:
 
 def test_two_at_once_make_it_once(tmp_path: Path) -> None:
     source = (
-        "from speechattn.data.synthetic import *; "
+        "from speechattn.data.synthetic.corpus import *; "
         f"print(synthesize_corpus(Path({str(tmp_path)!r}), SyntheticConfig(1, 1), progress=False))"
     )
     both = [subprocess.Popen([sys.executable, "-c", source], cwd=ROOT, stdout=subprocess.PIPE) for _ in range(2)]
@@ -166,7 +169,7 @@ def test_two_at_once_make_it_once(tmp_path: Path) -> None:
 
 
 def test_neither_parent_nor_worker_imports_torch() -> None:
-    source = "import sys, speechattn.data.narrator, speechattn.data.synthetic; sys.exit('torch' in sys.modules)"
+    source = "import sys; from speechattn.data.synthetic import corpus, worker; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", source], cwd=ROOT, check=False).returncode == 0
 
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from speechattn.data.segments import Segment
-from speechattn.data.textgrid import Tier, find_tier, read_textgrid
+from speechattn.data.labels.segments import Segment
+from speechattn.data.labels.textgrid import Tier, find_tier, read_textgrid
 from speechattn.errors import DataError
 
 LONG = """File type = "ooTextFile"

@@ -8,9 +8,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from speechattn.data.arpabet import Phone
-from speechattn.data.espeak import Spoken
-from speechattn.data.voices import SAMPLE_RATE, Voice, record, voices
+from speechattn.data.synthetic.arpabet import Phone
+from speechattn.data.synthetic.espeak import Spoken
+from speechattn.data.synthetic.voices import SAMPLE_RATE, Voice, record, voices
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ from types import ModuleType
 
 import pytest
 
-from speechattn._torchaudio import require_torchaudio
 from speechattn.errors import UserError
+from speechattn.system.optional_imports import require_torchaudio
 
 
 @pytest.fixture

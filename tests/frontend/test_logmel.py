@@ -9,7 +9,7 @@ from rounding import assert_same
 
 from speechattn.errors import UserError
 from speechattn.framing import Framing
-from speechattn.frontend import LogMel
+from speechattn.frontend.logmel import LogMel
 from speechattn.frontend.mel import band_centres_hz, kaldi_filterbank, slaney_filterbank
 
 FLAVORS = ("kaldi", "librosa")

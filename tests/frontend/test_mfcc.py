@@ -19,8 +19,8 @@ from speechattn.config import DELTA, EncoderConfig, ModelConfig
 from speechattn.context import Context
 from speechattn.errors import ConfigError, UserError
 from speechattn.framing import ALIGNMENTS, Framing
-from speechattn.frontend import MFCC, LogMel
-from speechattn.frontend.mfcc import append_deltas, build_frontend
+from speechattn.frontend.logmel import LogMel
+from speechattn.frontend.mfcc import MFCC, append_deltas, build_frontend
 
 FLAVORS = ("kaldi", "librosa")
 SNIP = Framing(align="snip")

@@ -5,7 +5,7 @@ import torch
 from rounding import assert_same
 
 from speechattn.errors import UserError
-from speechattn.frontend import Normalize
+from speechattn.frontend.normalize import Normalize
 
 
 def corpus() -> list[torch.Tensor]:

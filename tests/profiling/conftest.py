@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from speechattn.config import EncoderConfig
-from speechattn.profiling.record import Point, Profile
+from speechattn.profiling.results import Point, Profile
 from speechattn.profiling.settings import Settings
 
 MACHINE = {"cpu": "a processor", "cores": 2, "memory_bytes": 8 * 10**9, "versions": {"torch": "2.0"}, "commit": "abc"}

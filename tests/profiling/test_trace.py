@@ -15,18 +15,19 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from torch import Tensor, nn
 
 from speechattn.attention.functional import attention
-from speechattn.attention.native import HUGE_PAGES, native_unavailable
+from speechattn.attention.native.attention import HUGE_PAGES, native_unavailable
 from speechattn.config import EncoderConfig
 from speechattn.context import Context
-from speechattn.encoder import Encoder
+from speechattn.encoder.encoder import Encoder
 from speechattn.errors import UserError
-from speechattn.pictures.alive import memory_alive
-from speechattn.profiling import alive, traced
-from speechattn.profiling.layers import Layers
-from speechattn.profiling.processes import CannotRunError
+from speechattn.plots.memory_timeline import memory_alive
+from speechattn.profiling.isolated import CannotRunError
 from speechattn.profiling.settings import Settings
-from speechattn.profiling.tensors import PeakTensors
-from speechattn.profiling.trace import Trace, trace
+from speechattn.profiling.tensor_memory import PeakTensors
+from speechattn.profiling.trace import report as traced
+from speechattn.profiling.trace import tensor_lifetimes as alive
+from speechattn.profiling.trace.module_marks import Layers
+from speechattn.profiling.trace.trace import Trace, trace
 
 needs_native = pytest.mark.skipif(native_unavailable() is not None, reason=str(native_unavailable()))
 
@@ -136,7 +137,9 @@ def test_training_finds_what_is_kept_and_whose_gradient_it_is(
     assert layers_with(found, "aten::mm", True) == sorted([*BLOCKS, "input"])
     assert layers_with(found, "aten::addmm", True) == (sorted(BLOCKS) if checkpointing else [])
     wide = [held for held in found.largest if held.shape[-1] == 4 * 32]
-    assert all(".feed_forward." in held.layer and held.line.startswith("speechattn/blocks.py:") for held in wide)
+    assert all(
+        ".feed_forward." in held.layer and held.line.startswith("speechattn/encoder/blocks.py:") for held in wide
+    )
     assert [held.kept for held in wide] == [not checkpointing] * len(wide) and wide
     if native == "1":
         assert layers_with(found, "speechattn::native_backward", True) == [f"blocks.{n}.attention" for n in (0, 1)]
@@ -225,7 +228,7 @@ def test_the_command_writes_and_says_where_it_went(mode: str, tmp_path: Path, ca
     assert traced.run_trace(Settings(SMALL, mode=mode), ["truncated"], [2.0], tmp_path / "a") == 0
     said = capsys.readouterr().out
     assert f"truncated over 2 s, {mode} on the CPU, threads: 1" in said and len(said.splitlines()) < 45
-    for word in ("blocks.1", "aten::addmm", "at the peak", "speechattn/blocks.py:", "all "):
+    for word in ("blocks.1", "aten::addmm", "at the peak", "speechattn/encoder/blocks.py:", "all "):
         assert word in said
     assert ("backward ms" in said) == ("kept for backward" in said) == (mode == "training")
     rows = list(csv.DictReader((tmp_path / "a" / "operations.csv").read_text().splitlines()))

@@ -1,6 +1,7 @@
 """Compiled attention read the wrong frames: 4.0 off, or NaN, and no error.
 
-banded.py cut its windows with `as_strided`, whose offset counts from the start of the storage. torch.compile guards
+attention/banded/attention.py cut its windows with `as_strided`, whose offset counts from the start of the storage.
+torch.compile guards
 sizes and strides but no offset, so the views of another head, row or projection were cut where those of the first
 call had been. (Without the explicit offset, inductor was wrong all the same.) Windows are slices and unfolds now.
 """

@@ -8,7 +8,7 @@ import copy
 import torch
 
 from speechattn.context import Context
-from speechattn.convolution import FramesConvolution
+from speechattn.encoder.convolution import FramesConvolution
 
 ROUNDING = 0.05
 """bfloat16 has 8 bits, of outputs about 1."""

@@ -6,7 +6,7 @@ A -100 that `target_lengths` counted by mistake was enough.
 import pytest
 import torch
 
-from speechattn.heads import CTC
+from speechattn.models.heads import CTC
 
 
 @pytest.mark.parametrize("target", [-100, 0, 5, 10**4])

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from speechattn.data.audio import AudioError, audio_samples, load_audio
+from speechattn.data.audio.files import AudioError, audio_samples, load_audio
 
 
 def noise(seconds: float) -> np.ndarray:

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 import torch
 
-from speechattn import resumable
 from speechattn.config import EncoderConfig
 from speechattn.context import Context
-from speechattn.encoder import Encoder
+from speechattn.encoder.encoder import Encoder
 from speechattn.errors import UserError
-from speechattn.long import encode_long
-from speechattn.resumable import ResumableArray
+from speechattn.streaming import resumable_array as resumable
+from speechattn.streaming.long_form import encode_long
+from speechattn.streaming.resumable_array import ResumableArray
 
 
 def full(*_: object) -> None:

@@ -14,15 +14,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from speechattn.cli import main
-from speechattn.commands.train import parse_train
+from speechattn.cli.main import main
+from speechattn.cli.train import parse_train
 from speechattn.errors import ConfigError, UserError
-from speechattn.experiment import run
-from speechattn.files import write_json
 from speechattn.lengths import check_lengths
-from speechattn.metrics import FrameScores
-from speechattn.plain import from_dict
-from speechattn.trainconfig import TrainConfig
+from speechattn.system.atomic_files import write_json
+from speechattn.system.serialization import from_dict
+from speechattn.training.config import TrainConfig
+from speechattn.training.metrics import FrameScores
+from speechattn.training.run import run
 
 
 def config(output: Path, **settings: object) -> TrainConfig:

@@ -11,7 +11,7 @@ from torch.autograd import forward_ad
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from speechattn.attention.functional import attention
-from speechattn.attention.native import native_unavailable
+from speechattn.attention.native.attention import native_unavailable
 from speechattn.context import Context
 
 WINDOW = Context.truncated(8, 8)

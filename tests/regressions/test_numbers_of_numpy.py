@@ -11,9 +11,9 @@ import pytest
 import torch
 
 import speechattn as sa
-from speechattn.data.synthetic import SyntheticConfig
-from speechattn.plain import from_dict, to_dict
-from speechattn.trainconfig import TrainConfig
+from speechattn.data.synthetic.corpus import SyntheticConfig
+from speechattn.system.serialization import from_dict, to_dict
+from speechattn.training.config import TrainConfig
 
 KINDS = (np.int64, np.int32, np.uint8, torch.tensor)
 

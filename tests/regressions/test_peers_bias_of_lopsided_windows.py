@@ -8,8 +8,8 @@ score gets the bias of another distance. Here a table has the offsets of its con
 import pytest
 import torch
 
-from speechattn.attention.layer import SelfAttention
 from speechattn.context import Context
+from speechattn.encoder.self_attention import SelfAttention
 
 LOPSIDED = [Context.truncated(5, 1), Context.truncated(1, 5), Context.truncated(0, 4), Context.chunked(3, 4, 1)]
 

@@ -10,8 +10,8 @@ import torch
 
 from speechattn.config import EncoderConfig
 from speechattn.context import Context
-from speechattn.convolution import FramesConvolution
-from speechattn.encoder import Encoder
+from speechattn.encoder.convolution import FramesConvolution
+from speechattn.encoder.encoder import Encoder
 
 
 def conformer(**wanted):

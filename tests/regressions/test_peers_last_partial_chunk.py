@@ -11,7 +11,7 @@ import torch
 
 from speechattn.config import EncoderConfig
 from speechattn.context import Context
-from speechattn.encoder import Encoder
+from speechattn.encoder.encoder import Encoder
 
 CHUNK = 4
 LENGTHS = [1, 3, 5, 13, 16, 17]

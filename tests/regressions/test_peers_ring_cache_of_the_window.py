@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from speechattn.attention.functional import attention
-from speechattn.attention.layer import SelfAttention
 from speechattn.context import Context
+from speechattn.encoder.self_attention import SelfAttention
 
 
 def streamed(layer, x, size):

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 import speechattn as sa
-from speechattn.attention.native import native_unavailable
-from speechattn.cli import main
-from speechattn.planning.machine import Machine, Rates, load_machine
-from speechattn.profiling.tensors import PeakTensors
+from speechattn.attention.native.attention import native_unavailable
+from speechattn.cli.main import main
+from speechattn.planning.machine_speed import Machine, Rates, load_machine
+from speechattn.profiling.tensor_memory import PeakTensors
 
 CONFIG = sa.EncoderConfig(input_dim=80, d_model=32, num_heads=2, num_layers=2, context=sa.Context.truncated(9, 4))
 

@@ -148,7 +148,7 @@ def test_an_encoder_of_ones_own_streams_and_its_latency_is_not_known():
 
     model = sa.SpeechModel(CONFIG).eval()
     model.encoder = Streaming()
-    stream = model.stream()
+    stream = sa.Stream(model)
     waveform = torch.randn(1600) / 10
     labels = [label for push in waveform.split(500) for label in stream.push(push).labels]
     labels += stream.flush().labels

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from speechattn.attention.functional import attention
-from speechattn.attention.native import native_unavailable
+from speechattn.attention.native.attention import native_unavailable
 from speechattn.context import Context
 
 CONTEXT = Context.truncated(90, 70)

@@ -14,15 +14,15 @@ import sys
 import numpy as np
 import pytest
 
-from speechattn import cli
-from speechattn.commands.stream import make_room
+from speechattn.cli import main as cli
+from speechattn.cli.stream import make_room
+from speechattn.cli.stream_runner import _from_stdin
 from speechattn.config import EncoderConfig
 from speechattn.context import Context
-from speechattn.encoder import Encoder
-from speechattn.listen import _from_stdin
-from speechattn.long import encode_long
-from speechattn.model import ModelConfig, SpeechModel
-from speechattn.signals import StopSignal
+from speechattn.encoder.encoder import Encoder
+from speechattn.models.speech_model import ModelConfig, SpeechModel
+from speechattn.streaming.long_form import encode_long
+from speechattn.system.stop_signal import StopSignal
 
 ENCODER = EncoderConfig(12, 8, 1, 1, context=Context.truncated(5, 3))
 

@@ -8,7 +8,7 @@ import torch
 
 from speechattn.config import EncoderConfig
 from speechattn.context import Context
-from speechattn.encoder import Encoder
+from speechattn.encoder.encoder import Encoder
 
 
 @pytest.mark.parametrize("block", ["transformer", "conformer", "cnn"])

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from speechattn.attention import native
+from speechattn.attention.native import attention as native
 
 AFTER_MAIN = """
 import sys, threading
@@ -31,7 +31,7 @@ def compute():
         streamed = torch.cat((part, encoder.flush(state)), 1)
         with torch.no_grad():
             torch.testing.assert_close(streamed, encoder(frames)[0], atol=1e-4, rtol=1e-4)
-    stream = sa.small_model().stream()
+    stream = sa.Stream(sa.small_model())
     labels = len(stream.push(torch.zeros(16_000)).labels) + len(stream.flush().labels)
     rows = sum(len(rows) for rows in sa.encode_long(encoder, frames[0], progress=False))
     print(labels, rows, flush=True)

@@ -1,0 +1,1 @@
+"""Portable truncated attention in linear time and memory."""

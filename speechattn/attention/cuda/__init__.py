@@ -1,0 +1,1 @@
+"""Truncated attention by torch's fused kernels, flex_attention and Triton."""

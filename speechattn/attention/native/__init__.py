@@ -1,0 +1,1 @@
+"""Truncated attention compiled by numba for float32 on a CPU."""

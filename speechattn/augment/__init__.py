@@ -1,0 +1,1 @@
+"""Changes to waveforms and frames that only training makes."""

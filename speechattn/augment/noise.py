@@ -1,0 +1,99 @@
+"""A folder of sound files as a source of noise: a piece of any length, the same one for the same generator.
+
+Whatever in the folder and below it holds sound is used, in order of name; text and pictures beside it (licences,
+lists) are passed over, and damaged sound is named in a warning. Files are read when a piece is cut, one at a time, so
+that a large collection such as MUSAN costs no memory. Mixing is done by augment/waveforms.py.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from speechattn.data.audio.files import SAMPLE_RATE, AudioError, AudioWarning, audio_samples, load_audio
+from speechattn.errors import DataError
+from speechattn.system.folders import files_below
+
+SOUND = (".aif", ".aiff", ".au", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".sph", ".w64", ".wav")
+"""Names that promise sound: such a file without any is damaged. All others are tried too, and may be anything."""
+
+
+class NoisePiece(NamedTuple):
+    """Samples [N] of noise, and where they come from: a path below the folder, and the first sample taken."""
+
+    waveform: Tensor
+    name: str
+    start: int
+
+
+class NoiseFolder:
+    """The sound files below `folder`, at `sample_rate` Hz: `sizes` maps each path below the folder to its samples.
+
+    Raises:
+        DataError: the folder does not exist, or holds no sound (what was found instead is named).
+    """
+
+    def __init__(self, folder: str | Path, sample_rate: int = SAMPLE_RATE) -> None:
+        self.folder, self.sample_rate = Path(folder), sample_rate
+        if not self.folder.is_dir():
+            raise DataError(f"{folder} is no folder: noise comes from a folder of sound files (wav, flac, ogg, mp3).")
+        self.sizes: dict[str, int] = {}
+        passed: list[str] = []
+        damaged: list[str] = []
+        paths = files_below(self.folder)
+        for name in sorted(path.relative_to(self.folder).as_posix() for path in paths):
+            try:
+                samples = audio_samples(self.folder / name, sample_rate)
+            except AudioError as error:
+                (damaged if name.lower().endswith(SOUND) else passed).append(f"{name} ({error.reason})")
+                continue
+            if samples:
+                self.sizes[name] = samples
+            else:
+                passed.append(f"{name} (no samples)")
+        if not self.sizes:
+            found = ", ".join([*damaged, *passed][:5]) or "nothing"
+            raise DataError(f"{folder} holds no sound to take noise from, found {found}. Give a folder of sound files.")
+        if damaged:
+            told = ", ".join(damaged[:10]) + (", ..." if len(damaged) > 10 else "")
+            warnings.warn(f"{folder}: {len(damaged)} sound files cannot be used as noise: {told}.", AudioWarning, 2)
+        self._names = list(self.sizes)
+
+    def __len__(self) -> int:
+        """Return the number of sound files."""
+        return len(self._names)
+
+    def cut(self, num_samples: int, generator: torch.Generator) -> NoisePiece:
+        """`num_samples` samples from somewhere in one file, all files equally likely.
+
+        A file that is too short begins again at its start as often as it takes; a longer one is never
+        taken across its end.
+
+        Raises:
+            ValueError: num_samples is negative.
+            AudioError: the file turned out to be damaged; it is named, and must be mended or taken out.
+        """
+        if num_samples < 0:
+            raise ValueError(f"num_samples must be 0 or more, got {num_samples}.")
+        name = self._names[_draw(len(self._names), generator)]
+        try:
+            waveform, _ = load_audio(self.folder / name, self.sample_rate)
+        except AudioError as error:
+            message = f"{error} Mend it, or take it out of the folder of noise."
+            raise AudioError(message, error.path, error.reason) from error
+        size = len(waveform)
+        start = _draw(size - num_samples + 1 if size >= num_samples else size, generator)
+        if start + num_samples > size:
+            waveform = waveform.roll(-start).repeat(-(-num_samples // size))[:num_samples]
+        else:
+            waveform = waveform[start : start + num_samples]
+        return NoisePiece(waveform, name, start)
+
+
+def _draw(limit: int, generator: torch.Generator) -> int:
+    """A whole number in [0, limit)."""
+    return int(torch.randint(limit, (), generator=generator, device=generator.device))

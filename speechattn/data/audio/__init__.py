@@ -1,0 +1,1 @@
+"""Sound files to mono float32 samples."""

@@ -1,0 +1,35 @@
+"""The number of bytes that a header promises, compared with the bytes that follow it."""
+
+from __future__ import annotations
+
+from typing import BinaryIO
+
+from speechattn.data.audio.containers.links import ContainerError, read_at
+
+OPEN_SIZES = (2**32 - 1, 2**31, 2**31 - 1, 0x7FFFFF00, 0x7FFFF000)
+"""Sizes that writers to a pipe put for "unknown": ffmpeg, various, various, arecord, SoX; made whole samples."""
+MAX_ALIGN = 64  # bytes of one sample of all channels, by which an open size may be rounded down
+FILLING = 4096  # bytes of zeros with which a recorder fills the last sector of its card
+
+
+def is_open(claimed: int) -> bool:
+    """Return whether a size means "unknown, written to a pipe"."""
+    return any(0 <= size - claimed < MAX_ALIGN for size in OPEN_SIZES)
+
+
+def is_filling(file: BinaryIO, at: int, stop: int) -> bool:
+    """Return whether the bytes [at, stop) are few and zero."""
+    return stop - at <= FILLING and not any(read_at(file, at, stop - at))
+
+
+def missing(claimed: int, rest: int) -> ContainerError:
+    """Return the error for a header that promises more bytes of samples than follow, or some behind the end."""
+    message = f"truncated, the header promises {claimed} bytes of samples, got {max(0, rest)}."
+    return ContainerError(message, "truncated")
+
+
+def unclaimed(claimed: int, rest: int) -> ContainerError:
+    """Return the error for a header that promises fewer bytes of samples than follow."""
+    promised = f"promises {claimed} bytes of" if claimed else "claims no"
+    message = f"the header {promised} samples, but {rest} bytes follow: its writer was interrupted."
+    return ContainerError(message, "lying header")

@@ -1,0 +1,85 @@
+"""Which utterances share a batch, and how a batch becomes one padded tensor.
+
+Utterances of similar length go together, so that little is computed on padding. No sampler object that
+remembers: epoch e is computed from (lengths, seed, e) alone, and its batch k is element k of that list. Any
+process can resume anywhere, and workers or ranks cannot disagree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from speechattn.data.labels.segments import IGNORE
+
+JITTER = 0.1
+"""Lengths within 10 % count as similar: near neighbours change places from epoch to epoch."""
+
+
+class Batches:
+    """Batches of indices whose padded size, longest length times rows, is at most `max_frames`.
+
+    An item longer than `max_frames` is a batch of its own. `lengths` are in frames.
+
+    Raises:
+        ValueError: a length or the seed is negative, or max_frames is less than 1.
+
+    Example:
+        >>> Batches([3, 50, 4, 52], max_frames=104, seed=0).batches(epoch=0)
+        [[0, 2], [1, 3]]
+    """
+
+    def __init__(self, lengths: Sequence[int], max_frames: int, seed: int) -> None:
+        self.lengths = np.asarray(lengths, dtype=np.int64).reshape(-1)
+        if max_frames < 1:
+            raise ValueError(f"max_frames must be 1 or more, got {max_frames}.")
+        if seed < 0:
+            raise ValueError(f"seed must be 0 or more, got {seed}.")
+        if len(self.lengths) and self.lengths.min() < 0:
+            raise ValueError(f"lengths must be 0 or more frames, got {self.lengths.min()}.")
+        self.max_frames = max_frames
+        self.seed = seed
+
+    def batches(self, epoch: int) -> list[list[int]]:
+        """All batches of one epoch, in order: every index once."""
+        generator = np.random.default_rng(np.random.SeedSequence([self.seed, epoch]))
+        stretched = self.lengths * generator.uniform(1, 1 + JITTER, len(self.lengths))
+        batches: list[list[int]] = []
+        longest = 0
+        for i in np.lexsort((generator.permutation(len(self.lengths)), stretched)).tolist():
+            length = int(self.lengths[i])
+            longest = max(longest, length, 1)
+            if batches and longest * (len(batches[-1]) + 1) <= self.max_frames:
+                batches[-1].append(i)
+            else:
+                batches.append([i])
+                longest = max(length, 1)
+        return [batches[k] for k in generator.permutation(len(batches)).tolist()]
+
+
+def collate(frames: Sequence[Tensor], labels: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """(frames [B, T, F] padded with 0, lengths [B] int64, labels [B, T] int64 padded with IGNORE).
+
+    Takes B tensors [T_b, F] and B tensors [T_b].
+
+    Raises:
+        ValueError: no item, different B, an item whose frames and labels differ in length, or different F.
+            A difference is never padded away: the labels would slide along the sound.
+    """
+    if not frames or len(frames) != len(labels):
+        raise ValueError(f"collate needs as many frames as labels, at least one, got {len(frames)} and {len(labels)}.")
+    for b, (item, target) in enumerate(zip(frames, labels, strict=True)):
+        if item.dim() != 2 or target.dim() != 1 or item.shape[1] != frames[0].shape[1]:
+            raise ValueError(
+                f"item {b}: expected frames [T, {frames[0].shape[-1]}] and labels [T], "
+                f"got {list(item.shape)} and {list(target.shape)}."
+            )
+        if len(item) != len(target):
+            raise ValueError(f"item {b}: {len(item)} frames but {len(target)} labels. Were both made by one Framing?")
+    lengths = torch.tensor([len(item) for item in frames], dtype=torch.int64)
+    padded = pad_sequence([target.to(torch.int64) for target in labels], batch_first=True, padding_value=IGNORE)
+    return pad_sequence(list(frames), batch_first=True), lengths, padded

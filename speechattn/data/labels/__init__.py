@@ -1,0 +1,1 @@
+"""Segments, label sets, alignment formats and frame labels."""

@@ -1,0 +1,79 @@
+"""CTM, the table of NIST's scoring tools: a line for each phone or word, `utterance channel start duration label`.
+
+Labels stay as they are written; what they mean is said in `labels`. Only CTM is read here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from speechattn.data.labels.segments import Segment, check_text, in_order, raise_fault, read_table
+from speechattn.errors import DataError
+
+_CHANNELS = {"A": "1", "B": "2"}
+
+
+Row = tuple[str, Segment, int]
+"""The channel, the segment and the number of a line."""
+
+
+def read_ctm(path: str | Path, fault: Callable[[str, DataError], object] = raise_fault) -> dict[str, list[Segment]]:
+    """Segments by utterance id, sorted, times in seconds. Lines that begin with ;; are comments.
+
+    A segment that reaches at most one frame (10 ms) into the next is cut there. What is wrong with an utterance, once a
+    line, goes to `fault`, with file and line; the segments that are left of it are returned.
+
+    Raises:
+        DataError: the file cannot be read; and, unless `fault` keeps them: a line has too few fields, a time is no
+            finite number or negative, two segments overlap by more, or an utterance has several channels.
+    """
+    rows: dict[str, list[Row]] = {}
+    for number, line in enumerate(read_table(Path(path)), start=1):
+        fields = line.split()
+        if not fields or fields[0].startswith(";;"):
+            continue
+        try:
+            row = _row(fields, path, number)
+        except DataError as error:
+            fault(fields[0], error)
+        else:
+            rows.setdefault(fields[0], []).append(row)
+    found = {}
+    for id, lines in rows.items():
+        try:
+            _check_channel(id, lines, path)
+            found[id] = in_order([(segment, number) for _, segment, number in lines], path)
+        except DataError as error:
+            fault(id, error)
+    return found
+
+
+def _row(fields: list[str], path: str | Path, number: int) -> Row:
+    try:
+        check_text(" ".join(fields))
+    except ValueError as error:
+        raise DataError(f"{path}:{number}: {error}") from error
+    try:
+        _, channel, start, duration, label = fields[:5]
+        begin, length = float(start), float(duration)
+    except ValueError as error:
+        raise DataError(
+            f"{path}:{number}: expected 'utterance channel start duration label', got {' '.join(fields)[:80]!r}."
+        ) from error
+    if not (math.isfinite(begin + length) and begin >= 0 and length >= 0):
+        raise DataError(f"{path}:{number}: start and duration must be 0 or more seconds, got {start} and {duration}.")
+    return channel, Segment(begin, begin + length, label), number
+
+
+def _check_channel(id: str, lines: Sequence[Row], path: str | Path) -> None:
+    """Refuse labels of several channels, whose sound is averaged; 1 and A are the same one, and so are 2 and B."""
+    first = {_CHANNELS.get(channel.upper(), channel): (number, channel) for channel, _, number in reversed(lines)}
+    if len(first) > 1:
+        names = ", ".join(sorted(channel for _, channel in first.values()))
+        raise DataError(
+            f"{path}:{max(first.values())[0]}: utterance {id} has labels of {len(first)} channels "
+            f"({names}), and its sound is averaged to one. Write each channel to a file of its own "
+            "(sox in.wav left.wav remix 1), and give its lines that file's id."
+        )

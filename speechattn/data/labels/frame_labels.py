@@ -1,0 +1,152 @@
+"""Segments in seconds to one label per frame and back, through `Framing`, and files that hold such labels.
+
+Seconds are the truth. A frame's label is that of the segment at its window's centre, looked up in whole samples;
+outside every segment it is IGNORE. So one alignment serves all framings, and labels made for one framing move
+to another by way of segments, never by copying rows whose frames lie elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import groupby, pairwise
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from speechattn.data.labels.classes import PHONES, label_class
+from speechattn.data.labels.segments import IGNORE, Alignment, Segment, check_text, raise_fault, read_lines, read_table
+from speechattn.errors import DataError
+from speechattn.framing import Framing
+
+MAX_OVERHANG_S = 0.5
+"""How far an alignment may end from its audio's end before the two do not belong together."""
+
+SNIP = Framing(align="snip")
+
+
+def read_classes(path: str | Path) -> tuple[str, ...]:
+    """Class names by index, from lines `index name` that count up from 0.
+
+    Raises:
+        DataError: a line is no such pair, an index is out of turn, or a name occurs twice; file and line are named.
+    """
+    names: list[str] = []
+    for number, line in enumerate(read_lines(Path(path)), start=1):
+        fields = line.split()
+        if not fields:
+            continue
+        if len(fields) != 2 or fields[0] != str(len(names)) or fields[1] in names:
+            raise DataError(f"{path}:{number}: expected '{len(names)} <new class name>', got {line.strip()!r}.")
+        names.append(fields[1])
+    if not names:
+        raise DataError(f"{path} names no classes: expected lines such as '0 SIL'.")
+    return tuple(names)
+
+
+def read_frame_rows(
+    path: str | Path,
+    classes: Sequence[str] = PHONES,
+    framing: Framing = SNIP,
+    fault: Callable[[str, DataError], object] = raise_fault,
+) -> dict[str, Alignment]:
+    """Alignments by utterance id, from lines `utterance c c c ...` with one class index per frame.
+
+    Such rows were made for Kaldi's frames, hence `snip`. An alignment covers all frames of its row, those at its
+    end that are -100 (unlabelled) too. What is wrong with a line goes to `fault`, with its utterance, file and line.
+
+    Raises:
+        DataError: the file cannot be read; and, unless `fault` keeps them: a number is no index of `classes` and not
+            -100, or an utterance occurs twice.
+    """
+    rows: dict[str, Alignment] = {}
+    for number, line in enumerate(read_table(Path(path)), start=1):
+        fields = line.split()
+        if not fields:
+            continue
+        id, *labels = fields
+        try:
+            check_text(line)
+            if id in rows:
+                raise ValueError(f"utterance {id} occurs twice.")
+            segments = labels_to_segments([int(label) for label in labels], framing, classes)
+        except ValueError as error:
+            fault(id, DataError(f"{path}:{number}: {error}"))
+        else:
+            rows[id] = Alignment(segments, _end(len(labels), framing) / framing.sample_rate)
+    return rows
+
+
+def _end(num_frames: int, framing: Framing) -> int:
+    """The sample where the last of `num_frames` frames of an audio of unknown length gives way: half a hop on."""
+    return framing.center_sample(num_frames - 1) + (framing.hop + 1) // 2 if num_frames else 0
+
+
+def frame_labels(
+    segments: Sequence[Segment], num_samples: int, framing: Framing, classes: Sequence[str] = PHONES
+) -> Tensor:
+    """The class index of each frame, [T] int64 with T = framing.num_frames(num_samples), IGNORE outside segments.
+
+    Raises:
+        DataError: a phone is unknown (the nearest is named; an unknown word is <OTHER>), two segments overlap,
+            or the last one ends more than 0.5 s after the audio. Up to there it is clipped.
+
+    Example:
+        >>> framing = Framing(sample_rate=1000, window=4, hop=2, align="snip")  # centres at 2, 4, 6, 8 ms
+        >>> frame_labels([Segment(0.0, 0.004, "SIL"), Segment(0.004, 0.007, "AA")], 10, framing).tolist()
+        [0, 1, 1, -100]
+    """
+    index = {label: list(classes).index(label_class(label, classes)) for label in {s.label for s in segments}}
+    ordered = sorted(segments, key=lambda segment: (segment.start, segment.stop))
+    spans = [(framing.samples_at(s.start), framing.samples_at(s.stop), index[s.label]) for s in ordered]
+    for (_, stop, _), (start, _, _) in pairwise(spans):
+        if start < stop:
+            raise DataError(f"segments overlap: one ends at sample {stop}, the next begins at {start}.")
+    overhang = spans[-1][1] - num_samples if spans else 0
+    if overhang > framing.samples_at(MAX_OVERHANG_S):
+        raise DataError(
+            f"the alignment ends {overhang / framing.sample_rate:.2f} s after the audio "
+            f"({num_samples / framing.sample_rate:.2f} s): they do not belong together."
+        )
+    labels, current = [], 0
+    for t in range(framing.num_frames(num_samples)):
+        center = framing.center_sample(t, num_samples)
+        while current < len(spans) and spans[current][1] <= center:
+            current += 1
+        inside = current < len(spans) and spans[current][0] <= center
+        labels.append(spans[current][2] if inside else IGNORE)
+    return torch.tensor(labels, dtype=torch.int64)
+
+
+def labels_to_segments(
+    labels: Tensor | Sequence[int], framing: Framing, classes: Sequence[str] = PHONES, num_samples: int | None = None
+) -> list[Segment]:
+    """Runs of equal labels, [T] class indices, as segments in seconds; IGNORE leaves a gap.
+
+    A label holds half way to the neighbouring centres, the first one from 0, the last one to the end of the
+    audio (without `num_samples`: for half a hop). `frame_labels` with the same framing gives the labels back.
+    Frames clipped to the same centre (causal windows longer than four hops begin with such) share the last one's.
+
+    Raises:
+        ValueError: a label is no class index, or T is not the number of frames in `num_samples`.
+    """
+    values: list[int] = labels.tolist() if isinstance(labels, Tensor) else list(labels)
+    if num_samples is not None and len(values) != framing.num_frames(num_samples):
+        raise ValueError(
+            f"got {len(values)} labels, but {num_samples} samples are {framing.num_frames(num_samples)} frames."
+        )
+    for value in values:
+        if value != IGNORE and not 0 <= value < len(classes):
+            raise ValueError(f"labels must be class indices in [0, {len(classes)}) or {IGNORE}, got {value}.")
+    if not values:
+        return []
+    centers = [framing.center_sample(t, num_samples) for t in range(len(values))]
+    end = _end(len(values), framing) if num_samples is None else num_samples
+    edges = [0, *((before + after + 1) // 2 for before, after in pairwise(centers)), end]
+    segments = []
+    for value, run in groupby(range(len(values)), key=values.__getitem__):
+        frames = list(run)
+        start, stop = edges[frames[0]], edges[frames[-1] + 1]
+        if value != IGNORE and start < stop:
+            segments.append(Segment(start / framing.sample_rate, stop / framing.sample_rate, classes[value]))
+    return segments

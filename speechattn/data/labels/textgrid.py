@@ -1,0 +1,166 @@
+"""Praat's TextGrid, in its long and its short text form, as tiers of segments in seconds.
+
+Both forms are one: Praat reads the free-standing numbers, texts in double quotes and flags of the file in their
+order, and skips everything else (``xmin =``, ``intervals [1]:``, comments after ``!``), and so does this file.
+Read from http://www.fon.hum.uva.nl/praat/manual/TextGrid_file_formats.html. Point tiers are skipped; the binary
+and the chronological form are refused with what to do about it. Not a writer.
+"""
+
+from __future__ import annotations
+
+import codecs
+import math
+import re
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from speechattn.data.labels.segments import Segment, in_order, refuse_device
+from speechattn.errors import DataError
+
+_TOKEN = re.compile(r'"(?P<text>(?:[^"]|"")*)"(?!\S)|!.*|<(?P<flag>\w+)>|(?P<other>\S+)')
+_NUMBER = re.compile(r"[-+]?\d+(\.\d*)?([eE][-+]?\d+)?")
+_ENCODINGS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+
+
+class Tier(NamedTuple):
+    """One interval tier: its segments in order, labels as they are written, and the second at which it ends."""
+
+    name: str
+    segments: list[Segment]
+    stop: float
+
+
+def read_textgrid(path: str | Path) -> list[Tier]:
+    """The interval tiers of a TextGrid file, in UTF-8 or, behind a byte-order mark, UTF-16.
+
+    Raises:
+        DataError: the file cannot be read, is no TextGrid in text form, or ends early; a value is of another kind
+            than expected, or intervals overlap. File and line are named.
+    """
+    values = _Values(_decode(Path(path)), path)
+    if values.text("a TextGrid's first text").removesuffix(" short") != "ooTextFile":
+        raise values.wrong('expected a TextGrid, which begins with "ooTextFile"; in Praat, save it as a text file.')
+    if values.text("the kind of object") != "TextGrid":
+        raise values.wrong("expected a TextGrid, this is another of Praat's objects.")
+    values.number("the start")
+    values.number("the end")
+    tiers = []
+    if values.flag("the flag <exists>") == "exists":
+        for _ in range(values.count("the number of tiers")):
+            tier = _read_tier(values, path)
+            if tier is not None:
+                tiers.append(tier)
+    if values.advance() is not None:
+        raise values.wrong("more follows than the file announced: a number of tiers or intervals is wrong.")
+    return tiers
+
+
+def find_tier(tiers: Sequence[Tier], kind: str, path: str | Path) -> Tier | None:
+    """The tier of `kind` ("phones" or "words"), upper or lower case; None when no tier is called so.
+
+    The Montreal Forced Aligner calls it "phones", or "<speaker> - phones"; "phone" is common elsewhere.
+
+    Raises:
+        DataError: several are called so.
+    """
+    name = re.compile(rf"(.* - )?{kind.removesuffix('s')}s?", re.IGNORECASE)
+    found = [tier for tier in tiers if name.fullmatch(tier.name.strip())]
+    if len(found) > 1:
+        names = ", ".join(repr(tier.name) for tier in found)
+        raise DataError(f"{path} has {len(found)} tiers of {kind}: {names}. Keep the one of the speaker.")
+    return found[0] if found else None
+
+
+def _read_tier(values: _Values, path: str | Path) -> Tier | None:
+    """The next tier; None after a tier of points has been read past."""
+    kind = values.text("the class of a tier")
+    if kind not in ("IntervalTier", "TextTier"):
+        raise values.wrong(f'expected "IntervalTier" or "TextTier", got "{kind}".')
+    name = values.text("the name of a tier")
+    values.number(f"the start of tier {name!r}")
+    stop = values.number(f"the end of tier {name!r}")
+    rows = []
+    for index in range(1, values.count(f"the size of tier {name!r}") + 1):
+        what = f"{'interval' if kind == 'IntervalTier' else 'point'} {index} of tier {name!r}"
+        start = values.number(f"the start of {what}")
+        end = values.number(f"the end of {what}") if kind == "IntervalTier" else start
+        try:
+            rows.append((Segment(start, end, values.text(f"the text of {what}").strip()), values.line))
+        except ValueError as error:
+            raise values.wrong(f"{what}: {error}") from error
+    return Tier(name, in_order(rows, path), stop) if kind == "IntervalTier" else None
+
+
+class _Values:
+    """The values of a file one after the other, and the line of the last one."""
+
+    def __init__(self, content: str, path: str | Path) -> None:
+        self._content, self._path = content, path
+        self._tokens = _TOKEN.finditer(content)
+        self._at = 0
+        self.line = 1
+
+    def wrong(self, message: str) -> DataError:
+        """An error at the line that was read last."""
+        return DataError(f"{self._path}:{self.line}: {message}")
+
+    def advance(self) -> re.Match[str] | None:
+        """The next text, number or flag; None at the end."""
+        for token in self._tokens:
+            other = token["other"]
+            if token[0].startswith("!") or (other and not _NUMBER.fullmatch(other) and not other.startswith('"')):
+                continue
+            self.line += self._content.count("\n", self._at, token.start())
+            self._at = token.start()
+            if other and other.startswith('"'):
+                raise self.wrong("the text that begins here has no closing quote, or no space behind it.")
+            return token
+        return None
+
+    def text(self, what: str) -> str:
+        """The next value, which must be a text, doubled quotes made single."""
+        return self._next("text", what).replace('""', '"')
+
+    def flag(self, what: str) -> str:
+        """The next value, which must be a flag, without its brackets."""
+        return self._next("flag", what)
+
+    def number(self, what: str) -> float:
+        """The next value, which must be a finite number."""
+        value = float(self._next("other", what))
+        if not math.isfinite(value):
+            raise self.wrong(f"{what} must be a finite number.")
+        return value
+
+    def count(self, what: str) -> int:
+        """The next value, which must be a whole number from 0."""
+        value = self.number(what)
+        if value < 0 or value != int(value):
+            raise self.wrong(f"{what} must be a whole number, got {value:g}.")
+        return int(value)
+
+    def _next(self, group: str, what: str) -> str:
+        token = self.advance()
+        if token is None:
+            raise self.wrong(f"the file ends here; expected {what}.")
+        value = token[group]
+        if value is None:
+            raise self.wrong(f"expected {what}, got {token[0][:40]}.")
+        return str(value)
+
+
+def _decode(path: Path) -> str:
+    try:
+        refuse_device(path)
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
+    if content.startswith(b"ooBinaryFile"):
+        raise DataError(f"{path} is a binary TextGrid: in Praat, save it as a text file.")
+    encoding = next((name for mark, name in _ENCODINGS if content.startswith(mark)), "utf-8")
+    try:
+        return unicodedata.normalize("NFC", content.decode(encoding))
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not {encoding} text (byte {error.start}): save it as UTF-8.") from error

@@ -1,0 +1,1 @@
+"""A phone-labelled corpus synthesized with espeak-ng."""

@@ -1,0 +1,1 @@
+"""Frames to hidden vectors, offline and streaming."""

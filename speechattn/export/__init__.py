@@ -1,0 +1,1 @@
+"""The streaming step as ONNX or torch.export."""

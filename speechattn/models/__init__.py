@@ -1,0 +1,1 @@
+"""Waveform to logits: heads, SpeechModel and the pretrained model."""

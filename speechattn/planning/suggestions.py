@@ -1,0 +1,63 @@
+"""What would take less: other calls and other settings for a plan, each with what it would take."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from speechattn.config import ATTENTION_BLOCKS, DEFAULT_CONTEXT
+from speechattn.planning.estimate import PUSH, Plan, plan
+from speechattn.system.units import told_bytes
+
+WORTH_IT = 0.7
+"""Advice that leaves more than this share is no advice."""
+
+
+def advice(made: Plan) -> list[str]:
+    """Sentences, the one that saves most memory first; none if nothing known to us saves much."""
+    found = [*_streamed(made), *_checkpointed(made), *_in_a_window(made), *_fewer_rows(made)]
+    return [sentence for _, sentence in sorted(found)]
+
+
+def _streamed(made: Plan) -> list[tuple[float, str]]:
+    contexts = made.config.layer_contexts if made.config.block in ATTENTION_BLOCKS else ()
+    if made.mode != "inference" or made.frames <= PUSH or not all(context.limited for context in contexts):
+        return []
+    stream = plan(made.config, made.frames, made.batch_size, streaming=True, dtype=made.dtype)
+    how = f"sa.encode_long, or encoder.step with {PUSH} frames at a time"
+    return _saves(made, stream, f"{how}, takes {told_bytes(stream.peak_bytes)} however long the audio is.")
+
+
+def _checkpointed(made: Plan) -> list[tuple[float, str]]:
+    if made.mode != "training" or made.config.gradient_checkpointing:
+        return []
+    again = _again(made, gradient_checkpointing=True)
+    return _saves(made, again, f"gradient_checkpointing=True takes {told_bytes(again.peak_bytes)}, and more time.")
+
+
+def _in_a_window(made: Plan) -> list[tuple[float, str]]:
+    config = made.config
+    if config.block not in ATTENTION_BLOCKS or all(context.limited for context in config.layer_contexts):
+        return []
+    window = _again(made, context=DEFAULT_CONTEXT)
+    if window.flops > WORTH_IT * made.flops:
+        return []
+    name = f"Context.truncated({DEFAULT_CONTEXT.left}, {DEFAULT_CONTEXT.right})"
+    said = f"{name} takes {made.flops / window.flops:.3g} times fewer operations, and {told_bytes(window.peak_bytes)}."
+    return [(window.peak_bytes / max(made.peak_bytes, 1), said)]
+
+
+def _fewer_rows(made: Plan) -> list[tuple[float, str]]:
+    if made.batch_size == 1 or made.mode != "training":
+        return []
+    half = plan(made.config, made.frames, made.batch_size // 2, made.mode == "training", dtype=made.dtype)
+    return _saves(made, half, f"{half.batch_size} rows a batch take {told_bytes(half.peak_bytes)}.")
+
+
+def _again(made: Plan, **changes: object) -> Plan:
+    config = replace(made.config, **changes)  # type: ignore[arg-type]
+    return plan(config, made.frames, made.batch_size, made.mode == "training", dtype=made.dtype)
+
+
+def _saves(made: Plan, other: Plan, sentence: str) -> list[tuple[float, str]]:
+    left = other.peak_bytes / max(made.peak_bytes, 1)
+    return [(left, sentence)] if left <= WORTH_IT else []

@@ -1,0 +1,163 @@
+"""Scores of a finished run: confusion, accuracy of each class and of each encoder."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from speechattn.plots.style import (
+    GREY,
+    INK,
+    LIGHT_HEAT,
+    LINES,
+    PALE,
+    STYLE,
+    as_array,
+    by_family,
+    family,
+    family_legend,
+    fill,
+    heading,
+    most,
+    new_figure,
+    phone_ticks,
+    say_empty,
+)
+
+
+@matplotlib.rc_context(STYLE)
+def confusion(matrix: ArrayLike, classes: Sequence[str], title: str = "Confusion") -> Figure:
+    """What each class is taken for: rows are the reference, in shares of its frames, columns the prediction.
+
+    `matrix` is counts [C, C]. Families stand together, divided by lines; classes that neither occur nor are
+    predicted are left out, of very many all but the most frequent are, and a row that has no frames is grey. Colour
+    is the square root of the share, which is written out where there is room.
+    """
+    counts = as_array(matrix, "C, C")
+    if counts.shape != (len(classes), len(classes)):
+        raise ValueError(f"a confusion matrix of {len(classes)} classes is square, got {list(counts.shape)}.")
+    seen = [index for index in range(len(classes)) if counts[index].sum() + counts[:, index].sum() > 0]
+    kept, left_out = most(counts.sum(1)[seen])
+    seen = [seen[index] for index in kept]
+    order = [seen[index] for index in by_family([classes[index] for index in seen])]
+    names = [classes[index] for index in order]
+    size = max(4.4, 0.21 * len(names) + 1.6) + 0.06 * max(map(len, names), default=0)
+    figure = new_figure(size + 0.9, size + 0.6)
+    axes = figure.subplots()
+    if not order:
+        say_empty(axes, "no frames")
+        return figure
+    rows, totals = counts[np.ix_(order, order)], counts[order].sum(1, keepdims=True)
+    shares = np.divide(rows, totals, out=np.full_like(rows, np.nan), where=totals > 0)
+    heat = axes.imshow(
+        shares, cmap=LIGHT_HEAT.with_extremes(bad=PALE), norm=PowerNorm(0.5, vmin=0, vmax=1), interpolation="nearest"
+    )
+    for at in range(1, len(names)):
+        if family(names[at]) != family(names[at - 1]):
+            axes.axhline(at - 0.5, color=GREY, linewidth=0.7)
+            axes.axvline(at - 0.5, color=GREY, linewidth=0.7)
+    if len(names) <= 12:
+        digits, size = (3, 10) if len(names) <= 4 else (2, 7)
+        for (row, column), share in np.ndenumerate(np.nan_to_num(shares)):
+            colour = "white" if share > 0.4 else INK
+            axes.text(column, row, f"{share:.{digits}f}", ha="center", va="center", color=colour, fontsize=size)
+    phone_ticks(axes.xaxis, names)
+    axes.tick_params(axis="x", labelrotation=90)
+    phone_ticks(axes.yaxis, names)
+    axes.set(xlabel="predicted", ylabel="reference")
+    axes.spines[:].set_visible(False)
+    bar = figure.colorbar(heat, ax=axes, shrink=0.7, aspect=35, pad=0.015, label="share of the reference's frames")
+    bar.outline.set_visible(False)
+    family_legend(figure, names)
+    right, total = float(np.trace(counts)), float(counts.sum())
+    said = f"{right / total:.1%} of {total:,.0f} frames on the diagonal"
+    heading(figure, title, "     ".join(filter(None, (said, left_out))))
+    if max(map(len, names)) > 4:
+        figure.draw_without_rendering()  # a square beside long names finds its place in the layout's second pass
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def per_class_bars(per_class: Mapping[str, tuple[float, int]], title: str = "Accuracy of each class") -> Figure:
+    """Recall of each class as a bar in its family's colour, best first inside a family, frame counts at its foot.
+
+    `per_class` is what `FrameScores.per_class` gives; classes without frames are left out, and of very many all
+    but the most frequent.
+    """
+    seen = {name: value for name, value in per_class.items() if value[1] and math.isfinite(value[0])}
+    kept, left_out = most([count for _, count in seen.values()])
+    frequent = [list(seen)[index] for index in kept]
+    best_first = sorted(frequent, key=lambda name: -seen[name][0])
+    names = [best_first[index] for index in by_family(best_first)]
+    figure = new_figure(min(13.0, max(6.0, 0.32 * len(names) + 1.5)), 4.2)
+    axes = figure.subplots()
+    if not names:
+        say_empty(axes, "no frames")
+        return figure
+    recalls = [seen[name][0] for name in names]
+    axes.bar(range(len(names)), recalls, width=0.82, color=[fill(name) for name in names])
+    for at, (name, recall) in enumerate(zip(names, recalls, strict=True)):
+        above = max(recall, 0.035) + 0.012  # and above the number at the foot
+        axes.text(at, above, f"{100 * recall:.0f}", ha="center", va="bottom", fontsize=7.5, color=INK)
+        axes.text(at, 0.012, _short(seen[name][1]), ha="center", va="bottom", fontsize=6.2, color=INK)
+    phone_ticks(axes.xaxis, names, size=8)
+    if max(map(len, names)) > 4 and len(names) > 8:
+        axes.tick_params(axis="x", labelrotation=90)
+    axes.set(xlim=(-0.6, len(names) - 0.4), ylim=(0, 1.05), ylabel="share labelled right")
+    axes.spines[["left", "bottom"]].set_visible(False)
+    axes.grid(axis="y")
+    family_legend(figure, names)
+    said = "above: percent of the class's frames     at the foot: frames"
+    heading(figure, title, "     ".join(filter(None, (said, left_out))))
+    return figure
+
+
+def _short(count: int) -> str:
+    """A count in at most four characters: 873, 1.2k, 45k, 3.1M."""
+    for size, letter in ((1_000_000, "M"), (1000, "k")):
+        if count >= size:
+            return f"{count / size:.1f}{letter}" if count < 10 * size else f"{count / size:.0f}{letter}"
+    return str(count)
+
+
+@matplotlib.rc_context(STYLE)
+def encoder_bars(results: Sequence[Mapping[str, Any]], title: str = "Frame accuracy of each encoder") -> Figure:
+    """Accuracy of every row of the final table, with silence and without, in the table's order.
+
+    A row is {"encoder", "accuracy", "accuracy_no_sil", ...}; what is missing or None has no bar.
+    """
+    figure = new_figure(9.5, 0.62 * len(results) + 1.5)
+    axes = figure.subplots()
+    if not results:
+        say_empty(axes, "no results")
+        return figure
+    for offset, key, colour, label in (
+        (-0.19, "accuracy", LINES[0], "all frames"),
+        (0.19, "accuracy_no_sil", "#b3c6dd", "without silence"),
+    ):
+        values = [_finite(row.get(key)) for row in results]
+        axes.barh(np.arange(len(results)) + offset, [value or 0.0 for value in values], 0.36, color=colour, label=label)
+        for at, value in enumerate(values):
+            text = "" if value is None else f"{value:.3f}"
+            axes.text((value or 0) + 0.006, at + offset, text, va="center", fontsize=8.5, color=INK)
+    axes.set_yticks(range(len(results)), [str(row.get("encoder", "?")) for row in results])
+    axes.tick_params(axis="y", length=0, labelcolor=INK, labelsize=10)
+    axes.set(ylim=(len(results) - 0.5, -0.5), xlabel="share of frames labelled right")
+    axes.spines["left"].set_visible(False)
+    axes.grid(axis="x", color=PALE)
+    axes.set_xlim(0, 1.1 * max([0.1, *(_finite(row.get("accuracy")) or 0.0 for row in results)]))
+    heading(figure, title)
+    figure.legend(loc="upper right", ncols=2, fontsize=9)
+    return figure
+
+
+def _finite(value: Any) -> float | None:
+    """A number that can be drawn, or None."""
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None

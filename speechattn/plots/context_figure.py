@@ -1,0 +1,125 @@
+"""What an output frame sees and waits for: bands, receptive field and latency of a stack of layers in one picture.
+
+Every number in it is from `speechattn.context`, as in `describe`, which is the same as a table.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import groupby
+
+import matplotlib
+from matplotlib.figure import Figure
+from matplotlib.gridspec import SubplotSpec
+
+from speechattn import context as law
+from speechattn.context import Context
+from speechattn.framing import HOP_MS
+from speechattn.plots.context_band import draw_band, duration
+from speechattn.plots.layer_latency import draw_latency
+from speechattn.plots.receptive_field import draw_fan
+from speechattn.plots.style import STYLE, heading, new_figure, say_empty
+
+MOST_BANDS = 3
+MOST_LABELS = 14
+"""Levels that have room for their names and numbers."""
+
+
+@matplotlib.rc_context(STYLE)
+def receptive_field(
+    contexts: Sequence[Context],
+    hop_ms: float = HOP_MS,
+    names: Sequence[str] | None = None,
+    title: str = "",
+    frontend_ms: float = 0.0,
+) -> Figure:
+    """The band of each different layer, the receptive field of a chunk down to the input, and the latency.
+
+    `contexts[0]` is the layer next to the input and `names` are what the layers are called, as in
+    `speechattn.context.describe`; a frame is `hop_ms` long. `frontend_ms` is what a frame itself is waited for, from
+    its middle to its last sample: it counts in the latency.
+
+    Example:
+        >>> figure = receptive_field([Context.chunked(16, left=64)] * 6)
+        >>> figure.savefig("context.png")  # doctest: +SKIP
+    """
+    names = [str(n) for n in range(1, len(contexts) + 1)] if names is None else names
+    figure = new_figure(13.0, min(8.5, 5.6 + 0.16 * max(0, len(contexts) - 6)))
+    heading(figure, title or told_contexts(contexts), _note(contexts, hop_ms, frontend_ms))
+    grid = figure.add_gridspec(1, 3, width_ratios=[1, 1.75, 0.8])
+    _draw_bands(figure, grid[0], contexts, names)
+    fan = figure.add_subplot(grid[1])
+    latency = figure.add_subplot(grid[2], sharey=fan)
+    apart = math.ceil((len(contexts) + 1) / MOST_LABELS)
+    labelled = [0, *(depth for depth in range(len(contexts), 0, -apart) if depth > apart // 2)]
+    draw_fan(fan, contexts, hop_ms, labelled)
+    draw_latency(latency, contexts, hop_ms, frontend_ms, labelled)
+    fan.set_yticks(labelled, ["input" if depth == 0 else called(names[depth - 1]) for depth in labelled])
+    fan.set_ylim(-0.6, len(contexts) + 0.6)
+    return figure
+
+
+def told_contexts(contexts: Sequence[Context]) -> str:
+    """`contexts` in words: equal neighbours are told once.
+
+    Example:
+        >>> told_contexts([Context.causal(4)] * 3 + [Context.full()])
+        'left 4, right 0 through 3 layers, then full'
+    """
+    runs = [(str(context), len(list(run))) for context, run in groupby(contexts)]
+    if len(runs) > 3:
+        return f"{len(contexts)} layers of {len(set(contexts))} contexts"
+    told = [text + f" through {count} layers" * (count > 1) for text, count in runs]
+    return ", then ".join(told) or "every frame by itself"
+
+
+def _note(contexts: Sequence[Context], hop_ms: float, frontend_ms: float) -> str:
+    """What stands under the title: how much is seen, how long is waited, how long a frame is."""
+    width, most = law.reach_width(contexts), law.lookahead(contexts)
+    seen = "an unlimited part of the input" if width is None else f"{duration(width * hop_ms)} of input"
+    waited = "the end of the audio" if most is None else f"{duration(most * hop_ms + frontend_ms)} at most"
+    if most == 0 and not frontend_ms:
+        waited = "nothing that follows"
+    return f"A frame is {hop_ms:g} ms. An output depends on {seen} and waits for {waited}."
+
+
+def _draw_bands(figure: Figure, place: SubplotSpec, contexts: Sequence[Context], names: Sequence[str]) -> None:
+    """One band for each different context, under the names of its layers."""
+    layers: dict[Context, list[str]] = {}
+    for context, name in zip(contexts, names, strict=True):
+        layers.setdefault(context, []).append(name)
+    shown = list(layers.items())[:MOST_BANDS]
+    grid = place.subgridspec(max(1, len(shown)), 1)
+    for number, (context, own) in enumerate(shown):
+        axes = figure.add_subplot(grid[number])
+        draw_band(axes, context, "every layer" if len(own) == len(contexts) > 1 else told_layers(own))
+        if number + 1 < len(shown):
+            axes.set_xlabel("")
+        elif len(layers) > len(shown):
+            axes.set_xlabel(f"{len(layers) - len(shown)} more are not drawn", fontsize=9, loc="left")
+    if not shown:
+        axes = figure.add_subplot(grid[0])
+        say_empty(axes, "no layer lets frames see frames")
+        axes.axis("off")
+
+
+def told_layers(names: Sequence[str]) -> str:
+    """The layers that share a band: numbers in a row are told as a range, and what kind they are comes first.
+
+    Example:
+        >>> told_layers(["1 conv", "2 conv", "3 conv"]), told_layers(["2", "4"]), told_layers(["splice"])
+        ('conv of layers 1 to 3', 'layers 2 and 4', 'splice')
+    """
+    if len(names) == 1 or not all(name[:1].isdecimal() for name in names):
+        return called(names[0]) + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+    numbers, kinds = zip(*(name.partition(" ")[::2] for name in names), strict=True)
+    kind = f"{kinds[0]} of layers" if kinds[0] and len(set(kinds)) == 1 else "layers"
+    if [int(number) for number in numbers] == list(range(int(numbers[0]), int(numbers[0]) + len(numbers))):
+        return f"{kind} {numbers[0]} to {numbers[-1]}"
+    return f"{kind} {', '.join(numbers[:-1])} and {numbers[-1]}"
+
+
+def called(name: str) -> str:
+    """A number alone is a layer's."""
+    return f"layer {name}" if name[:1].isdecimal() else name

@@ -1,0 +1,50 @@
+"""Where two labellings of the same time agree: what the strips mark and count. Seconds, not frames."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Protocol
+
+
+class Labelled(Protocol):
+    """A label from `start` to `stop`, in seconds: what `speechattn.data.labels.segments.Segment` is."""
+
+    @property
+    def start(self) -> float: ...
+    @property
+    def stop(self) -> float: ...
+    @property
+    def label(self) -> str: ...
+
+
+def disagreements(reference: Sequence[Labelled], predicted: Sequence[Labelled]) -> list[tuple[float, float]]:
+    """Where a prediction contradicts the reference: (start, stop) in seconds, neighbours joined.
+
+    Time that only one of the two covers is not judged.
+    """
+    wrong: list[tuple[float, float]] = []
+    for start, stop, truth, guess in overlaps(reference, predicted):
+        if truth == guess:
+            continue
+        if wrong and math.isclose(wrong[-1][1], start, abs_tol=1e-6):
+            start = wrong.pop()[0]
+        wrong.append((start, stop))
+    return wrong
+
+
+def overlaps(reference: Sequence[Labelled], predicted: Sequence[Labelled]) -> list[tuple[float, float, str, str]]:
+    """Stretches that both label: (start, stop, reference label, predicted label), in order of time."""
+    found = []
+    first = sorted(reference, key=lambda segment: segment.start)
+    second = sorted(predicted, key=lambda segment: segment.start)
+    i = j = 0
+    while i < len(first) and j < len(second):
+        start, stop = max(first[i].start, second[j].start), min(first[i].stop, second[j].stop)
+        if stop - start > 1e-9:
+            found.append((start, stop, first[i].label, second[j].label))
+        if first[i].stop < second[j].stop:
+            i += 1
+        else:
+            j += 1
+    return found

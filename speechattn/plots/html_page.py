@@ -1,0 +1,137 @@
+"""Build a self-contained HTML page piece by piece. It knows nothing of speech: headings, text, tables, figures.
+
+Everything that is given is text and is escaped; there is no way to pass HTML in.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import re
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from speechattn.errors import UserError
+from speechattn.plots.html_style import PAGE, STYLE
+from speechattn.plots.style import DPI
+from speechattn.system.atomic_files import write_bytes
+
+
+class Report:
+    """A page with `title`. Add pieces from top to bottom, then `write` it; each method gives the report back.
+
+    Example:
+        >>> report = Report("Digits").heading("Result").table(["encoder", "accuracy"], [["linear", 0.5]])
+    """
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self._body: list[str] = []
+        self._headings: list[str] = []
+        self._pictures: dict[str, bytes] = {}
+
+    def heading(self, text: str) -> Report:
+        """Begin a section; it also appears in the line of contents under the title."""
+        self._headings.append(text)
+        return self._add(f'<h2 id="section-{len(self._headings)}">{escape(text)}</h2>')
+
+    def text(self, paragraph: str) -> Report:
+        """Add a paragraph."""
+        return self._add(f"<p>{escape(paragraph)}</p>")
+
+    def code(self, text: str) -> Report:
+        """Add text whose spaces and line breaks count."""
+        return self._add(f"<pre>{escape(text)}</pre>")
+
+    def numbers(self, numbers: Sequence[tuple[str, str, str]]) -> Report:
+        """Add big figures side by side: (the number, what it is, a small remark)."""
+        cells = (
+            f"<b>{escape(number)}</b><span>{escape(what)}</span><small>{escape(remark)}</small>"
+            for number, what, remark in numbers
+        )
+        boxes = "".join(f'<div class="number">{cell}</div>' for cell in cells)
+        return self._add(f'<div class="numbers">{boxes}</div>')
+
+    def table(self, header: Sequence[str], rows: Sequence[Sequence[object]]) -> Report:
+        """Add a table. Numbers are rounded and stand to the right; None and NaN are a dash.
+
+        Raises:
+            ValueError: a row has more or fewer cells than the header.
+        """
+        for row in rows:
+            if len(row) != len(header):
+                raise ValueError(f"a row of {len(row)} cells under a header of {len(header)}: {list(row)!r}.")
+        sides = [any(isinstance(row[i], int | float) for row in rows) for i in range(len(header))]
+        classes = [' class="right"' if side else "" for side in sides]
+        head = "".join(f"<th{c}>{escape(name)}</th>" for c, name in zip(classes, header, strict=True))
+        body = "".join(
+            "<tr>"
+            + "".join(f"<td{c}>{escape(_cell(value))}</td>" for c, value in zip(classes, row, strict=True))
+            + "</tr>"
+            for row in rows
+        )
+        return self._add(f'<div class="scroll"><table><tr>{head}</tr>{body}</table></div>')
+
+    def figure(self, name: str, figure: Figure, caption: str) -> Report:
+        """Add a picture; `write` also stores it as `pictures/<name>.png`. It is drawn now: the Figure may go.
+
+        Raises:
+            ValueError: the name is taken, or is not made of letters, digits, dots, dashes and underscores.
+        """
+        if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", name):
+            raise ValueError(f"a picture's name becomes a file name: letters, digits, '.', '-' and '_', got {name!r}.")
+        if name in self._pictures:
+            raise ValueError(f"there already is a picture named {name!r} in this report.")
+        buffer = io.BytesIO()
+        # Without the software's version: the same run gives the same bytes after an upgrade that draws the same.
+        figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+        self._pictures[name] = buffer.getvalue()
+        data = base64.b64encode(self._pictures[name]).decode("ascii")
+        # Every picture at the same scale, 1131 pixels for 13 inches, so that letters are equally large in all.
+        width = figure.get_figwidth()
+        size = f'width="{87 * width:.0f}"' + (' class="wide"' if width > 10 else "")
+        image = f'<img {size} alt="{escape(caption or name)}" src="data:image/png;base64,{data}">'
+        note = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
+        return self._add(f'<figure><div class="scroll">{image}</div>{note}</figure>')
+
+    def write(self, directory: str | Path) -> Path:
+        """Write `report.html` and `pictures/<name>.png` into `directory`; returns the path of the page.
+
+        Each file is written aside and renamed, the page last: it is the old page or the new one, never half.
+
+        Raises:
+            UserError: `directory` is a file.
+        """
+        directory = Path(directory)
+        if directory.exists() and not directory.is_dir():
+            raise UserError(f"{directory} is a file: the report needs a directory to write report.html into.")
+        folder = directory / "pictures"
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, data in self._pictures.items():
+            write_bytes(folder / f"{name}.png", data)
+        page = directory / "report.html"
+        write_bytes(page, self._html().encode("utf-8", errors="replace"))
+        return page
+
+    def _html(self) -> str:
+        """The whole page."""
+        links = (f'<a href="#section-{i}">{escape(text)}</a>' for i, text in enumerate(self._headings, start=1))
+        contents = f"<nav>{''.join(links)}</nav>" if len(self._headings) > 1 else ""
+        return PAGE.format(title=escape(self.title), style=STYLE, contents=contents, body="\n".join(self._body))
+
+    def _add(self, piece: str) -> Report:
+        self._body.append(piece)
+        return self
+
+
+def _cell(value: object) -> str:
+    """A table's cell as text: 0.7012 is 0.701, 51234.5 is 51,234, None and NaN are a dash."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.3f}" if abs(value) < 10 else f"{value:,.0f}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

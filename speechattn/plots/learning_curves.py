@@ -1,0 +1,80 @@
+"""How a run learned: loss and accuracy over steps, from the records of its log."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from speechattn.plots.style import LINES, STYLE, heading, new_figure, say_empty
+
+
+@matplotlib.rc_context(STYLE)
+def curves(records: Sequence[Mapping[str, Any]], title: str = "Learning curves") -> Figure:
+    """Loss and accuracy over steps from the records of `metrics.jsonl`, one colour for each encoder.
+
+    Training is thin and smoothed over a twentieth of the run, validation thick with a dot at each measurement. A step
+    that was done twice (a resumed run) counts as the last time; values that are not finite leave a gap.
+    """
+    figure = new_figure(13.0, 4.6)
+    panels = figure.subplots(1, 2)
+    encoders = list(dict.fromkeys(str(record.get("encoder", "model")) for record in records))
+    for axes, key in zip(panels, ("loss", "accuracy"), strict=True):
+        drawn = [_draw_encoder(axes, records, name, key, i) for i, name in enumerate(encoders)]
+        axes.set_title("Cross-entropy loss" if key == "loss" else "Frame accuracy", fontsize=10.5, fontweight="normal")
+        if not any(drawn):
+            say_empty(axes, "no records yet")
+            continue
+        axes.grid(axis="y")
+        axes.set_xlabel("step")
+        axes.set_xlim(left=0)
+        axes.legend(fontsize=9, loc="upper left", bbox_to_anchor=(1.0, 1.02), handlelength=1.4)
+    heading(figure, title, "thick with dots: validation     thin: training, smoothed")
+    return figure
+
+
+def has_curves(records: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether `curves` would draw a line: a run too short to be recorded twice only has dots."""
+    series = Counter((record.get("encoder"), record.get("kind")) for record in records if "loss" in record)
+    return any(count > 1 for (_, kind), count in series.items() if kind in ("train", "valid"))
+
+
+def _draw_encoder(axes: Axes, records: Sequence[Mapping[str, Any]], name: str, key: str, place: int) -> bool:
+    """Training and validation of the encoder in this place, the first over the others; False: nothing to draw."""
+    colour, above = LINES[place % len(LINES)], 3 - place / 100
+    mine = [record for record in records if str(record.get("encoder", "model")) == name]
+    train, valid = (
+        _series([record for record in mine if record.get("kind") == kind], key) for kind in ("train", "valid")
+    )
+    if len(train[0]):
+        label = None if len(valid[0]) else f"{name}, training"
+        axes.plot(train[0], _smooth(train[1]), color=colour, linewidth=1.0, alpha=0.6, zorder=above - 0.5, label=label)
+    if len(valid[0]):
+        label = f"{name}  {valid[1][-1]:.3f}"
+        axes.plot(*valid, color=colour, linewidth=2.2, marker="o", markersize=4, zorder=above, label=label)
+    return bool(len(train[0]) or len(valid[0]))
+
+
+def _series(records: Sequence[Mapping[str, Any]], key: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Steps and values in order of step, the last record of a step winning, finite values only."""
+    found = [record for record in records if "step" in record and record.get(key) is not None]  # JSON's NaN is null
+    points = {float(record["step"]): float(record[key]) for record in found}
+    kept = sorted((step, value) for step, value in points.items() if math.isfinite(value))
+    array = np.array(kept, dtype=np.float64).reshape(-1, 2)
+    return array[:, 0], array[:, 1]
+
+
+def _smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Moving mean over about a twentieth of the points, shorter at both ends instead of padded."""
+    reach = len(values) // 40
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    index = np.arange(len(values))
+    start, stop = np.maximum(index - reach, 0), np.minimum(index + reach + 1, len(values))
+    return np.asarray((sums[stop] - sums[start]) / (stop - start))

@@ -1,0 +1,232 @@
+"""How memory and time grow with the length of audio: a profile's points, both axes logarithmic.
+
+A line an encoder, with its name at its end; a cross is where it ran out of memory or of time. A straight line that
+rises by a decade in a decade is linear, by two quadratic; a level one is constant.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+from speechattn.plots.style import GREY, INK, LINES, STYLE, heading, new_figure, say_empty
+from speechattn.system.units import told_bytes, told_seconds
+
+COLOURS = {
+    "truncated": LINES[0],
+    "model": LINES[0],
+    "chunked": LINES[4],
+    "streaming": LINES[2],
+    "full": INK,
+    "emformer": LINES[1],
+    "conformer": LINES[3],
+}
+BOLD = ("truncated", "model", "streaming")
+APART = 0.055
+"""Least distance of two names, as a part of the axis."""
+KINDS = ("memory", "time")
+HALO = [withStroke(linewidth=2.5, foreground="white")]
+
+
+class Failure(NamedTuple):
+    """The first length that an encoder did not survive, "memory" or "time" or another word, and how much it was given:
+    bytes or seconds, None if that is not known."""
+
+    audio_s: float
+    kind: str
+    limit: float | None = None
+
+
+class Line(NamedTuple):
+    """What was measured of one encoder: `lengths_s` of audio, their extra memory in bytes, seconds of work."""
+
+    name: str
+    lengths_s: Sequence[float]
+    extra_bytes: Sequence[float]
+    seconds: Sequence[float]
+    failure: Failure | None = None
+
+
+class End(NamedTuple):
+    """Where a line ends, and what is written there."""
+
+    x: float
+    y: float
+    name: str
+    text: str
+
+
+class Limits(NamedTuple):
+    """What stopped them: bytes of a process, of the machine, seconds of a pass; None is not drawn."""
+
+    memory_bytes: float | None = None
+    machine_bytes: float | None = None
+    timeout_s: float | None = None
+
+
+@matplotlib.rc_context(STYLE)
+def memory_growth(lines: Sequence[Line], limits: Limits, title: str, note: str = "") -> Figure:
+    """Extra memory, and seconds of work, against the length of audio."""
+    figure = new_figure(13.0, 5.4)
+    left, right = figure.subplots(1, 2)
+    ends = _panel(left, lines, "memory")
+    if ends:
+        _level(left, limits.memory_bytes, f"ceiling, {told_bytes(limits.memory_bytes or 0)}", above=False)
+        _level(left, limits.machine_bytes, f"this machine, {told_bytes(limits.machine_bytes or 0)}", above=True)
+        _name_ends(left, ends)
+    ends = _panel(right, lines, "time")
+    if ends:
+        _level(right, limits.timeout_s, f"most that a pass may take, {limits.timeout_s or 0:g} s", above=True)
+        _real_time(right)
+        _name_ends(right, ends)
+    heading(figure, title, note)
+    return figure
+
+
+def _panel(axes: Axes, lines: Sequence[Line], kind: str) -> list[End]:
+    """One quantity over the length, with a cross where a line ended because of it; returns where lines end."""
+    title = "extra memory of a pass" if kind == "memory" else "seconds of work"
+    axes.set_title(title, fontsize=10.5, fontweight="normal")
+    ends: list[End] = []
+    for line in lines:
+        values = line.extra_bytes if kind == "memory" else line.seconds
+        points = [pair for pair in zip(line.lengths_s, values, strict=True) if pair[1] > 0]
+        failure, why = line.failure, ""
+        crossed = failure is not None and failure.kind == kind and failure.limit is not None
+        if failure is not None and failure.limit is not None and crossed:
+            points.append((failure.audio_s, failure.limit))
+        elif failure is not None and failure.kind in KINDS:
+            why = f", out of {failure.kind}"
+        if points:
+            _draw(axes, line.name, points, crossed)
+            ends.append(End(*points[-1], line.name, line.name + why))
+    if not ends:
+        say_empty(axes, "nothing ran")
+        return ends
+    failed = {line.failure.audio_s for line in lines if line.failure is not None}
+    _scales(axes, sorted(failed | {seconds for line in lines for seconds in line.lengths_s}), kind)
+    return ends
+
+
+def _draw(axes: Axes, name: str, points: Sequence[tuple[float, float]], crossed: bool) -> None:
+    """The line through what ran, and from there a dashed one to the cross."""
+    colour, ours = COLOURS.get(name, GREY), name in BOLD
+    ran = points[: len(points) - crossed]
+    width, above = (3.4, 2) if ours else (1.5, 3)  # where two are the same, both are seen
+    if ran:
+        axes.plot(*zip(*ran, strict=True), color=colour, linewidth=width, marker="o", markersize=4.5, zorder=above)
+    if crossed:
+        towards = zip(*points[-2:], strict=True)
+        axes.plot(*towards, color=colour, linewidth=1.2, linestyle=(0, (3, 2)), zorder=2)
+        axes.plot(*points[-1], color=colour, marker="X", markersize=9, markeredgecolor="white", zorder=5)
+
+
+def _scales(axes: Axes, lengths_s: Sequence[float], kind: str) -> None:
+    """Logarithms, lengths as they were measured, and units a person reads; room at the right for names."""
+    axes.set(xscale="log", yscale="log", xlabel="length of audio")
+    first, last = lengths_s[0], lengths_s[-1]
+    reach = math.log10(last / first) or 1.0
+    axes.set_xlim(first / 10 ** (0.06 * reach), last * 10 ** (0.36 * reach))
+    axes.xaxis.set_major_locator(FixedLocator(list(lengths_s)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: told_seconds(seconds)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    told = told_bytes if kind == "memory" else _told_work
+    axes.yaxis.set_major_locator(LogLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda number, _: told(number)))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.grid(axis="y")
+
+
+def _told_work(seconds: float) -> str:
+    return f"{seconds:g} s"
+
+
+def _level(axes: Axes, value: float | None, text: str, above: bool) -> None:
+    """A dotted limit across the panel, if there is one and it is not far from what was measured."""
+    if value is None:
+        return
+    axes.axhline(value, color=GREY, linewidth=1.1, linestyle=(0, (1, 1.5)), zorder=1)
+    axes.annotate(
+        text,
+        (0.01, value),
+        (0, 3 if above else -3),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        va="bottom" if above else "top",
+        fontsize=8.5,
+        color=GREY,
+        path_effects=HALO,
+    )
+
+
+def _real_time(axes: Axes) -> None:
+    """Where a second of audio takes a second."""
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    start, stop = max(left, low), min(right, high)
+    if start < stop:
+        axes.plot([start, stop], [start, stop], color=GREY, linewidth=1.1, linestyle=(0, (1, 1.5)), zorder=1)
+        axes.annotate(
+            "real time",
+            (start, start),
+            (2, 4),
+            textcoords="offset points",
+            va="bottom",
+            fontsize=8.5,
+            color=GREY,
+            path_effects=HALO,
+        )
+        axes.set(xlim=(left, right), ylim=(low, high))
+
+
+def _name_ends(axes: Axes, ends: Sequence[End]) -> None:
+    """Names beside the ends of lines, pushed apart so that none is over another; above those that end early."""
+    low, high = (math.log10(limit) for limit in axes.get_ylim())
+    last = max(end.x for end in ends)
+    late = sorted((end for end in ends if end.x == last), key=lambda end: end.y)
+    places = spread([(math.log10(end.y) - low) / (high - low) for end in late], APART)
+    left, right = (math.log10(limit) for limit in axes.get_xlim())
+    beside = (math.log10(last) - left) / (right - left) + 0.03
+    for end in ends:
+        colour = COLOURS.get(end.name, GREY)
+        style: Any = {"color": colour, "fontweight": "bold" if end.name in BOLD else "normal", "path_effects": HALO}
+        if end not in late:
+            axes.annotate(end.text, end[:2], (0, 7), textcoords="offset points", ha="center", fontsize=9.5, **style)
+            continue
+        axes.annotate(
+            end.text,
+            xy=end[:2],
+            xytext=(beside, places[late.index(end)]),
+            textcoords="axes fraction",
+            va="center",
+            fontsize=9.5,
+            arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.6, "alpha": 0.5, "shrinkB": 3},
+            annotation_clip=False,
+            **style,
+        )
+
+
+def spread(places: Sequence[float], apart: float) -> list[float]:
+    """`places`, which rise, moved as little as keeps each `apart` from the next: crowds spread about their middle.
+
+    Example:
+        >>> [round(place, 2) for place in spread([0.1, 0.5, 0.5, 0.9], 0.1)]
+        [0.1, 0.45, 0.55, 0.9]
+    """
+    crowds: list[list[float]] = []  # of each, what its members want, as seen from its first
+    for place in places:
+        crowds.append([place])
+        while len(crowds) > 1 and _start(crowds[-2]) + apart * len(crowds[-2]) > _start(crowds[-1]):
+            later = crowds.pop()
+            crowds[-1] += [want - apart * len(crowds[-1]) for want in later]
+    return [_start(crowd) + apart * place for crowd in crowds for place in range(len(crowd))]
+
+
+def _start(crowd: Sequence[float]) -> float:
+    return sum(crowd) / len(crowd)

@@ -1,0 +1,85 @@
+"""The memory of one pass from beginning to end: what is alive, by part of the encoder, and where the peak is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from speechattn.plots.style import GREY, INK, LINES, STYLE, heading, new_figure, say_empty
+from speechattn.system.units import told_bytes
+
+MOST_PARTS = len(LINES) - 1
+REST = "the rest"
+APART = 0.062
+"""Least distance of two lines of words, as a part of the axis."""
+
+
+@matplotlib.rc_context(STYLE)
+def memory_alive(
+    parts: Mapping[str, Sequence[int]],
+    seconds: float,
+    peak: int,
+    turn: int | None = None,
+    title: str = "Memory of a pass",
+    note: str = "",
+) -> Figure:
+    """Bytes alive by part [points] over so many seconds, areas above each other, that with most at the peak lowest.
+
+    `peak` is the point of the peak, whose bytes are told on the right; `turn` is where the backward pass begins.
+    """
+    figure = new_figure(13.0, 5.2)
+    heading(figure, title, note)
+    axes = figure.subplots()
+    if not any(len(sizes) for sizes in parts.values()):
+        say_empty(axes, "no tensors")
+        return figure
+    drawn = _largest(parts, peak)
+    tops = np.cumsum([sizes for _, sizes in drawn], axis=0) / 1e6
+    bottoms = np.concatenate([np.zeros_like(tops[:1]), tops[:-1]])
+    edges = np.linspace(0, seconds, tops.shape[1] + 1)
+    for bottom, top, colour in zip(bottoms, tops, LINES, strict=False):
+        low, high = (np.append(height, height[-1]) for height in (bottom, top))
+        axes.fill_between(edges, low, high, step="post", color=colour, alpha=0.8, linewidth=0)
+    highest = float(tops[-1].max())
+    axes.set(xlim=(0, edges[-1]), ylim=(0, 1.16 * highest), ylabel="MB")
+    axes.set_xlabel("seconds; counting slows the pass down")
+    if turn is not None:
+        _mark_turn(axes, edges[turn])
+    axes.plot([edges[peak], edges[-1]], [tops[-1, peak]] * 2, color=INK, linewidth=0.8, linestyle=(0, (2, 2)))
+    axes.plot([edges[peak]], [tops[-1, peak]], "o", color=INK, markersize=6, clip_on=False, zorder=4)
+    _say_peak(axes, drawn, peak)
+    return figure
+
+
+def _largest(parts: Mapping[str, Sequence[int]], peak: int) -> list[tuple[str, NDArray[np.int64]]]:
+    """The parts with most at the peak, and all others as one."""
+    ordered = sorted(parts.items(), key=lambda part: (-part[1][peak], -max(part[1])))
+    shown = [(name, np.asarray(sizes)) for name, sizes in ordered[:MOST_PARTS]]
+    others = [sizes for _, sizes in ordered[MOST_PARTS:]]
+    return [*shown, (REST, np.sum(others, axis=0))] if others else shown
+
+
+def _mark_turn(axes: Axes, turn: float) -> None:
+    axes.axvline(turn, color=GREY, linewidth=1, linestyle=(0, (4, 3)))
+    for words, side, aligned in (("forward", -1, "right"), ("backward", 1, "left")):
+        place: Any = ("data", "axes fraction")
+        text = axes.annotate(words, (turn, 1), (6 * side, -4), place, "offset points", color=GREY)
+        text.set(ha=aligned, va="top")
+
+
+def _say_peak(axes: Axes, drawn: Sequence[tuple[str, NDArray[np.int64]]], peak: int) -> None:
+    """What was alive at the peak, beside the axes in the order of the areas, each in its colour."""
+    whole = sum(int(sizes[peak]) for _, sizes in drawn)
+    words = [(f"{told_bytes(whole)} at the peak", INK, "bold")]
+    for (name, sizes), colour in reversed(list(zip(drawn, LINES, strict=False))):
+        size = f"  {told_bytes(int(sizes[peak]))}" if sizes[peak] else ""
+        words.append((name + size, colour, "normal"))
+    for number, (text, colour, weight) in enumerate(words):
+        height = 0.86 - number * APART
+        axes.text(1.012, height, text, transform=axes.transAxes, color=colour, fontweight=weight, va="center")

@@ -1,0 +1,150 @@
+"""A profile as a person reads it: the table in the terminal, the picture, and the page with both."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from speechattn.plots.html_page import Report
+from speechattn.plots.memory_growth import Failure, Limits, Line, memory_growth
+from speechattn.profiling.isolated import KILLED, OUT_OF_MEMORY, TIMEOUT
+from speechattn.profiling.results import OK, Point, Profile
+from speechattn.system.units import told_bytes, told_power, told_seconds
+
+COLUMNS = ("encoder", "audio", "seconds", "RTF", "extra MB", "tensors MB", "resident MB", "bytes/frame", "")
+GROWTH = ("encoder", "survived", "then", "a GB lasts for", "time", "extra memory", "tensors")
+CAPTION = (
+    "A cross is where an encoder wanted more memory or time than it was given. From decade to decade a linear one "
+    "rises by a decade, a quadratic one by two, a constant one not at all."
+)
+PICTURE = "lengths"
+WHY = {OUT_OF_MEMORY: "memory", KILLED: "memory", TIMEOUT: "time"}
+
+
+def table(profile: Profile) -> str:
+    """All points below each other, and how each encoder grows, as text."""
+    rows = [COLUMNS, *map(_cells, profile.points)]
+    lines = aligned(rows, left=("encoder", ""))
+    return "\n".join([*lines, "", *aligned([GROWTH, *_grown(profile)], left=GROWTH[:4])])
+
+
+def aligned(rows: Sequence[Sequence[str]], left: Sequence[str]) -> list[str]:
+    """Rows as lines of equal columns, the head first; columns whose head is in `left` begin there."""
+    widths = [max(len(text) for text in column) for column in zip(*rows, strict=True)]
+    sides = ["<" if head in left else ">" for head in rows[0]]
+    return [
+        "  ".join(f"{text:{side}{width}}" for text, side, width in zip(row, sides, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def picture(profile: Profile) -> Figure:
+    """Memory and time over the length of audio."""
+    settings = profile.settings
+    config = settings.config
+    gpu = settings.device == "cuda"
+    limits = Limits(
+        settings.memory_bytes,
+        profile.machine.get("gpu_memory_bytes" if gpu else "memory_bytes"),
+        settings.timeout_s if any(point.status == TIMEOUT for point in profile.points) else None,
+    )
+    title = f"{settings.mode.capitalize()}: memory and time over the length of audio"
+    where = profile.machine.get("gpu") if gpu else f"{profile.machine.get('cpu')}, {_threads(settings.threads)}"
+    note = f"{where}, float32; {config.num_layers} layers of {config.d_model}     cross: ran out of memory or time"
+    return memory_growth([_line(profile, encoder) for encoder in profile.encoders], limits, title, note)
+
+
+def write_page(profile: Profile, directory: Path) -> Path:
+    """Write report.html, which needs nothing else, and its picture into `directory`; returns the path of the page."""
+    settings = profile.settings
+    report = Report(f"How much audio fits: {settings.mode} on {'a GPU' if settings.device == 'cuda' else 'the CPU'}")
+    report.numbers([_headline(profile, encoder) for encoder in profile.encoders])
+    if any(point.status == OK for point in profile.points):
+        report.figure(PICTURE, picture(profile), CAPTION)
+    report.heading("Growth").table(GROWTH, _grown(profile))
+    report.heading("Points").table([*COLUMNS[:-1], "note"], [_row(point) for point in profile.points])
+    report.heading("Method")
+    for sentence in profile.method:
+        report.text(sentence)
+    report.heading("Encoders").table(["encoder", "what it is"], [[e, settings.describe(e)] for e in profile.encoders])
+    report.heading("Machine and settings").code(told_machine(profile.machine)).code(told_settings(profile))
+    return report.write(directory)
+
+
+def told_machine(machine: dict[str, Any]) -> str:
+    """Processor, cores, memory, versions and commit in two lines."""
+    memory = f", {told_bytes(machine['memory_bytes'])}" if machine.get("memory_bytes") else ""
+    gpu = f"; {machine['gpu']}, {told_bytes(machine['gpu_memory_bytes'])}" if "gpu" in machine else ""
+    versions = ", ".join(f"{name} {version}" for name, version in machine.get("versions", {}).items())
+    return (
+        f"{machine.get('cpu')}, {machine.get('cores')} cores{memory}{gpu}\n{versions}; commit {machine.get('commit')}"
+    )
+
+
+def told_settings(profile: Profile) -> str:
+    """Every setting of a profile on a line of its own."""
+    settings = profile.settings.to_dict()
+    config = settings.pop("config")
+    lines = [f"{name:<22}{value}" for name, value in settings.items() if value is not None]
+    return "\n".join([*lines, "", *(f"{name:<22}{value}" for name, value in config.items())])
+
+
+def _threads(count: int) -> str:
+    return "one thread" if count == 1 else f"{count} threads"
+
+
+def _line(profile: Profile, encoder: str) -> Line:
+    ran = [point for point in profile.of(encoder) if point.status == OK]
+    failure = profile.failure(encoder)
+    return Line(
+        encoder,
+        [point.audio_s for point in ran],
+        [point.peak_extra_bytes or 0 for point in ran],
+        [point.seconds or 0.0 for point in ran],
+        Failure(failure.audio_s, WHY.get(failure.status, failure.status), failure.limit) if failure else None,
+    )
+
+
+def _headline(profile: Profile, encoder: str) -> tuple[str, str, str]:
+    """The largest length that an encoder survived, what that took, and what happened then."""
+    longest, failure = profile.longest(encoder), profile.failure(encoder)
+    then = f"{told_seconds(failure.audio_s)}: {failure.note}" if failure else "the longest that was tried"
+    if longest is None:
+        return "none", encoder, then
+    cost = f"{told_bytes(longest.peak_extra_bytes or 0)}, {longest.seconds:.3g} s"
+    return told_seconds(longest.audio_s), encoder, f"{cost}; {then}"
+
+
+def _grown(profile: Profile) -> list[list[str]]:
+    """A row of GROWTH an encoder: the largest length it survived, what came then, and how time and memory grow."""
+    rows = []
+    for encoder in profile.encoders:
+        longest, failure, growth = profile.longest(encoder), profile.failure(encoder), profile.growth(encoder)
+        survived = "none" if longest is None else told_seconds(longest.audio_s)
+        then = "" if failure is None else f"{failure.status} at {told_seconds(failure.audio_s)}"
+        powers = (growth.seconds, growth.peak_extra_bytes, growth.peak_tensor_bytes)
+        lasts = profile.lasts_s(encoder)
+        lasting = "unknown" if lasts is None else "any length" if math.isinf(lasts) else told_seconds(lasts)
+        rows.append([encoder, survived, then, lasting, *map(told_power, powers)])
+    return rows
+
+
+def _row(point: Point) -> list[object]:
+    """A point in the order of COLUMNS; None is what was not measured."""
+    megabytes = [
+        None if size is None else size / 1e6
+        for size in (point.peak_extra_bytes, point.peak_tensor_bytes, point.peak_resident_bytes)
+    ]
+    factor = None if point.real_time_factor is None else f"{point.real_time_factor:.5f}"
+    audio = told_seconds(point.audio_s)
+    return [point.encoder, audio, point.seconds, factor, *megabytes, point.bytes_per_frame, point.note]
+
+
+def _cells(point: Point) -> list[str]:
+    """`_row` as text, a dash where nothing was measured."""
+    forms = ("", "", ",.2f", "", ",.1f", ",.1f", ",.1f", ",.0f", "")
+    return ["-" if value is None else format(value, form) for value, form in zip(_row(point), forms, strict=True)]

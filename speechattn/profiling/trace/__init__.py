@@ -1,0 +1,1 @@
+"""Time and memory of one pass by layer, operator and tensor."""

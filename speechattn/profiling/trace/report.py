@@ -1,0 +1,197 @@
+"""What `speechattn profile --trace` does: one pass of one encoder in a process of its own, as tables and files.
+
+`operations.csv` and `tensors.csv` have every row of what the terminal shows in part, `trace.json` is for
+ui.perfetto.dev or chrome://tracing, `memory.png` is the memory of the pass.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from speechattn.errors import UserError
+from speechattn.profiling.encoders import Subject
+from speechattn.profiling.isolated import CannotRunError, in_fresh_process
+from speechattn.profiling.measure import WARM_FRAMES
+from speechattn.profiling.report import aligned
+from speechattn.profiling.runner import PRELOAD, SHARE, about_machine
+from speechattn.profiling.settings import Settings
+from speechattn.profiling.trace.module_marks import OUTSIDE, block_of, part_of
+from speechattn.profiling.trace.trace import Held, Operation, Trace, trace
+from speechattn.system.atomic_files import write_bytes
+from speechattn.system.process_memory import available_bytes
+from speechattn.system.units import told_bytes, told_seconds
+
+OPERATIONS, TENSORS, CHROME, PICTURE = "operations.csv", "tensors.csv", "trace.json", "memory.png"
+ALL = "all"
+MOST_LAYERS, MOST_OPERATIONS, MOST_PARTS = 14, 8, 3
+"""Rows and columns that a terminal has room for."""
+
+
+def run_trace(settings: Settings, encoders: Sequence[str], lengths_s: Sequence[float], out: Path | None) -> int:
+    """Trace a pass, write its files into `out` and print what cost most.
+
+    Raises:
+        UserError: more than one encoder or length, no `out` or one that cannot be written, no GPU, or the pass cannot
+            be run, as when it needs more memory than settings.memory_bytes.
+    """
+    if len(encoders) != 1 or len(lengths_s) != 1 or out is None:
+        raise UserError(
+            "--trace is of one encoder and one length, and needs a folder: "
+            "speechattn profile --trace --encoders truncated --seconds 60 --out runs/trace"
+        )
+    encoder, audio_s = encoders[0], lengths_s[0]
+    about_machine(settings.device)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        found = _apart(settings, encoder, audio_s, out)
+        write_bytes(out / OPERATIONS, _csv(Operation._fields, found.operations))
+        write_bytes(out / TENSORS, _csv(Held._fields, found.largest))
+        _draw(found, out / PICTURE, f"{encoder} over {told_seconds(audio_s)}: {settings.mode}")
+    except OSError as error:
+        raise UserError(f"Cannot write to {out} ({error.strerror}): choose another --out.") from error
+    print(told(found, settings, encoder, audio_s))
+    print(f"\n{out / PICTURE}, {OPERATIONS}, {TENSORS}; {CHROME} opens in ui.perfetto.dev")
+    return 0
+
+
+def _apart(settings: Settings, encoder: str, audio_s: float, out: Path) -> Trace:
+    ceiling = settings.memory_bytes
+    if ceiling is None and (free := available_bytes()) is not None:
+        ceiling = round(SHARE * free)
+    try:
+        found: Trace = in_fresh_process(
+            inside,
+            settings,
+            encoder,
+            settings.frames(audio_s),
+            out / CHROME,
+            # Passes that are timed, the one that is counted and takes longer, and the writing.
+            seconds=settings.timeout_s * (settings.rounds + 3),
+            most_bytes=ceiling if settings.device == "cpu" else None,
+            threads=settings.threads,
+            preload=(*PRELOAD, __name__),
+        )
+    except CannotRunError as error:
+        raise UserError(f"{encoder} over {told_seconds(audio_s)} cannot be traced: {error}.") from error
+    return found
+
+
+def inside(settings: Settings, encoder: str, frames: int, chrome: Path) -> Trace:
+    """The trace of a pass over `frames` frames, in a process of its own."""
+    subject = Subject(settings, encoder)
+    subject.prepare(WARM_FRAMES)[0]()
+    run, known = subject.prepare(frames)[:2]
+    return trace(run, subject.model, known, chrome, settings.rounds)
+
+
+def told(found: Trace, settings: Settings, encoder: str, audio_s: float) -> str:
+    """What cost most, as text for a terminal: layers, operations, tensors."""
+    where = "the GPU" if settings.device == "cuda" else f"the CPU, threads: {settings.threads}"
+    head = (
+        f"{encoder} over {told_seconds(audio_s)}, {settings.mode} on {where}: {found.passed_ms:,.1f} ms under the "
+        f"profiler,\n{told_bytes(found.peak_bytes)} of tensors at the peak, and {told_bytes(found.known_bytes)} that "
+        "were there before (weights, gradients, input)."
+    )
+    tables = (_layers(found), _operations(found), _tensors(found))
+    return "\n\n".join([head, *("\n".join(aligned(rows, left)) for rows, left in tables)])
+
+
+def _layers(found: Trace) -> tuple[list[list[str]], tuple[str, ...]]:
+    """Milliseconds by block and part, and the bytes at the peak; those with most, in the order in which they ran."""
+    by_part: dict[str, float] = defaultdict(float)
+    cells: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    for row in found.operations:
+        part, block = part_of(row.layer), block_of(row.layer)
+        by_part[part if block != part else ""] += row.self_ms
+        for name, amount in ((part, row.self_ms), ("ms", row.self_ms), ("bytes", row.peak_bytes)):
+            cells[block][name] += amount
+            cells[ALL][name] += amount
+        cells[block]["backward"] += row.self_ms * row.backward
+        cells[ALL]["backward"] += row.self_ms * row.backward
+    by_part.pop("", None)
+    parts = sorted(by_part, key=lambda part: -by_part[part])[:MOST_PARTS]
+    cost = sorted(cells, key=lambda block: (-cells[block]["ms"], -cells[block]["bytes"]))[: MOST_LAYERS + 1]
+    shown = [
+        block
+        for block in (*dict.fromkeys(map(block_of, found.layers)), OUTSIDE, ALL)
+        if block in cost and (_counts(cells, block, "ms") or _counts(cells, block, "bytes"))
+    ]
+    columns = [*parts, *["backward"] * (cells[ALL]["backward"] > 0), "ms"]
+    head = ["layer", *(f"{name} ms" for name in columns[:-1]), "ms", "%", "at the peak"]
+    rows = [
+        [
+            block,
+            *(f"{cells[block][name]:,.1f}" for name in columns),
+            _percent(cells[block]["ms"], found.passed_ms),
+            told_bytes(cells[block]["bytes"]),
+        ]
+        for block in shown
+    ]
+    return [head, *rows], ("layer",)
+
+
+def _counts(cells: Mapping[str, Mapping[str, float]], block: str, name: str) -> bool:
+    """Whether it is a thousandth of the whole."""
+    return cells[block][name] > 0.001 * cells[ALL][name]
+
+
+def _operations(found: Trace) -> tuple[list[list[str]], tuple[str, ...]]:
+    """The operations with most time of their own, over all layers."""
+    sums: dict[str, list[float]] = defaultdict(lambda: [0, 0.0, 0, 0])
+    for row in found.operations:
+        amounts = (row.calls, row.self_ms, row.made_bytes, row.peak_bytes)
+        sums[row.operation] = [before + more for before, more in zip(sums[row.operation], amounts, strict=True)]
+    most = sorted(sums, key=lambda name: -sums[name][1])[:MOST_OPERATIONS]
+    rows = [
+        [name, f"{calls:,.0f}", f"{own:,.1f}", _percent(own, found.passed_ms), told_bytes(made), told_bytes(peak)]
+        for name, (calls, own, made, peak) in ((name, sums[name]) for name in most)
+    ]
+    return [["operation", "calls", "own ms", "%", "tensors made", "at the peak"], *rows], ("operation",)
+
+
+def _tensors(found: Trace) -> tuple[list[list[str]], tuple[str, ...]]:
+    """The largest tensors at the peak."""
+    head = ["alive at the peak", "shape", "dtype", "layer", "operation", "line", ""]
+    rows = [
+        [
+            told_bytes(held.bytes),
+            "x".join(map(str, held.shape)),
+            held.dtype,
+            held.layer,
+            held.operation,
+            held.line,
+            "kept for backward" if held.kept else "backward" if held.backward else "",
+        ]
+        for held in found.largest
+    ]
+    return [head, *rows], ("shape", "dtype", "layer", "operation", "line", "")
+
+
+def _percent(part: float, whole: float) -> str:
+    return f"{100 * part / whole:.1f}" if whole else "-"
+
+
+def _csv(head: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
+    """A shape is written as 1x100x64, and times are rounded to a microsecond."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(head)
+    for row in rows:
+        cells = ("x".join(map(str, cell)) if isinstance(cell, tuple) else cell for cell in row)
+        writer.writerow([round(cell, 3) if isinstance(cell, float) else cell for cell in cells])
+    return text.getvalue().encode()
+
+
+def _draw(found: Trace, path: Path, title: str) -> None:
+    from speechattn.plots.memory_timeline import memory_alive
+    from speechattn.plots.style import DPI
+
+    note = f"tensors made in the pass; {told_bytes(found.known_bytes)} of weights, gradients and input are not drawn"
+    buffer = io.BytesIO()
+    figure = memory_alive(*found.curve, title, note)
+    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    write_bytes(path, buffer.getvalue())

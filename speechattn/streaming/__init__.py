@@ -1,0 +1,1 @@
+"""Labels of a live stream, and encoding of hours of audio."""

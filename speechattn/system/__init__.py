@@ -1,0 +1,1 @@
+"""Files, locks, signals, processes and units: nothing about speech. Standard library and tqdm only."""

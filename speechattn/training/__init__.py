@@ -1,0 +1,1 @@
+"""Configuration, data preparation, loop, checkpoints, evaluation and report of a training run."""

@@ -1,0 +1,159 @@
+"""Utterances as frames and labels in memory, and the training batches cut from them.
+
+An hour of 80-bin frames is 115 MB, so they are computed once. Batch k of epoch e is a pure function of
+(data, seed, e, k): a run that was killed and started again sees what an uninterrupted one sees.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from speechattn.augment.frames import time_stretch
+from speechattn.data.batching import Batches, collate
+from speechattn.data.labelled_corpus import Corpus, LabelledUtterance
+from speechattn.data.labels.frame_labels import frame_labels
+from speechattn.errors import DataError
+from speechattn.frontend.logmel import LogMel
+from speechattn.system.progress import progress_bar
+from speechattn.system.stop_signal import StopSignal
+from speechattn.training.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class Example:
+    """One utterance: its frames [T, F] and labels [T], -100 where nobody knows."""
+
+    utterance: LabelledUtterance
+    frames: Tensor
+    labels: Tensor
+
+
+Waveforms = Iterable[tuple[LabelledUtterance, Tensor]]
+"""Utterances, each with its samples [N]."""
+
+
+def make_examples(
+    corpus: Corpus,
+    frontend: LogMel,
+    classes: Sequence[str],
+    stop: StopSignal | None = None,
+    copies: Callable[[Waveforms], Waveforms] = iter,
+) -> list[Example]:
+    """Frames and labels of every readable utterance of `corpus`; the corpus counts what it had to skip.
+
+    `copies` may make several of one, or change them: see perturbed_copies.py.
+    """
+    examples = []
+    waveforms = progress_bar(
+        corpus.waveforms(), total=len(corpus.utterances), desc=f"frames of {corpus.subset}", unit="utt", leave=False
+    )
+    with torch.no_grad():
+        for labelled, waveform in copies(waveforms):
+            if stop is not None:
+                stop.poll()
+            frames, lengths = frontend(waveform[None])
+            try:
+                labels = frame_labels(labelled.segments, len(waveform), frontend.framing, classes)
+            except DataError as error:
+                raise DataError(f"{corpus.subset}: utterance {labelled.id}: {error}") from error
+            if len(labels) != int(lengths[0]):
+                raise AssertionError(f"{labelled.utterance.id}: {lengths[0]} frames but {len(labels)} labels")
+            examples.append(Example(labelled, frames[0], labels))
+    return examples
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What examples are made of, wherever the files lie: counts, and hashes of ids, of labels and of sound files."""
+
+    utterances: int
+    speakers: int
+    frames: int
+    ids: str
+    labels: str
+    sound: str
+
+
+def fingerprint(examples: Sequence[Example], classes: Sequence[str] = ()) -> Fingerprint:
+    """Return what `examples` are: another fingerprint is other data. The bytes of every sound file are read.
+
+    The labels are numbers: `classes` says what they mean.
+    """
+    ids, sound = hashlib.sha256(), hashlib.sha256()
+    labels = hashlib.sha256("".join(f"{name}\n" for name in classes).encode())
+    hashed: set[Path] = set()
+    for example in examples:
+        ids.update(f"{example.utterance.id} {example.utterance.num_samples}\n".encode("utf-8", "surrogateescape"))
+        labels.update(example.labels.to(torch.int16).numpy().tobytes())
+        path = example.utterance.utterance.path
+        if path not in hashed:  # copies at other speeds and in noise come from one file
+            hashed.add(path)
+            with path.open("rb") as file:
+                sound.update(hashlib.file_digest(file, "sha256").digest())
+    return Fingerprint(
+        utterances=len(examples),
+        speakers=len({example.utterance.speaker for example in examples}),
+        frames=sum(len(example.labels) for example in examples),
+        ids=ids.hexdigest()[:16],
+        labels=labels.hexdigest()[:16],
+        sound=sound.hexdigest()[:16],
+    )
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Frames [start, stop) of example `item`, played `speed` times as fast."""
+
+    item: int
+    start: int
+    stop: int
+    speed: float
+
+    @property
+    def num_frames(self) -> int:
+        """Frames after the change of speed."""
+        return max(1, round((self.stop - self.start) / self.speed))
+
+
+class TrainingBatches:
+    """Batches of pieces of at most `crop_frames` frames; where utterances are cut differs in every epoch."""
+
+    def __init__(self, examples: Sequence[Example], config: TrainConfig) -> None:
+        self.examples, self.config = examples, config
+
+    def epoch(self, epoch: int) -> list[list[Piece]]:
+        """All batches of one epoch, in order: a pure function of (examples, config, epoch)."""
+        pieces = self._pieces(epoch)
+        batches = Batches([piece.num_frames for piece in pieces], self.config.batch_frames, self.config.seed)
+        return [[pieces[i] for i in batch] for batch in batches.batches(epoch)]
+
+    def load(self, batch: Sequence[Piece]) -> tuple[Tensor, Tensor, Tensor]:
+        """Frames [B, T, F], lengths [B] and labels [B, T] of one batch."""
+        frames, labels = zip(*(self._cut(piece) for piece in batch), strict=True)
+        return collate(list(frames), list(labels))
+
+    def _pieces(self, epoch: int) -> list[Piece]:
+        random = np.random.default_rng([self.config.seed, epoch])
+        crop, stretch = self.config.crop_frames, self.config.stretch
+        pieces = []
+        for item, example in enumerate(self.examples):
+            length = len(example.labels)
+            first = int(random.integers(1, crop + 1))
+            cuts = [0, *range(min(first, length), length, crop), length] if length > crop else [0, length]
+            for start, stop in itertools.pairwise(cuts):
+                if stop > start:
+                    pieces.append(Piece(item, start, stop, float(random.uniform(1 - stretch, 1 + stretch))))
+        return pieces
+
+    def _cut(self, piece: Piece) -> tuple[Tensor, Tensor]:
+        example = self.examples[piece.item]
+        frames, labels = example.frames[piece.start : piece.stop], example.labels[piece.start : piece.stop]
+        return (frames, labels) if piece.speed == 1 else time_stretch(frames, labels, 1 / piece.speed)

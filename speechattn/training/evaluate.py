@@ -1,0 +1,160 @@
+"""How good a model is on labelled speech: the numbers of `evaluate.py` and of a run's final table."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from speechattn.data.labelled_corpus import load_corpus
+from speechattn.data.labels.classes import label_set
+from speechattn.dtypes import like
+from speechattn.errors import UserError
+from speechattn.models.heads import FrameClassifier
+from speechattn.models.speech_model import SpeechModel, load
+from speechattn.system.atomic_files import write_json
+from speechattn.system.stop_signal import StopSignal
+from speechattn.training.dataset import Example, make_examples
+from speechattn.training.metrics import FrameScores, constant_accuracy
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The outcome on one labelled subset.
+
+    Accuracies are shares of the `frames` that have a label; `frames_per_s` is the speed of encoder and head on
+    frames that are in memory, one utterance at a time.
+    """
+
+    accuracy: float
+    accuracy_no_sil: float
+    always_sil: float
+    loss: float
+    frames: int
+    utterances: int
+    frames_per_s: float
+    per_class: dict[str, tuple[float, int]]
+    confusion: list[list[int]]
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What a model would reach that gives `label` to every frame: the floor that any model has to leave."""
+
+    label: str
+    accuracy: float
+    accuracy_no_sil: float
+
+    @classmethod
+    def of(cls, confusion: Sequence[Sequence[int]], classes: Sequence[str], label: int | None = None) -> Baseline:
+        """Return the baseline of one class, by default the most frequent, on the reference of a confusion matrix."""
+        counts = torch.tensor(confusion).sum(1)
+        chosen = int(counts.argmax()) if label is None else label
+        return cls(classes[chosen], *constant_accuracy(counts, chosen))
+
+
+@torch.no_grad()
+def score_examples(
+    model: SpeechModel, examples: Sequence[Example], stop: StopSignal | None = None
+) -> tuple[float, FrameScores]:
+    """Mean loss in nats over labelled frames, and the scores, of a model in evaluation mode."""
+    was_training = model.training
+    model.eval()
+    device = like(model).device
+    scores = FrameScores(len(model.config.classes))
+    total = 0.0
+    for example in examples:
+        if stop is not None:
+            stop.poll()
+        logits = model.classify(example.frames[None].to(device))[0].cpu()
+        labels = example.labels[None]
+        total += float(FrameClassifier.loss(logits, labels)) * int((labels >= 0).sum())
+        scores.update(logits, labels)
+    model.train(was_training)
+    return total / max(1, scores.frames), scores
+
+
+def evaluate_examples(model: SpeechModel, examples: Sequence[Example], stop: StopSignal | None = None) -> Evaluation:
+    """The evaluation of a model on frames that are already in memory."""
+    begin = time.perf_counter()
+    loss, scores = score_examples(model, examples, stop)
+    seconds = time.perf_counter() - begin
+    return Evaluation(
+        accuracy=scores.accuracy,
+        accuracy_no_sil=scores.accuracy_no_sil,
+        always_sil=scores.always_silence,
+        loss=loss,
+        frames=scores.frames,
+        utterances=len(examples),
+        frames_per_s=sum(len(example.labels) for example in examples) / max(seconds, 1e-9),
+        per_class=scores.per_class(model.config.classes),
+        confusion=scores.confusion.tolist(),
+    )
+
+
+def evaluate_directory(
+    model_directory: str, data: str, subset: str, alignments: str | None, json_path: str | None, max_bad: float = 0.0
+) -> dict[str, Any]:
+    """Score a saved model on a labelled subset, print it and write it as JSON.
+
+    The model's classes say which labels are wanted; one of speech and silence may do without alignments, and is then
+    compared with the detector in `vad`. Utterances without an alignment are counted under "skipped". Bad audio
+    stops a test set, unless `max_bad` forgives a share of it.
+
+    Raises:
+        UserError, DataError: the model, the data or the place for the JSON cannot be used.
+    """
+    if not 0 <= max_bad <= 1:
+        raise UserError(f"--max-bad must be a share from 0 to 1, got {max_bad:g}.")
+    if json_path is not None:
+        _check_writable(Path(json_path))
+    model = load(model_directory)
+    if model.config.head != "frames":
+        raise UserError(
+            f"{model_directory} is a model with head={model.config.head!r}, whose labels have no frames, and evaluate "
+            'scores frames: give it a model with head="frames". Sequences are compared after sa.CTC.decode.'
+        )
+    labels = label_set(model.config.classes)
+    if alignments is None and labels != "speech":
+        raise UserError(f"--alignments DIR is missing: {model_directory} labels {labels}, which the sound cannot tell.")
+    corpus = load_corpus(
+        data, subset, alignments, model.config.classes, max_bad, sample_rate=model.config.framing.sample_rate
+    )
+    classes = model.config.classes
+    examples = make_examples(corpus, model.frontend, classes)
+    if not any(bool((example.labels >= 0).any()) for example in examples):
+        raise UserError(f"no frame of {subset} has a label: nothing to score. Look at {alignments or data}.")
+    scores = evaluate_examples(model, examples)
+    baseline = Baseline.of(scores.confusion, classes)
+    outcome = {
+        **asdict(scores),
+        "baseline": asdict(baseline),
+        "skipped": corpus.skipped,
+        "model": model_directory,
+        "subset": subset,
+    }
+    print(corpus.summary())
+    print(
+        f"accuracy {outcome['accuracy']:.4f}   without silence {outcome['accuracy_no_sil']:.4f}   "
+        f"always {baseline.label} {baseline.accuracy:.4f}   frames {outcome['frames']:,}"
+    )
+    if json_path is not None:
+        write_json(json_path, outcome)
+        print(f"written to {json_path}")
+    return outcome
+
+
+def _check_writable(path: Path) -> None:
+    """Say before the work, not after it, that a result could not be written."""
+    folder = path.resolve().parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--json {path}: {folder} cannot be made ({error.strerror}).") from error
+    if path.is_dir() or not os.access(folder, os.W_OK):
+        raise UserError(f"--json {path} cannot be written: give the path of a file in a folder you may write to.")

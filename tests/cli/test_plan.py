@@ -1,0 +1,102 @@
+"""`speechattn plan`: what it prints, and that it needs no torch."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from speechattn.cli.main import main
+from speechattn.config import EncoderConfig
+from speechattn.context import Context
+from speechattn.planning.estimate import longest_frames, plan
+from speechattn.planning.machine_speed import Machine, Rates
+
+ROOT = Path(__file__).parents[2]
+MACHINE = Machine("test", 1, *[Rates(1e-11, 1e-11, 1e-9, 1e-9, 1e-9)] * 2, 1e-3)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("SPEECHATTN_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_memory_asks_for_the_longest_audio(capsys) -> None:
+    assert main(["plan", "--memory", "8GB", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["longest_frames"]
+    config = EncoderConfig(input_dim=80)
+    assert found["inference"] == longest_frames(config, 8 * 10**9)
+    assert found["training"] == longest_frames(config, 8 * 10**9, training=True) < found["training, checkpointed"]
+    assert found["streaming"] is None
+    assert main(["plan", "--memory", "8GB"]) == 0
+    said = capsys.readouterr().out
+    assert "any length" in said and f"{found['inference']:,}" in said
+
+
+def test_hours_ask_for_what_they_take(capsys, cache) -> None:
+    encoder = ["--d-model", "128", "--left", "all", "--right", "4", "--chunk", "2", "--block", "conformer"]
+    assert main(["plan", "--hours", "2", *encoder, "--batch-size", "3", "--mode", "inference", "--json"]) == 0
+    (made,) = json.loads(capsys.readouterr().out)
+    config = EncoderConfig(input_dim=80, d_model=128, context=Context(None, 4, 2), block="conformer")
+    expected = plan(config, 720_000, 3)
+    assert (made["peak_bytes"], made["flops"], made["seconds"]) == (expected.peak_bytes, expected.flops, None)
+    assert made["total_bytes"] == expected.total_bytes
+    MACHINE.save(cache / "machine.json")
+    assert main(["plan", "--hours", "4"]) == 0
+    said = capsys.readouterr().out
+    assert said.count("times real time") == 3 and "gradient_checkpointing=True" in said
+
+
+def test_a_saved_model_brings_its_encoder(capsys) -> None:
+    folder = str(ROOT / "speechattn" / "models" / "small")
+    assert main(["plan", "--hours", "1", "--model", folder, "--mode", "streaming"]) == 0
+    assert "4 x 128 transformer" in capsys.readouterr().out
+
+
+def test_an_unlimited_side_has_no_stream(capsys) -> None:
+    assert main(["plan", "--hours", "1", "--right", "all"]) == 0
+    assert "streaming" not in capsys.readouterr().out
+    assert main(["plan", "--memory", "8GB", "--right", "all", "--mode", "streaming"]) == 0
+    assert "does not stream" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ([], "what is to be planned?"),
+        (["--hours", "-1"], "must be hours of audio"),
+        (["--hours", "nan"], "must be hours of audio"),
+        (["--hours", "1e9"], "must be hours of audio"),
+        (["--memory", "8"], "--memory 8 is 8 bytes, and Python and torch alone take 760 MB"),
+        (["--memory", "many"], 'must be a size as "8GB"'),
+        (["--hours", "1", "--left", "-3"], "must be a whole number of frames, or all"),
+        (["--hours", "1", "--num-heads", "3"], "num_heads must divide d_model"),
+        (["--hours", "1", "--block", "bigru"], "has no plan"),
+        (["--hours", "1", "--model", "nowhere"], "is not a saved model"),
+        (
+            ["--hours", "1", "--model", "nowhere", "--d-model", "8"],
+            "--model brings its own encoder: leave out --d-model",
+        ),
+        (["--hours", "1", "--right", "all", "--mode", "streaming"], "does not stream in bounded memory"),
+    ],
+)
+def test_mistakes_are_one_line(options, said, capsys) -> None:
+    assert main(["plan", *options]) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
+
+
+def test_planning_needs_no_torch() -> None:
+    program = """
+import sys
+sys.modules["torch"] = sys.modules["numpy"] = None
+from speechattn.cli.main import main
+sys.exit(main(["plan", "--memory", "8GB"]) or main(["plan", "--hours", "4"]))
+"""
+    ran = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert ran.returncode == 0, ran.stderr
+    assert "longest audio" in ran.stdout

@@ -1,0 +1,129 @@
+"""SpeechModel end to end, and the directory it is saved in."""
+
+import copy
+import json
+import os
+import stat
+
+import pytest
+import torch
+from rounding import assert_same
+
+import speechattn as sa
+from speechattn.config import EncoderConfig, ModelConfig
+from speechattn.context import Context
+from speechattn.errors import UserError
+from speechattn.framing import Framing
+from speechattn.models.speech_model import SpeechModel, load
+
+CLASSES = ("SIL", "AA", "B")
+
+
+@pytest.fixture
+def model():
+    encoder = EncoderConfig(20, 16, 2, 2, 32, Context.truncated(4, 2))
+    return SpeechModel(ModelConfig(CLASSES, encoder, num_mels=20)).eval()
+
+
+def test_audio_becomes_one_row_of_logits_per_10_ms(model, librispeech_tiny):
+    path = next((librispeech_tiny / "LibriSpeech" / "dev-clean").rglob("*.flac"))
+    waveform, rate = sa.load_audio(path)
+    logits, lengths = model(waveform[None])
+    assert rate == 16000
+    assert logits.shape == (1, len(waveform) // 160, 3) and lengths.tolist() == [len(waveform) // 160]
+    assert logits.isfinite().all()
+
+
+def test_forward_is_frontend_then_classify(model):
+    waveform, lengths = torch.randn(2, 5000), torch.tensor([5000, 900])
+    logits, frame_lengths = model(waveform, lengths)
+    assert frame_lengths.tolist() == [31, 5]
+    assert_same(logits, model.classify(*model.frontend(waveform, lengths))[0])
+    assert torch.all(logits[1, 5:] == 0)
+
+
+def test_less_than_one_hop_is_no_frames_and_no_exception(model):
+    logits, lengths = model(torch.zeros(1, 159))
+    assert logits.shape == (1, 0, 3) and lengths.tolist() == [0]
+
+
+def test_save_and_load_give_the_same_numbers_and_config(model, tmp_path):
+    model.normalize.mean.normal_()
+    model.save(tmp_path / "m")
+    again = load(tmp_path / "m")
+    waveform = torch.randn(1, 4000)
+    assert_same(again(waveform)[0], model(waveform)[0])
+    assert again.config == model.config and not again.training
+    assert sorted(path.name for path in (tmp_path / "m").iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_a_saved_model_can_be_read_by_whom_the_umask_says(model, tmp_path):
+    before = os.umask(0o027)
+    try:
+        model.save(tmp_path)
+    finally:
+        os.umask(before)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o640}
+
+
+def test_damaged_models_are_refused_in_one_line(model, tmp_path):
+    with pytest.raises(UserError, match=r"config\.json is missing"):
+        load(tmp_path)
+    model.save(tmp_path)
+    config = tmp_path / "config.json"
+    data = json.loads(config.read_text())
+    config.write_text(json.dumps({**data, "format_version": 99}))
+    with pytest.raises(UserError, match="format version 99"):
+        load(tmp_path)
+    config.write_text("{")
+    with pytest.raises(UserError, match="is not a model's config"):
+        load(tmp_path)
+    data["model"]["encoder"]["d_model"] = 32
+    config.write_text(json.dumps(data))
+    with pytest.raises(UserError, match="does not hold this model's weights"):
+        load(tmp_path)
+    model.save(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(UserError, match="does not hold this model's weights"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("framing", "hop_ms"),
+    [(Framing(sample_rate=8000), 10), (Framing(hop=320), 20), (Framing(22_050, hop=220), 220_000 / 22_050)],
+)
+@pytest.mark.parametrize("block", ["transformer", "conformer", "cnn"])
+def test_an_encoder_in_a_model_says_the_same_milliseconds_as_the_model(framing, hop_ms, block, tmp_path):
+    model = SpeechModel(
+        ModelConfig(CLASSES, EncoderConfig(8, 8, 1, 2, 8, Context(4, 2), block=block), 8, framing=framing)
+    )
+    assert model.encoder.describe() == model.describe()
+    assert f"frames of {hop_ms:g} ms" in repr(model.encoder)
+    model.save(tmp_path / "m")
+    assert copy.deepcopy(load(tmp_path / "m")).encoder.describe() == model.describe()
+    assert sa.build_encoder(model.config.encoder).describe() == model.encoder.describe(hop_ms=10)
+
+
+def test_a_second_is_100_frames_and_one_stride_of_labels_at_8_khz():
+    config = ModelConfig(CLASSES, EncoderConfig(8, 8, 1, 1, 8, Context(4, 2)), 8, framing=Framing(sample_rate=8000))
+    model = SpeechModel(config).eval()
+    waveform = torch.randn(1, 8000) * 0.1
+    assert model(waveform)[1].tolist() == [100]
+    stream = sa.Stream(model)
+    labels = stream.push(waveform[0]) + stream.flush()
+    assert len(labels) == 100 and labels.stop_s[-1] == pytest.approx(1.0, abs=0.02)
+    wide = sa.Stream(SpeechModel(ModelConfig(CLASSES, config.encoder, 8)).eval())
+    assert stream.latency_ms == wide.latency_ms, "the same look-ahead in milliseconds at either rate"
+
+
+def test_a_saved_framing_keeps_its_samples_whatever_the_defaults(tmp_path):
+    """A config with all fields, as every one that was saved, means what it meant."""
+    saved = {"sample_rate": 8000, "window": 400, "hop": 160, "align": "causal"}
+    config = ModelConfig.from_dict(
+        {"classes": ["SIL", "AA"], "encoder": {"input_dim": 8}, "num_mels": 8, "framing": saved}
+    )
+    assert config.to_dict()["framing"] == saved
+    assert config.framing.hop_ms == 20
+    assert sa.small_model().config.framing == Framing(16_000, 400, 160)
+    assert ModelConfig.from_dict(config.to_dict()) == config

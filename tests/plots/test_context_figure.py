@@ -1,0 +1,142 @@
+"""Facts about the picture of a stack: every cell, bar and number in it is what `Context` says."""
+
+import matplotlib
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from speechattn import context as law
+from speechattn.config import EncoderConfig
+from speechattn.context import Context
+from speechattn.plots.context_band import draw_band, shown_frames
+from speechattn.plots.context_figure import receptive_field
+from speechattn.plots.receptive_field import levels
+
+side = st.one_of(st.integers(0, 9), st.none())
+stacks = st.lists(st.builds(Context, side, side, st.integers(1, 5)), min_size=0, max_size=4)
+
+
+def words(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.findobj(matplotlib.text.Text)]
+
+
+def seen_through(contexts: list[Context], frames: set[int], num_frames: int) -> set[int]:
+    """The receptive field of `frames`, one frame and one layer at a time."""
+    for context in reversed(contexts):
+        frames = {seen for i in frames for seen in range(*context.visible(i, num_frames))}
+    return frames
+
+
+@given(stacks)
+@settings(max_examples=30, deadline=None)
+def test_levels_are_the_receptive_field_of_one_chunk(contexts: list[Context]) -> None:
+    found, own = levels(contexts)
+    assert len(found) == len(contexts) + 1 and found[-1] == (own.start, own.stop)
+    assert len(own) == (contexts[-1].chunk if contexts else 1) and own.start % len(own) == 0
+    num_frames = own.stop + 80
+    for depth, (start, stop) in enumerate(found):
+        above = contexts[depth:]
+        assert (start is None) == (law.lookback(above) is None) and (stop is None) == (law.lookahead(above) is None)
+        field = seen_through(above, set(own), num_frames)
+        assert start is None or start == min(field)
+        assert stop is None or stop == max(field) + 1
+    if all(context.limited for context in contexts):
+        assert found[0][1] - found[0][0] == law.reach_width(contexts)
+
+
+BANDS = [
+    Context.truncated(3, 2),
+    Context.truncated(0, 0),
+    Context.chunked(4, left=3, right=2),
+    Context.causal(5),
+    Context.causal(),
+    Context(2, None),
+    Context.full(),
+]
+
+
+@pytest.mark.parametrize("context", BANDS, ids=str)
+def test_a_cell_is_coloured_where_its_query_sees_its_key(context: Context) -> None:
+    figure = Figure(figsize=(3.5, 3.5), dpi=100)
+    axes = figure.subplots()
+    draw_band(axes, context, "layer 1")
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())
+    num_frames = shown_frames(context)
+    middles = np.arange(num_frames) + 0.5
+    x = axes.transData.transform(np.stack([middles, middles], 1))[:, 0].astype(int)
+    y = len(pixels) - 1 - axes.transData.transform(np.stack([middles, middles], 1))[:, 1].astype(int)
+    coloured = (pixels[y[:, None], x[None], :3] < 240).any(2)
+    spans = [context.visible(query, num_frames) for query in range(num_frames)]
+    assert coloured.tolist() == [[start <= key < stop for key in range(num_frames)] for start, stop in spans]
+
+
+@pytest.mark.parametrize(
+    ("context", "num_frames"),
+    [
+        (Context.truncated(2, 1), 12),
+        (Context.truncated(64, 64), 258),
+        (Context.truncated(2000, 2000), 8002),
+        (Context.chunked(16, left=64, right=8), 176),
+        (Context.chunked(16, left=2000), 48 * 16),  # farther, and nobody would see a chunk
+        (Context.full(), 12),
+        (Context.chunked(16, left=None), 80),
+    ],
+)
+def test_as_many_frames_are_shown_as_show_the_shape(context: Context, num_frames: int) -> None:
+    assert shown_frames(context) == num_frames
+
+
+def test_the_numbers_are_those_of_describe() -> None:
+    contexts = [Context.chunked(16, left=64, right=8)] * 6
+    figure = receptive_field(contexts)
+    said = words(figure)
+    assert "left 64, right 8, chunk 16 through 6 layers" in said
+    assert "A frame is 10 ms. An output depends on 4880 ms of input and waits for 1030 ms at most." in said
+    for depth in range(1, 7):
+        assert " / ".join(f"{10 * frames:,.10g}" for frames in law.waits(contexts[:depth])) in said
+    assert {"384 = 3840 ms", "88 = 880 ms", "64 before,", "its chunk of 16,", "8 after"} <= set(said)
+    assert {"input", *(f"layer {n}" for n in range(1, 7))} <= set(said)
+
+
+def test_what_has_no_limit_is_said_in_words() -> None:
+    full = words(receptive_field([Context.full()] * 2))
+    assert full.count("unlimited") == full.count("until the end of the audio") == 2
+    assert full.count("all after") == 3 and full.count("all before") == 2
+    assert any("waits for the end of the audio" in text for text in full)
+    causal = words(receptive_field([Context.causal()] * 2))
+    assert "unlimited" not in causal and "all after" not in causal and causal.count("all before") == 2
+    assert any("waits for nothing that follows" in text for text in causal)
+
+
+def test_the_parts_of_a_conformer_and_the_stacking_are_named() -> None:
+    config = EncoderConfig(80, num_layers=3, block="conformer", stack=2, context=Context.truncated(8, 2))
+    said = words(receptive_field(config.contexts, names=config.context_names))
+    assert {"Stacking", "Attention of layers 1 to 3", "Conv of layers 1 to 3", "layer 3 conv", "stacking"} <= set(said)
+    assert {"16 before,", "4 after", "28 before,", "0 after"} <= set(said)
+
+
+def test_a_frontend_counts_in_the_latency() -> None:
+    said = words(receptive_field([Context.truncated(2, 1)], frontend_ms=12.5))
+    assert {" frontend 12.5 ms", "12.5", "22.5"} <= set(said)
+
+
+@pytest.mark.parametrize(
+    "contexts",
+    [
+        [],
+        [Context.truncated(0, 0)],
+        [Context.full()],
+        [Context(3, None)] * 2,
+        [Context.truncated(2000, 2000)] * 6,
+        [Context.chunked(6, 5, 3), Context.chunked(4, 7, 1), Context.truncated(3, 2), Context.chunked(10, 4)],
+        [Context.truncated(10**6, 10**6)] * 30,
+    ],
+    ids=["none", "itself", "full", "anticausal", "wide", "mixed", "absurd"],
+)
+def test_any_stack_is_drawn_without_a_warning(contexts: list[Context]) -> None:
+    FigureCanvasAgg(receptive_field(contexts, hop_ms=12.5)).draw()

@@ -1,0 +1,431 @@
+"""Facts about the pictures: what they claim is true, odd input draws, and nothing global changes.
+
+That a picture is drawn without a warning is itself tested: warnings are errors here.
+"""
+
+import math
+import runpy
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+import soundfile
+import torch
+from matplotlib import pyplot
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from speechattn.config import EncoderConfig, ModelConfig
+from speechattn.context import Context
+from speechattn.framing import Framing
+from speechattn.models.speech_model import SpeechModel
+from speechattn.plots import style as palette
+from speechattn.plots.alignment import phone_strips
+from speechattn.plots.attention_weights import attention_heads, mass_outside
+from speechattn.plots.confusion import confusion, encoder_bars, per_class_bars
+from speechattn.plots.disagreement import disagreements
+from speechattn.plots.learning_curves import curves, has_curves
+from speechattn.plots.posteriors import posteriors
+
+CLASSES = ("SIL", "AA", "AY", "B", "CH", "DH", "N", "R", "SPN")
+CONTEXTS = [
+    Context.truncated(3, 2),
+    Context.truncated(0, 0),
+    Context.chunked(4, left=3, right=2),
+    Context.causal(5),
+    Context.causal(),
+    Context.full(),
+]
+
+
+@dataclass(frozen=True)
+class Segment:
+    start: float
+    stop: float
+    label: str
+
+
+def segments(*labels: str, step: float = 0.1) -> list[Segment]:
+    return [Segment(i * step, (i + 1) * step, label) for i, label in enumerate(labels)]
+
+
+def drawn(figure: Figure) -> np.ndarray:
+    """The pixels [height, width, 4]; drawing is when matplotlib warns."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())
+
+
+def words(figure: Figure) -> str:
+    return " | ".join(text.get_text() for text in figure.findobj(matplotlib.text.Text))
+
+
+def uniform(context: Context, num_frames: int, heads: int = 2) -> np.ndarray:
+    """Weights [H, T, T] that share out each frame's attention among what it may see."""
+    weights = np.zeros((heads, num_frames, num_frames))
+    for i in range(num_frames):
+        start, stop = context.visible(i, num_frames)
+        weights[:, i, start:stop] = 1 / (stop - start)
+    return weights
+
+
+@pytest.mark.parametrize("context", CONTEXTS, ids=str)
+@pytest.mark.parametrize("num_frames", [1, 2, 17])
+def test_mass_outside_is_exactly_zero_inside_the_band(context: Context, num_frames: int) -> None:
+    assert mass_outside(uniform(context, num_frames), context) == 0.0
+
+
+def test_mass_outside_is_what_leaks() -> None:
+    context = Context.truncated(2, 1)
+    weights = uniform(context, 20)
+    leaking = weights.copy()
+    leaking[1, 10, 14] += 0.5
+    assert mass_outside(leaking, context) == pytest.approx(0.5 / (weights.sum() + 0.5))
+    leaking[1, 10, 14] = 1e-12
+    assert mass_outside(leaking, context) > 0
+    assert mass_outside(uniform(Context.truncated(3, 1), 20), context) > 0.1
+    assert mass_outside(uniform(Context.full(), 20), Context.causal()) > 0.1
+
+
+def test_mass_outside_hides_neither_signs_nor_nan() -> None:
+    context = Context.truncated(0, 0)
+    weights = np.eye(4)
+    weights[0, 3], weights[3, 0] = 1.0, -1.0
+    assert mass_outside(weights, context) == pytest.approx(2 / 6)
+    weights[0, 3] = math.nan
+    assert math.isnan(mass_outside(weights, context))
+
+
+def test_mass_outside_of_nothing_and_of_padding_is_zero() -> None:
+    assert mass_outside(np.zeros((2, 0, 0)), Context.full()) == 0.0
+    assert mass_outside(np.zeros((2, 5, 5)), Context.causal()) == 0.0
+    half = torch.tensor(uniform(Context.causal(2), 6), dtype=torch.bfloat16, requires_grad=True)
+    assert mass_outside(half, Context.causal(2)) == 0.0
+    with pytest.raises(ValueError, match="as many keys as queries"):
+        mass_outside(np.zeros((2, 5, 6)), Context.causal())
+
+
+def in_window(weights: np.ndarray, context: Context) -> np.ndarray:
+    """Weights [H, T, window] of weights [H, T, T] that lie inside the window."""
+    heads, num_frames, _ = weights.shape
+    seen = context.within(num_frames)
+    window = np.zeros((heads, num_frames, seen.window))
+    for i in range(num_frames):
+        start, stop = seen.visible(i, num_frames)
+        first = start - seen.span(i)[0]
+        window[:, i, first : first + stop - start] = weights[:, i, start:stop]
+    return window
+
+
+def heads(weights: np.ndarray, context: Context, num_frames: int | None = None, **given: object) -> Figure:
+    """The picture of weights [H, T, T]."""
+    mel = np.random.default_rng(0).normal(size=(weights.shape[1] if num_frames is None else num_frames, 20))
+    return attention_heads(in_window(weights, context), context, mel, Framing(), **given)
+
+
+def strips_of(figure: Figure) -> list[matplotlib.axes.Axes]:
+    return [axes for axes in figure.axes if axes.get_title(loc="left").startswith("head ")]
+
+
+def strip_rows(figure: Figure) -> list[np.ndarray]:
+    """What is drawn for each head [rows, T], NaN where nothing can be seen."""
+    return [np.ma.filled(axes.images[0].get_array(), np.nan) for axes in strips_of(figure)]
+
+
+@pytest.mark.parametrize("context", CONTEXTS, ids=str)
+@pytest.mark.parametrize("num_frames", [1, 2, 30])
+def test_every_weight_is_drawn_once_and_only_what_is_seen(context: Context, num_frames: int) -> None:
+    weights = np.random.default_rng(0).random((2, num_frames, num_frames)) * uniform(context, num_frames)
+    figure = heads(weights, context, outside=0.0)
+    assert "mass outside the window: 0 " in words(figure) and str(context) in words(figure)
+    for strip, head in zip(strip_rows(figure), weights, strict=True):
+        assert np.allclose(np.nansum(strip, 0), head.sum(1))
+        seen = [np.subtract(*context.visible(i, num_frames)[::-1]) for i in range(num_frames)]
+        assert np.isfinite(strip).sum(0).tolist() == seen
+    if num_frames > 2:
+        drawn(figure)
+
+
+def test_a_strip_is_read_upwards_as_distance_ahead() -> None:
+    weights = np.stack([np.eye(50, k=-3), np.eye(50, k=2)])
+    figure = heads(weights, Context.truncated(6, 4))
+    rows = [np.nanargmax(strip[:, 10:40], 0) for strip in strip_rows(figure)]
+    assert (rows[0] == 6 - 3).all() and (rows[1] == 6 + 2).all()
+    assert "1.00 at -3" in words(figure) and "1.00 at 2" in words(figure)
+    assert [axes.get_ylim() for axes in strips_of(figure)] == [(-6.5, 4.5)] * 2
+    assert strips_of(figure)[0].images[0].origin == "lower" and "key minus query" in words(figure)
+
+
+def test_a_window_as_long_as_the_audio_is_read_as_the_keys_themselves() -> None:
+    weights = np.zeros((1, 20, 20))
+    weights[:, :, 7] = 1.0
+    figure = heads(weights, Context.full())
+    assert (np.nanargmax(strip_rows(figure)[0], 0) == 7).all()
+    assert "key, seconds" in words(figure) and "1.00 at 0.075" in words(figure)
+
+
+@pytest.mark.parametrize("count", [1, 6])
+def test_strips_of_any_number_of_heads_are_equally_high_and_far_apart(count: int) -> None:
+    figure = heads(uniform(Context.truncated(5, 5), 40, count), Context.truncated(5, 5))
+    figure.draw_without_rendering()
+    boxes = [axes.get_position() for axes in strips_of(figure)]
+    assert len(boxes) == count
+    assert np.ptp([box.height for box in boxes]) < 1e-3 and np.ptp([box.x0 for box in boxes]) < 1e-6
+    assert np.ptp(np.diff([box.y0 for box in boxes])) < 1e-3 if count > 1 else True
+
+
+@pytest.mark.parametrize("stack", [1, 4])
+def test_strips_lie_under_the_sound_they_come_from(stack: int) -> None:
+    context = Context.truncated(3, 3)
+    figure = heads(uniform(context, 83 // stack), context, num_frames=83, reference=segments("AA", "SIL", "T"))
+    left, right = strips_of(figure)[0].images[0].get_extent()[:2]
+    assert right - left == pytest.approx(83 // stack * stack * 0.01)
+    assert all(axes.get_xlim()[1] == pytest.approx(right) for axes in figure.axes[:4:2])
+    assert "AA" in words(figure)
+    drawn(figure)
+
+
+def test_a_window_that_leaks_is_said_in_alarm() -> None:
+    figure = heads(uniform(Context.causal(3), 20), Context.causal(3), outside=0.0074)
+    said = next(text for text in figure.texts if "mass outside the window: 0.0074" in text.get_text())
+    assert said.get_color() == palette.ALARM
+
+
+@pytest.mark.parametrize("shape", [(0, 5, 7), (2, 0, 7), (1, 1, 1)])
+def test_attention_of_any_size_draws(shape: tuple[int, ...]) -> None:
+    mel = np.zeros((shape[1], 20))
+    drawn(attention_heads(np.zeros(shape), Context.truncated(3, 3), mel, Framing(), title="layer $1"))
+
+
+def test_disagreements_are_joined_and_time_of_one_side_is_not_judged() -> None:
+    reference = segments("SIL", "AA", "B", "SIL")
+    predicted = [
+        Segment(0.0, 0.15, "SIL"),
+        Segment(0.15, 0.2, "AA"),
+        Segment(0.2, 0.35, "CH"),
+        Segment(0.35, 0.9, "SIL"),
+    ]
+    wrong = disagreements(reference, predicted)
+    assert np.allclose(wrong, [(0.1, 0.15), (0.2, 0.35)])
+    assert disagreements(reference, reference) == []
+    assert disagreements(reference, []) == []
+
+
+def test_strips_say_how_much_is_right_and_name_phones() -> None:
+    figure = phone_strips(
+        np.random.default_rng(0).normal(size=(100, 40)),
+        Framing(),
+        segments("SIL", "AA", "B", "N", step=0.25),
+        segments("SIL", "AA", "CH", "N", step=0.25),
+        "utt",
+    )
+    text = words(figure)
+    assert "75.0% of 1.0 s labelled right" in text
+    assert "CH" in text and "utt" in text and "nasal" in text and "seconds" in text
+    drawn(figure)
+
+
+def test_frames_lie_where_framing_says() -> None:
+    framing = Framing()
+    edges = palette.frame_edges(framing, 5)
+    assert len(edges) == 6 and np.allclose(np.diff(edges), 0.01)
+    centres = (edges[1:] + edges[:-1]) / 2
+    assert np.allclose(centres[1:], [framing.seconds_at(t) for t in range(1, 5)])
+    assert palette.frame_edges(Framing(align="snip"), 1).mean() == pytest.approx(0.0125)
+
+
+def test_a_long_utterance_wraps_into_lines_that_share_the_seconds() -> None:
+    mel = np.zeros((1000, 8))
+    figure = phone_strips(mel, Framing(), segments(*("AA", "SIL") * 50), segments("SIL", step=10.0))
+    limits = [axes.get_xlim() for axes in figure.axes]
+    assert limits[0::2] == limits[1::2]
+    assert len(limits) == 6
+    assert [stop for _, stop in limits[0:-2:2]] == pytest.approx([start for start, _ in limits[2::2]])
+    drawn(figure)
+
+
+@pytest.mark.parametrize("flavor", ["kaldi", "librosa"])
+@pytest.mark.parametrize("num_frames", [0, 1, 3])
+def test_tiny_utterances_draw(num_frames: int, flavor: str) -> None:
+    mel = torch.full((num_frames, 80), -11.5)
+    drawn(phone_strips(mel, Framing(), [], [], "empty", flavor))
+    posteriors = torch.full((num_frames, len(CLASSES)), 1 / len(CLASSES))
+    drawn(posteriors(posteriors, CLASSES, Framing()))
+
+
+def test_a_mel_with_nan_and_infinity_still_draws() -> None:
+    mel = np.zeros((60, 20))
+    mel[3, 4], mel[5, 6] = math.nan, -math.inf
+    drawn(phone_strips(mel, Framing(), segments("AA"), segments("AA")))
+
+
+def test_posteriors_put_families_together_and_outline_the_reference() -> None:
+    array = np.eye(len(CLASSES))[np.repeat(np.arange(len(CLASSES)), 10)]
+    figure = posteriors(array, CLASSES, Framing(), segments(*CLASSES), seconds=None)
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert names == ["SIL", "SPN", "AA", "AY", "R", "N", "DH", "CH", "B"]
+    assert len(figure.axes[0].patches) == len(CLASSES)
+    heat = figure.axes[0].collections[0].get_array().reshape(len(CLASSES), -1)
+    assert heat[names.index("B"), 35] == 1.0
+    drawn(figure)
+    with pytest.raises(ValueError, match="9 classes and there are 8"):
+        posteriors(array, CLASSES[1:], Framing())
+
+
+def test_confusion_rows_are_shares_of_the_reference() -> None:
+    matrix = torch.zeros(len(CLASSES), len(CLASSES), dtype=torch.int64)
+    matrix[1, 1], matrix[1, 3], matrix[0, 0], matrix[0, 4] = 3, 1, 10, 10
+    figure = confusion(matrix, CLASSES)
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert names == ["SIL", "AA", "CH", "B"], "classes that never occur are left out"
+    shares = np.ma.filled(figure.axes[0].images[0].get_array(), np.nan)
+    assert shares[1].tolist() == [0, 0.75, 0, 0.25]
+    assert np.isnan(shares[2:]).all(), "rows without frames have no shares"
+    assert "54.2% of 24 frames" in words(figure)
+    drawn(figure)
+
+
+@pytest.mark.parametrize("classes", [("SIL",), ("zero", "one", "two"), CLASSES])
+def test_confusion_and_bars_of_any_classes_draw(classes: tuple[str, ...]) -> None:
+    count = len(classes)
+    for matrix in (np.zeros((count, count)), np.eye(count), np.ones((count, count))):
+        drawn(confusion(matrix, classes))
+    drawn(per_class_bars({name: (0.5, 12345) for name in classes}))
+    drawn(per_class_bars({name: (math.nan, 0) for name in classes}))
+
+
+def test_curves_take_the_last_of_a_repeated_step_and_skip_what_is_not_finite() -> None:
+    records = [
+        {"kind": "valid", "encoder": "mlp", "step": 10, "loss": 9.0, "accuracy": 0.1},
+        {"kind": "valid", "encoder": "mlp", "step": 20, "loss": math.nan, "accuracy": 0.5},
+        {"kind": "valid", "encoder": "mlp", "step": 10, "loss": 2.0, "accuracy": 0.4},
+        {"kind": "train", "encoder": "mlp", "step": 5, "loss": 3.0, "accuracy": 0.2, "frames_per_s": 1.0},
+        {"kind": "train", "encoder": "mlp", "step": 6, "loss": None, "accuracy": None},  # how JSON writes NaN
+        {"kind": "note"},
+    ]
+    figure = curves(records)
+    loss, accuracy = ([line for line in axes.lines if line.get_marker() == "o"] for axes in figure.axes)
+    assert loss[0].get_xydata().tolist() == [[10, 2.0]]
+    assert accuracy[0].get_xydata().tolist() == [[10, 0.4], [20, 0.5]]
+    assert "mlp  0.500" in words(figure)
+    drawn(figure)
+    drawn(curves([]))
+
+
+def test_a_run_validated_once_shows_its_training() -> None:
+    records = [
+        {"kind": "train", "encoder": "mlp", "step": step, "loss": 3.0 / step, "accuracy": 0.2} for step in (1, 2, 3)
+    ]
+    once = [*records, {"kind": "valid", "encoder": "mlp", "step": 3, "loss": 2.0, "accuracy": 0.4}]
+    assert has_curves(once) and has_curves(records[:2])
+    assert not has_curves([records[0], once[-1]]) and not has_curves([])
+    line = curves(once).axes[0].lines[0]
+    assert line.get_xdata().tolist() == [1, 2, 3]
+
+
+def test_training_is_thin_and_validation_thick_however_often_a_run_was_validated() -> None:
+    """With one validation the thick line was the training, which the legend calls thin and smoothed."""
+    train = [{"kind": "train", "encoder": "mlp", "step": step, "loss": 3.0, "accuracy": 0.2} for step in range(1, 9)]
+    for times in (0, 1, 3):
+        valid = [{"kind": "valid", "encoder": "mlp", "step": 9 - i, "loss": 2.0, "accuracy": 0.4} for i in range(times)]
+        figure = curves(train + valid)
+        for axes in figure.axes:
+            thin, *thick = axes.lines
+            assert len(thick) == min(times, 1) and len(thin.get_xdata()) == 8
+            assert thin.get_linewidth() <= 1 and thin.get_marker() == "None"
+            assert all(line.get_linewidth() > 2 and line.get_marker() == "o" for line in thick)
+
+
+WORDS = ("SIL", "<OTHER>", *(f"word{index}" for index in range(100)))
+
+
+def test_of_very_many_classes_the_most_frequent_are_shown_and_all_are_counted() -> None:
+    counts = np.diag(np.arange(102) + 1)
+    counts[101, 0] = 102
+    figure = confusion(counts, WORDS)
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert names == list(WORDS[-48:])
+    assert "98.1% of 5,355 frames" in words(figure) and "48 of 102 classes" in words(figure)
+    shares = np.ma.filled(figure.axes[0].images[0].get_array(), np.nan)
+    assert shares[-1, -1] == 0.5 and shares[0, 0] == 1.0, "what is taken for a class that is not shown counts"
+    bars = per_class_bars({name: (0.5, index + 1) for index, name in enumerate(WORDS)})
+    assert "word99" in words(bars) and "word10 " not in words(bars) and "48 of 102" in words(bars)
+    heat = posteriors(np.random.default_rng(0).dirichlet(np.ones(102), 50), WORDS, Framing())
+    assert "48 of 102 classes" in words(heat)
+    for picture in (figure, bars, heat):
+        drawn(picture)
+
+
+def test_two_classes_are_written_out() -> None:
+    figure = confusion([[90, 10], [20, 80]], ("SIL", "SPEECH"))
+    assert all(share in words(figure) for share in ("0.900", "0.100", "0.200", "0.800"))
+    drawn(figure)
+    drawn(per_class_bars({"SIL": (0.9, 100), "SPEECH": (0.8, 100)}))
+    drawn(posteriors(np.full((50, 2), 0.5), ("SIL", "SPEECH"), Framing(), segments("SIL", "SPEECH")))
+    drawn(phone_strips(np.zeros((50, 20)), Framing(), segments("SIL", "SPEECH"), segments("SPEECH")))
+
+
+def test_encoder_bars_show_every_row() -> None:
+    results = [
+        {"encoder": "truncated", "accuracy": 0.7, "accuracy_no_sil": 0.65},
+        {"encoder": "linear", "accuracy": 0.4},
+        {"encoder": "failed", "accuracy": math.nan, "accuracy_no_sil": None},
+    ]
+    figure = encoder_bars(results)
+    assert all(name in words(figure) for name in ("truncated", "linear", "failed", "0.700", "0.650", "0.400"))
+    drawn(figure)
+    drawn(encoder_bars([]))
+
+
+def test_families_cover_arpabet_once() -> None:
+    phones = [phone for _, names in palette.FAMILIES.values() for phone in names.split()]
+    assert len(phones) == len(set(phones))
+    arpabet = "AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH"
+    assert all(palette.family(phone) != "other" for phone in arpabet.split())
+    assert palette.family("AH0") == "vowel"
+    assert all(palette.family(label) == "other" for label in ("", "7", "uh", "SPEECH"))
+
+
+def test_nothing_global_changes() -> None:
+    before = dict(matplotlib.rcParams)
+    encoder_bars([{"encoder": "a", "accuracy": 0.5}])
+    heads(np.eye(3)[None], Context.full())
+    assert dict(matplotlib.rcParams) == before
+    assert pyplot.get_fignums() == []
+
+
+def test_the_script_of_the_convolution_page_draws_and_prints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = [str(tmp_path / f"{name}.wav") for name in "ab"]
+    for file in files:
+        soundfile.write(file, np.random.default_rng(0).normal(scale=0.1, size=16000), 16000)
+    config = EncoderConfig(20, 16, 2, 1, context=Context.truncated(3, 2))
+    SpeechModel(ModelConfig(CLASSES, config, num_mels=20)).save(tmp_path / "model")
+    script = str(Path(__file__).parents[2] / "scripts" / "draw_convolution.py")
+    for options in (["--out", str(tmp_path / "drawn")], ["--model", str(tmp_path / "model")]):
+        monkeypatch.setattr("sys.argv", [script, *options, "--audio", *files])
+        runpy.run_path(script, run_name="__main__")
+    assert {path.name for path in (tmp_path / "drawn").iterdir()} == {
+        "convolution_heads.png",
+        "convolution_sharpness.png",
+    }
+    kernels, layers = capsys.readouterr().out.split("layer  context")
+    differences = [line.split()[-2:] for line in kernels.splitlines()[1:]]
+    assert len(differences) == 6 and all(
+        float(double) < 1e-10 and float(single) < 1e-5 for double, single in differences
+    )
+    assert layers.splitlines()[1].startswith("    1  left 3, right 2") and layers.endswith("%\n")
+
+
+def test_a_real_utterance_draws(librispeech_tiny: Path) -> None:
+    ctm = sorted((librispeech_tiny / "alignments").glob("*.phones.ctm"))[0]
+    rows = [row.split() for row in ctm.read_text().splitlines()]
+    mine = [row for row in rows if row[0] == rows[0][0]]
+    reference = [Segment(float(row[2]), float(row[2]) + float(row[3]), row[4]) for row in mine]
+    mel = np.random.default_rng(0).normal(size=(int(reference[-1].stop * 100), 80))
+    shifted = [Segment(max(0.0, s.start - 0.01), s.stop - 0.01, s.label) for s in reference]
+    picture = drawn(phone_strips(mel, Framing(), reference, shifted, rows[0][0]))
+    assert len(np.unique(picture[..., 0])) > 100

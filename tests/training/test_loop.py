@@ -1,0 +1,274 @@
+"""The loop: batches that are a pure function, learning that happens, and kill -9 that changes nothing."""
+
+import itertools
+import json
+import math
+import multiprocessing
+import random
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from speechattn.config import EncoderConfig, ModelConfig
+from speechattn.data.labelled_corpus import LabelledUtterance
+from speechattn.data.labels.segments import IGNORE, Segment, Utterance
+from speechattn.data.synthetic.arpabet import CLASSES
+from speechattn.errors import UserError
+from speechattn.models.speech_model import SpeechModel
+from speechattn.system.stop_signal import Interrupted, StopSignal
+from speechattn.training.config import EncoderKind, TrainConfig
+from speechattn.training.dataset import Example, TrainingBatches, fingerprint
+from speechattn.training.loop import Progress, learning_rate, make_optimizers, train
+from speechattn.training.run_log import RunLog
+
+TINY = {"num_mels": 8, "d_model": 16, "num_heads": 2, "num_layers": 2, "d_ff": 32, "left": 3, "right": 2, "splice": 0}
+
+
+def example(i, num_frames):
+    """Frames whose loudest bin is their label: something a model can learn in a few steps."""
+    generator = torch.Generator().manual_seed(i)
+    labels = torch.randint(0, 8, (num_frames // 5 + 1,), generator=generator).repeat_interleave(5)[:num_frames]
+    frames = torch.nn.functional.one_hot(labels, 8) * 4.0 + torch.randn(num_frames, 8, generator=generator)
+    utterance = Utterance(f"{i}-1-0", str(i), Path("none.flac"))
+    return Example(LabelledUtterance(utterance, num_frames * 160, [Segment(0, 1, "SIL")]), frames, labels)
+
+
+def config_of(**settings):
+    return TrainConfig(
+        **{**TINY, "epochs": 3, "batch_frames": 600, "crop_frames": 80, "warmup_steps": 5, "augment": False, **settings}
+    )
+
+
+@pytest.fixture
+def examples():
+    return [example(i, 60 + 37 * i) for i in range(8)]
+
+
+def new_model(config):
+    torch.manual_seed(1)
+    return SpeechModel(ModelConfig(CLASSES, config.encoder_config("truncated"), num_mels=8))
+
+
+def run(examples, config, directory):
+    model = new_model(config)
+    with StopSignal() as stop:
+        batches = TrainingBatches(examples, config)
+        where = {"directory": directory, "name": "truncated", "log": RunLog(directory)}
+        progress = train(model, batches, [example(90, 200)], config, **where, stop=stop)
+    return model, progress
+
+
+def test_an_epoch_covers_every_frame_once_and_is_a_pure_function(examples):
+    batches = TrainingBatches(examples, config_of())
+    for epoch in (0, 5):
+        pieces = [piece for batch in batches.epoch(epoch) for piece in batch]
+        seen = sorted((piece.item, frame) for piece in pieces for frame in range(piece.start, piece.stop))
+        assert seen == [(item, frame) for item, e in enumerate(examples) for frame in range(len(e.labels))]
+        assert batches.epoch(epoch) == TrainingBatches(examples, config_of()).epoch(epoch)
+    assert batches.epoch(0) != batches.epoch(1)
+
+
+def test_batches_are_padded_with_labels_that_are_ignored(examples):
+    batches = TrainingBatches(examples, config_of())
+    for batch in batches.epoch(0):
+        frames, lengths, labels = batches.load(batch)
+        assert frames.shape[:2] == labels.shape and frames.shape[0] * frames.shape[1] <= 600
+        for row, length in enumerate(lengths.tolist()):
+            assert torch.all(labels[row, :length] >= 0) and torch.all(labels[row, length:] == IGNORE)
+
+
+def test_stretching_changes_the_length_and_keeps_labels_beside_their_frames(examples):
+    batches = TrainingBatches(examples, config_of(stretch=0.2))
+    pieces = [piece for batch in batches.epoch(0) for piece in batch]
+    assert len({round(piece.speed, 3) for piece in pieces}) > 5
+    for batch in batches.epoch(0):
+        frames, lengths, labels = batches.load(batch)
+        assert all(abs(n - piece.num_frames) <= 1 for n, piece in zip(lengths.tolist(), batch, strict=True))
+        known = labels >= 0
+        assert (frames.argmax(2)[known] == labels[known]).float().mean() > 0.8
+
+
+def test_the_fingerprint_sees_another_label_and_another_file(examples, tmp_path):
+    def on_disk(content):
+        (tmp_path / "a.flac").write_bytes(content)
+        utterance = replace(examples[3].utterance.utterance, path=tmp_path / "a.flac")
+        return [replace(examples[3], utterance=replace(examples[3].utterance, utterance=utterance))]
+
+    before = fingerprint(on_disk(b"sound"))
+    assert fingerprint(on_disk(b"sound")) == before
+    assert fingerprint(on_disk(b"another sound")) != before
+    examples[3].labels[0] = (examples[3].labels[0] + 1) % 8
+    assert fingerprint(on_disk(b"sound")) != before
+
+
+def test_the_learning_rate_rises_and_falls_to_nothing():
+    config = config_of(learning_rate=1.0, warmup_steps=10)
+    rates = [learning_rate(step, 100, config) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1) and max(rates) == 1.0 and rates[-1] < 1e-3
+    assert rates[9] == 1.0 and all(a >= b for a, b in itertools.pairwise(rates[10:]))
+
+
+@pytest.mark.parametrize("settings", [{}, {"augment": True}], ids=str)
+def test_it_learns_and_logs(examples, tmp_path, settings):
+    config = config_of(epochs=12, learning_rate=1e-2, batch_frames=300, **settings)
+    _, progress = run(examples, config, tmp_path)
+    records = RunLog(tmp_path).records()
+    valid = [record for record in records if record["kind"] == "valid"]
+    assert valid[-1]["loss"] < valid[0]["loss"] * 0.8
+    assert progress.bad_steps == 0 and valid[-1]["step"] == progress.step
+    assert {"loss", "accuracy", "frames_per_s"} <= records[0].keys()
+
+
+class Stopped(StopSignal):
+    """Receives a signal after so many polls."""
+
+    def __init__(self, steps):
+        super().__init__()
+        self.left = steps
+
+    def poll(self):
+        self.left -= 1
+        if self.left == 0:
+            self.received = signal.SIGTERM
+        super().poll()
+
+
+def records_of(examples, config, folder, every, monkeypatch):
+    monkeypatch.setattr("speechattn.training.loop.RECORD_EVERY", every)
+    run(examples, config, folder)
+    return [record for record in RunLog(folder).records() if record["kind"] == "train"]
+
+
+def test_a_record_of_training_is_the_mean_of_its_steps_whether_or_not_it_was_stopped(examples, tmp_path, monkeypatch):
+    """A record held the loss of one batch in ten, which says more about the batch than about the run."""
+    config = config_of(epochs=2, batch_frames=300, checkpoint_seconds=0.0)
+    single = records_of(examples, config, tmp_path / "single", 1, monkeypatch)
+    by_four = records_of(examples, config, tmp_path / "by four", 4, monkeypatch)
+    with Stopped(6) as stop, pytest.raises(Interrupted):
+        model, batches, log = new_model(config), TrainingBatches(examples, config), RunLog(tmp_path / "cut")
+        train(model, batches, examples[:2], config, directory=tmp_path / "cut", name="truncated", log=log, stop=stop)
+    cut = records_of(examples, config, tmp_path / "cut", 4, monkeypatch)
+    total = len(single)
+    assert total % 4 and [record["step"] for record in by_four] == [*range(4, total, 4), total]  # the rest counts too
+    for first, record, again in zip(range(0, total, 4), by_four, cut, strict=True):
+        steps = single[first : first + 4]
+        for key in ("loss", "accuracy"):
+            assert record[key] == pytest.approx(sum(step[key] for step in steps) / len(steps), rel=1e-6)
+            assert again[key] == pytest.approx(record[key], rel=1e-6)
+
+
+def test_a_step_with_a_loss_that_is_not_finite_is_left_out_of_the_mean():
+    progress = Progress()
+    for loss in (1.0, float("nan"), 3.0):
+        progress.add(loss, 0.5)
+    assert progress.take_means() == (2.0, 0.5)
+    assert all(map(math.isnan, progress.take_means()))
+
+
+def test_stopped_at_any_step_and_continued_gives_the_same_weights(examples, tmp_path):
+    config = config_of(augment=True, checkpoint_seconds=0.0)
+    expected, whole = run(examples, config, tmp_path / "whole")
+    steps = 0
+    for stop_after in (1, 3, 4, 1):
+        steps += stop_after
+        model = new_model(config)
+        with Stopped(stop_after) as stop, pytest.raises(Interrupted) as interruption:
+            batches = TrainingBatches(examples, config)
+            log = RunLog(tmp_path / "cut")
+            train(
+                model, batches, examples[:2], config, directory=tmp_path / "cut", name="truncated", log=log, stop=stop
+            )
+        assert interruption.value.exit_code == 143
+    model, progress = run(examples, config, tmp_path / "cut")
+    assert progress.step == whole.step > steps
+    for name, tensor in expected.state_dict().items():
+        assert torch.equal(tensor, model.state_dict()[name]), name
+
+
+def test_ten_bad_losses_in_a_row_stop_the_run_and_one_is_counted(examples, tmp_path):
+    config = config_of(epochs=30)
+    examples[0].frames[:] = float("nan")
+    with pytest.raises(UserError, match="not finite in 10 steps in a row"):
+        run(examples[:1], config, tmp_path / "a")
+    few = config_of(epochs=1, batch_frames=300)
+    model, progress = run(examples, few, tmp_path / "b")
+    assert 0 < progress.bad_steps < progress.step
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+
+
+def train_and_save(folder):
+    """What a command of one's own would be: begins, or goes on where the last one was killed."""
+    torch.set_num_threads(1)
+    config = config_of(epochs=10, augment=True, checkpoint_seconds=0.0)
+    model, _ = run([example(i, 60 + 37 * i) for i in range(8)], config, folder)
+    model.save(folder / "model")
+
+
+def test_kill_9_at_random_moments_and_the_same_command_gives_equal_weights(tmp_path):
+    # Processes forked from one that has imported torch and computed nothing: as new as a command's, in half a second.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["__main__", "torch", "speechattn.training.loop"])
+
+    def start(folder):
+        process = context.Process(target=train_and_save, args=(folder,), daemon=True)
+        process.start()
+        return process
+
+    whole = start(tmp_path / "whole")
+    kills = 0
+    for steps in (1, 3, 9):  # a step each time, and a moment in which the next one may be half written
+        process = start(tmp_path / "cut")
+        checkpoints = tmp_path / "cut" / "checkpoints"
+        before = sorted(path.name for path in checkpoints.glob("step-????????"))[-1:]
+        while process.is_alive():
+            newest = sorted(path.name for path in checkpoints.glob("step-????????"))[-1:]
+            if newest != before and int(newest[0][5:]) >= (int(before[0][5:]) if before else 0) + steps:
+                break
+            time.sleep(0.001)
+        time.sleep(random.uniform(0.0, 0.02))
+        process.kill()
+        process.join()
+        kills += process.exitcode == -signal.SIGKILL
+    assert kills == 3
+    last = start(tmp_path / "cut")
+    for process in (whole, last):
+        process.join()
+        assert process.exitcode == 0
+    whole, cut = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "cut"))
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+    logs = [(tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("whole", "cut")]
+    for whole_record, cut_record in zip(*(map(json.loads, log) for log in logs), strict=True):
+        assert {**whole_record, "frames_per_s": 0} == {**cut_record, "frames_per_s": 0}
+
+
+def test_an_encoder_is_what_the_config_says():
+    config = config_of()
+    assert isinstance(config.encoder_config("mlp"), EncoderConfig)
+    assert new_model(config).encoder.reach(50) == (44, 55)
+
+
+@pytest.mark.parametrize("kind", get_args(EncoderKind))
+def test_every_parameter_has_one_optimizer_and_learns(examples, kind):
+    config = config_of(gru_width=16, mlp_width=16, learning_rate=0.01)
+    model = SpeechModel(ModelConfig(CLASSES, config.encoder_config(kind), num_mels=8))
+    optimizers = make_optimizers(model, config)
+    moved = [id(p) for o in optimizers.values() for group in o.param_groups for p in group["params"]]
+    assert sorted(moved) == sorted(map(id, model.parameters()))
+    shapes = [tuple(p.shape) for group in optimizers["muon"].param_groups for p in group["params"]]
+    assert all(min(shape[:2]) > 1 for shape in shapes)  # a depthwise filter is no matrix
+    frames, labels = examples[0].frames[None], examples[0].labels[None]
+    losses = []
+    for _ in range(25):
+        loss = model.head.loss(model.classify(frames)[0], labels)
+        model.zero_grad()
+        loss.backward()
+        for optimizer in optimizers.values():
+            optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.8 * losses[0]
