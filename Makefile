@@ -56,7 +56,7 @@ test-adapters: $(ADAPTERS:%=test-adapter-%)  ## adapters inside their toolkits, 
 .PHONY: $(ADAPTERS:%=test-adapter-%)
 $(ADAPTERS:%=test-adapter-%): test-adapter-%: .venv-%/.ready
 	@.venv-$*/bin/pip list --format=freeze --disable-pip-version-check | grep -iE '^($(TOLD))='
-	.venv-$*/bin/python -m pytest -m integration tests/adapters/test_$*.py tests/test_readme.py
+	.venv-$*/bin/python -m pytest -m integration tests/integrations/test_$*.py tests/test_readme.py
 
 test-export: .venv-export/.ready  ## exported graphs in onnxruntime against eager, and the example that needs no torch
 	.venv-export/bin/python -m pytest -m 'integration and not slow' tests/export/test_export.py

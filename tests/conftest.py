@@ -2,9 +2,13 @@
 
 import contextlib
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
+
+from speechattn.errors import UserError
+from speechattn.system.optional_imports import require_torchaudio
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
 
@@ -38,6 +42,15 @@ def long_chapters() -> Path:
 def fsdd_mini() -> Path:
     """Spoken digits at 8 kHz."""
     return shared_folder("fsdd_mini")
+
+
+@pytest.fixture
+def torchaudio() -> ModuleType:
+    """torchaudio, for tests that compare with it or call it."""
+    try:
+        return require_torchaudio("This test")
+    except UserError as error:
+        pytest.skip(str(error))
 
 
 torch.set_num_threads(1)  # the tensors of tests are small: more threads only wait for each other

@@ -1,7 +1,7 @@
 """The encoder inside other people's projects: one thin file a toolkit, imported only when you name it.
 
 Each adapter holds an encoder under `.encoder`, so its weights are the encoder's with that prefix, and passes
-lengths on in the toolkit's own words. docs/adapters.md has an example of each, and the versions they ran against.
+lengths on in the toolkit's own words. docs/integrations.md has an example of each, and the versions they ran against.
 """
 
 from __future__ import annotations

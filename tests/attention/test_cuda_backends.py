@@ -212,7 +212,7 @@ def patched(tensor, scope):
 
 interpreter._patch_lang_tensor = patched
 sys.path[:0] = [sys.argv[1], os.path.dirname(sys.argv[1])]
-from test_gpu_executions import assert_equal_to_dense
+from test_cuda_backends import assert_equal_to_dense
 from speechattn.attention.cuda.triton import triton_attention, triton_refusal
 from speechattn.context import Context
 

@@ -52,7 +52,7 @@ def test_hours_ask_for_what_they_take(capsys, cache) -> None:
 
 
 def test_a_saved_model_brings_its_encoder(capsys) -> None:
-    folder = str(ROOT / "speechattn" / "models" / "small")
+    folder = str(ROOT / "speechattn" / "models" / "small-en-phones")
     assert main(["plan", "--hours", "1", "--model", folder, "--mode", "streaming"]) == 0
     assert "4 x 128 transformer" in capsys.readouterr().out
 

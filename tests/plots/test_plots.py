@@ -251,8 +251,8 @@ def test_a_long_utterance_wraps_into_lines_that_share_the_seconds() -> None:
 def test_tiny_utterances_draw(num_frames: int, flavor: str) -> None:
     mel = torch.full((num_frames, 80), -11.5)
     drawn(phone_strips(mel, Framing(), [], [], "empty", flavor))
-    posteriors = torch.full((num_frames, len(CLASSES)), 1 / len(CLASSES))
-    drawn(posteriors(posteriors, CLASSES, Framing()))
+    probabilities = torch.full((num_frames, len(CLASSES)), 1 / len(CLASSES))
+    drawn(posteriors(probabilities, CLASSES, Framing()))
 
 
 def test_a_mel_with_nan_and_infinity_still_draws() -> None:
