@@ -2,9 +2,9 @@
 
     python scripts/benchmark_attention.py --peers
     python scripts/benchmark_attention.py --frames 4096 16384 65536 1048576 --peers --threads 1 2 --plot attention.png
-    python scripts/benchmark_attention.py --frames 64 128 256 512 --executions auto --peers sdpa-mask
+    python scripts/benchmark_attention.py --frames 64 128 256 512 --backends auto --peers sdpa-mask
 
-Measured: `speechattn.attention` by each execution on q, k and v [1, 4, T, 64] in float32, strided views of one packed
+Measured: `speechattn.attention` by each backend on q, k and v [1, 4, T, 64] in float32, strided views of one packed
 projection [1, T, 3, 4, 64] as a model's are; and with --peers those of benchmark_peers.py, on contiguous copies made
 beforehand. forward is without gradients; forward+backward gives those of q, k and v for a gradient of the output that
 exists beforehand. `--peers` alone is all of them but flex, which compiles anew for every length.
@@ -12,7 +12,7 @@ exists beforehand. `--peers` alone is all of them but flex, which compiles anew 
 How: interleaved rounds and fresh processes, see benchmark_measuring.py. With two threads ms is the time that passed,
 and `gain` how many times faster than one thread. `x` is the time over the floor: what the products alone would take at
 the speed of the calibrating product, the fastest of this run on as many threads: 4 * D * H multiplications and
-additions for every query and key that it sees, 12 with backward. `/auto` is the time over that of execution="auto".
+additions for every query and key that it sees, 12 with backward. `/auto` is the time over that of backend="auto".
 `error` is the largest difference, of output and gradients, from a plain softmax in float64 that is computed here for
 one block of queries after the other, over the largest value; beyond 131072 frames it is that of three stretches.
 `KB/frame` is what one pass adds to the peak memory, its output and its masks included: one tensor of 4 heads of 64
@@ -54,7 +54,7 @@ CONTEXTS = {
     "16,16": sa.Context.truncated(16, 16),
 }
 PASSES = ("forward", "forward+backward")
-EXECUTIONS = ("banded", "native", "auto")
+BACKENDS = ("banded", "native", "auto")
 ON_REQUEST = ("flex",)
 """Peers that compile for every length."""
 LONGEST_BACKWARD = 131072
@@ -71,7 +71,7 @@ class Case(NamedTuple):
     frames: int
     context: str
     name: str  # of the pass
-    by: str  # an execution or a peer
+    by: str  # a backend or a peer
 
 
 Job = Callable[[], tuple[Tensor, ...]]
@@ -102,7 +102,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--frames", type=int, nargs="+", default=[4096], metavar="T")
     parser.add_argument("--contexts", nargs="+", choices=CONTEXTS, default=list(CONTEXTS))
     parser.add_argument("--passes", nargs="+", choices=PASSES, default=list(PASSES))
-    parser.add_argument("--executions", nargs="+", choices=EXECUTIONS, default=["banded", "auto"])
+    parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=["banded", "auto"])
     parser.add_argument(
         "--peers", nargs="*", choices=PEERS, metavar="NAME", help=f"{', '.join(PEERS)}; no name: all but flex"
     )
@@ -172,8 +172,8 @@ def all_cases(frames: int, passes: Sequence[str], options: argparse.Namespace) -
     """Context after context; what does not look at the context is measured with the first of them."""
     for context in options.contexts:
         for name in passes:
-            for by in [*options.executions, *(options.peers or [])]:
-                if by in EXECUTIONS or (
+            for by in [*options.backends, *(options.peers or [])]:
+                if by in BACKENDS or (
                     frames <= LONGEST_PEER and (by not in OTHER_CONTEXT or context == options.contexts[0])
                 ):
                     yield Case(frames, context, name, by)
@@ -190,7 +190,7 @@ def attend_by(case: Case) -> Attend:
     context = CONTEXTS[case.context]
     if case.by in PEERS:
         return PEERS[case.by](context, case.frames, case.name == PASSES[1])
-    return lambda q, k, v: sa.attention(q, k, v, context, execution=case.by)
+    return lambda q, k, v: sa.attention(q, k, v, context, backend=case.by)
 
 
 def job(case: Case, given: Sequence[Tensor]) -> Job:

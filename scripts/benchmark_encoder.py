@@ -183,7 +183,7 @@ def build(name: str) -> nn.Module:
             d_ff=D_FF,
             context=sa.Context.full() if name == "speechattn, full" else CONTEXT,
             block="conformer" if name == "speechattn, conformer" else "transformer",
-            positions="none",
+            position_encoding="none",
             conv_kernel=TAPS,
             dropout=0.0,
             gradient_checkpointing=name == "training, checkpointed",
@@ -281,7 +281,7 @@ def largest_error(name: str) -> float:
     exact = copy.deepcopy(model).double()
     for module in exact.modules():
         if isinstance(module, sa.SelfAttention):
-            module.forward = functools.partial(module.forward, execution="dense")
+            module.forward = functools.partial(module.forward, backend="dense")
     whole = "Emformer, forward" if name == "Emformer, infer" else name.replace(", step", "")
     expected = runner(whole, exact)(x.double())
     return float((runner(name, model)(x) - expected).abs().max() / expected.abs().max())

@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="a folder that SpeechModel.save wrote (default: the shipped one)")
     parser.add_argument("--push", type=int, nargs="+", default=[10, 25, 100], help="frames of a push")
     arguments = parser.parse_args()
-    model = sa.small_model() if arguments.model is None else sa.load(arguments.model)
+    model = sa.load_pretrained("small-en-phones") if arguments.model is None else sa.load(arguments.model)
     torch.set_num_threads(1)
     waveform, rate = sa.load_audio(arguments.audio, model.config.framing.sample_rate)
     print(

@@ -37,7 +37,7 @@ Labels = list[Tensor]
 def main() -> None:
     options = parse()
     torch.set_num_threads(1)
-    plain = sa.load(options.model) if options.model else sa.small_model()
+    plain = sa.load(options.model) if options.model else sa.load_pretrained("small-en-phones")
     models = {"float32": plain, "int8": quantized(plain)}
     config = plain.config
     corpus = load_corpus(

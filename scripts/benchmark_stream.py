@@ -106,7 +106,7 @@ class Job:
     """One way to hear the recording, with a model that has heard a second of it before."""
 
     def __init__(self, job: str, audio: Path, model: Path | None, push_ms: int, times: int) -> None:
-        self.model = sa.small_model() if model is None else sa.load(model)
+        self.model = sa.load_pretrained("small-en-phones") if model is None else sa.load(model)
         self.audio, self.times = audio, times
         self.push_ms = 1000 if job == "Stream, 1 s" else push_ms
         self.run = {"offline": self.offline, "encode_long": self.long}.get(job, self.listen)

@@ -1,8 +1,8 @@
-"""How far the gradients of each execution of attention are from float64, for scores from 1e-3 to 1e9.
+"""How far the gradients of each backend of attention are from float64, for scores from 1e-3 to 1e9.
 
     python scripts/check_gradients.py
-    python scripts/check_gradients.py --inputs random --executions dense banded --dtypes bfloat16
-    python scripts/check_gradients.py --executions dense flex triton --frames 1000 --device cuda
+    python scripts/check_gradients.py --inputs random --backends dense banded --dtypes bfloat16
+    python scripts/check_gradients.py --backends dense flex triton --frames 1000 --device cuda
 
 A number is the largest difference of a gradient from that of `dense` in float64, over the largest value of that
 gradient; the worst of q, k, v and, where there is one, the bias. `dense` in the same dtype stands beside the others:
@@ -13,7 +13,7 @@ is a float32: no rounding can make another key the largest, and many keys are eq
 weights and of sums. `--inputs random` draws normal numbers: a score of 1e5 is then rounded to 1e-2, in float32 whatever
 computes it, and a gradient that depends on the difference of two such scores is as uncertain in `dense`.
 
-"-" is what an execution refuses, and what a dtype cannot hold: float16 ends at 65504. flex and triton need a CUDA
+"-" is what a backend refuses, and what a dtype cannot hold: float16 ends at 65504. flex and triton need a CUDA
 device.
 """
 
@@ -35,7 +35,7 @@ MODES = {
     "unlimited left": (sa.Context.causal(), "softmax", False),
     "unlimited": (sa.Context.full(), "softmax", False),
 }
-EXECUTIONS = ("dense", "banded", "native", "windows", "triton", "flex", "sdpa", "auto")
+BACKENDS = ("dense", "banded", "native", "windows", "triton", "flex", "sdpa", "auto")
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 LARGEST = 36  # of the exact scores, before the power of two: 16 products of up to 9, over 4
 
@@ -44,7 +44,7 @@ def main() -> None:
     options = parse()
     torch.set_num_threads(1)
     print(f"gradients against float64, {options.inputs} inputs, {options.frames} frames, torch {torch.__version__}")
-    print(f"{'dtype':<10}{'mode':<16}{'scores':>8}" + "".join(f"{name:>10}" for name in options.executions))
+    print(f"{'dtype':<10}{'mode':<16}{'scores':>8}" + "".join(f"{name:>10}" for name in options.backends))
     for dtype in options.dtypes:
         for mode in options.modes:
             for size in options.scores:
@@ -56,7 +56,7 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Gradients of attention against float64, for scores of any size.")
     parser.add_argument("--inputs", choices=("exact", "random"), default="exact")
-    parser.add_argument("--executions", nargs="+", choices=EXECUTIONS, default=["dense", "banded", "native", "windows"])
+    parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=["dense", "banded", "native", "windows"])
     parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
     parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=list(DTYPES))
     parser.add_argument("--scores", nargs="+", type=float, default=[1e-3, 1.0, 1e3, 1e6, 1e9], metavar="SIZE")
@@ -66,17 +66,17 @@ def parse() -> argparse.Namespace:
 
 
 def measure(mode: str, size: float, dtype: torch.dtype, options: argparse.Namespace) -> list[float | None]:
-    """The error of each execution, None where it cannot be computed."""
+    """The error of each backend, None where it cannot be computed."""
     context, scores, with_bias = MODES[mode]
     q, k, v, grad, bias = inputs(options, size, dtype, len(context.offsets()) if with_bias else 0)
     if not q.isfinite().all():
-        return [None] * len(options.executions)
+        return [None] * len(options.backends)
     wide = [None if x is None else x.double() for x in (q, k, v, bias)]
     expected = gradients(wide, grad.double(), context, scores, "dense")
     errors: list[float | None] = []
-    for execution in options.executions:
+    for backend in options.backends:
         try:
-            found = gradients([q, k, v, bias], grad, context, scores, execution)
+            found = gradients([q, k, v, bias], grad, context, scores, backend)
         except ValueError:
             errors.append(None)
             continue
@@ -103,11 +103,11 @@ def inputs(options: argparse.Namespace, size: float, dtype: torch.dtype, offsets
 
 
 def gradients(
-    given: list[Tensor | None], grad: Tensor, context: sa.Context, scores: str, execution: str
+    given: list[Tensor | None], grad: Tensor, context: sa.Context, activation: str, backend: str
 ) -> tuple[Tensor, ...]:
     """Those of q, k, v and of the bias, if there is one."""
     q, k, v, bias = (None if x is None else x.detach().clone().requires_grad_() for x in given)
-    output = sa.attention(q, k, v, context, scores=scores, relative_bias=bias, execution=execution)
+    output = sa.attention(q, k, v, context, activation=activation, relative_bias=bias, backend=backend)
     return torch.autograd.grad(output, [x for x in (q, k, v, bias) if x is not None], grad)
 
 

@@ -51,7 +51,7 @@ def main() -> None:
     print(HEAD, flush=True)
     speed = None if options.memory_only else in_fresh_process(calibrate)
     for case in tqdm(list(cases(options.cases, options.seed, options.largest_gb * 1e9)), leave=False):
-        planned = sa.plan(**case, machine=speed, native=native_unavailable() is None)
+        planned = sa.estimate(**case, machine=speed, native=native_unavailable() is None)
         row: dict[str, Any] = {"case": told(case), "planned_mb": planned.peak_bytes / 1e6}
         row["measured_mb"] = in_fresh_process(memory_of, case) / 1e6
         row["memory"] = row["planned_mb"] / row["measured_mb"]
@@ -79,12 +79,12 @@ def parse() -> argparse.Namespace:
 
 
 def cases(count: int, seed: int, largest: float) -> Iterator[dict[str, Any]]:
-    """Arguments of `sa.plan`: inference and training in turn."""
+    """Arguments of `sa.estimate`: inference and training in turn."""
     draw = random.Random(seed)
     for number in range(count):
         while True:
             case = drawn(draw, training=number % 2 == 1)
-            made = sa.plan(**case)
+            made = sa.estimate(**case)
             slower = SLOW_HALF if case["dtype"] == "bfloat16" else 1
             if 0.5 * largest < made.peak_bytes < largest and slower * made.flops < MOST_FLOPS:
                 break
@@ -103,8 +103,8 @@ def drawn(draw: random.Random, training: bool) -> dict[str, Any]:
         d_ff=draw.choice([None, head * heads, 768, 2048]),
         context=context,
         block=draw.choice(["transformer", "transformer", "conformer"]),
-        positions=draw.choice(["relative", "relative", "none", "alibi", "rotary", "sinusoidal"]),
-        scores=draw.choice(["softmax", "softmax", "softmax", "relu"]),
+        position_encoding=draw.choice(["relative", "relative", "none", "alibi", "rotary", "sinusoidal"]),
+        activation=draw.choice(["softmax", "softmax", "softmax", "relu"]),
         dropout=draw.choice([0.0, 0.1]),
         stack=draw.choice([1, 1, 1, 2, 4]),
         conv_kernel=draw.choice([5, 15, 31]),
@@ -159,7 +159,7 @@ def time_of(case: dict[str, Any]) -> float:
 def told(case: dict[str, Any]) -> str:
     config = case["config"]
     parts = [
-        f"{config.num_layers} x {config.d_model} {config.block}, {config.positions}, {config.scores}",
+        f"{config.num_layers} x {config.d_model} {config.block}, {config.position_encoding}, {config.activation}",
         f"{config.layer_contexts[0]}, d_ff {config.feed_forward_dim}, dropout {config.dropout:g}",
         f"stack {config.stack}, {case['batch_size']} x {case['frames']} {case['dtype']}",
         "training" + ", checkpointed" * config.gradient_checkpointing if case["training"] else "inference",

@@ -59,7 +59,7 @@ def ours(title: str, setting: str = "", dtype: torch.dtype = torch.float64, **co
         torch.manual_seed(0)
         sizes = {"input_dim": 8, "d_model": 16, "num_heads": 2, "num_layers": 2, "d_ff": 32}
         encoder = sa.build_encoder(sa.EncoderConfig(**sizes | config))
-        if config.get("scores") == "relu":  # scores that are negative everywhere would hide what is seen
+        if config.get("activation") == "relu":  # scores that are negative everywhere would hide what is seen
             for which, parameter in encoder.named_parameters():
                 if which.endswith("query_key_value.bias"):
                     torch.nn.init.constant_(parameter, 3.0)
@@ -68,15 +68,15 @@ def ours(title: str, setting: str = "", dtype: torch.dtype = torch.float64, **co
     return Column(title, setting, check)
 
 
-def our_attention(title: str, context: sa.Context, execution: str) -> Column:
-    """`sa.attention` in one execution."""
+def our_attention(title: str, context: sa.Context, backend: str) -> Column:
+    """`sa.attention` in one backend."""
 
     def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        return sa.attention(q, k, v, context, lengths=lengths, execution=execution)
+        return sa.attention(q, k, v, context, lengths=lengths, backend=backend)
 
     return Column(
         title,
-        f'`sa.attention(execution="{execution}")`, {context}',
+        f'`sa.attention(backend="{backend}")`, {context}',
         lambda name: check_attention(attend, context, name=name),
     )
 
@@ -205,15 +205,15 @@ PEERS = [
 ]
 OURS = [
     *(
-        our_attention(f"attention, {execution}, {context}", context, execution)
+        our_attention(f"attention, {backend}, {context}", context, backend)
         for context in (TRUNCATED, CHUNKED, sa.Context.causal(), sa.Context.full())
-        for execution in ("dense", "banded")
+        for backend in ("dense", "banded")
     ),
     *(
         ours(
             f"encoder, {positions} positions, {TRUNCATED}",
             context=TRUNCATED,
-            positions="none" if positions == "no" else positions,
+            position_encoding="none" if positions == "no" else positions,
         )
         for positions in ("no", "sinusoidal", "learned", "rotary", "relative", "alibi")
     ),
@@ -223,7 +223,7 @@ OURS = [
     ),
     ours(f"encoder, {sa.Context.causal()}", context=sa.Context.causal()),
     ours("encoder, full", context=sa.Context.full()),
-    ours(f"encoder, scores relu, {TRUNCATED}", context=TRUNCATED, scores="relu"),
+    ours(f"encoder, scores relu, {TRUNCATED}", context=TRUNCATED, activation="relu"),
     ours(f"encoder, 2 frames stacked, {TRUNCATED}", context=TRUNCATED, stack=2),
     ours(f"encoder, in float32, {TRUNCATED}", dtype=torch.float32, context=TRUNCATED),
     ours(f"conformer, causal convolutions of 5 taps, {TRUNCATED}", context=TRUNCATED, block="conformer", conv_kernel=5),

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from speechattn.frontend.mfcc import MFCC
     from speechattn.frontend.normalize import Normalize
     from speechattn.models.heads import CTC, FrameClassifier, UtteranceClassifier
-    from speechattn.models.pretrained import small_model
+    from speechattn.models.pretrained import load_pretrained
     from speechattn.models.speech_model import SpeechModel, load
-    from speechattn.planning.estimate import Plan, longest_frames, plan
+    from speechattn.planning.estimate import Estimate, estimate, max_frames
     from speechattn.planning.memory_limit import memory_limit
     from speechattn.streaming.long_form import encode_long
     from speechattn.streaming.segmenter import Segments
@@ -71,11 +71,11 @@ _HOMES = {
     "Stream": "streaming.stream",
     "FrameLabels": "streaming.stream",
     "Segments": "streaming.segmenter",
-    "small_model": "models.pretrained",
+    "load_pretrained": "models.pretrained",
     "encode_long": "streaming.long_form",
-    "plan": "planning.estimate",
-    "Plan": "planning.estimate",
-    "longest_frames": "planning.estimate",
+    "estimate": "planning.estimate",
+    "Estimate": "planning.estimate",
+    "max_frames": "planning.estimate",
     "memory_limit": "planning.memory_limit",
 }
 
@@ -87,6 +87,7 @@ __all__ = [
     "DataError",
     "Encoder",
     "EncoderConfig",
+    "Estimate",
     "FrameClassifier",
     "FrameLabels",
     "Framing",
@@ -95,7 +96,6 @@ __all__ = [
     "MemoryLimitError",
     "ModelConfig",
     "Normalize",
-    "Plan",
     "Segments",
     "SelfAttention",
     "SpeechModel",
@@ -108,14 +108,14 @@ __all__ = [
     "build_encoder",
     "convolution_from_attention",
     "encode_long",
+    "estimate",
     "load",
     "load_audio",
-    "longest_frames",
+    "load_pretrained",
+    "max_frames",
     "memory_limit",
     "packed_attention",
-    "plan",
     "resize_relative_bias",
-    "small_model",
 ]
 
 

@@ -19,9 +19,9 @@ from speechattn.system.serialization import check_choice, from_dict, take_number
 BLOCKS = ("transformer", "conformer", "cnn", "bigru", "mlp", "linear")
 ATTENTION_BLOCKS = ("transformer", "conformer")
 CONVOLUTION_BLOCKS = ("conformer", "cnn")
-POSITIONS = ("none", "sinusoidal", "learned", "rotary", "relative", "alibi")
-SCORES = ("softmax", "relu")
-EXECUTIONS = ("auto", "dense", "banded", "native", "sdpa", "windows", "flex", "triton")
+POSITION_ENCODINGS = ("none", "sinusoidal", "learned", "rotary", "relative", "alibi")
+ACTIVATIONS = ("softmax", "relu")
+BACKENDS = ("auto", "dense", "banded", "native", "sdpa", "windows", "flex", "triton")
 STACKS = (1, 2, 4)
 FLAVORS = ("kaldi", "librosa")
 FEATURES = ("logmel", "mfcc")
@@ -37,8 +37,8 @@ DELTA = Context.truncated(left=2, right=2)
 class EncoderConfig:
     """The encoder: frames [B, T, input_dim] -> [B, T // stack, d_model].
 
-    What a block does not have it does not read: context, heads, positions, scores and execution are of attention,
-    conv_* of "conformer" and "cnn", layer_dropout and gradient_checkpointing of these and "transformer".
+    Settings that a block does not have are ignored: context, heads, position_encoding, activation and backend belong
+    to attention, conv_* of "conformer" and "cnn", layer_dropout and gradient_checkpointing of these and "transformer".
 
     Args:
         input_dim: features of an input frame.
@@ -48,9 +48,9 @@ class EncoderConfig:
         d_ff: width of the feed-forward layers (a conformer block has two); None is 4 * d_model.
         context: what a frame may see in one attention layer, or one Context per layer, in stacked frames.
         block: "transformer" or "conformer"; or a baseline without attention, "cnn", "bigru", "mlp", "linear".
-        positions: "none"; "sinusoidal" or "learned", added to the frames at the input; "rotary", "relative" or
+        position_encoding: "none"; "sinusoidal" or "learned", added to the frames at the input; "rotary", "relative" or
             "alibi", in every attention layer.
-        scores: "softmax", or "relu": max(score, 0) divided by the number of visible keys.
+        activation: "softmax", or "relu": max(score, 0) divided by the number of visible keys.
         dropout: probability, on the residual branches.
         stack: 1, 2 or 4 consecutive frames that become one at the input; a remainder at the end is dropped.
         conv_kernel: taps of the convolutions of "conformer" and "cnn".
@@ -60,7 +60,7 @@ class EncoderConfig:
         layer_dropout: probability that training skips a block (Fan et al. 2020).
         gradient_checkpointing: training keeps what enters each block and computes its inside again for the
             gradient: less memory, a third more time.
-        execution: how every attention layer computes, see `attention`: the result is the same. "auto" takes the
+        backend: how every attention layer computes, see `attention`: the result is the same. "auto" takes the
             fastest; "dense" can be differentiated twice, and takes T x T memory. A stream always does as "auto".
     """
 
@@ -71,8 +71,8 @@ class EncoderConfig:
     d_ff: int | None = None
     context: Context | tuple[Context, ...] = DEFAULT_CONTEXT
     block: str = "transformer"
-    positions: str = "relative"
-    scores: str = "softmax"
+    position_encoding: str = "relative"
+    activation: str = "softmax"
     dropout: float = 0.1
     stack: int = 1
     conv_kernel: int = 15
@@ -81,7 +81,7 @@ class EncoderConfig:
     max_frames: int = 4096
     layer_dropout: float = 0.0
     gradient_checkpointing: bool = False
-    execution: str = "auto"
+    backend: str = "auto"
 
     def __post_init__(self) -> None:
         take_numbers(self)
@@ -95,9 +95,9 @@ class EncoderConfig:
                 f"EncoderConfig.gradient_checkpointing is True or False, got {self.gradient_checkpointing!r}."
             )
         check_choice("EncoderConfig", "block", self.block, BLOCKS)
-        check_choice("EncoderConfig", "positions", self.positions, POSITIONS)
-        check_choice("EncoderConfig", "scores", self.scores, SCORES)
-        check_choice("EncoderConfig", "execution", self.execution, EXECUTIONS)
+        check_choice("EncoderConfig", "position_encoding", self.position_encoding, POSITION_ENCODINGS)
+        check_choice("EncoderConfig", "activation", self.activation, ACTIVATIONS)
+        check_choice("EncoderConfig", "backend", self.backend, BACKENDS)
         for name in ("dropout", "layer_dropout"):
             share = getattr(self, name)
             if not isinstance(share, int | float) or not 0 <= share < 1:
@@ -140,9 +140,9 @@ class EncoderConfig:
                 f"EncoderConfig.num_heads must divide d_model: {self.d_model} features do not split into "
                 f"{self.num_heads} heads; use num_heads={nearest}."
             )
-        if self.positions == "rotary" and self.d_model // self.num_heads % 2:
+        if self.position_encoding == "rotary" and self.d_model // self.num_heads % 2:
             raise ConfigError(
-                f'EncoderConfig.positions="rotary" turns pairs of features: a head must be even, '
+                f'EncoderConfig.position_encoding="rotary" turns pairs of features: a head must be even, '
                 f"got d_model / num_heads = {self.d_model // self.num_heads}."
             )
 

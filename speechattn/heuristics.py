@@ -25,7 +25,7 @@ MOST_WINDOWS = 2**15
 
 
 def automatic(context: Context, num_frames: int, plain: bool, native: bool, learning: bool = False) -> str:
-    """The execution that "auto" takes for so many frames.
+    """The backend that "auto" takes for so many frames.
 
     `plain` says that scores are softmax without a bias, `native` that numba's loops could take the call, `learning`
     that gradients are wanted on a CPU: those of torch's own kernel are wrong beside large scores.

@@ -43,7 +43,7 @@ def fingerprint(config: Any) -> str:
     """The layout of states and twelve digits that name a config: a state belongs to what it was made for."""
     settings = config.to_dict()
     for part in (settings, settings.get("encoder", {})):
-        part.pop("execution", None)  # how attention is computed changes no state
+        part.pop("backend", None)  # how attention is computed changes no state
     return f"{LAYOUT}-" + hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -34,7 +34,7 @@ def check_gradient(name: str, grad: Tensor) -> None:
 
     `grad` is what comes in. torch.autograd.functional.jacobian(..., vectorize=True) batches it.
     """
-    instead = "use execution='dense' for that, with an encoder EncoderConfig(execution='dense')."
+    instead = "use backend='dense' for that, with an encoder EncoderConfig(backend='dense')."
     if torch.is_grad_enabled():
         raise RuntimeError(f"{name} attention cannot be differentiated twice; {instead}")
     if is_transformed() or torch._C._functorch.is_legacy_batchedtensor(grad):

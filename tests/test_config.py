@@ -34,7 +34,7 @@ def test_there_and_back_through_json(config):
         ({"d_model": 3}, "lacks the setting 'input_dim'"),
         ({"input_dim": 80, "context": {"left": -3}}, "EncoderConfig.context: Context.left must be 0 or more"),
         ({"input_dim": 80, "context": {"lft": 3}}, "context has no setting 'lft'. Did you mean 'left'"),
-        ({"input_dim": 80, "positions": "rotry"}, "Did you mean 'rotary'"),
+        ({"input_dim": 80, "position_encoding": "rotry"}, "Did you mean 'rotary'"),
         ({"input_dim": 80, "num_layers": True}, "num_layers must be of type int"),
     ],
 )
@@ -47,7 +47,7 @@ def test_wrong_settings_name_the_right_one(data, message):
     ("settings", "message"),
     [
         ({"num_heads": 3}, "256 features do not split into 3 heads; use num_heads=2"),
-        ({"d_model": 12, "num_heads": 4, "positions": "rotary"}, "must be even"),
+        ({"d_model": 12, "num_heads": 4, "position_encoding": "rotary"}, "must be even"),
         ({"num_layers": 2, "context": (Context(1, 1),)}, "one per layer: got 1 for num_layers=2"),
         ({"dropout": 1.0}, "dropout"),
         ({"d_ff": 0}, "d_ff"),
@@ -124,7 +124,7 @@ def test_the_encoders_of_a_run_differ_only_in_kind():
         ({"gradient_checkpointing": "no"}, "gradient_checkpointing is True or False"),
         ({"splice": 3}, "EncoderConfig.splice must be a Context, got 3"),
         ({"block": "confomer"}, "Did you mean 'conformer'"),
-        ({"positions": "alibii"}, "Did you mean 'alibi'"),
+        ({"position_encoding": "alibii"}, "Did you mean 'alibi'"),
     ],
 )
 def test_impossible_encoders_are_refused_with_the_fix(settings, message):
@@ -141,8 +141,11 @@ def test_labels_of_another_rate_are_refused():
 
 def test_a_table_of_positions_that_is_too_short_is_refused():
     with pytest.raises(ConfigError, match=r"max_frames=300 .* use max_frames=444"):
-        TrainConfig(positions="learned", max_frames=300, stretch=0.1)
-    assert TrainConfig(positions="learned", max_frames=444, stretch=0.1).encoder_config("truncated").max_frames == 444
+        TrainConfig(position_encoding="learned", max_frames=300, stretch=0.1)
+    assert (
+        TrainConfig(position_encoding="learned", max_frames=444, stretch=0.1).encoder_config("truncated").max_frames
+        == 444
+    )
 
 
 @pytest.mark.parametrize(
@@ -153,7 +156,7 @@ def test_a_table_of_positions_that_is_too_short_is_refused():
         {"cnn_kernel": 8, "encoder": "cnn"},
         {"num_heads": 7, "encoder": "linear", "baselines": ()},
         {"d_model": 161, "encoder": "mlp", "baselines": ("cnn",)},
-        {"positions": "learned", "max_frames": 300, "encoder": "cnn", "baselines": ()},
+        {"position_encoding": "learned", "max_frames": 300, "encoder": "cnn", "baselines": ()},
     ],
     ids=str,
 )

@@ -169,20 +169,24 @@ PROBED = {
     "a context a layer": {"context": (Context.chunked(4, 3, 1), Context.truncated(2, 2), Context.chunked(6, 1))},
     "all that mixes": {
         "context": (Context.chunked(2, 1, 1), Context.chunked(3, 1), Context.truncated(1, 1)),
-        "block": "conformer", "conv_kernel": 4, "conv_lookahead": 1, "stack": 2, "splice": Context.truncated(1, 2),
+        "block": "conformer",
+        "conv_kernel": 4,
+        "conv_lookahead": 1,
+        "stack": 2,
+        "splice": Context.truncated(1, 2),
     },
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", PROBED)
 def test_what_describe_says_is_what_a_gradient_finds(name):
     """The last input frame that moves output frame i, minus i: for all i of a period, through 1, 2 and 3 layers."""
     wanted = {"num_layers": 3, **PROBED[name]}
-    config = EncoderConfig(2, 4, 1, d_ff=4, **wanted)
+    config = EncoderConfig(2, d_model=4, num_heads=1, d_ff=4, **wanted)
     table = Encoder(config).describe(hop_ms=12.5).splitlines()[1:]
     for depth in (1, 2, 3):
         fewer = {**wanted, "num_layers": depth, "context": config.layer_contexts[:depth]}
-        encoder = Encoder(EncoderConfig(2, 4, 1, d_ff=4, **fewer)).double().eval()
+        encoder = Encoder(EncoderConfig(2, d_model=4, num_heads=1, d_ff=4, **fewer)).double().eval()
         contexts = encoder.config.contexts
         found = probed_waits(encoder, math.lcm(*(context.chunk for context in contexts)))
         assert waits(contexts) == found
@@ -206,10 +210,12 @@ def probed_waits(encoder, period):
 
 
 def test_a_printed_encoder_tells_its_latency():
-    text = repr(Encoder(EncoderConfig(4, 8, 2, 2, context=Context.chunked(16, 64, 8))))
+    text = repr(Encoder(EncoderConfig(4, d_model=8, num_heads=2, num_layers=2, context=Context.chunked(16, 64, 8))))
     assert "latency 240 / 315 / 390 ms (min / mean / max, frames of 10 ms)" in text
     assert "through 1: 80 / 155 / 230 ms, 2: 240 / 315 / 390 ms" in text
-    assert "latency" not in repr(Encoder(EncoderConfig(4, 8, 2, 1, context=Context.full())))
+    assert "latency" not in repr(
+        Encoder(EncoderConfig(4, d_model=8, num_heads=2, num_layers=1, context=Context.full()))
+    )
 
 
 @pytest.mark.parametrize("num_frames", [0, 1, 5, 12])

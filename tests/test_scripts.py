@@ -65,7 +65,7 @@ def files(folder: Path) -> list[str]:
 @pytest.mark.slow
 def test_the_attention_benchmark_prints_writes_and_draws(tmp_path: Path) -> None:
     sizes = ["--frames", "256", "1024", "--contexts", "64,64", "128,0", "--rounds", "1", "--passes", "forward+backward"]
-    others = ["--executions", "banded", "auto", "--peers", "sdpa-full", "sdpa-mask", "longformer"]
+    others = ["--backends", "banded", "auto", "--peers", "sdpa-full", "sdpa-mask", "longformer"]
     ran = run("benchmark_attention.py", *sizes, *others, *files(tmp_path), "--plot", str(tmp_path / "plot.png"))
     assert ran.returncode == 0, ran.stderr
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
@@ -125,7 +125,7 @@ def test_the_reference_of_the_benchmark_is_attention(script: ModuleType, context
     torch.manual_seed(0)
     q, k, v, grad = (x.double() for x in script.inputs(300, backward=True))
     leaves = [x.requires_grad_() for x in (q, k, v)]
-    output = sa.attention(*leaves, script.CONTEXTS[context], execution="dense")
+    output = sa.attention(*leaves, script.CONTEXTS[context], backend="dense")
     expected = [output, *torch.autograd.grad(output, leaves, grad)]
     found = script.reference(script.CONTEXTS[context], leaves, grad, 0, 300, block=128)
     for part, true in zip(found, expected, strict=True):
@@ -336,7 +336,7 @@ def test_the_planner_check_counts_what_is_near(load: Any) -> None:
     assert [case["training"] for case in drawn] == [False, True] * 3
     assert drawn == list(script.cases(6, seed=3, largest=2e8)) != list(script.cases(6, seed=4, largest=2e8))
     for case in drawn:
-        assert 2e7 < sa.plan(**case).peak_bytes < 2e8
+        assert 2e7 < sa.estimate(**case).peak_bytes < 2e8
     memory = [1.0, 1.09, 1.11, 0.94]
     rows = [{"measured_mb": 10.0, "memory": ratio, "case": script.told(drawn[0])} for ratio in memory]
     rows[0] |= {"measured_s": 1.0, "time": 1.29}
@@ -351,7 +351,7 @@ def test_the_table_of_gradients_sees_rounding_and_more(
 ) -> None:
     script = load("check_gradients")
     asked = [
-        "--executions",
+        "--backends",
         "dense",
         "banded",
         "sdpa",

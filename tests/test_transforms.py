@@ -20,8 +20,8 @@ CONTEXT = sa.Context.truncated(3, 2)
 ROUNDING = 1e-5
 
 
-def attend(x: Tensor, execution: str = "auto") -> Tensor:
-    return sa.attention(x, x, x, CONTEXT, execution=execution)
+def attend(x: Tensor, backend: str = "auto") -> Tensor:
+    return sa.attention(x, x, x, CONTEXT, backend=backend)
 
 
 def encoder(**settings: Any) -> sa.Encoder:
@@ -58,9 +58,9 @@ def test_attention_inside_torch_func_is_that_of_dense(transform: Callable[..., T
     x = torch.randn(1, 2, 9, 8)
     expected = transform(lambda x: attend(x.double(), "dense"), x)
     assert (transform(attend, x) - expected).abs().max() < ROUNDING * expected.abs().max()
-    for execution in ("banded", "native", "windows"):
+    for backend in ("banded", "native", "windows"):
         with pytest.raises(ValueError, match=r"torch\.func .* cannot see inside it\. Use 'auto' or 'dense'"):
-            transform(lambda x, execution=execution: attend(x, execution), x)
+            transform(lambda x, backend=backend: attend(x, backend), x)
 
 
 def test_forward_mode_derivatives_are_those_of_differences() -> None:
@@ -72,7 +72,7 @@ def test_forward_mode_derivatives_are_those_of_differences() -> None:
 
 
 def test_gradients_of_each_row_by_vmap_are_those_of_rows_alone() -> None:
-    model, x, lengths = encoder(positions="learned"), torch.randn(3, 12, 8), torch.tensor([12, 0, 4])
+    model, x, lengths = encoder(position_encoding="learned"), torch.randn(3, 12, 8), torch.tensor([12, 0, 4])
     parameters = dict(model.named_parameters())
 
     def loss(parameters: dict[str, Tensor], x: Tensor, length: Tensor) -> Tensor:
@@ -102,12 +102,12 @@ def test_an_encoder_says_which_setting_differentiates_twice(dtype: torch.dtype) 
         (lambda loss: torch.autograd.functional.jacobian(loss, x.detach(), vectorize=True), "batched by vmap"),
     ):
         model = encoder().to(dtype)
-        with pytest.raises(RuntimeError, match=rf"{reason}; .* EncoderConfig\(execution='dense'\)"):
+        with pytest.raises(RuntimeError, match=rf"{reason}; .* EncoderConfig\(backend='dense'\)"):
             ask(lambda x, model=model: model(x)[0].square().sum())
-        model = encoder(execution="dense").to(dtype)
+        model = encoder(backend="dense").to(dtype)
         assert ask(lambda x, model=model: model(x)[0].square().sum())[0].isfinite().all()
     assert torch.autograd.gradgradcheck(
-        lambda x: encoder(execution="dense").double()(x)[0][..., 0],
+        lambda x: encoder(backend="dense").double()(x)[0][..., 0],
         x.detach().double().requires_grad_(),
         fast_mode=True,
     )
@@ -115,31 +115,29 @@ def test_an_encoder_says_which_setting_differentiates_twice(dtype: torch.dtype) 
 
 def test_every_layer_follows_the_execution_of_the_config() -> None:
     x = torch.randn(2, 40, 8)
-    models = [encoder(execution=execution) for execution in ("auto", "dense", "banded", "windows")]
+    models = [encoder(backend=backend) for backend in ("auto", "dense", "banded", "windows")]
     outputs = [model(x)[0] for model in models]
     assert all((output - outputs[0]).abs().max() < ROUNDING for output in outputs)
     for model in models:
-        assert {block.attention.execution for block in model.blocks} == {model.config.execution}
+        assert {block.attention.backend for block in model.blocks} == {model.config.backend}
     # A stream does not ask for it, and a state fits every one of them.
     _, state = models[0].step(x, models[0].initial_state(2))
     assert (models[1].flush(state) - models[0].flush(state)).abs().max() == 0
     saved = models[0].config.to_dict()
-    del saved["execution"]
+    del saved["backend"]
     assert sa.EncoderConfig.from_dict(saved) == models[0].config
-    with pytest.raises(
-        sa.ConfigError, match=r"execution must be one of auto, .*, got 'bandet'\. Did you mean 'banded'"
-    ):
-        encoder(execution="bandet")
+    with pytest.raises(sa.ConfigError, match=r"backend must be one of auto, .*, got 'bandet'\. Did you mean 'banded'"):
+        encoder(backend="bandet")
     with pytest.raises(ValueError, match="cannot take this call: it takes softmax over an unlimited context"):
-        encoder(execution="sdpa")(x)
+        encoder(backend="sdpa")(x)
 
 
 def test_a_plan_follows_the_execution_of_the_config() -> None:
     config = encoder().config
-    assert Shapes(config, 1000).execution(CONTEXT) == "native"
-    dense = encoder(execution="dense").config
-    assert Shapes(dense, 1000).execution(CONTEXT) == "dense"
-    assert sa.plan(dense, 4000).peak_bytes > 10 * sa.plan(config, 4000).peak_bytes
+    assert Shapes(config, 1000).backend(CONTEXT) == "native"
+    dense = encoder(backend="dense").config
+    assert Shapes(dense, 1000).backend(CONTEXT) == "dense"
+    assert sa.estimate(dense, 4000).peak_bytes > 10 * sa.estimate(config, 4000).peak_bytes
 
 
 def test_full_attention_learns_without_the_kernel_of_torch() -> None:

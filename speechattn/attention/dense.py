@@ -1,4 +1,4 @@
-"""The reference: mask, scores, weights, sum. Plain, quadratic, never optimised; every execution equals it."""
+"""The reference: mask, scores, weights, sum. Plain, quadratic, never optimised; every backend equals it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def dense_attention(
     v: Tensor,
     context: Context,
     lengths: Tensor | None,
-    scores: str,
+    activation: str,
     relative_bias: Tensor | None,
     scale: float,
 ) -> Tensor:
     """Output [B, H, T, Dv] of queries and keys [B, H, T, D] and values [B, H, T, Dv].
 
     `lengths` [B] or None, `relative_bias` [H, offsets] or None. Float16 and bfloat16 are
-    computed in float32. Meant to be called through `attention(..., execution="dense")`.
+    computed in float32. Meant to be called through `attention(..., backend="dense")`.
     """
     output_dtype, wide = q.dtype, torch.promote_types(q.dtype, torch.float32)
     q, k, v = q.to(wide), k.to(wide), v.to(wide)
@@ -37,7 +37,7 @@ def dense_attention(
     mask = context_mask(context, num_frames, q.device) & valid.transpose(2, 3) & valid
 
     bias = None if relative_bias is None else dense_relative_bias(relative_bias.to(q.dtype), context, num_frames)
-    output = attend(q, k, v, mask, scores, bias, scale).to(output_dtype)
+    output = attend(q, k, v, mask, activation, bias, scale).to(output_dtype)
     # The gradient of the padding may hold NaN, too.
     return output if lengths is None else torch.where(valid, output, output.new_zeros(()))
 
@@ -47,7 +47,7 @@ def dense_step(
     k: Tensor,
     v: Tensor,
     context: Context,
-    scores: str,
+    activation: str,
     relative_bias: Tensor | None,
     scale: float,
     query_start: int,
@@ -62,19 +62,19 @@ def dense_step(
         offsets = table_offsets(relative_bias, context, key_start + k.shape[2])
         bias = relative_bias.to(wide)[:, relative_index(offsets, queries, keys)]
     mask = band_mask(context, queries, keys)
-    return attend(q.to(wide), k.to(wide), v.to(wide), mask, scores, bias, scale).to(q.dtype)
+    return attend(q.to(wide), k.to(wide), v.to(wide), mask, activation, bias, scale).to(q.dtype)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scores: str, bias: Tensor | None, scale: float) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, activation: str, bias: Tensor | None, scale: float) -> Tensor:
     """Output [B, H, Tq, Dv] of queries [B, H, Tq, D] that see the keys [B, H, Tk, D] of a mask [.., Tq, Tk].
 
     `bias` [.., Tq, Tk] or None is added to the scores. Where it is -inf it hides the key.
     """
-    return weights_of((q * scale) @ k.transpose(2, 3), mask, scores, bias) @ v
+    return weights_of((q * scale) @ k.transpose(2, 3), mask, activation, bias) @ v
 
 
-def weights_of(raw: Tensor, mask: Tensor, scores: str, bias: Tensor | None) -> Tensor:
-    """Weights [.., Tq, Tk] of scores of that shape. This is the rule that every execution follows.
+def weights_of(raw: Tensor, mask: Tensor, activation: str, bias: Tensor | None) -> Tensor:
+    """Weights [.., Tq, Tk] of scores of that shape. This is the rule that every backend follows.
 
     A query sees the keys of its mask from which no bias of -inf hides it. What it does not see weighs exactly 0, so
     that a query that sees nothing gets 0, and gradients of 0. Under relu the weights are divided by the number of
@@ -86,7 +86,7 @@ def weights_of(raw: Tensor, mask: Tensor, scores: str, bias: Tensor | None) -> T
         mask = mask & ~hidden
         raw = raw + torch.where(hidden, zero, bias)
     # What is made of the scores keeps their name, so that they are freed: T x T numbers are many.
-    if scores == "relu":
+    if activation == "relu":
         raw = torch.where(mask, raw, zero)
         raw = raw.relu()
         return raw / number

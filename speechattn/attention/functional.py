@@ -1,4 +1,4 @@
-"""The public door to attention: checks what comes in, picks the execution, never loses a window."""
+"""The public door to attention: checks what comes in, picks the backend, never loses a window."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from speechattn.attention.dense import dense_attention, dense_step, relative_ind
 from speechattn.attention.masks import band_mask
 from speechattn.attention.native.attention import native_attention, native_refusal, native_step
 from speechattn.attention.qkv import unpacked
-from speechattn.config import EXECUTIONS, SCORES
+from speechattn.config import ACTIVATIONS, BACKENDS
 from speechattn.context import Context
 from speechattn.heuristics import NATIVE_KEYS, automatic
 from speechattn.lengths import check_lengths, valid_mask
@@ -30,10 +30,10 @@ def attention(
     context: Context,
     *,
     lengths: Tensor | None = None,
-    scores: str = "softmax",
+    activation: str = "softmax",
     relative_bias: Tensor | None = None,
     scale: float | None = None,
-    execution: str = "auto",
+    backend: str = "auto",
 ) -> Tensor:
     """Output [B, H, T, Dv]: for every frame, the values its context lets it see, weighted by query and key.
 
@@ -44,13 +44,13 @@ def attention(
         v: values [B, H, T, Dv].
         context: what each frame may see; each row's window is clipped to that row's length.
         lengths: valid frames [B], integer; None means all T.
-        scores: "softmax" (Vaswani et al. 2017, eq. 1), or "relu": max(score, 0) divided by the number of
+        activation: "softmax" (Vaswani et al. 2017, eq. 1), or "relu": max(score, 0) divided by the number of
             visible keys, for those who hold that softmax is not required.
         relative_bias: [H, len(context.offsets())], added to the scores by key minus query. A side without
             limit shares its last entry, unless the table is [H, len(context.offsets(T))], with every distance. -inf
             hides a key: a frame from which all are hidden gets 0, and gradients of 0. +inf and NaN give NaN.
         scale: factor on the scores; None is D ** -0.5.
-        execution: "dense" is the plain reference with T x T scores; "banded" takes time and memory linear in
+        backend: "dense" is the plain reference with T x T scores; "banded" takes time and memory linear in
             T (one unlimited side: linear memory, quadratic time); "native" does so near the speed of the processor,
             for float32 on a CPU; "sdpa" is torch's scaled_dot_product_attention, for softmax without a bias over
             everything, whose gradients lose 1e-7 of the largest score; "windows" is the same function over overlapping
@@ -59,14 +59,14 @@ def attention(
             Inside torch.func and forward-mode derivatives "auto" takes it by itself.
 
     Raises:
-        TypeError, ValueError: shapes, dtypes or lengths that do not fit, or an unknown scores or execution.
+        TypeError, ValueError: shapes, dtypes or lengths that do not fit, or an unknown activation or backend.
 
     Example:
         >>> q = k = v = torch.eye(3)[None, None]
         >>> attention(q, k, v, Context.truncated(0, 0))[0, 0].tolist()
         [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
     """
-    return _attention((q, k, v), context, lengths, scores, relative_bias, scale, execution)
+    return _attention((q, k, v), context, lengths, activation, relative_bias, scale, backend)
 
 
 def packed_attention(
@@ -74,10 +74,10 @@ def packed_attention(
     context: Context,
     *,
     lengths: Tensor | None = None,
-    scores: str = "softmax",
+    activation: str = "softmax",
     relative_bias: Tensor | None = None,
     scale: float | None = None,
-    execution: str = "auto",
+    backend: str = "auto",
 ) -> Tensor:
     """`attention` of the one tensor [B, T, 3, H, D] that a projection leaves: output [B, H, T, D].
 
@@ -89,43 +89,43 @@ def packed_attention(
     """
     if qkv.ndim != 5 or qkv.shape[2] != 3:
         raise ValueError(f"qkv must be [B, T, 3, H, D], got {list(qkv.shape)}.")
-    return _attention((qkv,), context, lengths, scores, relative_bias, scale, execution)
+    return _attention((qkv,), context, lengths, activation, relative_bias, scale, backend)
 
 
 def _attention(
     parts: tuple[Tensor, ...],
     context: Context,
     lengths: Tensor | None,
-    scores: str,
+    activation: str,
     relative_bias: Tensor | None,
     scale: float | None,
-    execution: str,
+    backend: str,
 ) -> Tensor:
     """The output [B, H, T, Dv] of three tensors or of a packed one, see qkv.py."""
     q, k, v = unpacked(parts)
-    _check(q, k, v, context, scores, relative_bias)
+    _check(q, k, v, context, activation, relative_bias)
     lengths = check_lengths(lengths, q.shape[0], q.shape[2])
     scale = _checked_scale(scale, q.shape[3])
-    if execution not in EXECUTIONS:
-        raise ValueError(f"execution must be one of {', '.join(EXECUTIONS)}, got {execution!r}.")
-    if execution == "auto":
-        chosen = choose(q, k, v, context, scores, relative_bias)
-    elif refusal := why_not(execution, q, k, v, context, scores, relative_bias):
+    if backend not in BACKENDS:
+        raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}.")
+    if backend == "auto":
+        chosen = choose(q, k, v, context, activation, relative_bias)
+    elif refusal := why_not(backend, q, k, v, context, activation, relative_bias):
         other = "dense" if is_transformed() else "banded"
-        raise ValueError(f"execution={execution!r} cannot take this call: {refusal}. Use 'auto' or {other!r}.")
+        raise ValueError(f"backend={backend!r} cannot take this call: {refusal}. Use 'auto' or {other!r}.")
     else:
-        chosen = execution
+        chosen = backend
     with _no_autocast(q.device.type):  # the output has q's dtype, whatever stands around the call
         if chosen == "native":
-            return native_attention(parts, context, lengths, scores, relative_bias, scale)
+            return native_attention(parts, context, lengths, activation, relative_bias, scale)
         if chosen == "sdpa":
             return _full_attention(q, k, v, lengths, scale)
         if chosen == "banded":
-            return banded_attention(parts, context, lengths, scores, relative_bias, scale)
+            return banded_attention(parts, context, lengths, activation, relative_bias, scale)
         if chosen == "dense" and q.is_cpu and not torch.compiler.is_compiling():
             guard.check_scores(q.shape[0], q.shape[1], q.shape[2], q.element_size(), relative_bias is not None)
         function = dense_attention if chosen == "dense" else _on_request(chosen)[0]
-        output: Tensor = function(q, k, v, context, lengths, scores, relative_bias, scale)
+        output: Tensor = function(q, k, v, context, lengths, activation, relative_bias, scale)
         return output
 
 
@@ -134,50 +134,52 @@ def attention_step(
     k: Tensor,
     v: Tensor,
     context: Context,
-    scores: str,
+    activation: str,
     relative_bias: Tensor | None,
     scale: float,
     query_start: int,
     key_start: int,
 ) -> Tensor:
-    """`attention` of the next frames of a stream, [B, H, n, Dv], by the execution that "auto" would take.
+    """`attention` of the next frames of a stream, [B, H, n, Dv], by the backend that "auto" would take.
 
     Queries [B, H, n, D] are the frames from `query_start` on, which is the first of a chunk. Keys [B, H, m, D] and
     values are those from `key_start` to the newest there is: all that these queries see, or that will ever exist.
     """
     native = k.shape[2] <= NATIVE_KEYS + q.shape[2] and native_refusal(q, k, v, context) is None
     step = dense_step if is_transformed() else native_step if native else banded_step
-    return step(q, k, v, context, scores, relative_bias, scale, query_start, key_start)
+    return step(q, k, v, context, activation, relative_bias, scale, query_start, key_start)
 
 
 def why_not(
-    execution: str, q: Tensor, k: Tensor, v: Tensor, context: Context, scores: str, relative_bias: Tensor | None
+    backend: str, q: Tensor, k: Tensor, v: Tensor, context: Context, activation: str, relative_bias: Tensor | None
 ) -> str | None:
-    """Why an execution cannot take a call of `attention`, or None if it can: dense takes every one."""
-    if execution == "dense":
+    """Why a backend cannot take a call of `attention`, or None if it can: dense takes every one."""
+    if backend == "dense":
         return None
     if is_transformed():
         return "torch.func (vmap, grad, jvp) and forward-mode derivatives cannot see inside it"
-    if execution == "native":
+    if backend == "native":
         return native_refusal(q, k, v, context)
-    if execution == "sdpa":
-        if _plain(context, scores, relative_bias):
+    if backend == "sdpa":
+        if _plain(context, activation, relative_bias):
             return None
         bias = "no bias" if relative_bias is None else "a bias"
-        return f"it takes softmax over an unlimited context without a bias, got {scores} over ({context}) and {bias}"
-    if execution == "banded":
+        return (
+            f"it takes softmax over an unlimited context without a bias, got {activation} over ({context}) and {bias}"
+        )
+    if backend == "banded":
         return None
-    refusal: str | None = _on_request(execution)[1](q, k, v, context, scores, relative_bias)
+    refusal: str | None = _on_request(backend)[1](q, k, v, context, activation, relative_bias)
     return refusal
 
 
-def _on_request(execution: str) -> tuple[Callable[..., Tensor], Callable[..., str | None]]:
-    """The function of an execution that "auto" never takes, and its refusal: their modules import torch's compiler."""
-    if execution == "windows":
+def _on_request(backend: str) -> tuple[Callable[..., Tensor], Callable[..., str | None]]:
+    """The function of a backend that "auto" never takes, and its refusal: their modules import torch's compiler."""
+    if backend == "windows":
         from speechattn.attention.cuda.sdpa_windows import windowed_attention, windows_refusal
 
         return windowed_attention, windows_refusal
-    if execution == "flex":
+    if backend == "flex":
         from speechattn.attention.cuda.flex import flex_attention, flex_refusal
 
         return flex_attention, flex_refusal
@@ -186,8 +188,8 @@ def _on_request(execution: str) -> tuple[Callable[..., Tensor], Callable[..., st
     return triton_attention, triton_refusal
 
 
-def choose(q: Tensor, k: Tensor, v: Tensor, context: Context, scores: str, relative_bias: Tensor | None) -> str:
-    """The execution that "auto" takes; arguments as in `attention`.
+def choose(q: Tensor, k: Tensor, v: Tensor, context: Context, activation: str, relative_bias: Tensor | None) -> str:
+    """The backend that "auto" takes; arguments as in `attention`.
 
     ============================================  ==========================================================
     inside torch.func, forward-mode derivatives   dense
@@ -199,7 +201,7 @@ def choose(q: Tensor, k: Tensor, v: Tensor, context: Context, scores: str, relat
     """
     if is_transformed():
         return "dense"
-    plain, frames = scores == "softmax" and relative_bias is None, q.shape[2]
+    plain, frames = activation == "softmax" and relative_bias is None, q.shape[2]
     learning = q.is_cpu and is_learning((q, k, v))
     # numba is asked, and imported, where it would be taken
     chosen = automatic(context, frames, plain, native=True, learning=learning)
@@ -208,9 +210,9 @@ def choose(q: Tensor, k: Tensor, v: Tensor, context: Context, scores: str, relat
     return chosen
 
 
-def _plain(context: Context, scores: str, relative_bias: Tensor | None) -> bool:
+def _plain(context: Context, activation: str, relative_bias: Tensor | None) -> bool:
     """Whether this is what torch's own scaled_dot_product_attention computes."""
-    return context.left is context.right is None and scores == "softmax" and relative_bias is None
+    return context.left is context.right is None and activation == "softmax" and relative_bias is None
 
 
 def attention_weights(
@@ -219,7 +221,7 @@ def attention_weights(
     context: Context,
     *,
     lengths: Tensor | None = None,
-    scores: str = "softmax",
+    activation: str = "softmax",
     relative_bias: Tensor | None = None,
     scale: float | None = None,
 ) -> Tensor:
@@ -229,7 +231,7 @@ def attention_weights(
     is its left + chunk + right. Columns outside the row's valid frames are 0, and so is every row at and past
     `lengths`. Arguments are those of `attention`; no gradient is meant to flow.
     """
-    _check(q, k, k, context, scores, relative_bias)
+    _check(q, k, k, context, activation, relative_bias)
     lengths = check_lengths(lengths, q.shape[0], q.shape[2])
     batch, heads, num_frames, dim = q.shape
     seen = context.within(num_frames)
@@ -245,7 +247,7 @@ def attention_weights(
             keys = torch.arange(key_begin, key_end, device=q.device)
             raw = scale * q[row, :, begin:end].to(wide) @ k[row, :, key_begin:key_end].to(wide).transpose(1, 2)
             bias = None if relative_bias is None else relative_bias.to(wide)[:, relative_index(offsets, queries, keys)]
-            block = weights_of(raw, band_mask(context, queries, keys), scores, bias)
+            block = weights_of(raw, band_mask(context, queries, keys), activation, bias)
             start, _ = seen.span(queries)
             assert start is not None
             frame = start[:, None] + columns
@@ -284,7 +286,7 @@ def _checked_scale(scale: float | None, features: int) -> float:
     return number
 
 
-def _check(q: Tensor, k: Tensor, v: Tensor, context: Context, scores: str, relative_bias: Tensor | None) -> None:
+def _check(q: Tensor, k: Tensor, v: Tensor, context: Context, activation: str, relative_bias: Tensor | None) -> None:
     if not isinstance(context, Context):
         raise TypeError(f"context must be a speechattn.Context, got {type(context).__name__}.")
     if q.ndim != 4 or k.shape != q.shape or v.shape[:-1] != q.shape[:-1]:
@@ -292,8 +294,8 @@ def _check(q: Tensor, k: Tensor, v: Tensor, context: Context, scores: str, relat
         raise ValueError(f"q, k and v must be [B, H, T, D] with equal B, H and T, got {shapes}.")
     if not q.is_floating_point() or k.dtype != q.dtype or v.dtype != q.dtype:
         raise TypeError(f"q, k and v must share one floating dtype, got {q.dtype}, {k.dtype}, {v.dtype}.")
-    if scores not in SCORES:
-        raise ValueError(f"scores must be one of {', '.join(SCORES)}, got {scores!r}.")
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}.")
     if relative_bias is None:
         return
     if relative_bias.ndim != 2 or relative_bias.shape[0] != q.shape[1]:

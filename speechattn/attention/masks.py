@@ -27,7 +27,7 @@ def band_mask(context: Context, queries: Tensor, keys: Tensor) -> Tensor:
 
 
 def context_mask(context: Context, num_frames: int, device: torch.device | None = None) -> Tensor:
-    """Bool [T, T], True = may attend. Quadratic: for the reference execution and for pictures."""
+    """Bool [T, T], True = may attend. Quadratic: for the reference backend and for pictures."""
     frames = torch.arange(num_frames, device=device)
     return band_mask(context, frames, frames)
 

@@ -70,7 +70,7 @@ class LearnedPositions(nn.Module):
         if start + count > len(self.table):
             raise ValueError(
                 f"learned positions end at frame {len(self.table)}, and the audio has {start + count} frames. Use "
-                f'EncoderConfig(max_frames={start + count}), or positions="relative", which never end.'
+                f'EncoderConfig(max_frames={start + count}), or position_encoding="relative", which never ends.'
             )
         return self.table[start : start + count]
 
@@ -161,7 +161,9 @@ def resize_relative_bias(
         key=lambda name: [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in name.split(".")],
     )
     if not names:
-        raise ValueError("weights hold no relative_bias.table: only positions='relative' have tables of biases.")
+        raise ValueError(
+            "weights hold no relative_bias.table: only position_encoding='relative' have tables of biases."
+        )
     resized = dict(weights)
     contexts = [[context] * len(names) if isinstance(context, Context) else list(context) for context in (old, new)]
     for given, layers in zip(("old", "new"), contexts, strict=True):

@@ -1,6 +1,6 @@
 """Queries, keys and values the two ways they come: as three tensors, or as the one that a projection leaves.
 
-An execution takes them as `parts`, a sequence of three or of one, and gives gradients of the same form. So the
+A backend takes them as `parts`, a sequence of three or of one, and gives gradients of the same form. So the
 gradient of one packed tensor is written in place, where that of its three views would be stacked: a copy of all of it.
 """
 

@@ -101,7 +101,7 @@ def describe_torch(torch: Any) -> Iterable[str]:
     yield f"{'cpu':<14}{torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads in torch"
     native = importlib.import_module("speechattn.attention.native.attention")
     reason = native.native_unavailable() or native.import_error()
-    yield f"{'attention':<14}{f'not native: {reason}' if reason else 'native execution works here'}"
+    yield f"{'attention':<14}{f'not native: {reason}' if reason else 'native backend works here'}"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch warns about drivers; the line below says the same
         available = torch.cuda.is_available()

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from speechattn.cli.options import positive
-from speechattn.config import BLOCKS, POSITIONS, SCORES, STACKS, EncoderConfig, ModelConfig
+from speechattn.config import ACTIVATIONS, BLOCKS, POSITION_ENCODINGS, STACKS, EncoderConfig, ModelConfig
 from speechattn.context import Context
 from speechattn.errors import UserError
 from speechattn.framing import HOP_MS
-from speechattn.planning.estimate import MODES, PROCESS_BYTES, PUSH, Plan, longest_frames, plan
+from speechattn.planning.estimate import MODES, PROCESS_BYTES, PUSH, Estimate, estimate, max_frames
 from speechattn.planning.format import sheet
 from speechattn.planning.machine_speed import Machine, load_machine, machine_path
 from speechattn.planning.memory import BYTES
@@ -22,7 +22,7 @@ from speechattn.system.units import parse_bytes, told_bytes, told_seconds
 
 MOST_HOURS = 24 * 365.0
 NUMBERS = ("d_model", "num_heads", "num_layers", "d_ff", "conv_kernel")
-CHOICES = {"block": BLOCKS, "positions": POSITIONS, "scores": SCORES}
+CHOICES = {"block": BLOCKS, "position_encoding": POSITION_ENCODINGS, "activation": ACTIVATIONS}
 
 
 def add(commands: Any) -> None:
@@ -50,7 +50,7 @@ def add(commands: Any) -> None:
     size.add_argument("--num-mels", type=positive, metavar="N", help="features of a frame (default 80)")
     size.add_argument("--stack", type=int, choices=STACKS, help=_default("stack"))
     for name, choices in CHOICES.items():
-        size.add_argument(f"--{name}", choices=choices, help=_default(name))
+        size.add_argument(f"--{name.replace('_', '-')}", choices=choices, help=_default(name))
     size.add_argument("--left", type=_side, metavar="N", help="frames before, or all (default 64)")
     size.add_argument("--right", type=_side, metavar="N", help="frames after, or all (default 64)")
     size.add_argument("--chunk", type=positive, metavar="N", help="frames that share a view (default 1)")
@@ -96,7 +96,7 @@ def _longest(options: argparse.Namespace, config: EncoderConfig, hop_ms: float, 
     for name, (changed, training, how) in rows.items():
         if options.mode not in (None, name.split(",")[0]):
             continue
-        most = longest_frames(
+        most = max_frames(
             changed, total, options.batch_size, training, dtype=options.dtype, native=not options.no_native
         )
         found[name] = most
@@ -107,14 +107,14 @@ def _longest(options: argparse.Namespace, config: EncoderConfig, hop_ms: float, 
         found["streaming"] = None if fits else 0
         lines.append(_streaming_line(options, made, fits))
     if options.json:
-        print(json.dumps({"memory_bytes": total, "longest_frames": found, "config": config.to_dict()}))
+        print(json.dumps({"memory_bytes": total, "max_frames": found, "config": config.to_dict()}))
         return 0
     print(f"{told_bytes(total)}, {told_bytes(PROCESS_BYTES)} of them Python and torch; {_told(options, config)}")
     print("\n".join(lines))
     return 0
 
 
-def _streaming_line(options: argparse.Namespace, made: Plan | None, fits: bool) -> str:
+def _streaming_line(options: argparse.Namespace, made: Estimate | None, fits: bool) -> str:
     if made is None:
         return f"{'streaming':24}{'-':>14}{'':12}  an unlimited side does not stream in bounded memory"
     length = "any length" if fits else "none"
@@ -156,8 +156,8 @@ def _planned(
     mode: str,
     hop_ms: float = HOP_MS,
     machine: Machine | None = None,
-) -> Plan:
-    return plan(
+) -> Estimate:
+    return estimate(
         config,
         frames,
         options.batch_size,

@@ -126,10 +126,10 @@ def _drawn(options: argparse.Namespace) -> Drawn:
 
 
 def _of_model(directory: str, title: str) -> Drawn:
-    from speechattn.models.pretrained import SMALL
+    from speechattn.models.pretrained import load_pretrained
     from speechattn.models.speech_model import load
 
-    config = load(directory or SMALL).config
+    config = (load(directory) if directory else load_pretrained()).config
     encoder, framing = config.encoder, config.framing
     name = Path(directory).resolve().name if directory else "The small model that is shipped"
     start, stop = framing.span_samples(0)

@@ -116,7 +116,7 @@ def _settings(options: argparse.Namespace) -> Settings:
     else:
         size = SIZES | given
         window = Context.truncated(options.left, options.right)
-        config = EncoderConfig(size.pop("num_mels"), **size, context=window, positions="none", dropout=0.0)
+        config = EncoderConfig(size.pop("num_mels"), **size, context=window, position_encoding="none", dropout=0.0)
     return Settings(
         replace(config, gradient_checkpointing=options.checkpointing),
         **{name: getattr(options, name) for name in ("left", "right", "chunk", "push", "mode", "batch_size")},

@@ -24,7 +24,7 @@ from speechattn.data.audio.files import AudioWarning, audio_blocks
 from speechattn.data.audio.samples import MAX_RATE, MIN_RATE, Samples, cut
 from speechattn.errors import UserError
 from speechattn.models.heads import CTC
-from speechattn.models.pretrained import small_model
+from speechattn.models.pretrained import load_pretrained
 from speechattn.models.speech_model import load
 from speechattn.streaming.segmenter import Heard, Segments
 from speechattn.streaming.stream import FrameLabels, Stream
@@ -114,7 +114,7 @@ def listen(
     if picture is not None and (listener.heard_s or not trouble):
         _draw(listener, Path(picture), "stdin" if source == "-" else Path(source).name)
     if realtime and listener.heard_s:
-        print(listener.arrivals.report(listener.heard_s, stream.latency_ms, push_ms), file=sys.stderr)
+        print(listener.arrivals.report(listener.heard_s, stream.algorithmic_latency_ms, push_ms), file=sys.stderr)
     if trouble:
         raise trouble[0]
     if stop.received is not None:
@@ -171,7 +171,7 @@ class _Listener:
 
 def _stream(directory: str | Path | None) -> Stream:
     """A stream of the model, which has computed once: the first call of everything is slow."""
-    model = small_model() if directory is None else load(directory)
+    model = load_pretrained("small-en-phones") if directory is None else load(directory)
     try:
         stream = Stream(model)
     except ValueError as error:
@@ -238,7 +238,7 @@ def _draw(listener: _Listener, path: Path, title: str) -> None:
         found.stop_s,
         found.labels,
         found.appeared_s,
-        listener.stream.latency_ms,
+        listener.stream.algorithmic_latency_ms,
         f"{title}: when labels appeared",
     )
     buffer = io.BytesIO()

@@ -178,8 +178,8 @@ class ConvolutionBlock(nn.Module):
 
 def make_attention(config: EncoderConfig, context: Context) -> SelfAttention:
     """The attention layer of a block; positions that are added at the encoder's input are none of its own."""
-    positions = "none" if config.positions in ("sinusoidal", "learned") else config.positions
-    return SelfAttention(config.d_model, config.num_heads, context, positions, config.scores, config.execution)
+    positions = "none" if config.position_encoding in ("sinusoidal", "learned") else config.position_encoding
+    return SelfAttention(config.d_model, config.num_heads, context, positions, config.activation, config.backend)
 
 
 def feed_forward(config: EncoderConfig) -> nn.Sequential:

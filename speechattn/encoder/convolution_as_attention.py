@@ -55,7 +55,7 @@ class AttentionConvolution(nn.Module):
 
 @torch.no_grad()
 def attention_from_convolution(
-    conv: nn.Conv1d, left: int | None = None, scores: str = "softmax", sharpness: float = SHARPNESS
+    conv: nn.Conv1d, left: int | None = None, activation: str = "softmax", sharpness: float = SHARPNESS
 ) -> AttentionConvolution:
     """An attention layer that equals `conv`: for every frame, at both ends, and for every row of a padded batch.
 
@@ -67,7 +67,7 @@ def attention_from_convolution(
         conv: any kernel size, dilation, groups and channels; stride 1. Padding with "zeros" or "replicate", the
             second being what the layer does by itself: a head whose tap is past an end looks at the nearest frame.
         left: frames before frame t that its first tap looks back; None takes the convolution's own padding.
-        scores: "softmax", or "relu": softmax is not required.
+        activation: "softmax", or "relu": softmax is not required.
         sharpness: nats that a score falls per frame from its tap. Less than the default is no longer exact, and has
             gradients: a place to start training from.
 
@@ -80,10 +80,12 @@ def attention_from_convolution(
         >>> bool((attention_from_convolution(conv)(frames) - conv(frames.mT).mT).abs().max() < 1e-10)
         True
     """
-    context, taps = _window(conv, left, scores)
+    context, taps = _window(conv, left, activation)
     width = max(conv.in_channels, -(-conv.out_channels // len(taps)))
     d_model = len(taps) * width
-    layer = SelfAttention(d_model, len(taps), context, positions="relative", scores=scores).to(conv.weight)
+    layer = SelfAttention(d_model, len(taps), context, position_encoding="relative", activation=activation).to(
+        conv.weight
+    )
     assert layer.relative_bias is not None
     for parameter in layer.parameters():
         parameter.zero_()
@@ -137,7 +139,7 @@ def convolution_from_attention(layer: SelfAttention, input: Tensor, lengths: Ten
 
     q, k, _ = layer.project(zero_padding(input, lengths))
     table = layer.bias(context, num_frames)
-    weights = attention_weights(q, k, context, lengths=lengths, scores=layer.scores, relative_bias=table)
+    weights = attention_weights(q, k, context, lengths=lengths, activation=layer.activation, relative_bias=table)
     mean = weights.transpose(1, 2)[whole].mean(0, dtype=widened(weights.dtype)).to(weights.dtype)  # [H, window]
     weight, bias = _affine(layer.query_key_value, d_model)
     value = weight[2 * d_model :].reshape(layer.num_heads, -1, d_model)
@@ -158,14 +160,14 @@ def _affine(layer: nn.Module, width: int) -> tuple[Tensor, Tensor]:
     return (layer(torch.eye(width).to(empty)) - bias).T, bias[0]
 
 
-def _window(conv: nn.Conv1d, left: int | None, scores: str) -> tuple[Context, list[int]]:
+def _window(conv: nn.Conv1d, left: int | None, activation: str) -> tuple[Context, list[int]]:
     """The context of a convolution, and the distance of each tap from the frame."""
     if conv.stride != (1,):
         raise ValueError(f"attention gives a frame for every frame: stride must be 1, got {conv.stride[0]}.")
     if conv.padding_mode not in ("zeros", "replicate"):
         raise ValueError(f'padding_mode must be "zeros" or "replicate", got {conv.padding_mode!r}.')
-    if conv.padding_mode == "replicate" and scores != "softmax":
-        raise ValueError(f'padding_mode="replicate" needs scores="softmax", got {scores!r}.')
+    if conv.padding_mode == "replicate" and activation != "softmax":
+        raise ValueError(f'padding_mode="replicate" needs activation="softmax", got {activation!r}.')
     step = conv.dilation[0]
     reach = step * (conv.kernel_size[0] - 1)
     if left is None:

@@ -23,7 +23,7 @@ from speechattn.errors import ConfigError
 from speechattn.framing import HOP_MS
 from speechattn.lengths import check_lengths, lengths_of, zero_padding
 from speechattn.planning import memory_limit as guard
-from speechattn.planning.estimate import plan
+from speechattn.planning.estimate import estimate
 from speechattn.stream_state import check_kept, fingerprint, moved, num_bytes
 from speechattn.system.process_memory import (
     INFERENCE_BLOCK,
@@ -239,7 +239,7 @@ class Encoder(FramesEncoder):
         elif keeps_blocks(TRAINING_BLOCK) and (
             guard.limit_bytes() is not None
             or config.gradient_checkpointing
-            or plan(config, input.shape[1], len(input), training=True, **sizes).peak_bytes >= LARGE_TRAINING  # type: ignore[arg-type]
+            or estimate(config, input.shape[1], len(input), training=True, **sizes).peak_bytes >= LARGE_TRAINING  # type: ignore[arg-type]
         ):
             return_blocks(TRAINING_BLOCK)
         if guard.limit_bytes() is not None:
@@ -306,8 +306,8 @@ class Encoder(FramesEncoder):
     @property
     def _placed(self) -> str:
         """The positions that are added to the frames at the input, or "none"."""
-        at_input = self.config.block in ATTENTION_BLOCKS and self.config.positions in ("sinusoidal", "learned")
-        return self.config.positions if at_input else "none"
+        at_input = self.config.block in ATTENTION_BLOCKS and self.config.position_encoding in ("sinusoidal", "learned")
+        return self.config.position_encoding if at_input else "none"
 
     def _place(self, x: Tensor, start: int, lengths: Tensor | None = None) -> Tensor:
         """Frames [B, T, D] from `start` on with their absolute positions added, if the config has such."""

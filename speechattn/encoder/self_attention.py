@@ -11,14 +11,14 @@ from speechattn.attention.functional import attention, attention_step, packed_at
 from speechattn.attention.native.attention import native_refusal
 from speechattn.attention.positions import RelativeBias, alibi, rotary
 from speechattn.attention.qkv import unpacked
-from speechattn.config import EXECUTIONS, SCORES
+from speechattn.config import ACTIVATIONS, BACKENDS
 from speechattn.context import Context
 from speechattn.dtypes import fitting, like
 from speechattn.lengths import zero_padding
 from speechattn.stream_state import check_kept
 from speechattn.system.serialization import whole
 
-LAYER_POSITIONS = ("none", "rotary", "relative", "alibi")
+LAYER_POSITION_ENCODINGS = ("none", "rotary", "relative", "alibi")
 
 
 class AttentionState(NamedTuple):
@@ -38,10 +38,10 @@ class SelfAttention(nn.Module):
         d_model: features of a frame; divisible by num_heads (and into even heads for rotary positions).
         num_heads: heads, each with d_model / num_heads features.
         context: what each frame may see, unless `forward` is given another.
-        positions: "none", "rotary", "relative" or "alibi". Sinusoidal and learned positions are added once, by the
-            encoder.
-        scores: "softmax" or "relu", see `attention`.
-        execution: how `forward` computes unless it is given another, see `attention`; `step` always does as "auto".
+        position_encoding: "none", "rotary", "relative" or "alibi". Sinusoidal and learned positions are added
+            once, by the encoder.
+        activation: "softmax" or "relu", see `attention`.
+        backend: how `forward` computes unless it is given another, see `attention`; `step` always does as "auto".
 
     Example:
         >>> layer = SelfAttention(8, 2, Context.truncated(4, 2))
@@ -54,50 +54,56 @@ class SelfAttention(nn.Module):
         d_model: int,
         num_heads: int,
         context: Context,
-        positions: str = "none",
-        scores: str = "softmax",
-        execution: str = "auto",
+        position_encoding: str = "none",
+        activation: str = "softmax",
+        backend: str = "auto",
     ) -> None:
         super().__init__()
         d_model, num_heads = whole("d_model", d_model), whole("num_heads", num_heads)
         if d_model % num_heads:
             raise ValueError(f"d_model must be divisible by num_heads, got {d_model} and {num_heads}.")
-        if positions not in LAYER_POSITIONS:
+        if position_encoding not in LAYER_POSITION_ENCODINGS:
             raise ValueError(
-                f"positions of a layer must be one of {', '.join(LAYER_POSITIONS)}, got {positions!r}. "
+                f"position_encoding of a layer must be one of {', '.join(LAYER_POSITION_ENCODINGS)}, "
+                f"got {position_encoding!r}. "
                 "Sinusoidal and learned ones are added once, at the encoder's input."
             )
-        if scores not in SCORES:
-            raise ValueError(f"scores must be one of {', '.join(SCORES)}, got {scores!r}.")
-        if execution not in EXECUTIONS:
-            raise ValueError(f"execution must be one of {', '.join(EXECUTIONS)}, got {execution!r}.")
-        if positions == "rotary" and d_model // num_heads % 2:
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}.")
+        if backend not in BACKENDS:
+            raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}.")
+        if position_encoding == "rotary" and d_model // num_heads % 2:
             raise ValueError(f"rotary positions need an even head, got {d_model} / {num_heads} features.")
-        self.context, self.num_heads, self.positions, self.scores = context, num_heads, positions, scores
-        self.execution = execution
+        self.context, self.num_heads, self.position_encoding, self.activation = (
+            context,
+            num_heads,
+            position_encoding,
+            activation,
+        )
+        self.backend = backend
         self.query_key_value = nn.Linear(d_model, 3 * d_model)
         self.d_model = d_model
         self.output = nn.Linear(d_model, d_model)
-        self.relative_bias = RelativeBias(num_heads, context) if positions == "relative" else None
+        self.relative_bias = RelativeBias(num_heads, context) if position_encoding == "relative" else None
 
     def forward(
         self,
         input: Tensor,
         lengths: Tensor | None = None,
         context: Context | None = None,
-        execution: str | None = None,
+        backend: str | None = None,
     ) -> Tensor:
-        """Frames [B, T, D], exactly 0 at and past `lengths` [B]; `context` and `execution` override the layer's own."""
+        """Frames [B, T, D], exactly 0 at and past `lengths` [B]; `context` and `backend` override the layer's own."""
         context = self.context if context is None else context
         input = fitting(input, self, "layer")
         rest: dict[str, Any] = {
             "lengths": lengths,
-            "scores": self.scores,
+            "activation": self.activation,
             "relative_bias": self.bias(context, input.shape[1]),
-            "execution": self.execution if execution is None else execution,
+            "backend": self.backend if backend is None else backend,
         }
         input = zero_padding(input, lengths)
-        if self.positions == "rotary":
+        if self.position_encoding == "rotary":
             heads = attention(*self.project(input), context, **rest)
         else:
             heads = packed_attention(self._packed(input), context, **rest)
@@ -139,7 +145,7 @@ class SelfAttention(nn.Module):
             k,
             v,
             self.context,
-            self.scores,
+            self.activation,
             self.bias(self.context, seen),
             q.shape[3] ** -0.5,
             state.done,
@@ -159,7 +165,7 @@ class SelfAttention(nn.Module):
     def project(self, input: Tensor, start: int | Tensor = 0) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values [B, H, T, D / H] of frames [start, start + T): what `attention` takes."""
         q, k, v = unpacked((self._packed(input),))
-        if self.positions == "rotary":
+        if self.position_encoding == "rotary":
             frames = start + torch.arange(input.shape[1], device=input.device)
             q, k = rotary(q, frames), rotary(k, frames)
         return q, k, v
@@ -174,7 +180,7 @@ class SelfAttention(nn.Module):
         if self.relative_bias is not None:
             bias: Tensor = self.relative_bias(context)
             return bias
-        if self.positions == "alibi":
+        if self.position_encoding == "alibi":
             return alibi(self.num_heads, context.offsets(num_frames), like(self).device)
         return None
 
@@ -187,6 +193,7 @@ class SelfAttention(nn.Module):
         heads = like(self).new_empty(1, self.num_heads, 0, self.d_model // self.num_heads)
         refusal = native_refusal(heads, heads, heads, self.context)
         return (
-            f"context=({self.context}), num_heads={self.num_heads}, positions={self.positions}, scores={self.scores}"
+            f"context=({self.context}), num_heads={self.num_heads}, "
+            f"position_encoding={self.position_encoding}, activation={self.activation}"
             f"{f', not native: {refusal}' if refusal else ''}"
         )

@@ -81,7 +81,7 @@ class FixedAttention(nn.Module):
         q, k, v = (torch.cat(pair, 2) for pair in zip(state, new, strict=True))
         mask = self.band & clock.exist(self.delay, self.keys)
         scale = q.shape[3] ** -0.5
-        heads = attend(q[:, :, : self.push], k, v, mask, self.layer.scores, self.bias, scale)
+        heads = attend(q[:, :, : self.push], k, v, mask, self.layer.activation, self.bias, scale)
         return self.layer._merge(heads), tuple(x[:, :, self.push :] for x in (q, k, v))
 
 

@@ -53,8 +53,8 @@ class LogMel(nn.Module):
         flavor: "kaldi" (DC removal, pre-emphasis 0.97, Povey window, FFT of the next power of two, HTK mel,
             floor 1.2e-7) or "librosa" (FFT of the window, periodic Hann, Slaney mel and norm, floor 1e-10).
         low_hz, high_hz: ends of the mel bands; None is 20 Hz (kaldi) or 0 (librosa), and half the sample rate.
-        nan: "error" refuses a valid sample that is NaN, infinite or beyond 2^31, "zero" reads it as 0. Samples beyond
-            100 are integers that were not scaled: always refused.
+        nan_policy: "error" refuses a valid sample that is NaN, infinite or beyond 2^31, "zero" reads it as 0. Samples
+            beyond 100 are integers that were not scaled: always refused.
         slab_frames: frames computed at once; it changes speed and memory, not the result.
 
     Shape:
@@ -79,16 +79,16 @@ class LogMel(nn.Module):
         *,
         low_hz: float | None = None,
         high_hz: float | None = None,
-        nan: str = "error",
+        nan_policy: str = "error",
         slab_frames: int = SLAB_FRAMES,
     ) -> None:
         super().__init__()
         if flavor not in FLOOR:
             raise ValueError(f'flavor must be "kaldi" or "librosa", got {flavor!r}.')
-        if nan not in ("error", "zero"):
-            raise ValueError(f'nan must be "error" or "zero", got {nan!r}.')
+        if nan_policy not in ("error", "zero"):
+            raise ValueError(f'nan_policy must be "error" or "zero", got {nan_policy!r}.')
         num_mels, slab_frames = whole("num_mels", num_mels), whole("slab_frames", slab_frames)
-        self.num_mels, self.flavor, self.nan, self.slab_frames = num_mels, flavor, nan, slab_frames
+        self.num_mels, self.flavor, self.nan_policy, self.slab_frames = num_mels, flavor, nan_policy, slab_frames
         self.framing = Framing() if framing is None else framing
         nyquist = self.framing.sample_rate / 2
         self.low_hz = LOW_HZ[flavor] if low_hz is None else low_hz
@@ -130,7 +130,7 @@ class LogMel(nn.Module):
         Raises:
             TypeError: waveform is not a float32 or float64 tensor, or lengths is not an integer one.
             ValueError: waveform is not [B, N], or a length is outside [0, N].
-            UserError: a valid sample is NaN or infinite, and nan="error", or beyond 100.
+            UserError: a valid sample is NaN or infinite, and nan_policy="error", or beyond 100.
         """
         check_waveform(waveform)
         batch_size, num_samples = waveform.shape
@@ -242,14 +242,17 @@ class LogMel(nn.Module):
         return (power @ self.filterbank.to(framed.dtype)).clamp(min=FLOOR[self.flavor]).log()
 
     def _sound(self, row: Tensor, b: int, origin: int = 0) -> Tensor:
-        """Return `row` [n] with zeros for NaN if nan="zero"; raise for it, counted from `origin`, or for integers."""
+        """Return `row` [n] with zeros for NaN if nan_policy="zero"; raise for it, or for integers.
+
+        Messages count samples from `origin`.
+        """
         if torch.compiler.is_compiling() or is_sound(row):
             return row
-        if self.nan == "zero":
+        if self.nan_policy == "zero":
             row = torch.where(row.detach().abs() <= MAX_INTEGER, row, row.new_zeros(()))
         if fault := first_fault(row):
             at = origin + fault[0]
-            fix = f'Repair it, or use {type(self).__name__}(nan="zero") to read such samples as silence.'
+            fix = f'Repair it, or use {type(self).__name__}(nan_policy="zero") to read such samples as silence.'
             raise UserError(
                 f"waveform row {b} holds {row[fault[0]].item():g} at sample {at} "
                 f"({at / self.framing.sample_rate:.3f} s); {fault[1] or f'audio must be finite. {fix}'}"

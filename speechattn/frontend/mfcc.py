@@ -38,7 +38,7 @@ class MFCC(LogMel):
     Args:
         num_ceps: cepstra of a frame, the zeroth included.
         num_mels: mel bands that they summarise; at least num_ceps.
-        framing, flavor, low_hz, high_hz, nan, slab_frames: as in `LogMel`.
+        framing, flavor, low_hz, high_hz, nan_policy, slab_frames: as in `LogMel`.
         deltas: orders of slopes beside the cepstra; 2 is slope and curvature.
         lifter: cepstrum i is multiplied by 1 + lifter/2 sin(pi i / lifter), so that all weigh about the same; 0 is
             off, None the flavor's habit: 22 (kaldi) or 0 (librosa). librosa counts i from 1, Kaldi from 0.
@@ -71,10 +71,12 @@ class MFCC(LogMel):
         lifter: float | None = None,
         low_hz: float | None = None,
         high_hz: float | None = None,
-        nan: str = "error",
+        nan_policy: str = "error",
         slab_frames: int = SLAB_FRAMES,
     ) -> None:
-        super().__init__(num_mels, framing, flavor, low_hz=low_hz, high_hz=high_hz, nan=nan, slab_frames=slab_frames)
+        super().__init__(
+            num_mels, framing, flavor, low_hz=low_hz, high_hz=high_hz, nan_policy=nan_policy, slab_frames=slab_frames
+        )
         num_ceps, deltas = whole("num_ceps", num_ceps), whole("deltas", deltas, 0)
         if num_ceps > self.num_mels:
             raise ValueError(f"num_ceps must be 1 to num_mels, got {num_ceps} cepstra of {num_mels} mel bands.")

@@ -1,23 +1,33 @@
-"""The model that comes with the package: a small one that streams phones, for `speechattn stream` and to begin with.
+"""Models that come with the package.
 
-Its card, with what it was trained on and how often it is right, is `small-en-phones/README.md` beside this file.
+Each folder beside this file is one, with its card: what it was trained on and how often it is right.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from speechattn.errors import UserError
 from speechattn.models.speech_model import SpeechModel, load
 
-SMALL = Path(__file__).parent / "small-en-phones"
+FOLDER = Path(__file__).parent
+PRETRAINED = ("small-en-phones",)
 
 
-def small_model() -> SpeechModel:
-    """A frame classifier of 41 phones in English, 0.84 million weights, a look-ahead of 190 ms, in evaluation mode.
+def load_pretrained(name: str = "small-en-phones") -> SpeechModel:
+    """Return a pretrained model in evaluation mode; nothing is downloaded.
+
+    Args:
+        name: "small-en-phones" classifies frames as one of 41 English phones: 0.84 million weights, 190 ms look-ahead.
+
+    Raises:
+        UserError: the package has no model of that name.
 
     Example:
-        >>> model = small_model()
+        >>> model = load_pretrained("small-en-phones")
         >>> len(model.config.classes)
         41
     """
-    return load(SMALL)
+    if name not in PRETRAINED:
+        raise UserError(f"{name!r} is not a pretrained model: use {' or '.join(map(repr, PRETRAINED))}.")
+    return load(FOLDER / name)

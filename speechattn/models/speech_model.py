@@ -36,7 +36,7 @@ FORMAT_VERSION = 1
 PARTS = ("frontend", "normalize", "encoder", "head")
 NAMED = 3
 """Tensors or settings that a message names; of the others it gives the number."""
-UNCOUNTED = ("training", "execution", "slab_frames", "hop_ms")
+UNCOUNTED = ("training", "backend", "slab_frames", "hop_ms")
 """Attributes of parts that change no logits of a model in evaluation mode."""
 
 
@@ -322,7 +322,7 @@ def _same_setting(mine: Any, theirs: Any) -> bool:
     if isinstance(mine, Entry) and isinstance(theirs, Entry):
         return _same_setting(mine.config, theirs.config)
     if isinstance(mine, EncoderConfig) and isinstance(theirs, EncoderConfig):
-        rest: dict[str, Any] = {"execution": "auto", "gradient_checkpointing": False}
+        rest: dict[str, Any] = {"backend": "auto", "gradient_checkpointing": False}
         rest |= {"dropout": 0.0, "layer_dropout": 0.0}
         return replace(mine, **rest) == replace(theirs, **rest)
     return bool(mine == theirs)

@@ -1,4 +1,4 @@
-"""`plan`: memory, operations, latency and time of an encoder over so much audio, before anything is allocated."""
+"""`estimate`: memory, operations, latency and time of an encoder over so much audio, before anything is allocated."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BACKWARD = 3
 
 
 @dataclass(frozen=True)
-class Plan:
+class Estimate:
     """What an encoder takes for so many frames; bytes and operations are of all rows of the batch.
 
     `peak_bytes` is what a call needs beside weights and input at its worst moment, which `where` names and `by_part`
@@ -69,7 +69,7 @@ class Plan:
         return self.frames * self.hop_ms / 1000
 
 
-def plan(
+def estimate(
     config: EncoderConfig,
     frames: int,
     batch_size: int = 1,
@@ -82,11 +82,11 @@ def plan(
     lengths: bool | None = None,
     hop_ms: float = HOP_MS,
     machine: Machine | None = None,
-) -> Plan:
+) -> Estimate:
     """Memory, operations, latency and time of `config` over rows of `frames` frames. Allocates nothing.
 
     Args:
-        config: the encoder; `gradient_checkpointing` counts, and so does `execution`: "flex" and "triton" are planned
+        config: the encoder; `gradient_checkpointing` counts, and so does `backend`: "flex" and "triton" are planned
             as "banded".
         frames: of a row, before stacking.
         batch_size: rows.
@@ -102,7 +102,7 @@ def plan(
         ConfigError: a number is negative or no whole number, the dtype is unknown, or the block has no plan.
 
     Example:
-        >>> hour = plan(EncoderConfig(input_dim=80), frames=360_000)
+        >>> hour = estimate(EncoderConfig(input_dim=80), frames=360_000)
         >>> hour.where, round(hour.peak_bytes / 1e9, 1), hour.latency_ms
         ('attention', 2.2, 3840.0)
     """
@@ -121,7 +121,7 @@ def plan(
     wanted = work(config, frames, batch_size)
     times = BACKWARD if training else 1
     waited = law.lookahead(config.contexts)
-    return Plan(
+    return Estimate(
         config=config,
         frames=frames,
         batch_size=batch_size,
@@ -141,7 +141,7 @@ def plan(
     )
 
 
-def longest_frames(
+def max_frames(
     config: EncoderConfig,
     total_bytes: int | str,
     batch_size: int = 1,
@@ -152,17 +152,17 @@ def longest_frames(
 ) -> int:
     """The most frames of a row whose plan fits into `total_bytes` for the whole process; 0 if not even one does.
 
-    `total_bytes` is a number or a size as "8GB"; the rest as in `plan`.
+    `total_bytes` is a number or a size as "8GB"; the rest as in `estimate`.
 
     Example:
-        >>> longest_frames(EncoderConfig(input_dim=80), "8GB") // 360_000  # hours
+        >>> max_frames(EncoderConfig(input_dim=80), "8GB") // 360_000  # hours
         3
     """
     _check(config, 0, batch_size, training, False, PUSH, dtype)
     total = parse_bytes(total_bytes, "total_bytes") if isinstance(total_bytes, str) else total_bytes
 
     def fits(frames: int) -> bool:
-        return plan(config, frames, batch_size, training, dtype=dtype, native=native).total_bytes <= total
+        return estimate(config, frames, batch_size, training, dtype=dtype, native=native).total_bytes <= total
 
     return most(fits)
 

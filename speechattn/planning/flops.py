@@ -58,7 +58,7 @@ def work(config: EncoderConfig, num_frames: int, batch_size: int = 1, training: 
         attended = 4 * width * batch_size * sum(context.num_pairs(frames) for context in config.layer_contexts)
         queries = rows * layers * width
         numbers += rows * layers * doubled * (4 * width + inside)
-        if config.positions == "rotary":
+        if config.position_encoding == "rotary":
             numbers += rows * layers * TURNED * width
     if config.block == "conformer":
         products["convolution module"] = 2 * rows * layers * 3 * width * width
@@ -86,7 +86,7 @@ def _deep(config: EncoderConfig) -> int:
     width, inside = config.d_model, config.feed_forward_dim
     norm, layers = 2 * width, config.num_layers
     total = _linear(config.entry_dim, width) + norm
-    if config.block in ATTENTION_BLOCKS and config.positions == "learned":
+    if config.block in ATTENTION_BLOCKS and config.position_encoding == "learned":
         total += config.max_frames * width
     if config.block == "cnn":
         return total + layers * (norm + config.conv_kernel * width * width + width)
@@ -95,7 +95,7 @@ def _deep(config: EncoderConfig) -> int:
     if config.block == "conformer":
         layer += feed_forward + 3 * norm + _linear(width, 2 * width) + _linear(width, width)
         layer += config.conv_kernel * width + width
-    if config.positions == "relative":
+    if config.position_encoding == "relative":
         total += config.num_heads * sum(_distances(context) for context in config.layer_contexts)
     return total + layers * layer
 

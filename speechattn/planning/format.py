@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from speechattn.planning.estimate import PROCESS_BYTES, Plan
+from speechattn.planning.estimate import PROCESS_BYTES, Estimate
 from speechattn.planning.suggestions import advice
 from speechattn.system.units import told_bytes, told_seconds
 
@@ -12,7 +12,7 @@ SHOWN = 0.01
 """The least share of a total that is worth a line, or a word."""
 
 
-def sheet(made: Plan, total: int | None = None) -> str:
+def sheet(made: Estimate, total: int | None = None) -> str:
     """One plan: memory with its parts, operations, look-ahead, time; and what would take less.
 
     `total` is what the process may take, or None.
@@ -50,6 +50,6 @@ def _line(row: tuple[str, str, str]) -> str:
     return f"  {name:22}{value:>10}  {note}".rstrip()
 
 
-def _shares(made: Plan) -> list[str]:
+def _shares(made: Estimate) -> list[str]:
     ordered = sorted(made.flops_by_part.items(), key=lambda part: -part[1])
     return [f"{name} {flops / made.flops:.0%}" for name, flops in ordered if flops >= SHOWN * made.flops]

@@ -40,7 +40,7 @@ PACKED_ROWS, PACKED_FEATURES = 5000, 256
 """Most rows and features of a float64 product that MKL copies at a time into memory that it keeps: measured."""
 LEAST_PACKED = 4_000_000
 """Bytes of a hidden tensor in training below which what MKL keeps is left out of a plan, which counts tensors then."""
-PLAIN_POSITIONS = ("none", "sinusoidal", "learned")
+PLAIN_POSITION_ENCODINGS = ("none", "sinusoidal", "learned")
 """Positions that leave attention without a bias."""
 
 
@@ -106,13 +106,13 @@ class Shapes:
     @property
     def biased(self) -> bool:
         """Whether a bias is added to scores."""
-        return self.config.positions not in (*PLAIN_POSITIONS, "rotary")
+        return self.config.position_encoding not in (*PLAIN_POSITION_ENCODINGS, "rotary")
 
-    def execution(self, context: Context, training: bool = False) -> str:
+    def backend(self, context: Context, training: bool = False) -> str:
         """How a layer attends."""
-        if self.config.execution != "auto":
-            return self.config.execution
-        plain = self.config.scores == "softmax" and self.config.positions in PLAIN_POSITIONS
+        if self.config.backend != "auto":
+            return self.config.backend
+        plain = self.config.activation == "softmax" and self.config.position_encoding in PLAIN_POSITION_ENCODINGS
         whole = self.config.d_model // self.config.num_heads % NATIVE_FEATURES == 0
         return automatic(context, self.stacked, plain, self.native and self.dtype == "float32" and whole, training)
 
@@ -235,9 +235,9 @@ def _placing(shapes: Shapes) -> Moment:
     """Positions that are added at the input; sines are computed in float64, once for all rows."""
     config, row = shapes.config, shapes.hidden // max(shapes.batch_size, 1)
     alive = {"frames inside the encoder": shapes.hidden, "frames as they entered": shapes.entered}
-    if config.block in ATTENTION_BLOCKS and config.positions == "sinusoidal":
+    if config.block in ATTENTION_BLOCKS and config.position_encoding == "sinusoidal":
         alive["sines and cosines"] = round(5 * row * WIDE / shapes.item)
-    elif config.block in ATTENTION_BLOCKS and config.positions == "learned":
+    elif config.block in ATTENTION_BLOCKS and config.position_encoding == "learned":
         alive["positions added"] = shapes.hidden
     return Moment("positions", alive)
 
@@ -246,42 +246,42 @@ def _attending(shapes: Shapes, context: Context) -> dict[str, int]:
     """Everything that is alive inside `SelfAttention.forward` when there is most of it."""
     hidden, half = shapes.hidden, shapes.item < WIDE
     alive = {"input of attention": hidden * (2 if shapes.ragged else 1), "queries, keys and values": 3 * hidden}
-    if shapes.config.positions == "rotary":
+    if shapes.config.position_encoding == "rotary":
         cosines = shapes.stacked * (shapes.config.d_model // shapes.config.num_heads // 2) * 2 * (4 + shapes.item)
         alive["turned queries and keys"] = 3 * hidden + cosines
     else:
         alive["heads"] = hidden
-    if half and shapes.execution(context) not in ("sdpa", "windows"):
+    if half and shapes.backend(context) not in ("sdpa", "windows"):
         alive["the same in float32"] = round(4 * hidden * WIDE / shapes.item)
     alive["work space of attention"] = _working(shapes, context, gradients=False)
     return alive
 
 
 def _working(shapes: Shapes, context: Context, gradients: bool) -> int:
-    """What an execution needs beside what goes in and comes out."""
+    """What a backend needs beside what goes in and comes out."""
     config, frames = shapes.config, shapes.stacked
-    execution = shapes.execution(context, gradients)
+    backend = shapes.backend(context, gradients)
     batch, heads = shapes.batch_size, config.num_heads
     width = max(WIDE, shapes.item)
-    if execution == "native":
+    if backend == "native":
         return 8 * frames  # where each query's keys begin and end
-    if execution == "dense":
+    if backend == "dense":
         if gradients:
             return (batch + shapes.biased) * heads * frames**2 * width  # the gradient of one step is freed by the next
         copies = 0 if shapes.item < WIDE else 3 * shapes.hidden  # queries, keys and values without padding
         return copies + score_bytes(batch, heads, frames, shapes.item, shapes.biased)
-    if execution == "sdpa":
+    if backend == "sdpa":
         return batch * heads * frames * WIDE + (4 * shapes.hidden if shapes.ragged else 0)
-    if execution == "windows" and context.limited:
+    if backend == "windows" and context.limited:
         return _windowing(shapes, context.within(frames), gradients)
     keys = frames if context.window is None else min(frames, context.window + BLOCK)
-    tables = 1 if config.positions in PLAIN_POSITIONS else heads
+    tables = 1 if config.position_encoding in PLAIN_POSITION_ENCODINGS else heads
     # Masks, with the bias of each head in them, and the index that cuts them from its table; while they are used, a
     # slab's and an edge's once more without blind queries.
     masks = BLOCK * keys * (2 * tables * width + (20 if tables > 1 else 12))
     if shapes.biased:
         masks = BLOCK * keys * max(2 * heads * width + 20, (3 * width + 1) * heads + 10)
-    if config.scores == "softmax" and not gradients:
+    if config.activation == "softmax" and not gradients:
         return masks  # torch's kernel keeps its scores in the cache
     block = block_size(context)
     window = frames if context.window is None else min(frames, context.window - context.chunk + block)
@@ -362,7 +362,7 @@ def _kept_blocks(shapes: Shapes) -> dict[str, int]:
         alive["parts of a feed-forward layer"] = 2 * frames + (
             4 * inside if inside < INFERENCE_BLOCK else INFERENCE_BLOCK
         )
-    if config.block in ATTENTION_BLOCKS and config.positions == "rotary":
+    if config.block in ATTENTION_BLOCKS and config.position_encoding == "rotary":
         angles = BYTES["float64"] * shapes.stacked * (config.d_model // config.num_heads // 2)
         alive["angles"] = min(angles, INFERENCE_BLOCK)
         if shapes.hidden < 2 * INFERENCE_BLOCK:  # the halves of queries and keys that are turned
@@ -404,11 +404,11 @@ def _kept(shapes: Shapes, context: Context) -> dict[str, int]:
             "dropout": noise,
         }
     turned = 2 * hidden + shapes.stacked * config.d_model // config.num_heads * 2 * shapes.item
-    packed = 3 * hidden + (turned if config.positions == "rotary" else 0)
+    packed = 3 * hidden + (turned if config.position_encoding == "rotary" else 0)
     if shapes.item < WIDE:
         packed = round(packed * WIDE / shapes.item)
     sums = 0
-    if shapes.execution(context, training=True) == "dense":
+    if shapes.backend(context, training=True) == "dense":
         sums = _kept_scores(shapes)
     kept = {
         "inputs of layers and norms": 4 * hidden,

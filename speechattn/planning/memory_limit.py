@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from speechattn.config import EncoderConfig
 from speechattn.errors import MemoryLimitError
 from speechattn.framing import HOP_MS
-from speechattn.planning.estimate import PLANNED, Plan, most, plan
+from speechattn.planning.estimate import PLANNED, Estimate, estimate, most
 from speechattn.planning.memory import score_bytes
 from speechattn.planning.suggestions import advice
 from speechattn.system.process_memory import available_bytes, resident_bytes, trim
@@ -77,11 +77,13 @@ def check(
     lengths: bool | None = None,
     hop_ms: float = HOP_MS,
 ) -> None:
-    """Raise MemoryLimitError if an encoder's call on so many frames would not fit; arguments as in `plan`."""
+    """Raise MemoryLimitError if an encoder's call on so many frames would not fit; arguments as in `estimate`."""
     limit = limit_bytes()
     if limit is None or config.block not in PLANNED:
         return
-    made = plan(config, num_frames, batch_size, training, dtype=dtype, native=native, lengths=lengths, hop_ms=hop_ms)
+    made = estimate(
+        config, num_frames, batch_size, training, dtype=dtype, native=native, lengths=lengths, hop_ms=hop_ms
+    )
     held = _held_bytes(limit - made.peak_bytes)
     if held + made.peak_bytes > limit:
         raise MemoryLimitError(_refusal(made, limit, held, native))
@@ -97,7 +99,7 @@ def check_scores(batch_size: int, num_heads: int, num_frames: int, item: int, bi
     if held + needed > limit:
         raise MemoryLimitError(
             f"attention with {num_frames} x {num_frames} scores for each of {batch_size} x {num_heads} heads takes "
-            f'{told_bytes(needed)}, {_allowed(held, limit)}. execution="auto" never has them all at once; in a window, '
+            f'{told_bytes(needed)}, {_allowed(held, limit)}. backend="auto" never has them all at once; in a window, '
             "Context.truncated(64, 64), they are few."
         )
 
@@ -115,7 +117,7 @@ def _allowed(held: int, limit: int) -> str:
     return f"this process holds {told_bytes(held)}, and {told_bytes(limit)} are allowed ({SWITCH} or memory_limit)"
 
 
-def _refusal(made: Plan, limit: int, held: int, native: bool) -> str:
+def _refusal(made: Estimate, limit: int, held: int, native: bool) -> str:
     rows = f"{made.batch_size} x {told_seconds(made.audio_s)}"
     work = "training on" if made.mode == "training" else "encoding"
     fitting = most(lambda frames: held + _planned(made, frames, native).peak_bytes <= limit)
@@ -127,10 +129,10 @@ def _refusal(made: Plan, limit: int, held: int, native: bool) -> str:
     ).strip()
 
 
-def _ungraded(made: Plan, native: bool) -> str:
-    without = plan(made.config, made.frames, made.batch_size, dtype=made.dtype, native=native)
+def _ungraded(made: Estimate, native: bool) -> str:
+    without = estimate(made.config, made.frames, made.batch_size, dtype=made.dtype, native=native)
     return f"torch.no_grad(), where no gradient is wanted, takes {told_bytes(without.peak_bytes)}."
 
 
-def _planned(made: Plan, frames: int, native: bool) -> Plan:
-    return plan(made.config, frames, made.batch_size, made.mode == "training", dtype=made.dtype, native=native)
+def _planned(made: Estimate, frames: int, native: bool) -> Estimate:
+    return estimate(made.config, frames, made.batch_size, made.mode == "training", dtype=made.dtype, native=native)

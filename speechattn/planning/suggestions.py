@@ -5,36 +5,36 @@ from __future__ import annotations
 from dataclasses import replace
 
 from speechattn.config import ATTENTION_BLOCKS, DEFAULT_CONTEXT
-from speechattn.planning.estimate import PUSH, Plan, plan
+from speechattn.planning.estimate import PUSH, Estimate, estimate
 from speechattn.system.units import told_bytes
 
 WORTH_IT = 0.7
 """Advice that leaves more than this share is no advice."""
 
 
-def advice(made: Plan) -> list[str]:
+def advice(made: Estimate) -> list[str]:
     """Sentences, the one that saves most memory first; none if nothing known to us saves much."""
     found = [*_streamed(made), *_checkpointed(made), *_in_a_window(made), *_fewer_rows(made)]
     return [sentence for _, sentence in sorted(found)]
 
 
-def _streamed(made: Plan) -> list[tuple[float, str]]:
+def _streamed(made: Estimate) -> list[tuple[float, str]]:
     contexts = made.config.layer_contexts if made.config.block in ATTENTION_BLOCKS else ()
     if made.mode != "inference" or made.frames <= PUSH or not all(context.limited for context in contexts):
         return []
-    stream = plan(made.config, made.frames, made.batch_size, streaming=True, dtype=made.dtype)
+    stream = estimate(made.config, made.frames, made.batch_size, streaming=True, dtype=made.dtype)
     how = f"sa.encode_long, or encoder.step with {PUSH} frames at a time"
     return _saves(made, stream, f"{how}, takes {told_bytes(stream.peak_bytes)} however long the audio is.")
 
 
-def _checkpointed(made: Plan) -> list[tuple[float, str]]:
+def _checkpointed(made: Estimate) -> list[tuple[float, str]]:
     if made.mode != "training" or made.config.gradient_checkpointing:
         return []
     again = _again(made, gradient_checkpointing=True)
     return _saves(made, again, f"gradient_checkpointing=True takes {told_bytes(again.peak_bytes)}, and more time.")
 
 
-def _in_a_window(made: Plan) -> list[tuple[float, str]]:
+def _in_a_window(made: Estimate) -> list[tuple[float, str]]:
     config = made.config
     if config.block not in ATTENTION_BLOCKS or all(context.limited for context in config.layer_contexts):
         return []
@@ -46,18 +46,18 @@ def _in_a_window(made: Plan) -> list[tuple[float, str]]:
     return [(window.peak_bytes / max(made.peak_bytes, 1), said)]
 
 
-def _fewer_rows(made: Plan) -> list[tuple[float, str]]:
+def _fewer_rows(made: Estimate) -> list[tuple[float, str]]:
     if made.batch_size == 1 or made.mode != "training":
         return []
-    half = plan(made.config, made.frames, made.batch_size // 2, made.mode == "training", dtype=made.dtype)
+    half = estimate(made.config, made.frames, made.batch_size // 2, made.mode == "training", dtype=made.dtype)
     return _saves(made, half, f"{half.batch_size} rows a batch take {told_bytes(half.peak_bytes)}.")
 
 
-def _again(made: Plan, **changes: object) -> Plan:
+def _again(made: Estimate, **changes: object) -> Estimate:
     config = replace(made.config, **changes)  # type: ignore[arg-type]
-    return plan(config, made.frames, made.batch_size, made.mode == "training", dtype=made.dtype)
+    return estimate(config, made.frames, made.batch_size, made.mode == "training", dtype=made.dtype)
 
 
-def _saves(made: Plan, other: Plan, sentence: str) -> list[tuple[float, str]]:
+def _saves(made: Estimate, other: Estimate, sentence: str) -> list[tuple[float, str]]:
     left = other.peak_bytes / max(made.peak_bytes, 1)
     return [(left, sentence)] if left <= WORTH_IT else []

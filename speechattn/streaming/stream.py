@@ -69,24 +69,25 @@ class Stream:
 
     Args:
         model: in evaluation mode (or it warns), with limited right context; its dtype is computed in.
-        nan: "error" refuses a push with samples that are not finite, or beyond 2^31, which is nonsense; "zero" hears
+        nan_policy: "error" refuses a push with samples that are not finite, or beyond 2^31, which is nonsense; "zero"
+            hears
             them as 0, and counts them. Beyond 100 are integers that were not scaled: always refused.
 
     Raises:
-        ValueError: the model cannot stream, or nan is neither.
+        ValueError: the model cannot stream, or nan_policy is neither.
 
     Example:
         >>> from speechattn import EncoderConfig, ModelConfig
         >>> config = ModelConfig(("SIL", "AA"), EncoderConfig(40, 16, num_layers=1), num_mels=40)
         >>> stream = Stream(SpeechModel(config).eval())
-        >>> len(stream.push(torch.zeros(16_000))), len(stream.flush()), stream.latency_ms
+        >>> len(stream.push(torch.zeros(16_000))), len(stream.flush()), stream.algorithmic_latency_ms
         (36, 64, 652.5)
     """
 
-    def __init__(self, model: SpeechModel, nan: str = "error") -> None:
-        if nan not in ("error", "zero"):
-            raise ValueError(f'nan must be "error" or "zero", got {nan!r}.')
-        self.model, self.nan = model, nan
+    def __init__(self, model: SpeechModel, nan_policy: str = "error") -> None:
+        if nan_policy not in ("error", "zero"):
+            raise ValueError(f'nan_policy must be "error" or "zero", got {nan_policy!r}.')
+        self.model, self.nan_policy = model, nan_policy
         self.num_bad_samples = 0
         """Samples that were NaN, infinite or nonsense, and heard as 0."""
         self._busy = threading.Lock()
@@ -129,7 +130,8 @@ class Stream:
 
         Raises:
             TypeError, ValueError: samples are no such vector, the rate has changed, or the stream was flushed.
-            UserError: a sample is not finite, and nan is "error", or beyond 100. Whatever is raised, the stream is as
+            UserError: a sample is not finite, and nan_policy is "error", or beyond 100. Whatever is raised, the stream
+                is as
                 before the push.
             RuntimeError: another thread is inside a push of this stream.
         """
@@ -145,7 +147,7 @@ class Stream:
         return self._state.num_bytes
 
     @property
-    def latency_ms(self) -> float:
+    def algorithmic_latency_ms(self) -> float:
         """The most by which a label comes after what it labels: from the middle of its frame until it is certain.
 
         That is half a window, and the hops that everything behind it waits for. A resampler waits some more: 40 ms at
@@ -195,11 +197,11 @@ class Stream:
         if self._rate is not None and rate != self._rate:
             raise ValueError(f"the stream began with {self._rate} Hz, got {rate} Hz: flush() and reset() it first.")
         bad = ~(np.abs(waveform) <= MAX_INTEGER)  # NaN is not <= either
-        if self.nan == "zero":
+        if self.nan_policy == "zero":
             waveform[bad] = 0  # a copy
         if fault := first_fault(waveform):
             at = self._num_samples + fault[0]
-            instead = 'Leave the push out, or use Stream(model, nan="zero") to hear such samples as silence.'
+            instead = 'Leave the push out, or use Stream(model, nan_policy="zero") to hear such samples as silence.'
             raise UserError(
                 f"sample {at} of the stream ({at / rate:.3f} s) {fault[1]}. {instead if bad[fault[0]] else ''}".rstrip()
             )

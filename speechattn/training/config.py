@@ -41,8 +41,8 @@ class TrainConfig:
         num_heads: attention heads.
         num_layers: blocks.
         d_ff: width of the feed-forward layers.
-        positions: none, sinusoidal, learned, rotary, relative or alibi.
-        scores: softmax, or relu.
+        position_encoding: none, sinusoidal, learned, rotary, relative or alibi.
+        activation: softmax, or relu.
         dropout: on the residual branches.
         layer_dropout: share of the blocks that a training step skips.
         conv_kernel: taps of a conformer's convolutions.
@@ -97,8 +97,8 @@ class TrainConfig:
     num_heads: int = 8
     num_layers: int = 4
     d_ff: int = 640
-    positions: Positions = "relative"
-    scores: Literal["softmax", "relu"] = "softmax"
+    position_encoding: Positions = "relative"
+    activation: Literal["softmax", "relu"] = "softmax"
     dropout: float = 0.1
     layer_dropout: float = 0.0
     conv_kernel: int = 15
@@ -211,7 +211,7 @@ class TrainConfig:
     def learns_positions(self) -> bool:
         """Whether an encoder of this run has a table of positions, which ends."""
         attention = {"truncated", "conformer", "full"}
-        return self.positions == "learned" and not attention.isdisjoint((self.encoder, *self.baselines))
+        return self.position_encoding == "learned" and not attention.isdisjoint((self.encoder, *self.baselines))
 
     @property
     def num_features(self) -> int:
@@ -248,8 +248,8 @@ class TrainConfig:
             num_layers=self.num_layers,
             d_ff=max(1, self.d_ff // 3) if conformer else self.d_ff,
             context=Context.full() if kind == "full" else Context(self.left, self.right, self.chunk),
-            positions=self.positions,
-            scores=self.scores,
+            position_encoding=self.position_encoding,
+            activation=self.activation,
             max_frames=self.max_frames,
         )
 

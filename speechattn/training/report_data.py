@@ -145,7 +145,7 @@ def layer_attention(model: SpeechModel, frames: Tensor) -> list[LayerAttention]:
     """What each attention layer of `model` does with frames [T, F], next to the input first; none is an empty list.
 
     Whether anything lies outside the window is found by attending to an identity matrix in place of the values: the
-    output is the [H, T, T] weights that the layer really uses, whichever execution computes them.
+    output is the [H, T, T] weights that the layer really uses, whichever backend computes them.
     """
     found: list[LayerAttention] = []
 
@@ -153,8 +153,8 @@ def layer_attention(model: SpeechModel, frames: Tensor) -> list[LayerAttention]:
         q, k, _ = layer.project(inputs[0])
         identity = torch.eye(q.shape[2], dtype=q.dtype, device=q.device).expand(*q.shape[:3], q.shape[2])
         context, bias = layer.context, layer.bias(layer.context, q.shape[2])
-        used = attention(q, k, identity, context, scores=layer.scores, relative_bias=bias)
-        weights = attention_weights(q, k, context, scores=layer.scores, relative_bias=bias)
+        used = attention(q, k, identity, context, activation=layer.activation, relative_bias=bias)
+        weights = attention_weights(q, k, context, activation=layer.activation, relative_bias=bias)
         found.append(LayerAttention(context, weights[0], mass_outside(used[0], context)))
 
     layers = [module for module in model.encoder.modules() if isinstance(module, SelfAttention)]

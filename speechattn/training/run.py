@@ -209,7 +209,7 @@ def _check_length(config: TrainConfig, data: Data) -> None:
     if config.learns_positions and longest > config.max_frames:
         raise UserError(
             f"learned positions end at --max-frames {config.max_frames}, and the longest recording to be scored has "
-            f"{longest} frames: use --max-frames {longest} or more, or --positions relative."
+            f"{longest} frames: use --max-frames {longest} or more, or --position-encoding relative."
         )
 
 

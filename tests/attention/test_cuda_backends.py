@@ -111,7 +111,7 @@ def test_windows_of_nothing():
 def test_windows_are_differentiated_once():
     leaf = torch.randn(1, 1, 20, 8, requires_grad=True)
     output = windowed_attention(leaf, leaf, leaf, WINDOW, None, "softmax", None, 1.0)
-    with pytest.raises(RuntimeError, match="use execution='dense'"):
+    with pytest.raises(RuntimeError, match="use backend='dense'"):
         torch.autograd.grad(output.sum(), leaf, create_graph=True)
 
 
@@ -269,7 +269,7 @@ def test_triton_equals_dense(cases):
     command = [sys.executable, "-c", TRITON, os.path.dirname(__file__), *map(str, cases)]
     ran = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "TRITON_INTERPRET": "1"})
     assert ran.returncode == 0, ran.stderr
-    assert "use execution='dense'" in ran.stdout
+    assert "use backend='dense'" in ran.stdout
 
 
 def refusals(dim=16, width=16, dtype=torch.float32, device="cpu", context=WINDOW, scores="softmax", bias=None):
@@ -283,13 +283,13 @@ def test_what_cannot_be_taken_is_refused_with_the_reason(monkeypatch):
     assert by_windows is None
     assert by_flex == "flex_attention needs a CUDA device, not compiled it allocates T x T; got cpu"
     assert by_triton in ("it runs on a CUDA device, got cpu", "triton is not installed")
-    assert refusals(scores="relu")[0] == "torch's fused kernels weight by softmax, got 'relu'"
+    assert refusals(activation="relu")[0] == "torch's fused kernels weight by softmax, got 'relu'"
     assert refusals(context=Context.causal())[0] == "both sides need a limit, got left all, right 0"
     monkeypatch.setattr(windows, "LONGEST_WINDOW", 13)
     assert refusals()[0] == "a frame may see 13 frames together with its chunk, got 14"
     if by_triton != "triton is not installed":
         monkeypatch.setenv("TRITON_INTERPRET", "1")
-        assert refusals()[2] is None and refusals(scores="relu")[2] is None
+        assert refusals()[2] is None and refusals(activation="relu")[2] is None
         assert "got float64" in refusals(dtype=torch.float64)[2]
         assert "up to 128 features, got 129" in refusals(width=129)[2]
         monkeypatch.setattr(triton_module, "LONGEST_SUMMED", 13)
@@ -298,7 +298,7 @@ def test_what_cannot_be_taken_is_refused_with_the_reason(monkeypatch):
         assert refusals(bias=bias.detach())[2] is None
 
 
-EXECUTIONS = [
+BACKENDS = [
     pytest.param(windowed_attention, windows_refusal, id="windows"),
     pytest.param(flex_attention, flex_refusal, id="flex"),
     pytest.param(triton_attention, triton_refusal, id="triton"),
@@ -311,7 +311,7 @@ needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUD
 @pytest.mark.filterwarnings("ignore")  # torch's compiler has advice
 @pytest.mark.parametrize("with_bias", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize(("function", "refusal"), EXECUTIONS)
+@pytest.mark.parametrize(("function", "refusal"), BACKENDS)
 def test_on_a_gpu_each_equals_dense(function, refusal, dtype, with_bias):
     for context in (Context.truncated(64, 64), Context.truncated(128, 0), Context.chunked(64, 128, 32), WINDOW):
         packed = torch.randn(3, 1000, 3, 4, 64, device="cuda").to(dtype)
@@ -326,7 +326,7 @@ def test_on_a_gpu_each_equals_dense(function, refusal, dtype, with_bias):
 @pytest.mark.gpu
 @needs_cuda
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(("function", "refusal"), EXECUTIONS)
+@pytest.mark.parametrize(("function", "refusal"), BACKENDS)
 def test_on_a_gpu_memory_is_linear_up_to_a_million_frames(function, refusal):
     peaks = []
     for frames in (2**18, 2**20):

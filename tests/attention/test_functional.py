@@ -32,48 +32,48 @@ def test_wrong_calls_are_refused_by_name():
     with pytest.raises(TypeError, match="one floating dtype"):
         attention(q, q, q.float(), WINDOW)
     with pytest.raises(ValueError, match="scores must be one of softmax, relu"):
-        attention(q, q, q, WINDOW, scores="sigmoid")
-    with pytest.raises(ValueError, match="execution must be one of auto, dense, banded"):
-        attention(q, q, q, WINDOW, execution="fast")
+        attention(q, q, q, WINDOW, activation="sigmoid")
+    with pytest.raises(ValueError, match="backend must be one of auto, dense, banded"):
+        attention(q, q, q, WINDOW, backend="fast")
     with pytest.raises(ValueError, match=r"= \[2, 9\], got \[2, 8\]"):
         attention(q, q, q, WINDOW, relative_bias=random(2, 8))
     with pytest.raises(ValueError, match="Did you pass samples"):
         attention(q, q, q, WINDOW, lengths=torch.tensor([960]))
 
 
-@pytest.mark.parametrize("execution", ["dense", "banded"])
-def test_any_memory_layout_gives_the_same(execution):
+@pytest.mark.parametrize("backend", ["dense", "banded"])
+def test_any_memory_layout_gives_the_same(backend):
     plain = random(3, 2, 2, 70, 4)
-    expected = attention(*plain, WINDOW, execution=execution)
+    expected = attention(*plain, WINDOW, backend=backend)
     time_first = plain.permute(3, 0, 1, 2, 4).contiguous().permute(1, 2, 3, 0, 4)
     last_strided = torch.stack((plain, plain), -1)[..., 0]
     for layout in (time_first, last_strided):
-        assert (attention(*layout, WINDOW, execution=execution) - expected).abs().max() < 1e-12
+        assert (attention(*layout, WINDOW, backend=backend) - expected).abs().max() < 1e-12
     offset = torch.cat((random(1, 2, 2, 70, 4), plain))[1:]
-    assert_same(attention(*offset, WINDOW, execution=execution), expected)
+    assert_same(attention(*offset, WINDOW, backend=backend), expected)
 
 
-@pytest.mark.parametrize("execution", ["dense", "banded"])
-def test_expanded_inputs_and_gradients(execution):
+@pytest.mark.parametrize("backend", ["dense", "banded"])
+def test_expanded_inputs_and_gradients(backend):
     plain = random(2, 3, 50, 4)
     q = random(1, 1, 50, 4).expand(2, 3, 50, 4)
-    expected = attention(*(q.contiguous(),) * 3, WINDOW, execution=execution)
-    assert (attention(q, q, q, WINDOW, execution=execution) - expected).abs().max() < 1e-12
+    expected = attention(*(q.contiguous(),) * 3, WINDOW, backend=backend)
+    assert (attention(q, q, q, WINDOW, backend=backend) - expected).abs().max() < 1e-12
     for reduced in ((0, 1, 2, 3), (0, 1, 2), (2,), (0, 3)):  # gradients come expanded, with strides of 0
         grads = []
-        for how in ("dense", execution):
+        for how in ("dense", backend):
             leaf = plain.clone().requires_grad_()
-            attention(leaf, leaf, leaf, WINDOW, execution=how).sum(reduced).square().sum().backward()
+            attention(leaf, leaf, leaf, WINDOW, backend=how).sum(reduced).square().sum().backward()
             grads.append(leaf.grad)
         assert (grads[0] - grads[1]).abs().max() < 1e-10
 
 
-@pytest.mark.parametrize("execution", ["dense", "banded"])
+@pytest.mark.parametrize("backend", ["dense", "banded"])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
-def test_low_precision_is_computed_in_float32(dtype, execution):
+def test_low_precision_is_computed_in_float32(dtype, backend):
     q, k, v = (x.to(dtype) for x in random(3, 1, 2, 80, 16))
-    output = attention(q, k, v, WINDOW, execution=execution)
-    reference = attention(q.double(), k.double(), v.double(), WINDOW, execution="dense")
+    output = attention(q, k, v, WINDOW, backend=backend)
+    reference = attention(q.double(), k.double(), v.double(), WINDOW, backend="dense")
     assert output.dtype == dtype
     # Half a unit in the last place of the largest value, and float32's own rounding.
     assert (output.double() - reference).abs().max() <= torch.finfo(dtype).eps * reference.abs().max() + 1e-6
@@ -85,38 +85,38 @@ def test_huge_float16_scores_do_not_overflow():
     assert output.isfinite().all() and torch.all(output == 200)
 
 
-@pytest.mark.parametrize("execution", ["dense", "banded", "auto"])
+@pytest.mark.parametrize("backend", ["dense", "banded", "auto"])
 @pytest.mark.parametrize("context", [WINDOW, Context.full()], ids=str)
-def test_autocast_changes_nothing_and_a_later_backward_works(context, execution):
+def test_autocast_changes_nothing_and_a_later_backward_works(context, backend):
     leaf = random(3, 1, 2, 60, 8, dtype=torch.float32).requires_grad_()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        output = attention(*leaf, context, execution=execution)
+        output = attention(*leaf, context, backend=backend)
     output.sum().backward()
     assert output.dtype == torch.float32 and leaf.grad.isfinite().all()
-    assert_same(output, attention(*leaf, context, execution=execution))
+    assert_same(output, attention(*leaf, context, backend=backend))
 
 
 def test_values_may_have_another_width():
     q, k = random(2, 1, 2, 40, 4)
     v = random(1, 2, 40, 7)
-    dense = attention(q, k, v, WINDOW, execution="dense")
+    dense = attention(q, k, v, WINDOW, backend="dense")
     assert dense.shape == (1, 2, 40, 7)
-    assert (attention(q, k, v, WINDOW, execution="banded") - dense).abs().max() < 1e-10
+    assert (attention(q, k, v, WINDOW, backend="banded") - dense).abs().max() < 1e-10
 
 
 def test_scale_replaces_the_root_of_the_width():
     q, k, v = random(3, 1, 2, 40, 4)
     assert torch.allclose(attention(q, k, v, WINDOW, scale=0.5), attention(q, k, v, WINDOW))
-    flat = attention(q, k, v, Context.full(), scale=0.0, execution="dense")
+    flat = attention(q, k, v, Context.full(), scale=0.0, backend="dense")
     assert torch.allclose(flat, v.mean(2, keepdim=True).expand_as(v))
 
 
 def test_empty_batches_and_empty_audio():
     for shape in ((0, 2, 5, 4), (2, 2, 0, 4), (0, 2, 0, 4)):
-        for execution in ("dense", "banded", "auto"):
+        for backend in ("dense", "banded", "auto"):
             for context in (WINDOW, Context.full()):
                 leaf = random(*shape).requires_grad_()
-                output = attention(leaf, leaf, leaf, context, execution=execution)
+                output = attention(leaf, leaf, leaf, context, backend=backend)
                 output.sum().backward()
                 assert output.shape == shape and leaf.grad.shape == shape
 
@@ -128,8 +128,8 @@ def test_weights_in_the_window_are_the_dense_weights(context, scores):
     q, k = random(2, 3, 2, num_frames, 4)
     bias = random(2, len(context.offsets()))
     identity = torch.eye(num_frames, dtype=torch.float64).expand(3, 2, -1, -1)
-    kwargs = {"lengths": lengths, "scores": scores, "relative_bias": bias}
-    dense = attention(q, k, identity, context, execution="dense", **kwargs)
+    kwargs = {"lengths": lengths, "activation": scores, "relative_bias": bias}
+    dense = attention(q, k, identity, context, backend="dense", **kwargs)
     window = attention_weights(q, k, context, **kwargs)
     assert window.shape == (3, 2, num_frames, context.window)
     rebuilt = torch.zeros_like(dense)
@@ -170,12 +170,12 @@ def test_a_window_past_the_audio_has_the_columns_that_the_audio_can_fill(context
         start, stop = seen.visible(i, num_frames)
         first = start - seen.span(i)[0]
         rebuilt[:, :, i, start:stop] = window[:, :, i, first : first + stop - start]
-    assert (rebuilt - attention(q, k, identity, context, execution="dense")).abs().sum() < 1e-10
+    assert (rebuilt - attention(q, k, identity, context, backend="dense")).abs().sum() < 1e-10
 
 
 @pytest.mark.parametrize("positions", ["relative", "alibi"])
 def test_weights_of_an_unlimited_side_have_its_bias(positions):
-    layer = SelfAttention(8, 2, Context.causal(), positions=positions).double()
+    layer = SelfAttention(8, 2, Context.causal(), position_encoding=positions).double()
     frames = random(1, 150, 8)  # more than the distances that a table spends on a side without limit
     q, k, v = layer.project(frames)
     weights = attention_weights(q, k, layer.context, relative_bias=layer.bias(layer.context, 150))
@@ -189,14 +189,14 @@ def test_weights_of_an_unlimited_side_have_its_bias(positions):
 def test_relu_weighting_divides_by_the_visible_keys():
     q = torch.ones(1, 1, 4, 1, dtype=torch.float64)
     v = torch.arange(4.0, dtype=torch.float64).view(1, 1, 4, 1)
-    output = attention(q, q, v, Context.truncated(1, 0), scores="relu", scale=1.0)
+    output = attention(q, q, v, Context.truncated(1, 0), activation="relu", scale=1.0)
     assert output.flatten().tolist() == [0.0, 0.5, 1.5, 2.5]
 
 
 def test_double_backward_is_refused_rather_than_wrong():
     leaf = random(1, 1, 20, 4).requires_grad_()
-    output = attention(leaf, leaf, leaf, WINDOW, execution="banded")
-    with pytest.raises(RuntimeError, match="use execution='dense'"):
+    output = attention(leaf, leaf, leaf, WINDOW, backend="banded")
+    with pytest.raises(RuntimeError, match="use backend='dense'"):
         torch.autograd.grad(output.sum(), leaf, create_graph=True)
 
 
@@ -207,7 +207,7 @@ def test_gradients_against_finite_differences(context):
     lengths = torch.tensor([7])
 
     def call(q, k, v, table):
-        return attention(q, k, v, context, lengths=lengths, relative_bias=table, execution="banded")
+        return attention(q, k, v, context, lengths=lengths, relative_bias=table, backend="banded")
 
     assert torch.autograd.gradcheck(call, (*inputs, bias), fast_mode=True)
 
@@ -215,7 +215,7 @@ def test_gradients_against_finite_differences(context):
 @pytest.mark.parametrize("context", [WINDOW, Context.chunked(4, 3, 2), Context.truncated(40, 20)], ids=str)
 def test_heads_side_by_side_are_a_view_of_the_banded_output(context):
     q, k, v = random(2, 90, 3, 2, 4).permute(2, 0, 3, 1, 4)
-    output = attention(q, k, v, context, execution="banded")
+    output = attention(q, k, v, context, backend="banded")
     assert output.transpose(1, 2).flatten(2).data_ptr() == output.data_ptr()
 
 
@@ -227,10 +227,10 @@ def test_rows_of_equal_and_of_other_lengths_together(context, scores):
     wide, narrow, bias = random(2, 8, 2, 150, 4), random(8, 2, 150, 6), random(2, len(context.offsets()))
     for v, table in ((wide[1], None), (narrow, None), (narrow, bias), (wide[1], bias)):
         grads = []
-        for execution in ("dense", "banded"):
+        for backend in ("dense", "banded"):
             leaves = [x.clone().requires_grad_() for x in (*wide, v, *([] if table is None else [table]))]
-            kwargs = {"lengths": lengths, "scores": scores, "relative_bias": None if table is None else leaves[3]}
-            output = attention(*leaves[:3], context, execution=execution, **kwargs)
+            kwargs = {"lengths": lengths, "activation": scores, "relative_bias": None if table is None else leaves[3]}
+            output = attention(*leaves[:3], context, backend=backend, **kwargs)
             grads.append((output, *torch.autograd.grad(output.square().sum(), leaves)))
         for dense, banded in zip(*grads, strict=True):
             assert (dense - banded).abs().max() < 1e-10
@@ -243,9 +243,9 @@ def test_scores_far_apart_leave_weights_of_one_and_zero():
     keys[0, 0, ::10] = 0.0
     q, v = torch.ones(1, 1, 300, 1), torch.randn(1, 1, 300, 1)
     results = []
-    for execution in ("dense", "banded"):
+    for backend in ("dense", "banded"):
         leaves = [x.clone().requires_grad_() for x in (q, keys, v)]
-        output = attention(*leaves, Context.truncated(40, 20), scale=1.0, execution=execution)
+        output = attention(*leaves, Context.truncated(40, 20), scale=1.0, backend=backend)
         results.append((output, *torch.autograd.grad(output.sum(), leaves)))
     for dense, banded in zip(*results, strict=True):
         assert banded.isfinite().all() and (dense - banded).abs().max() < 1e-4

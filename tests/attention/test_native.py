@@ -49,16 +49,16 @@ def random(*shape):
     return torch.randn(*shape)
 
 
-def results(context, q, k, v, grad, lengths=None, bias=None, scores="softmax", execution="native", dtype=torch.float32):
+def results(context, q, k, v, grad, lengths=None, bias=None, scores="softmax", backend="native", dtype=torch.float32):
     """Output and the gradients of q, k, v and the bias."""
     leaves = [x.detach().to(dtype).requires_grad_() for x in (q, k, v, *([] if bias is None else [bias]))]
     table = None if bias is None else leaves[3]
-    output = attention(*leaves[:3], context, lengths=lengths, scores=scores, relative_bias=table, execution=execution)
+    output = attention(*leaves[:3], context, lengths=lengths, activation=scores, relative_bias=table, backend=backend)
     return output.detach(), *torch.autograd.grad(output, leaves, grad.to(dtype))
 
 
 def assert_equal_to_dense(*args, reference="dense", **kwargs):
-    expected = results(*args, **kwargs, execution=reference, dtype=torch.float64)
+    expected = results(*args, **kwargs, backend=reference, dtype=torch.float64)
     found = results(*args, **kwargs)
     # The largest of all of them: a gradient whose terms cancel is as wrong as its terms are.
     largest = max((float(x.abs().max()) for x in expected if x.numel()), default=0.0)
@@ -82,7 +82,7 @@ def test_native_equals_dense(context, with_bias, scores):
     for num_frames in (0, 1, 2, 33, 97, 300):
         *tensors, lengths = inputs(num_frames)
         bias = random(2, len(context.offsets())) if with_bias and len(context.offsets()) < 10**6 else None
-        assert_equal_to_dense(context, *tensors, lengths=lengths, bias=bias, scores=scores)
+        assert_equal_to_dense(context, *tensors, lengths=lengths, bias=bias, activation=scores)
 
 
 @needs_native
@@ -145,7 +145,7 @@ def test_the_weights_reach_exactly_the_declared_window():
     q, k = random(2, 1, 2, num_frames, 16)
     identity = torch.eye(num_frames).expand(1, 2, -1, -1)
     for context in (WINDOW, Context.chunked(8, 5, 3), Context(None, 2, 3)):
-        weights = attention(q, k, identity, context, execution="native")[0]
+        weights = attention(q, k, identity, context, backend="native")[0]
         for i in range(num_frames):
             start, stop = context.visible(i, num_frames)
             assert torch.all(weights[:, i, start:stop] > 0)
@@ -156,14 +156,14 @@ def test_the_weights_reach_exactly_the_declared_window():
 def test_nan_and_huge_scores_do_what_they_do_in_dense():
     q, k, v = random(3, 1, 1, 400, 16)
     # Scores in the thousands are rounded to 1e-4, and their weights with them.
-    huge = attention(300 * q, k, v, WINDOW, execution="native")
-    reference = attention(300 * q.double(), k.double(), v.double(), WINDOW, execution="dense")
+    huge = attention(300 * q, k, v, WINDOW, backend="native")
+    reference = attention(300 * q.double(), k.double(), v.double(), WINDOW, backend="dense")
     assert (huge - reference).abs().max() <= 1e-3 * v.abs().max()
     k[0, 0, 200] = float("nan")
-    found = attention(q, k, v, WINDOW, execution="native")[0, 0].isnan().any(-1)
-    assert torch.equal(found, attention(q, k, v, WINDOW, execution="dense")[0, 0].isnan().any(-1))
+    found = attention(q, k, v, WINDOW, backend="native")[0, 0].isnan().any(-1)
+    assert torch.equal(found, attention(q, k, v, WINDOW, backend="dense")[0, 0].isnan().any(-1))
     k[0, 0, 200], v[0, 0, 200] = 0, float("nan")
-    touched = attention(q, k, v, WINDOW, execution="native")[0, 0].isnan().any(-1).nonzero().flatten()
+    touched = attention(q, k, v, WINDOW, backend="native")[0, 0].isnan().any(-1).nonzero().flatten()
     # Eight queries share their keys, so the promise is the block, not the frame.
     assert 200 in touched and touched.min() >= 200 - 4 - 16 and touched.max() <= 200 + 9 + 16
 
@@ -226,12 +226,12 @@ def test_empty_batches():
 @needs_native
 @pytest.mark.parametrize("positions", ["none", "relative", "alibi"])
 def test_compiled_by_torch_it_gives_the_same(positions):
-    layer = SelfAttention(32, 2, WINDOW, positions=positions)
+    layer = SelfAttention(32, 2, WINDOW, position_encoding=positions)
     frames, lengths = random(2, 50, 32), torch.tensor([50, 31])
     found = []
     for call in (layer, torch.compile(layer, backend="aot_eager", fullgraph=True)):
         layer.zero_grad()
-        output = call(frames, lengths, execution="native")
+        output = call(frames, lengths, backend="native")
         output.square().sum().backward()
         found.append([output.detach(), *(weight.grad.clone() for weight in layer.parameters())])
     assert all(torch.allclose(x, y, atol=1e-6) for x, y in zip(*found, strict=True))
@@ -249,22 +249,22 @@ def test_torch_finds_the_operator_well_made():
 @needs_native
 def test_double_backward_is_refused_rather_than_wrong():
     leaf = random(1, 1, 20, 16).requires_grad_()
-    output = attention(leaf, leaf, leaf, WINDOW, execution="native")
-    with pytest.raises(RuntimeError, match="use execution='dense'"):
+    output = attention(leaf, leaf, leaf, WINDOW, backend="native")
+    with pytest.raises(RuntimeError, match="use backend='dense'"):
         torch.autograd.grad(output.sum(), leaf, create_graph=True)
 
 
 @needs_native
 def test_heads_side_by_side_are_a_view():
     q, k, v = random(3, 2, 4, 64, 16)
-    output = attention(q, k, v, WINDOW, execution="native")
+    output = attention(q, k, v, WINDOW, backend="native")
     assert output.transpose(1, 2).flatten(2).data_ptr() == output.data_ptr()
 
 
 @needs_native
 def test_a_layer_takes_it_when_asked():
     layer, x = SelfAttention(32, 2, WINDOW, "relative"), random(2, 70, 32)
-    assert (layer(x, execution="native") - layer(x, execution="banded")).abs().max() < 1e-5
+    assert (layer(x, backend="native") - layer(x, backend="banded")).abs().max() < 1e-5
 
 
 @needs_native
@@ -280,17 +280,17 @@ def test_what_it_cannot_take_is_refused_with_the_reason(shape, dtype, device, re
     q = torch.randn(shape, dtype=dtype, device=device)
     assert reason in native_refusal(q, q, q, WINDOW)
     if device == "cpu":
-        with pytest.raises(ValueError, match=f"execution='native' cannot take this call: .*{reason}. Use 'auto'"):
-            attention(q, q, q, WINDOW, execution="native")
+        with pytest.raises(ValueError, match=f"backend='native' cannot take this call: .*{reason}. Use 'auto'"):
+            attention(q, q, q, WINDOW, backend="native")
 
 
 def test_the_environment_turns_it_off(monkeypatch):
     monkeypatch.setenv("SPEECHATTN_NATIVE", "0")
     q, k, v = random(3, 1, 2, 40, 16)
     assert native_unavailable() == "SPEECHATTN_NATIVE=0 is set"
-    assert_same(attention(q, k, v, WINDOW), attention(q, k, v, WINDOW, execution="banded"))
+    assert_same(attention(q, k, v, WINDOW), attention(q, k, v, WINDOW, backend="banded"))
     with pytest.raises(ValueError, match="SPEECHATTN_NATIVE=0 is set"):
-        attention(q, k, v, WINDOW, execution="native")
+        attention(q, k, v, WINDOW, backend="native")
 
 
 def test_a_folder_that_cannot_be_written_is_no_error(monkeypatch, tmp_path):
@@ -310,10 +310,10 @@ assert "numba" not in sys.modules and "llvmlite" not in sys.modules
 sys.modules["numba"] = None
 q = torch.randn(1, 2, 40, 16)
 context = Context.truncated(3, 2)
-banded = functional.attention(q, q, q, context, execution="banded")
+banded = functional.attention(q, q, q, context, backend="banded")
 assert torch.allclose(functional.attention(q, q, q, context), banded, atol=1e-6)
 try:
-    functional.attention(q, q, q, context, execution="native")
+    functional.attention(q, q, q, context, backend="native")
 except ValueError as error:
     print(error)
 """
@@ -322,7 +322,7 @@ except ValueError as error:
 def test_without_numba_only_native_is_refused():
     ran = subprocess.run([sys.executable, "-c", WITHOUT_NUMBA], capture_output=True, text=True, env=dict(os.environ))
     assert ran.returncode == 0, ran.stderr
-    assert ran.stdout.startswith("execution='native' cannot take this call: ")
+    assert ran.stdout.startswith("backend='native' cannot take this call: ")
     assert native_unavailable() is not None or "numba is not installed: pip install numba" in ran.stdout
 
 

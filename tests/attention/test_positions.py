@@ -63,9 +63,9 @@ def test_every_position_in_every_execution(positions, context):
     x = torch.randn(2, 60, 16, dtype=torch.float64)
     lengths = torch.tensor([60, 22])
     results = []
-    for execution in ("dense", "banded"):
+    for backend in ("dense", "banded"):
         layer.zero_grad()
-        output = layer(x, lengths, execution=execution)
+        output = layer(x, lengths, backend=backend)
         output.square().sum().backward()
         results.append([output, *(p.grad.clone() for p in layer.parameters())])
     for dense, banded in zip(*results, strict=True):
@@ -78,7 +78,7 @@ def test_impossible_layers_are_refused():
     with pytest.raises(ValueError, match="one of none, rotary, relative, alibi, got 'relatve'"):
         SelfAttention(16, 2, Context.full(), "relatve")
     with pytest.raises(ValueError, match="one of softmax, relu"):
-        SelfAttention(16, 2, Context.full(), scores="sofmax")
+        SelfAttention(16, 2, Context.full(), activation="sofmax")
     with pytest.raises(ValueError, match="even head"):
         SelfAttention(6, 2, Context.full(), "rotary")
 
@@ -91,14 +91,14 @@ def test_alibi_has_the_slopes_of_the_paper():
 
 
 @pytest.mark.parametrize("context", [Context.causal(), Context.full(), Context(None, 3, 4), Context(2, None)], ids=str)
-@pytest.mark.parametrize("execution", ["dense", "banded", "auto"])
-def test_alibi_falls_on_where_a_learned_table_ends(context, execution):
+@pytest.mark.parametrize("backend", ["dense", "banded", "auto"])
+def test_alibi_falls_on_where_a_learned_table_ends(context, backend):
     """300 frames of a side without limit: a table of 128 distances would hold the rest at its end."""
     num_frames = 300
     layer = SelfAttention(8, 2, context, "alibi").double()
     q, k, v = layer.project(torch.randn(1, num_frames, 8, dtype=torch.float64))
     bias = layer.bias(context, num_frames)
-    output = attention(q, k, v, context, relative_bias=bias, execution=execution)
+    output = attention(q, k, v, context, relative_bias=bias, backend=backend)
     frames = torch.arange(num_frames)
     distance = (frames - frames[:, None]).abs()
     raw = q @ k.transpose(2, 3) * 4**-0.5 - torch.tensor([1 / 16, 1 / 256])[:, None, None] * distance

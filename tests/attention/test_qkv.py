@@ -1,4 +1,4 @@
-"""One packed tensor == its three views, outputs and gradients; and the execution that "auto" takes."""
+"""One packed tensor == its three views, outputs and gradients; and the backend that "auto" takes."""
 
 import pytest
 import torch
@@ -12,22 +12,22 @@ WINDOW = Context.truncated(9, 4)
 FULL = Context.full()
 NATIVE = "banded" if native_unavailable() else "native"
 CASES = [
-    (execution, with_bias, context, dtype)
+    (backend, with_bias, context, dtype)
     for context in (WINDOW, Context.chunked(8, 5, 3), Context.causal(), FULL)
     for with_bias in (False, True)
     for dtype in (torch.float64, torch.float32)
-    for execution in ("auto", "dense", "banded", "sdpa", NATIVE)
-    if execution != "native" or dtype == torch.float32
-    if execution != "sdpa" or (context == FULL and not with_bias)
+    for backend in ("auto", "dense", "banded", "sdpa", NATIVE)
+    if backend != "native" or dtype == torch.float32
+    if backend != "sdpa" or (context == FULL and not with_bias)
 ]
 
 
-@pytest.mark.parametrize(("execution", "with_bias", "context", "dtype"), CASES, ids=str)
-def test_one_packed_tensor_is_its_three_views(execution, with_bias, context, dtype):
+@pytest.mark.parametrize(("backend", "with_bias", "context", "dtype"), CASES, ids=str)
+def test_one_packed_tensor_is_its_three_views(backend, with_bias, context, dtype):
     qkv = torch.randn(3, 130, 3, 2, 16, dtype=dtype, requires_grad=True)
     bias = torch.randn(2, len(context.offsets(130)), dtype=dtype, requires_grad=True) if with_bias else None
     grad = torch.randn(3, 2, 130, 16, dtype=dtype)
-    settings = {"lengths": torch.tensor([130, 0, 71]), "relative_bias": bias, "execution": execution}
+    settings = {"lengths": torch.tensor([130, 0, 71]), "relative_bias": bias, "backend": backend}
     leaves = [qkv, bias] if with_bias else [qkv]
 
     packed = packed_attention(qkv, context, **settings)
@@ -76,9 +76,13 @@ def test_auto_does_without_native(monkeypatch):
 
 def test_sdpa_refuses_what_it_cannot_honour():
     q = torch.zeros(1, 1, 20, 16)
-    for context, settings in ((WINDOW, {}), (FULL, {"scores": "relu"}), (FULL, {"relative_bias": torch.zeros(1, 257)})):
-        with pytest.raises(ValueError, match="execution='sdpa' cannot take this call: it takes softmax"):
-            attention(q, q, q, context, execution="sdpa", **settings)
+    for context, settings in (
+        (WINDOW, {}),
+        (FULL, {"activation": "relu"}),
+        (FULL, {"relative_bias": torch.zeros(1, 257)}),
+    ):
+        with pytest.raises(ValueError, match="backend='sdpa' cannot take this call: it takes softmax"):
+            attention(q, q, q, context, backend="sdpa", **settings)
 
 
 def test_a_layer_says_why_it_is_not_native(monkeypatch):

@@ -145,8 +145,9 @@ def test_noise_has_the_ratio_asked_for_over_the_valid_samples(data, wide: bool) 
         if n:
             ratio = 10 * torch.log10(clean[b, :n].double().square().sum() / added.square().sum())
             assert ratio.item() == pytest.approx(snr[b].item(), abs=0.01)
-            torch.testing.assert_close(added / added.norm(), noise[b, :n].double() / noise[b, :n].double().norm(),
-                                       rtol=0, atol=1e-3)  # fmt: skip
+            torch.testing.assert_close(
+                added / added.norm(), noise[b, :n].double() / noise[b, :n].double().norm(), rtol=0, atol=1e-3
+            )
 
 
 @needs_torchaudio

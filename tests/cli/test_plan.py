@@ -12,7 +12,7 @@ import pytest
 from speechattn.cli.main import main
 from speechattn.config import EncoderConfig
 from speechattn.context import Context
-from speechattn.planning.estimate import longest_frames, plan
+from speechattn.planning.estimate import estimate, max_frames
 from speechattn.planning.machine_speed import Machine, Rates
 
 ROOT = Path(__file__).parents[2]
@@ -27,10 +27,10 @@ def cache(tmp_path, monkeypatch) -> Path:
 
 def test_memory_asks_for_the_longest_audio(capsys) -> None:
     assert main(["plan", "--memory", "8GB", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)["longest_frames"]
+    found = json.loads(capsys.readouterr().out)["max_frames"]
     config = EncoderConfig(input_dim=80)
-    assert found["inference"] == longest_frames(config, 8 * 10**9)
-    assert found["training"] == longest_frames(config, 8 * 10**9, training=True) < found["training, checkpointed"]
+    assert found["inference"] == max_frames(config, 8 * 10**9)
+    assert found["training"] == max_frames(config, 8 * 10**9, training=True) < found["training, checkpointed"]
     assert found["streaming"] is None
     assert main(["plan", "--memory", "8GB"]) == 0
     said = capsys.readouterr().out
@@ -42,7 +42,7 @@ def test_hours_ask_for_what_they_take(capsys, cache) -> None:
     assert main(["plan", "--hours", "2", *encoder, "--batch-size", "3", "--mode", "inference", "--json"]) == 0
     (made,) = json.loads(capsys.readouterr().out)
     config = EncoderConfig(input_dim=80, d_model=128, context=Context(None, 4, 2), block="conformer")
-    expected = plan(config, 720_000, 3)
+    expected = estimate(config, 720_000, 3)
     assert (made["peak_bytes"], made["flops"], made["seconds"]) == (expected.peak_bytes, expected.flops, None)
     assert made["total_bytes"] == expected.total_bytes
     MACHINE.save(cache / "machine.json")

@@ -9,7 +9,7 @@ import pytest
 from speechattn.cli import main as cli
 from speechattn.config import EncoderConfig, ModelConfig
 from speechattn.context import Context
-from speechattn.models.pretrained import small_model
+from speechattn.models.pretrained import load_pretrained
 from speechattn.models.speech_model import SpeechModel
 from speechattn.streaming.stream import Stream
 
@@ -75,7 +75,7 @@ def test_all_is_no_limit_and_the_rest_has_defaults(tmp_path: Path, capsys: pytes
 
 def test_a_saved_model_is_drawn_with_all_that_it_mixes(tmp_path: Path) -> None:
     encoder = EncoderConfig(
-        26, 16, num_layers=2, num_heads=2, block="conformer", conv_lookahead=3, context=Context.chunked(4, 8)
+        26, d_model=16, num_layers=2, num_heads=2, block="conformer", conv_lookahead=3, context=Context.chunked(4, 8)
     )
     SpeechModel(ModelConfig(("SIL", "AA"), encoder, features="mfcc", num_ceps=13, deltas=1)).save(tmp_path / "mine")
     picture = drawn("--model", str(tmp_path / "mine"), out=tmp_path / "a.svg")
@@ -85,7 +85,8 @@ def test_a_saved_model_is_drawn_with_all_that_it_mixes(tmp_path: Path) -> None:
 
 def test_the_shipped_model_is_as_late_as_its_stream(tmp_path: Path) -> None:
     picture = drawn("--model", out=tmp_path / "a.svg")
-    assert f"<!-- {Stream(small_model()).latency_ms} -->" in picture and "splice" in picture
+    latency_ms = Stream(load_pretrained()).algorithmic_latency_ms
+    assert f"<!-- {latency_ms} -->" in picture and "splice" in picture
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ class Right(nn.Module):
 
     def attend(self, frames, lengths=None, context=None):
         q, k, v = self.project(frames).unflatten(2, (3, 1, 8)).permute(2, 0, 3, 1, 4)
-        return attention(q, k, v, context or self.context, lengths=lengths, execution="dense")[:, 0]
+        return attention(q, k, v, context or self.context, lengths=lengths, backend="dense")[:, 0]
 
     def forward(self, frames, lengths):
         return self.attend(zero_padding(frames, lengths), lengths), lengths
@@ -312,13 +312,13 @@ def test_our_encoders_pass_every_check(settings):
     assert missing <= ({"sides"} if "stack" in settings else STREAM_CHECKS if "splice" in settings else set())
 
 
-@pytest.mark.parametrize("execution", ["dense", "banded"])
+@pytest.mark.parametrize("backend", ["dense", "banded"])
 @pytest.mark.parametrize(
     "context", [Context.truncated(5, 2), Context.chunked(4, 6), Context.causal(), Context(9, None)]
 )
-def test_our_attention_passes_every_check(context, execution):
+def test_our_attention_passes_every_check(context, backend):
     def ours(q, k, v, lengths):
-        return attention(q, k, v, context, lengths=lengths, execution=execution)
+        return attention(q, k, v, context, lengths=lengths, backend=backend)
 
     findings = check_attention(ours, context, num_heads=1, head_dim=4)
     assert findings.failed == [] and findings.name == "ours"
@@ -398,7 +398,7 @@ def test_relu_that_is_dead_for_one_draw_is_seen_in_another():
     class Rectified(WithoutStream):
         def attend(self, frames, lengths=None, context=None):
             q, k, v = self.project(frames).unflatten(2, (3, 1, 8)).permute(2, 0, 3, 1, 4)
-            return attention(q, k, v, self.context, lengths=lengths, scores="relu")[:, 0]
+            return attention(q, k, v, self.context, lengths=lengths, activation="relu")[:, 0]
 
     assert check_encoder(Rectified(), FEATURES, CONTEXT).failed == []
 

@@ -35,13 +35,13 @@ CONTEXTS = [
 
 
 def both(context, q, k, v, lengths, bias, scores, grad, other="banded"):
-    """Output and gradients of q, k, v and the bias, from dense and from another execution."""
+    """Output and gradients of q, k, v and the bias, from dense and from another backend."""
     results = []
-    for execution in ("dense", other):
+    for backend in ("dense", other):
         leaves = [x.detach().clone().requires_grad_() for x in (q, k, v, *([] if bias is None else [bias]))]
         table = None if bias is None else leaves[3]
         output = attention(
-            *leaves[:3], context, lengths=lengths, scores=scores, relative_bias=table, execution=execution
+            *leaves[:3], context, lengths=lengths, activation=scores, relative_bias=table, backend=backend
         )
         results.append((output, *torch.autograd.grad(output, leaves, grad)))
     return results
@@ -101,12 +101,12 @@ def test_several_thousand_frames(context):
     assert_equal(both(context, q, k, v, None, bias, "softmax", grad))
 
 
-@pytest.mark.parametrize("execution", ["dense", "banded", "auto"])
+@pytest.mark.parametrize("backend", ["dense", "banded", "auto"])
 @pytest.mark.parametrize(
     "context", [Context.truncated(9, 4), Context.chunked(8, 5, 3), Context.causal(), Context.full()]
 )
 @pytest.mark.parametrize("rubbish", [1e30, float("nan"), float("inf"), -float("inf")])
-def test_what_the_padding_holds_changes_nothing(context, execution, rubbish):
+def test_what_the_padding_holds_changes_nothing(context, backend, rubbish):
     lengths = torch.tensor([70, 0, 41])
     clean = torch.randn(3, 3, 2, 70, 4, dtype=torch.float64)
     padded = torch.arange(70) >= lengths[:, None]
@@ -114,7 +114,7 @@ def test_what_the_padding_holds_changes_nothing(context, execution, rubbish):
     outputs = []
     for x in (clean, dirty):
         leaf = x.clone().requires_grad_()
-        output = attention(*leaf, context, lengths=lengths, execution=execution)
+        output = attention(*leaf, context, lengths=lengths, backend=backend)
         # The gradient that comes in at the padding is arbitrary as well.
         (grad,) = torch.autograd.grad(output, leaf, torch.ones_like(output))
         outputs.append((output, grad))
@@ -134,17 +134,17 @@ def test_a_row_alone_equals_the_row_in_a_batch(context):
         assert_same(together[row : row + 1, :, :length], alone)
 
 
-@pytest.mark.parametrize("execution", ["dense", "banded"])
+@pytest.mark.parametrize("backend", ["dense", "banded"])
 @pytest.mark.parametrize(
     "context",
     [Context.truncated(3, 5), Context.truncated(40, 0), Context.chunked(8, 5, 3), Context(None, 2, 3)],
     ids=str,
 )
-def test_the_weights_reach_exactly_the_declared_window(context, execution):
+def test_the_weights_reach_exactly_the_declared_window(context, backend):
     num_frames = 100
     q, k = torch.randn(2, 1, 2, num_frames, 4, dtype=torch.float64)
     identity = torch.eye(num_frames, dtype=torch.float64).expand(1, 2, -1, -1)
-    weights = attention(q, k, identity, context, execution=execution)[0]
+    weights = attention(q, k, identity, context, backend=backend)[0]
     assert torch.allclose(weights.sum(-1), torch.ones(2, num_frames, dtype=torch.float64))
     for i in range(num_frames):
         start, stop = context.visible(i, num_frames)
@@ -156,17 +156,17 @@ def test_a_nan_among_valid_frames_spreads_no_further_than_its_window():
     context = Context.truncated(4, 2)
     q, k, v = torch.randn(3, 1, 1, 400, 4)
     v[0, 0, 200] = float("nan")
-    output = attention(q, k, v, context, execution="banded")[0, 0]
+    output = attention(q, k, v, context, backend="banded")[0, 0]
     touched = output.isnan().any(-1).nonzero().flatten()
     # A block of queries shares its keys, so the promise is the block, not the frame.
     assert 200 in touched
     assert touched.min() >= 200 - 2 - 16 and touched.max() <= 200 + 4 + 16
 
 
-def usable(execution, *call):
-    """Skip what an execution refuses."""
-    if execution != "auto" and (reason := why_not(execution, *call)):
-        pytest.skip(f"{execution}: {reason}")
+def usable(backend, *call):
+    """Skip what a backend refuses."""
+    if backend != "auto" and (reason := why_not(backend, *call)):
+        pytest.skip(f"{backend}: {reason}")
 
 
 # Integers times a power of two: scores are exact in float32, so that rounding cannot choose another largest one, and
@@ -182,21 +182,21 @@ MODES = {
 }
 
 
-@pytest.mark.parametrize("execution", ["dense", "banded", "native", "windows", "auto"])
+@pytest.mark.parametrize("backend", ["dense", "banded", "native", "windows", "auto"])
 @pytest.mark.parametrize(("dtype", "size"), SIZES)
 @pytest.mark.parametrize("mode", MODES)
-def test_gradients_are_within_rounding_for_scores_of_any_size(mode, dtype, size, execution):
+def test_gradients_are_within_rounding_for_scores_of_any_size(mode, dtype, size, backend):
     context, scores, with_bias = MODES[mode]
     torch.manual_seed(size)
     q, k = (torch.randint(-3, 4, (2, 2, 70, 16)).to(dtype) for _ in range(2))
     q = q * 2.0**size
     v, grad = (torch.randn(2, 2, 70, 16).to(dtype) for _ in range(2))
     bias = torch.randint(-3, 4, (2, len(context.offsets()))) * 2.0**size if with_bias else None
-    usable(execution, q, k, v, context, scores, bias)
+    usable(backend, q, k, v, context, scores, bias)
     lengths = torch.tensor([70, 41])
     wide = [x.double() for x in (q, k, v, grad)]
     expected = both(context, *wide[:3], lengths, None if bias is None else bias.double(), scores, wide[3])[0]
-    found = both(context, q, k, v, lengths, bias, scores, grad, execution)[1]
+    found = both(context, q, k, v, lengths, bias, scores, grad, backend)[1]
     # Of the largest of all: where every score is one key's, a gradient is the rounding of sums that are 0.
     for x, y in zip(found, expected, strict=True):
         limit = 1e-5 * y.abs().max() + 2 * (dtype != torch.float32) * torch.finfo(dtype).eps * y.abs().max()
@@ -211,16 +211,16 @@ def hiding(context, dtype):
     return bias
 
 
-@pytest.mark.parametrize("execution", ["dense", "banded", "native", "windows", "auto"])
+@pytest.mark.parametrize("backend", ["dense", "banded", "native", "windows", "auto"])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("scores", ["softmax", "relu"])
 @pytest.mark.parametrize("context", [Context.truncated(5, 3), Context.chunked(4, 3), Context.causal(4), Context.full()])
-def test_a_frame_from_which_a_bias_hides_everything_gets_zeros(context, scores, dtype, execution):
+def test_a_frame_from_which_a_bias_hides_everything_gets_zeros(context, scores, dtype, backend):
     q, k, v, grad = (torch.randn(3, 2, 70, 16).to(dtype) for _ in range(4))
     bias, lengths = hiding(context, dtype), torch.tensor([70, 1, 41])
-    usable(execution, q, k, v, context, scores, bias)
+    usable(backend, q, k, v, context, scores, bias)
     expected = both(context, *(x.double() for x in (q, k, v)), lengths, bias.double(), scores, grad.double())[0]
-    found = both(context, q, k, v, lengths, bias, scores, grad, execution)[1]
+    found = both(context, q, k, v, lengths, bias, scores, grad, backend)[1]
     tolerance = {torch.float64: TOLERANCE, torch.float32: 1e-5, torch.bfloat16: 2e-2}[dtype]
     for x, y in zip(found, expected, strict=True):
         assert (x - y).abs().max() <= tolerance * max(1, y.abs().max())
@@ -240,62 +240,62 @@ def test_a_stream_gives_zeros_where_a_bias_hides_everything(scores, step):
     bias = hiding(context, torch.float32)
     if step is native_step:
         usable("native", q, k, v, context, scores, bias)
-    whole = attention(q, k, v, context, scores=scores, relative_bias=bias, execution="dense")
+    whole = attention(q, k, v, context, activation=scores, relative_bias=bias, backend="dense")
     found = step(q[:, :, 8:], k[:, :, 5:], v[:, :, 5:], context, scores, bias, 0.25, 8, 5)
     assert (found - whole[:, :, 8:]).abs().max() < 1e-5
     assert (found[:, 1] == 0).all() and (found[0, 0, -1] == 0).all() and (found != 0).any()
-    weights = attention_weights(q, k, context, scores=scores, relative_bias=bias)
+    weights = attention_weights(q, k, context, activation=scores, relative_bias=bias)
     assert (weights[:, 1] == 0).all() and (weights[0, 0, -1] == 0).all() and (weights != 0).any()
 
 
-@pytest.mark.parametrize("execution", ["dense", "banded", "native", "windows"])
-def test_the_lowest_finite_bias_hides_nothing(execution):
+@pytest.mark.parametrize("backend", ["dense", "banded", "native", "windows"])
+def test_the_lowest_finite_bias_hides_nothing(backend):
     context = Context.truncated(5, 3)
     q, k, v = torch.randn(3, 1, 2, 40, 16)
     bias = torch.full((2, 9), torch.finfo(torch.float32).min)
-    usable(execution, q, k, v, context, "softmax", bias)
-    output = attention(q, k, v, context, relative_bias=bias, execution=execution)
+    usable(backend, q, k, v, context, "softmax", bias)
+    output = attention(q, k, v, context, relative_bias=bias, backend=backend)
     for i in (0, 20, 39):  # beside such a bias every score is 0
         start, stop = context.visible(i, 40)
         assert (output[0, :, i] - v[0, :, start:stop].mean(1)).abs().max() < 1e-5
 
 
-@pytest.mark.parametrize("execution", ["dense", "banded", "native", "windows"])
+@pytest.mark.parametrize("backend", ["dense", "banded", "native", "windows"])
 @pytest.mark.parametrize("value", [torch.inf, torch.nan])
-def test_a_bias_that_is_no_number_is_seen_in_the_output(value, execution):
+def test_a_bias_that_is_no_number_is_seen_in_the_output(value, backend):
     context = Context.truncated(5, 3)
     q, k, v = torch.randn(3, 1, 1, 40, 16)
     bias = torch.zeros(1, 9)
     bias[0, 0] = value  # the key 5 frames before
-    usable(execution, q, k, v, context, "softmax", bias)
-    output = attention(q, k, v, context, relative_bias=bias, execution=execution)[0, 0]
+    usable(backend, q, k, v, context, "softmax", bias)
+    output = attention(q, k, v, context, relative_bias=bias, backend=backend)[0, 0]
     assert output[5:].isnan().all()
-    assert execution != "dense" or output[:5].isfinite().all()
+    assert backend != "dense" or output[:5].isfinite().all()
 
 
-@pytest.mark.parametrize("execution", ["dense", "banded", "native", "windows", "auto"])
-def test_a_gradient_of_the_padding_may_hold_nan(execution):
+@pytest.mark.parametrize("backend", ["dense", "banded", "native", "windows", "auto"])
+def test_a_gradient_of_the_padding_may_hold_nan(backend):
     q, k, v, grad = torch.randn(4, 2, 2, 30, 16)
     lengths = torch.tensor([30, 17])
     context = Context.truncated(5, 3)
-    usable(execution, q, k, v, context, "softmax", None)
+    usable(backend, q, k, v, context, "softmax", None)
     clean = grad.clone()
     clean[1, :, 17:] = 0
     grad[1, :, 17:] = torch.nan
     expected, found = ([], [])
     for incoming, results in ((clean, expected), (grad, found)):
         inputs = [x.clone().requires_grad_() for x in (q, k, v)]
-        output = attention(*inputs, context, lengths=lengths, execution=execution)
+        output = attention(*inputs, context, lengths=lengths, backend=backend)
         results += torch.autograd.grad(output, inputs, incoming)
     for x, y in zip(found, expected, strict=True):
         torch.testing.assert_close(x, y, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize(("execution", "context"), [("windows", Context.truncated(9, 20)), ("sdpa", Context.full())])
-def test_equal_scores_stay_equal_where_values_are_of_another_width(execution, context):
+@pytest.mark.parametrize(("backend", "context"), [("windows", Context.truncated(9, 20)), ("sdpa", Context.full())])
+def test_equal_scores_stay_equal_where_values_are_of_another_width(backend, context):
     """torch multiplies q and k by the roots of the scale there, and equal scores of 1e5 differed by their rounding."""
     q, k = torch.randint(-3, 4, (2, 1, 2, 70, 16)).float() * 2.0**7
     v = torch.randn(1, 2, 70, 8)
-    found = attention(q, k, v, context, scale=0.5, execution=execution)
-    expected = attention(q.double(), k.double(), v.double(), context, scale=0.5, execution="dense")
+    found = attention(q, k, v, context, scale=0.5, backend=backend)
+    expected = attention(q.double(), k.double(), v.double(), context, scale=0.5, backend="dense")
     torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-4)

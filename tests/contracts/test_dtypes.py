@@ -37,7 +37,16 @@ WAVEFORM = torch.randn(2, 600, generator=torch.Generator().manual_seed(1)) / 10
 
 def encoder_config(block: str) -> EncoderConfig:
     positions = "alibi" if block == "transformer" else "rotary"
-    return EncoderConfig(8, 16, 2, 2, block=block, positions=positions, context=Context.truncated(6, 2), conv_kernel=5)
+    return EncoderConfig(
+        8,
+        d_model=16,
+        num_heads=2,
+        num_layers=2,
+        block=block,
+        position_encoding=positions,
+        context=Context.truncated(6, 2),
+        conv_kernel=5,
+    )
 
 
 def model(block: str, head: str = "frames") -> SpeechModel:

@@ -18,7 +18,7 @@ from speechattn.lengths import valid_mask
 
 NUM_FRAMES = 33
 TOLERANCE = 1e-10
-POSITIONS = ("none", "sinusoidal", "learned", "rotary", "relative", "alibi")
+POSITION_ENCODINGS = ("none", "sinusoidal", "learned", "rotary", "relative", "alibi")
 CONTEXTS = {
     "left 3, right 1": Context.truncated(3, 1),
     "chunk 3": Context.chunked(3, 4, 2),
@@ -27,10 +27,23 @@ CONTEXTS = {
 }
 ATTENTION = {
     f"{block}, {positions}, {scores}, stack {stack}, {name}": EncoderConfig(
-        4, 8, 2, 2, 16, context, block, positions, scores, 0.0, stack, conv_kernel=4, conv_lookahead=1, max_frames=99
+        4,
+        d_model=8,
+        num_heads=2,
+        num_layers=2,
+        d_ff=16,
+        context=context,
+        block=block,
+        position_encoding=positions,
+        activation=scores,
+        dropout=0.0,
+        stack=stack,
+        conv_kernel=4,
+        conv_lookahead=1,
+        max_frames=99,
     )
     for block, positions, scores, stack, (name, context) in itertools.product(
-        ("transformer", "conformer"), POSITIONS, ("softmax", "relu"), (1, 2, 4), CONTEXTS.items()
+        ("transformer", "conformer"), POSITION_ENCODINGS, ("softmax", "relu"), (1, 2, 4), CONTEXTS.items()
     )
 }
 small = functools.partial(EncoderConfig, 4, 8, 2, 2, 16, dropout=0.0)
@@ -52,8 +65,10 @@ OTHERS = {
 
 def always(config):
     """Whether the default run has it: every value beside every other but for scores and stack, and the rest is slow."""
-    usual = (config.scores, config.stack) in (("softmax", 1), ("relu", 2))
-    return usual or (config.scores == "softmax" and config.stack == 4 and config.positions in ("relative", "rotary"))
+    usual = (config.activation, config.stack) in (("softmax", 1), ("relu", 2))
+    return usual or (
+        config.activation == "softmax" and config.stack == 4 and config.position_encoding in ("relative", "rotary")
+    )
 
 
 PARAMS = [
@@ -70,11 +85,11 @@ def build(config):
     for name, parameter in model.named_parameters():
         if config.block == "mlp" and name.endswith("bias"):
             torch.nn.init.constant_(parameter, 5.0)
-        if config.scores == "relu" and "relative_bias" in name:
+        if config.activation == "relu" and "relative_bias" in name:
             torch.nn.init.normal_(parameter, std=0.1)
-        if config.scores == "relu" and "query_key_value.bias" in name:
+        if config.activation == "relu" and "query_key_value.bias" in name:
             # Rotary positions turn the first half's fastest pair away; the slowest one stays positive.
-            torch.nn.init.constant_(parameter, 0.0 if config.positions == "rotary" else 3.0)
+            torch.nn.init.constant_(parameter, 0.0 if config.position_encoding == "rotary" else 3.0)
             with torch.no_grad():
                 parameter.view(3, 2, 4)[:, :, 1::2] = 3.0
     return model
@@ -91,8 +106,8 @@ def test_banded_equals_dense(config, monkeypatch):
     x = random_frames(3, NUM_FRAMES, 4).requires_grad_()
     probe = random_frames(3, NUM_FRAMES // config.stack, 8)
     results = []
-    for execution in ("dense", "banded"):
-        monkeypatch.setattr(layer, "attention", functools.partial(forced, execution))
+    for backend in ("dense", "banded"):
+        monkeypatch.setattr(layer, "attention", functools.partial(forced, backend))
         output, _ = model(x, lengths)
         results.append((output, *torch.autograd.grad((output * probe).sum(), [x, *model.parameters()])))
     for dense, banded in zip(*results, strict=True):
@@ -100,7 +115,7 @@ def test_banded_equals_dense(config, monkeypatch):
 
 
 def forced(wanted, *args, attention=layer.attention, **settings):
-    return attention(*args, **{**settings, "execution": wanted})
+    return attention(*args, **{**settings, "backend": wanted})
 
 
 @every_encoder

@@ -64,9 +64,15 @@ def assert_equals_librosa(signals: dict[str, torch.Tensor], dtype: torch.dtype) 
         for name, signal in signals.items():
             heard = torch.nn.functional.pad(signal, (240, 0)) if align == "causal" else signal
             mel = librosa.feature.melspectrogram(
-                y=heard.to(dtype).numpy(), sr=16_000, n_fft=400, hop_length=160, n_mels=80,
-                center=align == "center", pad_mode="constant", dtype=wide,
-            )  # fmt: skip
+                y=heard.to(dtype).numpy(),
+                sr=16_000,
+                n_fft=400,
+                hop_length=160,
+                n_mels=80,
+                center=align == "center",
+                pad_mode="constant",
+                dtype=wide,
+            )
             expected = torch.from_numpy(mel).clamp(min=1e-10).log().T
             frames, lengths = module(signal[None].to(dtype))
             assert lengths.item() == len(expected), name

@@ -92,6 +92,6 @@ def test_a_bad_sample_is_counted_from_the_beginning_of_the_stream():
     bad[0, 7] = torch.nan
     with pytest.raises(ValueError, match=r"nan at sample 16007 \(1\.000 s\)"):
         frontend.step(bad, state)
-    deaf = LogMel(12, nan="zero")
+    deaf = LogMel(12, nan_policy="zero")
     _, state = deaf.step(bad, deaf.initial_state())
     assert state.samples.isfinite().all()

@@ -21,7 +21,7 @@ from speechattn.stream_state import tensors
 SMALL = Framing(1000, 25, 10)
 FRAMINGS = [SMALL, Framing(1000, 25, 10, "snip"), Framing(1000, 20, 20), Framing(1000, 31, 7)]
 BLOCKS = ("transformer", "conformer", "cnn")
-POSITIONS = ("none", "sinusoidal", "learned", "rotary", "relative", "alibi")
+POSITION_ENCODINGS = ("none", "sinusoidal", "learned", "rotary", "relative", "alibi")
 PUSHES = [[0], [1], [1] * 12, [3], [9], [10], [11], [40], [160], [400]]
 contexts = st.builds(Context, st.integers(0, 12) | st.none(), st.integers(0, 6) | st.just(200), st.integers(1, 7))
 
@@ -38,11 +38,21 @@ def configs(draw):
     head, stack = draw(st.sampled_from([("frames", 1), ("ctc", 1), ("ctc", 2), ("ctc", 4)]))
     left, right = draw(st.integers(0, 4)), draw(st.integers(0, 4))
     encoder = EncoderConfig(
-        6 if features == "logmel" else 4 * (1 + deltas), 8, 2, len(layers), 12, tuple(layers),
-        draw(st.sampled_from(BLOCKS)), draw(st.sampled_from(POSITIONS)), draw(st.sampled_from(["softmax", "relu"])),
-        stack=stack, conv_kernel=left + 1 + right, conv_lookahead=right,
-        splice=draw(st.builds(Context, st.integers(0, 2), st.integers(0, 2))), max_frames=400,
-    )  # fmt: skip
+        6 if features == "logmel" else 4 * (1 + deltas),
+        d_model=8,
+        num_heads=2,
+        num_layers=len(layers),
+        d_ff=12,
+        context=tuple(layers),
+        block=draw(st.sampled_from(BLOCKS)),
+        position_encoding=draw(st.sampled_from(POSITION_ENCODINGS)),
+        activation=draw(st.sampled_from(["softmax", "relu"])),
+        stack=stack,
+        conv_kernel=left + 1 + right,
+        conv_lookahead=right,
+        splice=draw(st.builds(Context, st.integers(0, 2), st.integers(0, 2))),
+        max_frames=400,
+    )
     framing, flavor = draw(st.sampled_from(FRAMINGS)), draw(st.sampled_from(["kaldi", "librosa"]))
     return ModelConfig(classes(5), encoder, 6, flavor, framing, features, 4, deltas, head)
 
@@ -116,7 +126,17 @@ def model_of(**wanted):
 
 
 def test_sample_by_sample():
-    encoder = EncoderConfig(6, 8, 2, 2, 12, Context.chunked(3, 4, 1), "conformer", conv_kernel=5, conv_lookahead=1)
+    encoder = EncoderConfig(
+        6,
+        d_model=8,
+        num_heads=2,
+        num_layers=2,
+        d_ff=12,
+        context=Context.chunked(3, 4, 1),
+        block="conformer",
+        conv_kernel=5,
+        conv_lookahead=1,
+    )
     model = SpeechModel(ModelConfig(classes(5), encoder, 6, framing=SMALL)).eval().double()
     waveform = torch.rand(1, 300, dtype=torch.float64) - 0.5
     expected, _ = model(waveform)
@@ -134,7 +154,7 @@ def test_one_giant_push_and_pushes_of_anything_after_it():
 
 def test_ten_hours_in_the_same_samples_give_the_same_logits():
     """The clock alone is moved: nothing but the position may depend on it, and here no position is looked at."""
-    model = model_of(positions="relative", context=Context.chunked(4, 9, 2)).double()
+    model = model_of(position_encoding="relative", context=Context.chunked(4, 9, 2)).double()
     waveform = torch.rand(1, 16_000, dtype=torch.float64) - 0.5
     _, early = model.step(waveform, model.initial_state())
     frames = 3_600_000

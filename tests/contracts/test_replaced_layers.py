@@ -80,7 +80,14 @@ def quantized(model: nn.Module) -> nn.Module:
 def model(block: str = "transformer", positions: str = "none") -> SpeechModel:
     torch.manual_seed(0)
     encoder = EncoderConfig(
-        8, 16, 2, 2, block=block, positions=positions, context=Context.truncated(6, 2), conv_kernel=5
+        8,
+        d_model=16,
+        num_heads=2,
+        num_layers=2,
+        block=block,
+        position_encoding=positions,
+        context=Context.truncated(6, 2),
+        conv_kernel=5,
     )
     framing = Framing(1000, 25, 10)
     return SpeechModel(ModelConfig(("SIL", "AA", "B"), encoder, num_mels=8, framing=framing)).eval()

@@ -18,7 +18,7 @@ from speechattn.encoder.encoder import Encoder
 from speechattn.encoder.self_attention import AttentionState
 
 BLOCKS = ("transformer", "conformer", "cnn")
-POSITIONS = ("none", "sinusoidal", "learned", "rotary", "relative", "alibi")
+POSITION_ENCODINGS = ("none", "sinusoidal", "learned", "rotary", "relative", "alibi")
 contexts = st.builds(Context, st.none() | st.integers(0, 12), st.integers(0, 6), st.integers(1, 7))
 
 
@@ -47,8 +47,8 @@ def tensors(state):
 @given(
     layers=st.lists(contexts, min_size=1, max_size=3),
     block=st.sampled_from(BLOCKS),
-    positions=st.sampled_from(POSITIONS),
-    scores=st.sampled_from(("softmax", "relu")),
+    position_encoding=st.sampled_from(POSITION_ENCODINGS),
+    activation=st.sampled_from(("softmax", "relu")),
     stack=st.sampled_from((1, 2, 4)),
     kernel=st.tuples(st.integers(0, 4), st.integers(0, 4)),
     splice=st.builds(Context, st.integers(0, 2), st.integers(0, 2)),
@@ -63,9 +63,21 @@ def test_any_split_equals_offline(
     torch.manual_seed(seed)
     left, right = kernel
     config = EncoderConfig(
-        3, 8, 2, len(layers), 12, tuple(layers), block, positions, scores,
-        stack=stack, conv_kernel=left + 1 + right, conv_lookahead=right, splice=splice, max_frames=90,
-    )  # fmt: skip
+        3,
+        d_model=8,
+        num_heads=2,
+        num_layers=len(layers),
+        d_ff=12,
+        context=tuple(layers),
+        block=block,
+        position_encoding=positions,
+        activation=scores,
+        stack=stack,
+        conv_kernel=left + 1 + right,
+        conv_lookahead=right,
+        splice=splice,
+        max_frames=90,
+    )
     encoder = Encoder(config).double().eval()
     x = torch.randn(batch, num_frames, 3, dtype=torch.float64)
     offline, _ = encoder(x)
@@ -81,7 +93,17 @@ def test_any_split_equals_offline(
 def test_frames_come_out_as_soon_as_they_are_ready_and_the_state_is_bounded(block, stack):
     contexts = (Context.chunked(4, 9, 2), Context.truncated(5, 3))
     config = EncoderConfig(
-        3, 8, 2, 2, 12, contexts, block, stack=stack, conv_kernel=5, conv_lookahead=1, splice=Context(1, 1)
+        3,
+        d_model=8,
+        num_heads=2,
+        num_layers=2,
+        d_ff=12,
+        context=contexts,
+        block=block,
+        stack=stack,
+        conv_kernel=5,
+        conv_lookahead=1,
+        splice=Context(1, 1),
     )
     encoder = Encoder(config).eval()
     state, emitted, sizes = encoder.initial_state(), 0, []
@@ -96,7 +118,11 @@ def test_frames_come_out_as_soon_as_they_are_ready_and_the_state_is_bounded(bloc
 
 
 def test_step_is_pure():
-    encoder = Encoder(EncoderConfig(3, 8, 2, 2, 12, Context.chunked(4, 9, 2), "conformer")).eval()
+    encoder = Encoder(
+        EncoderConfig(
+            3, d_model=8, num_heads=2, num_layers=2, d_ff=12, context=Context.chunked(4, 9, 2), block="conformer"
+        )
+    ).eval()
     x = torch.randn(2, 50, 3)
     _, state = encoder.step(x[:, :21], encoder.initial_state(2))
     before = copy.deepcopy(state)
@@ -107,7 +133,11 @@ def test_step_is_pure():
 
 
 def test_a_right_context_longer_than_the_stream():
-    encoder = Encoder(EncoderConfig(3, 8, 2, 2, 12, Context.truncated(4, 100))).double().eval()
+    encoder = (
+        Encoder(EncoderConfig(3, d_model=8, num_heads=2, num_layers=2, d_ff=12, context=Context.truncated(4, 100)))
+        .double()
+        .eval()
+    )
     x = torch.randn(1, 30, 3, dtype=torch.float64)
     part, state = encoder.step(x, encoder.initial_state())
     assert part.shape[1] == 0
@@ -116,7 +146,21 @@ def test_a_right_context_longer_than_the_stream():
 
 def test_rotary_positions_lose_nothing_in_ten_hours():
     """The same history and the same frames, 10 s and 10 h into a stream: only distances count."""
-    encoder = Encoder(EncoderConfig(3, 8, 2, 2, 12, Context.truncated(20, 5), positions="rotary")).double().eval()
+    encoder = (
+        Encoder(
+            EncoderConfig(
+                3,
+                d_model=8,
+                num_heads=2,
+                num_layers=2,
+                d_ff=12,
+                context=Context.truncated(20, 5),
+                position_encoding="rotary",
+            )
+        )
+        .double()
+        .eval()
+    )
     x, history = torch.randn(1, 80, 3, dtype=torch.float64), torch.randn(1, 20, 8, dtype=torch.float64)
     outputs = []
     for now in (1_000, 3_600_000):
@@ -132,7 +176,9 @@ def test_rotary_positions_lose_nothing_in_ten_hours():
 
 
 def test_infer_is_the_streaming_triple():
-    encoder = Encoder(EncoderConfig(3, 8, 2, 2, 12, Context.chunked(4, 8))).eval()
+    encoder = Encoder(
+        EncoderConfig(3, d_model=8, num_heads=2, num_layers=2, d_ff=12, context=Context.chunked(4, 8))
+    ).eval()
     x = torch.randn(2, 40, 3)
     outputs, states = [], None
     for start in range(0, 40, 8):
@@ -147,15 +193,29 @@ def test_infer_is_the_streaming_triple():
 def test_what_cannot_stream_says_so():
     for context in (Context.full(), Context(5, None)):
         with pytest.raises(ValueError, match="unlimited right context cannot stream"):
-            Encoder(EncoderConfig(3, 8, 2, 1, context=context)).initial_state()
-    encoder = Encoder(EncoderConfig(3, 8, 2, 1, 12, Context(5, 1), positions="learned", max_frames=20)).eval()
+            Encoder(EncoderConfig(3, d_model=8, num_heads=2, num_layers=1, context=context)).initial_state()
+    encoder = Encoder(
+        EncoderConfig(
+            3,
+            d_model=8,
+            num_heads=2,
+            num_layers=1,
+            d_ff=12,
+            context=Context(5, 1),
+            position_encoding="learned",
+            max_frames=20,
+        )
+    ).eval()
     _, state = encoder.step(torch.zeros(1, 20, 3), encoder.initial_state())
     with pytest.raises(ValueError, match="learned positions end at frame 20, and the audio has 21"):
         encoder.step(torch.zeros(1, 1, 3), state)
 
 
 def test_a_foreign_state_is_refused():
-    one, other = (Encoder(EncoderConfig(3, 8, 2, 1, 12, Context(left, 1))).eval() for left in (5, 6))
+    one, other = (
+        Encoder(EncoderConfig(3, d_model=8, num_heads=2, num_layers=1, d_ff=12, context=Context(left, 1))).eval()
+        for left in (5, 6)
+    )
     x, state = torch.zeros(1, 4, 3), one.initial_state()
     with pytest.raises(ValueError, match="another config"):
         other.step(x, state)

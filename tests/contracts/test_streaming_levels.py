@@ -18,7 +18,7 @@ from speechattn.context import Context
 from speechattn.encoder.blocks import ConformerBlock, ConvolutionBlock, TransformerBlock
 from speechattn.encoder.convolution import FramesConvolution
 from speechattn.encoder.encoder import Encoder
-from speechattn.encoder.self_attention import LAYER_POSITIONS, SelfAttention
+from speechattn.encoder.self_attention import LAYER_POSITION_ENCODINGS, SelfAttention
 from speechattn.framing import Framing
 from speechattn.frontend.logmel import LogMel
 from speechattn.frontend.mfcc import MFCC
@@ -34,9 +34,17 @@ WIDTH = 8
 def level_of(name, context, kernel, positions):
     """(module, contexts through which a frame waits): samples go into frontends and models, frames [B, n, 8] else."""
     config = EncoderConfig(
-        WIDTH, WIDTH, 2, 1, 12, context, name if name in BLOCKS else "conformer", positions,
-        conv_kernel=kernel.window, conv_lookahead=kernel.right,
-    )  # fmt: skip
+        WIDTH,
+        d_model=WIDTH,
+        num_heads=2,
+        num_layers=1,
+        d_ff=12,
+        context=context,
+        block=name if name in BLOCKS else "conformer",
+        position_encoding=positions,
+        conv_kernel=kernel.window,
+        conv_lookahead=kernel.right,
+    )
     if name in BLOCKS:
         return BLOCKS[name](config, context), config.contexts
     if name == "encoder":
@@ -77,7 +85,7 @@ def whole(module, x):
     name=st.sampled_from(LEVELS),
     context=st.builds(Context, st.none() | st.integers(0, 9), st.integers(0, 6), st.integers(1, 5)),
     kernel=st.builds(Context, st.integers(0, 4), st.integers(0, 4)),
-    positions=st.sampled_from(LAYER_POSITIONS),
+    position_encoding=st.sampled_from(LAYER_POSITION_ENCODINGS),
     batch=st.integers(1, 3),
     count=st.integers(0, 300),
     cuts=st.lists(st.integers(0, 300), max_size=9),

@@ -107,18 +107,18 @@ def test_it_computes_the_deltas_of_torchaudio():
 def test_softmax_is_not_required():
     conv = convolution(kernel_size=5, padding=2)
     frames = torch.randn(2, 15, 3, dtype=torch.float64)
-    same = attention_from_convolution(conv, scores="relu")
-    assert same.attention.scores == "relu"
+    same = attention_from_convolution(conv, activation="relu")
+    assert same.attention.activation == "relu"
     assert (same(frames) - conv(frames.mT).mT).abs().max() <= 1e-10
 
 
 @pytest.mark.parametrize("padding_mode", ["zeros", "replicate"])
-@pytest.mark.parametrize("execution", ["dense", "banded"])
-def test_rows_of_a_padded_batch_are_convolved_alone_whatever_the_padding_holds(padding_mode, execution):
+@pytest.mark.parametrize("backend", ["dense", "banded"])
+def test_rows_of_a_padded_batch_are_convolved_alone_whatever_the_padding_holds(padding_mode, backend):
     conv = convolution(kernel_size=5, padding=3, padding_mode=padding_mode)
     same = attention_from_convolution(conv)
     layer = same.attention.forward
-    same.attention.forward = lambda input, lengths: layer(input, lengths, execution=execution)
+    same.attention.forward = lambda input, lengths: layer(input, lengths, backend=backend)
     lengths = torch.tensor([20, 7, 1, 0])
     frames = torch.randn(4, 20, 3, dtype=torch.float64)
     for row, length in enumerate(lengths):
@@ -172,7 +172,7 @@ def test_a_soft_copy_can_be_trained():
 @pytest.mark.parametrize("scores", ["softmax", "relu"])
 def test_the_way_back_gives_the_same_kernel(scores):
     conv = convolution(3, 4, kernel_size=5, padding=1)
-    same = attention_from_convolution(conv, scores=scores)
+    same = attention_from_convolution(conv, activation=scores)
     frames = torch.randn(3, 30, 3, dtype=torch.float64)
     lengths = torch.tensor([30, 8, 0])
     back = convolution_from_attention(same.attention, same.widen(frames, lengths), lengths + sum(same.edges))
@@ -182,7 +182,7 @@ def test_the_way_back_gives_the_same_kernel(scores):
 
 
 def test_a_layer_that_does_not_listen_is_its_convolution():
-    layer = SelfAttention(8, 4, Context.truncated(3, 2), positions="relative").double()
+    layer = SelfAttention(8, 4, Context.truncated(3, 2), position_encoding="relative").double()
     nn.init.normal_(layer.relative_bias.table)
     with torch.no_grad():
         layer.query_key_value.weight[:16] = 0
@@ -197,8 +197,8 @@ def test_what_has_no_such_layer_is_refused():
         attention_from_convolution(convolution(kernel_size=3, stride=2))
     with pytest.raises(ValueError, match="got 'circular'"):
         attention_from_convolution(convolution(kernel_size=3, padding_mode="circular"))
-    with pytest.raises(ValueError, match='needs scores="softmax"'):
-        attention_from_convolution(convolution(kernel_size=3, padding_mode="replicate"), scores="relu")
+    with pytest.raises(ValueError, match='needs activation="softmax"'):
+        attention_from_convolution(convolution(kernel_size=3, padding_mode="replicate"), activation="relu")
     with pytest.raises(ValueError, match="0 to 2 frames back"):
         attention_from_convolution(convolution(kernel_size=3, padding=3))
     with pytest.raises(ValueError, match="got -1"):

@@ -61,7 +61,9 @@ def test_the_encoder_builds_transformers_and_the_door_builds_all():
 def test_context_can_be_replaced_per_call():
     x = torch.randn(1, 80, 6, dtype=torch.float64)
     for positions in ("none", "sinusoidal", "rotary", "relative"):
-        narrow, wide = (encoder(context=context, positions=positions) for context in (Context(5, 3), Context(9, 9)))
+        narrow, wide = (
+            encoder(context=context, position_encoding=positions) for context in (Context(5, 3), Context(9, 9))
+        )
         if positions != "relative":  # its table is sized by the context it was built for
             wide.load_state_dict(narrow.state_dict())
             assert torch.allclose(narrow(x, context=Context(9, 9))[0], wide(x)[0])
@@ -181,7 +183,7 @@ def test_layer_dropout_skips_blocks_in_training_only():
 
 
 def test_learned_positions_are_added_to_the_frames_and_end():
-    model = encoder(positions="learned", max_frames=30)
+    model = encoder(position_encoding="learned", max_frames=30)
     x = torch.randn(1, 30, 6, dtype=torch.float64)
     placed = model(x)[0]
     with torch.no_grad():
@@ -195,7 +197,7 @@ def test_learned_positions_are_added_to_the_frames_and_end():
 
 
 def test_a_learned_table_counts_frames_and_not_padding():
-    model = encoder(positions="learned", max_frames=10)
+    model = encoder(position_encoding="learned", max_frames=10)
     x = torch.randn(2, 25, 6, dtype=torch.float64)
     output, _ = model(x, torch.tensor([10, 7]))
     assert torch.allclose(output[:, :10], model(x[:, :10], torch.tensor([10, 7]))[0])
@@ -230,7 +232,7 @@ def frames_of(frames):
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:.*torch.jit")
 @pytest.mark.parametrize("positions", ["learned", "sinusoidal", "relative"])
 def test_a_traced_encoder_takes_more_frames_than_it_was_traced_with(positions):
-    model = encoder(positions=positions, max_frames=100)
+    model = encoder(position_encoding=positions, max_frames=100)
     with torch.no_grad():
         traced = torch.jit.trace(model, (frames_of(40), torch.tensor([40])), check_trace=False)
         for frames in (57, 23):
@@ -239,7 +241,7 @@ def test_a_traced_encoder_takes_more_frames_than_it_was_traced_with(positions):
 
 
 def test_gradients_of_torch_func_are_those_of_autograd_when_checkpointing_is_set():
-    model = encoder(positions="alibi", gradient_checkpointing=True, execution="dense").train()
+    model = encoder(position_encoding="alibi", gradient_checkpointing=True, backend="dense").train()
     x, weights = frames_of(20), dict(model.named_parameters())
     got = torch.func.grad(lambda w: torch.func.functional_call(model, w, (x,))[0].square().sum())(weights)
     model(x)[0].square().sum().backward()

@@ -22,7 +22,7 @@ from speechattn.errors import UserError
 from speechattn.export.export import check, export, runner, streamed
 from speechattn.export.streaming_step import StreamingStep
 from speechattn.framing import Framing
-from speechattn.models.pretrained import small_model
+from speechattn.models.pretrained import load_pretrained
 from speechattn.models.speech_model import SpeechModel
 from speechattn.streaming.stream import Stream
 
@@ -37,7 +37,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "stream_onnx.py"
 def small(num_features=12, features="logmel", flavor="kaldi", framing=None, head="frames", **encoder):
     """A model whose labels change often, though nobody trained it."""
     settings = {"context": Context(9, 4), "max_frames": 200, **encoder}
-    config = EncoderConfig(num_features, 16, 2, 2, 32, **settings)
+    config = EncoderConfig(num_features, d_model=16, num_heads=2, num_layers=2, d_ff=32, **settings)
     model = SpeechModel(
         ModelConfig(tuple("abcde"), config, 12, flavor, framing or Framing(), features, 4, head=head)
     ).eval()
@@ -51,7 +51,22 @@ def session_of(path):
 
 
 def test_torchs_own_format(tmp_path):
-    encoder = Encoder(EncoderConfig(3, 8, 2, 1, 12, Context(5, 2), positions="rotary", stack=2)).double().eval()
+    encoder = (
+        Encoder(
+            EncoderConfig(
+                3,
+                d_model=8,
+                num_heads=2,
+                num_layers=1,
+                d_ff=12,
+                context=Context(5, 2),
+                position_encoding="rotary",
+                stack=2,
+            )
+        )
+        .double()
+        .eval()
+    )
     path = tmp_path / "encoder.pt2"
     assert export(encoder, 6, path, "torch") < 1e-12
     with pytest.warns() if torch.__version__.startswith("2.11") else pytest.MonkeyPatch.context():
@@ -67,8 +82,13 @@ def test_an_onnx_graph_equals_eager_and_says_what_it_is(tmp_path):
     session = session_of(path)
     told = session.get_modelmeta().custom_metadata_map
     assert {name: told[name] for name in ("push", "outputs", "hop", "sample_rate", "first_center", "head")} == {
-        "push": "1600", "outputs": "10", "hop": "160", "sample_rate": "16000", "first_center": "-40", "head": "frames"
-    }  # fmt: skip
+        "push": "1600",
+        "outputs": "10",
+        "hop": "160",
+        "sample_rate": "16000",
+        "first_center": "-40",
+        "head": "frames",
+    }
     waveform = 0.1 * torch.randn(1, 20_000)
     found = torch.cat(list(streamed(runner(session), StreamingStep(model, 10), waveform)), 1)
     with torch.no_grad():
@@ -76,7 +96,7 @@ def test_an_onnx_graph_equals_eager_and_says_what_it_is(tmp_path):
 
 
 def test_a_graph_that_differs_is_not_written(tmp_path, monkeypatch):
-    encoder = Encoder(EncoderConfig(3, 8, 2, 1, 12, Context(5, 2))).eval()
+    encoder = Encoder(EncoderConfig(3, d_model=8, num_heads=2, num_layers=1, d_ff=12, context=Context(5, 2))).eval()
     step = StreamingStep(encoder, 4)
     assert check(step, encoder, step) < 1e-5
     for wrong, said in [
@@ -115,11 +135,11 @@ def test_mistakes_are_one_line(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("settings", "push"),
     [
-        ({"flavor": "librosa", "positions": "alibi"}, 10),
-        ({"num_features": 12, "features": "mfcc", "positions": "none"}, 7),
-        ({"head": "ctc", "stack": 4, "positions": "sinusoidal", "splice": Context(2, 3)}, 12),
-        ({"framing": Framing(align="snip"), "positions": "learned", "scores": "relu"}, 100),
-        ({"block": "conformer", "context": Context(9, 2, 4), "positions": "rotary", "conv_lookahead": 3}, 8),
+        ({"flavor": "librosa", "position_encoding": "alibi"}, 10),
+        ({"num_features": 12, "features": "mfcc", "position_encoding": "none"}, 7),
+        ({"head": "ctc", "stack": 4, "position_encoding": "sinusoidal", "splice": Context(2, 3)}, 12),
+        ({"framing": Framing(align="snip"), "position_encoding": "learned", "activation": "relu"}, 100),
+        ({"block": "conformer", "context": Context(9, 2, 4), "position_encoding": "rotary", "conv_lookahead": 3}, 8),
         ({"block": "cnn", "conv_lookahead": "symmetric"}, 1),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, dict) else str(value),
@@ -129,7 +149,7 @@ def test_every_kind_of_model_as_onnx(settings, push, tmp_path):
     assert export(model, push, path) < 1e-4
     # And ten hours into a stream, where an angle in float32 would be off by a radian.
     step, generator = StreamingStep(model, push), torch.Generator().manual_seed(1)
-    if settings.get("positions") == "learned":
+    if settings.get("position_encoding") == "learned":
         return
     _, caches = step.initial_state()
     caches = tuple(torch.randn(cache.shape, generator=generator) for cache in caches)
@@ -171,7 +191,7 @@ def test_the_example_prints_what_a_stream_gives_without_torch(settings, tmp_path
 @needs_onnx
 @pytest.mark.slow
 def test_a_long_chapter_through_onnxruntime_equals_eager(long_chapters, tmp_path):
-    model, path = small_model(), tmp_path / "model.onnx"
+    model, path = load_pretrained("small-en-phones"), tmp_path / "model.onnx"
     export(model, 100, path)
     waveform, _ = load_audio(long_chapters / "19-227.opus")
     found = torch.cat(list(streamed(runner(session_of(path)), StreamingStep(model, 100), waveform[None])), 1)

@@ -21,7 +21,7 @@ from speechattn.framing import Framing
 from speechattn.models.speech_model import SpeechModel
 
 BLOCKS = ("transformer", "conformer", "cnn")
-POSITIONS = ("none", "sinusoidal", "learned", "rotary", "relative", "alibi")
+POSITION_ENCODINGS = ("none", "sinusoidal", "learned", "rotary", "relative", "alibi")
 FRAMINGS = [Framing(1000, 25, 10), Framing(1000, 25, 10, "snip"), Framing(1000, 20, 20), Framing(1000, 31, 7, "snip")]
 contexts = st.builds(Context, st.integers(0, 12), st.integers(0, 6), st.sampled_from((1, 1, 2, 3, 4)))
 
@@ -32,11 +32,21 @@ def encoders(draw, input_dim=3, stacks=(1, 2, 4)):
     layers = draw(st.lists(contexts, min_size=1, max_size=3))
     left, right = draw(st.integers(0, 4)), draw(st.integers(0, 4))
     config = EncoderConfig(
-        input_dim, 8, 2, len(layers), 12, tuple(layers),
-        draw(st.sampled_from(BLOCKS)), draw(st.sampled_from(POSITIONS)), draw(st.sampled_from(("softmax", "relu"))),
-        stack=draw(st.sampled_from(stacks)), conv_kernel=left + 1 + right, conv_lookahead=right,
-        splice=draw(st.builds(Context, st.integers(0, 2), st.integers(0, 2))), max_frames=90,
-    )  # fmt: skip
+        input_dim,
+        d_model=8,
+        num_heads=2,
+        num_layers=len(layers),
+        d_ff=12,
+        context=tuple(layers),
+        block=draw(st.sampled_from(BLOCKS)),
+        position_encoding=draw(st.sampled_from(POSITION_ENCODINGS)),
+        activation=draw(st.sampled_from(("softmax", "relu"))),
+        stack=draw(st.sampled_from(stacks)),
+        conv_kernel=left + 1 + right,
+        conv_lookahead=right,
+        splice=draw(st.builds(Context, st.integers(0, 2), st.integers(0, 2))),
+        max_frames=90,
+    )
     unit = math.lcm(*(context.chunk for context in config.contexts))
     return config, unit * draw(st.sampled_from((1, 1, 2, 5)))
 
@@ -103,14 +113,20 @@ def test_samples_to_logits_equal_eager(data, framing, flavor):
 
 
 def test_a_right_context_longer_than_the_stream():
-    encoder = Encoder(EncoderConfig(3, 8, 2, 2, 12, Context.truncated(4, 100))).double().eval()
+    encoder = (
+        Encoder(EncoderConfig(3, d_model=8, num_heads=2, num_layers=2, d_ff=12, context=Context.truncated(4, 100)))
+        .double()
+        .eval()
+    )
     step = StreamingStep(encoder, 7)
     assert step.delay == 200
     assert_equal_to_eager(encoder, step, torch.randn(1, 30, 3, dtype=torch.float64))
 
 
 def test_what_comes_after_the_end_is_not_heard():
-    encoder = Encoder(EncoderConfig(3, 8, 2, 1, 12, Context.truncated(4, 2))).eval()
+    encoder = Encoder(
+        EncoderConfig(3, d_model=8, num_heads=2, num_layers=1, d_ff=12, context=Context.truncated(4, 2))
+    ).eval()
     step, push = StreamingStep(encoder, 4), torch.randn(1, 4, 3)
     _, _, *state = step(push, torch.tensor(3), *step.initial_state())
     silent = step(push, torch.tensor(0), *state)
@@ -121,7 +137,18 @@ def test_what_comes_after_the_end_is_not_heard():
 
 
 def test_learned_positions_end_with_nan_and_not_with_a_guess():
-    encoder = Encoder(EncoderConfig(3, 8, 2, 1, 12, Context(3, 0), positions="learned", max_frames=20)).eval()
+    encoder = Encoder(
+        EncoderConfig(
+            3,
+            d_model=8,
+            num_heads=2,
+            num_layers=1,
+            d_ff=12,
+            context=Context(3, 0),
+            position_encoding="learned",
+            max_frames=20,
+        )
+    ).eval()
     longer = torch.cat(pushed(StreamingStep(encoder, 4), torch.randn(1, 24, 3)), 1)
     assert longer[:, :20].isfinite().all() and longer[:, 20:].isnan().all()
     whole = torch.cat(pushed(StreamingStep(encoder, 8), torch.randn(1, 20, 3)), 1)
@@ -129,7 +156,7 @@ def test_learned_positions_end_with_nan_and_not_with_a_guess():
 
 
 def test_the_model_is_copied_and_left_as_it_was():
-    encoder = Encoder(EncoderConfig(3, 8, 2, 1, 12, Context(3, 1)))
+    encoder = Encoder(EncoderConfig(3, d_model=8, num_heads=2, num_layers=1, d_ff=12, context=Context(3, 1)))
     before = {name: type(module) for name, module in encoder.named_modules()}
     step = StreamingStep(encoder, 4)
     assert encoder.training and not step.encoder.training
@@ -152,14 +179,16 @@ def test_the_model_is_copied_and_left_as_it_was():
     ],
 )
 def test_what_has_no_step_of_fixed_size_says_so(setting, push, said):
-    encoder = build_encoder(EncoderConfig(3, 8, 2, 2, 12, **{"context": Context(3, 1), **setting}))
+    encoder = build_encoder(
+        EncoderConfig(3, d_model=8, num_heads=2, num_layers=2, d_ff=12, **{"context": Context(3, 1), **setting})
+    )
     with pytest.raises(UserError, match=said) as caught:
         StreamingStep(encoder, push)
     assert "\n" not in str(caught.value)
 
 
 def test_centred_frames_are_refused():
-    encoder = EncoderConfig(6, 8, 2, 1, 12, Context(3, 1))
+    encoder = EncoderConfig(6, d_model=8, num_heads=2, num_layers=1, d_ff=12, context=Context(3, 1))
     model = SpeechModel(ModelConfig(("a", "b"), encoder, 6, framing=Framing(1000, 25, 10, "center")))
     with pytest.raises(ValueError, match="cannot stream"):
         StreamingStep(model, 4)

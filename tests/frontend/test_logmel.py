@@ -145,7 +145,7 @@ def test_nan_zero_hears_silence(grad: bool) -> None:
     holed, silent = waveform.clone(), waveform.clone()
     holed[1, 100:200], silent[1, 100:200] = float("nan"), 0.0
     holed.requires_grad_(grad)
-    frames, _ = LogMel(nan="zero")(holed)
+    frames, _ = LogMel(nan_policy="zero")(holed)
     assert_same(frames.detach(), LogMel()(silent)[0])
     if grad:
         frames.sum().backward()
@@ -163,10 +163,10 @@ def test_samples_up_to_100_pass_and_beyond_2_to_31_are_as_nan(dtype: torch.dtype
             LogMel()(waveform)
     silent = waveform.clone()
     silent[0, 500] = 0
-    assert torch.equal(LogMel(nan="zero")(waveform)[0], LogMel()(silent)[0])
+    assert torch.equal(LogMel(nan_policy="zero")(waveform)[0], LogMel()(silent)[0])
     waveform[0, 700] = 20_000  # a number that were not scaled, among others that are none
     with pytest.raises(UserError, match=r"sample 700 .* divide by 32768: waveform / 32768"):
-        LogMel(nan="zero")(waveform)
+        LogMel(nan_policy="zero")(waveform)
 
 
 @pytest.mark.parametrize(
@@ -186,9 +186,13 @@ def test_what_is_not_a_waveform_is_told(waveform: object, error: type[Exception]
 
 @pytest.mark.parametrize(
     ("lengths", "error"),
-    [(torch.tensor([0.5]), TypeError), (torch.tensor([1601]), ValueError), (torch.tensor([-1]), ValueError),
-     (torch.tensor([1, 2]), ValueError)],
-)  # fmt: skip
+    [
+        (torch.tensor([0.5]), TypeError),
+        (torch.tensor([1601]), ValueError),
+        (torch.tensor([-1]), ValueError),
+        (torch.tensor([1, 2]), ValueError),
+    ],
+)
 def test_lengths_are_checked(lengths: torch.Tensor, error: type[Exception]) -> None:
     with pytest.raises(error, match="lengths must"):
         LogMel()(torch.zeros(1, 1600), lengths)

@@ -219,7 +219,7 @@ def test_nan_is_refused_or_silent_as_in_log_mel() -> None:
     holed[0, 320:330], silent[0, 320:330] = float("nan"), 0.0
     with pytest.raises(UserError, match="row 0 holds nan at sample 320"):
         MFCC()(holed)
-    assert_same(MFCC(nan="zero")(holed)[0], MFCC()(silent)[0])
+    assert_same(MFCC(nan_policy="zero")(holed)[0], MFCC()(silent)[0])
 
 
 @pytest.mark.parametrize(

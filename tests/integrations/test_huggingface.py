@@ -41,7 +41,10 @@ def config(**settings: object) -> EncoderConfig:
 
 
 EVERY_KIND = [
-    *({"positions": positions} for positions in ("none", "sinusoidal", "learned", "rotary", "relative", "alibi")),
+    *(
+        {"position_encoding": positions}
+        for positions in ("none", "sinusoidal", "learned", "rotary", "relative", "alibi")
+    ),
     {"block": "conformer", "conv_kernel": 5, "conv_lookahead": "symmetric"},
     {"stack": 2},
 ]

@@ -116,7 +116,7 @@ def test_without_finish_the_end_of_the_audio_is_lost(trained, batch) -> None:
     assert len(unfinished[0][0]) < len(wanted) and finished[0][0] == wanted
 
 
-@pytest.mark.parametrize("settings", [{"stack": 4}, {"block": "conformer", "positions": "rotary"}], ids=str)
+@pytest.mark.parametrize("settings", [{"stack": 4}, {"block": "conformer", "position_encoding": "rotary"}], ids=str)
 def test_other_encoders_stream_the_same_hypotheses(settings: dict[str, object]) -> None:
     model = small(**settings).eval()
     search = search_of(model)
@@ -163,7 +163,7 @@ def test_the_transcriber_is_the_encoder_itself() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_the_loss_of_a_model_of_any_dtype_is_that_of_float32(batch, dtype: torch.dtype) -> None:
-    model = small(positions="rotary")
+    model = small(position_encoding="rotary")
     frames, *rest = batch
     with torch.no_grad():
         expected = rnnt_loss(model, frames, *rest, BLANK)

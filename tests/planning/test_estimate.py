@@ -17,7 +17,7 @@ from speechattn.encoder.baselines import build_encoder
 from speechattn.encoder.encoder import Encoder
 from speechattn.errors import ConfigError
 from speechattn.planning import memory
-from speechattn.planning.estimate import longest_frames, plan
+from speechattn.planning.estimate import estimate, max_frames
 from speechattn.planning.flops import num_parameters, work
 from speechattn.planning.format import sheet
 from speechattn.planning.machine_speed import Machine, Rates, load_machine
@@ -32,7 +32,7 @@ MACHINE = Machine("test", 1, Rates(1e-12, 2e-12, 1e-9, 1e-10, 0.0), Rates(3e-12,
 @pytest.mark.parametrize("block", BLOCKS)
 def test_weights_are_counted_exactly(block: str, positions: str) -> None:
     contexts = (Context.truncated(5, 3), Context.chunked(4, 8), Context.causal(2))
-    config = replace(SMALL, block=block, positions=positions, context=contexts, stack=2, splice=Context(1, 2))
+    config = replace(SMALL, block=block, position_encoding=positions, context=contexts, stack=2, splice=Context(1, 2))
     assert num_parameters(config) == build_encoder(config).num_parameters
 
 
@@ -70,8 +70,8 @@ CONFIGS = {
     "transformer": (SMALL, 5000, 1),
     "two rows": (SMALL, 3000, 2),
     "short": (SMALL, 700, 1),
-    "no positions": (replace(SMALL, positions="none"), 5000, 1),
-    "rotary": (replace(SMALL, positions="rotary"), 5000, 1),
+    "no positions": (replace(SMALL, position_encoding="none"), 5000, 1),
+    "rotary": (replace(SMALL, position_encoding="rotary"), 5000, 1),
     "conformer": (replace(SMALL, block="conformer"), 5000, 1),
     "chunked, wide": (replace(SMALL, d_ff=512, context=Context.chunked(16, 32, 8)), 5000, 1),
     "stacked": (replace(SMALL, stack=2), 9000, 1),
@@ -99,7 +99,7 @@ def work_on(config: EncoderConfig, frames: int, rows: int, training: bool, dtype
 def test_peak_memory_is_that_of_the_tensors(name: str, training: bool) -> None:
     config, frames, rows = CONFIGS[name]
     native = native_unavailable() is None
-    planned = plan(config, frames, rows, training, native=native).peak_bytes
+    planned = estimate(config, frames, rows, training, native=native).peak_bytes
     assert planned == pytest.approx(work_on(config, frames, rows, training, torch.float32), rel=0.1)
 
 
@@ -108,25 +108,25 @@ def test_lengths_of_one_row_count() -> None:
     encoder, x = Encoder(SMALL).eval(), torch.randn(1, 5000, 24)
     with PeakTensors([x, *encoder.parameters()]) as counted, torch.no_grad():
         encoder(x, torch.tensor([4000]))
-    planned = plan(SMALL, 5000, native=native, lengths=True).peak_bytes
-    assert planned > plan(SMALL, 5000, native=native).peak_bytes
+    planned = estimate(SMALL, 5000, native=native, lengths=True).peak_bytes
+    assert planned > estimate(SMALL, 5000, native=native).peak_bytes
     assert planned == pytest.approx(counted.peak_bytes, rel=0.1)
-    assert plan(SMALL, 5000, hop_ms=20.0).latency_ms == 2 * plan(SMALL, 5000).latency_ms
+    assert estimate(SMALL, 5000, hop_ms=20.0).latency_ms == 2 * estimate(SMALL, 5000).latency_ms
 
 
-DENSE = replace(SMALL, num_layers=2, execution="dense")
+DENSE = replace(SMALL, num_layers=2, backend="dense")
 FULL = replace(SMALL, context=Context.full())
-WINDOWS = replace(SMALL, num_layers=2, execution="windows")
+WINDOWS = replace(SMALL, num_layers=2, backend="windows")
 EDGES = {
     "dense": (DENSE, 400, 1, torch.float32),
     "dense of two rows": (DENSE, 300, 2, torch.float32),
-    "dense without bias": (replace(DENSE, positions="none"), 400, 1, torch.float32),
-    "dense relu": (replace(DENSE, scores="relu"), 400, 1, torch.float32),
+    "dense without bias": (replace(DENSE, position_encoding="none"), 400, 1, torch.float32),
+    "dense relu": (replace(DENSE, activation="relu"), 400, 1, torch.float32),
     "dense in half precision": (DENSE, 400, 1, torch.bfloat16),
     "auto: full context in double precision": (FULL, 300, 2, torch.float64),
     "auto: full context, heads of 20 features": (replace(FULL, d_model=40), 300, 2, torch.float32),
     "windows": (WINDOWS, 3000, 1, torch.float32),
-    "windows without bias": (replace(WINDOWS, positions="none"), 3000, 1, torch.float32),
+    "windows without bias": (replace(WINDOWS, position_encoding="none"), 3000, 1, torch.float32),
     "windows in half precision": (WINDOWS, 3000, 1, torch.bfloat16),
     "windows of short rows": (WINDOWS, 51, 16, torch.float32),
     "long windows": (replace(WINDOWS, context=Context(300, 100, 64)), 1200, 2, torch.float32),
@@ -140,7 +140,7 @@ EDGES = {
 def test_no_call_takes_more_than_planned(name: str, training: bool) -> None:
     config, frames, rows, dtype = EDGES[name]
     dtype_name, native = str(dtype).removeprefix("torch."), native_unavailable() is None
-    planned = plan(config, frames, rows, training, dtype=dtype_name, native=native).peak_bytes
+    planned = estimate(config, frames, rows, training, dtype=dtype_name, native=native).peak_bytes
     counted = work_on(config, frames, rows, training, dtype)
     assert 0.95 * counted < planned < 1.3 * counted
 
@@ -150,48 +150,48 @@ def test_stacked_frames_of_several_rows_are_a_copy() -> None:
     encoder, x = Encoder(config).eval(), torch.randn(2, 2001, 240)
     with PeakTensors([x, *encoder.parameters()]) as counted, torch.no_grad():
         encoder(x)
-    planned = plan(config, 2001, 2, native=native_unavailable() is None, lengths=False).peak_bytes
+    planned = estimate(config, 2001, 2, native=native_unavailable() is None, lengths=False).peak_bytes
     assert planned > 0.95 * counted.peak_bytes
 
 
 def test_checkpointing_and_double_precision() -> None:
     config = replace(SMALL, gradient_checkpointing=True, num_layers=6)
-    planned = plan(config, 4000, training=True, native=native_unavailable() is None).peak_bytes
+    planned = estimate(config, 4000, training=True, native=native_unavailable() is None).peak_bytes
     assert planned == pytest.approx(work_on(config, 4000, 1, True, torch.float32), rel=0.1)
-    planned = plan(SMALL, 4000, dtype="float64").peak_bytes
+    planned = estimate(SMALL, 4000, dtype="float64").peak_bytes
     assert planned == pytest.approx(work_on(SMALL, 4000, 1, False, torch.float64), rel=0.1)
 
 
 def test_memory_grows_with_the_frames_and_a_stream_does_not() -> None:
-    assert plan(SMALL, 40_000).peak_bytes == pytest.approx(10 * plan(SMALL, 4000).peak_bytes, rel=0.1)
-    assert plan(SMALL, 40_000, streaming=True).peak_bytes == plan(SMALL, 400, streaming=True).peak_bytes
-    assert plan(SMALL, 400, streaming=True).latency_ms == 10 * Encoder(SMALL).lookahead
+    assert estimate(SMALL, 40_000).peak_bytes == pytest.approx(10 * estimate(SMALL, 4000).peak_bytes, rel=0.1)
+    assert estimate(SMALL, 40_000, streaming=True).peak_bytes == estimate(SMALL, 400, streaming=True).peak_bytes
+    assert estimate(SMALL, 400, streaming=True).latency_ms == 10 * Encoder(SMALL).lookahead
 
 
 @settings(max_examples=30, deadline=None)
 @given(size=st.integers(0, 20_000_000_000), rows=st.integers(1, 5), training=st.booleans())
 def test_the_longest_is_the_longest(size: int, rows: int, training: bool) -> None:
-    most = longest_frames(SMALL, size, rows, training)
-    assert most == 0 or plan(SMALL, most, rows, training).total_bytes <= size
-    assert plan(SMALL, most + 1, rows, training).total_bytes > size
+    most = max_frames(SMALL, size, rows, training)
+    assert most == 0 or estimate(SMALL, most, rows, training).total_bytes <= size
+    assert estimate(SMALL, most + 1, rows, training).total_bytes > size
 
 
 def test_operations_are_the_products_and_the_pairs() -> None:
     wanted = work(replace(SMALL, d_ff=64), 100)
     linear = 2 * 100 * (24 * 32 + 3 * (4 * 32 * 32 + 2 * 32 * 64))
     assert wanted.flops == linear + 3 * 4 * 32 * SMALL.layer_contexts[0].num_pairs(100)
-    assert plan(SMALL, 100, training=True).flops == 3 * plan(SMALL, 100).flops
-    assert sum(plan(SMALL, 100).flops_by_part.values()) == plan(SMALL, 100).flops
+    assert estimate(SMALL, 100, training=True).flops == 3 * estimate(SMALL, 100).flops
+    assert sum(estimate(SMALL, 100).flops_by_part.values()) == estimate(SMALL, 100).flops
 
 
 def test_time_follows_the_rates() -> None:
-    assert plan(SMALL, 1000).seconds is None
-    wanted, made = work(SMALL, 1000), plan(SMALL, 1000, machine=MACHINE)
+    assert estimate(SMALL, 1000).seconds is None
+    wanted, made = work(SMALL, 1000), estimate(SMALL, 1000, machine=MACHINE)
     assert made.seconds == pytest.approx(MACHINE.inference.seconds(wanted)) and made.seconds > 0
-    streamed = plan(SMALL, 1000, streaming=True, push=10, machine=MACHINE)
+    streamed = estimate(SMALL, 1000, streaming=True, push=10, machine=MACHINE)
     assert streamed.seconds == pytest.approx(made.seconds + 100 * 3 * MACHINE.step_s)
-    again = plan(replace(SMALL, gradient_checkpointing=True), 1000, training=True, machine=MACHINE)
-    assert again.seconds > plan(SMALL, 1000, training=True, machine=MACHINE).seconds > made.seconds
+    again = estimate(replace(SMALL, gradient_checkpointing=True), 1000, training=True, machine=MACHINE)
+    assert again.seconds > estimate(SMALL, 1000, training=True, machine=MACHINE).seconds > made.seconds
 
 
 def test_a_calibration_is_read_back_or_ignored(tmp_path) -> None:
@@ -205,19 +205,19 @@ def test_a_calibration_is_read_back_or_ignored(tmp_path) -> None:
 
 
 def test_advice_names_what_takes_less() -> None:
-    said = " ".join(advice(plan(SMALL, 100_000)))
+    said = " ".join(advice(estimate(SMALL, 100_000)))
     assert "encode_long" in said and "gradient_checkpointing" not in said
-    said = " ".join(advice(plan(SMALL, 100_000, 4, True)))
+    said = " ".join(advice(estimate(SMALL, 100_000, 4, True)))
     assert "gradient_checkpointing=True" in said and "2 rows a batch" in said
-    assert "Context.truncated(64, 64)" in advice(plan(replace(SMALL, context=Context.full()), 100_000))[0]
-    assert advice(plan(SMALL, 100_000, streaming=True)) == []
+    assert "Context.truncated(64, 64)" in advice(estimate(replace(SMALL, context=Context.full()), 100_000))[0]
+    assert advice(estimate(SMALL, 100_000, streaming=True)) == []
 
 
 def test_a_sheet_has_all_of_it() -> None:
-    text = sheet(plan(SMALL, 360_000, machine=MACHINE), total=2 * 10**9)
+    text = sheet(estimate(SMALL, 360_000, machine=MACHINE), total=2 * 10**9)
     for part in ("queries, keys and values", "times real time", ", fits into 2 GB", "look-ahead", "attention"):
         assert part in text
-    assert "does not fit" in sheet(plan(SMALL, 36_000_000), total=10**9)
+    assert "does not fit" in sheet(estimate(SMALL, 36_000_000), total=10**9)
 
 
 @pytest.mark.parametrize(
@@ -233,15 +233,15 @@ def test_a_sheet_has_all_of_it() -> None:
 )
 def test_what_cannot_be_planned(arguments, said) -> None:
     with pytest.raises(ConfigError, match=said):
-        plan(SMALL, **arguments)
+        estimate(SMALL, **arguments)
 
 
 def test_configs_that_cannot_be_planned() -> None:
     with pytest.raises(ConfigError, match="got str; of a model"):
-        plan("small", 10)  # type: ignore[arg-type]
+        estimate("small", 10)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="has no plan"):
-        plan(replace(SMALL, block="bigru"), 10)
+        estimate(replace(SMALL, block="bigru"), 10)
     with pytest.raises(ConfigError, match="cannot stream"):
-        plan(replace(SMALL, context=Context(4, None)), 10, streaming=True)
+        estimate(replace(SMALL, context=Context(4, None)), 10, streaming=True)
     with pytest.raises(ConfigError, match="grows without end"):
-        plan(replace(SMALL, context=Context.causal()), 10, streaming=True)
+        estimate(replace(SMALL, context=Context.causal()), 10, streaming=True)

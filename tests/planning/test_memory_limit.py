@@ -12,7 +12,7 @@ from speechattn.context import Context
 from speechattn.encoder.encoder import Encoder
 from speechattn.errors import ConfigError, MemoryLimitError
 from speechattn.planning import memory_limit as guard
-from speechattn.planning.estimate import plan
+from speechattn.planning.estimate import estimate
 from speechattn.system.units import told_bytes
 
 CONFIG = EncoderConfig(input_dim=8, d_model=16, num_heads=2, num_layers=2, context=Context.truncated(4, 4))
@@ -35,7 +35,7 @@ def test_what_does_not_fit_is_refused_with_what_would() -> None:
         encoder(hours(5))
     said = str(refused.value)
     native = native_unavailable() is None
-    needed = told_bytes(plan(CONFIG, 1_800_000, native=native).peak_bytes)
+    needed = told_bytes(estimate(CONFIG, 1_800_000, native=native).peak_bytes)
     assert f"encoding 1 x 5 h (1800000 frames a row) at once takes {needed}" in said
     assert "holds 500 MB, and 1 GB are allowed" in said and "sa.encode_long" in said
     assert isinstance(refused.value, MemoryError) and isinstance(refused.value, sa.UserError)
@@ -109,7 +109,7 @@ def test_limits_that_are_none(limit: str) -> None:
 def test_scores_of_dense_attention_are_refused() -> None:
     q = torch.zeros(1, 1, 1, 8).expand(2, 4, 50_000, 8)
     with sa.memory_limit("8GB"), pytest.raises(MemoryLimitError, match=r"50000 x 50000 scores .* takes 175 GB"):
-        sa.attention(q, q, q, Context.truncated(4, 4), execution="dense")
+        sa.attention(q, q, q, Context.truncated(4, 4), backend="dense")
 
 
 def test_a_stream_and_a_compiled_graph_are_not_checked() -> None:

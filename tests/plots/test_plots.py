@@ -402,7 +402,7 @@ def test_the_script_of_the_convolution_page_draws_and_prints(
     files = [str(tmp_path / f"{name}.wav") for name in "ab"]
     for file in files:
         soundfile.write(file, np.random.default_rng(0).normal(scale=0.1, size=16000), 16000)
-    config = EncoderConfig(20, 16, 2, 1, context=Context.truncated(3, 2))
+    config = EncoderConfig(20, d_model=16, num_heads=2, num_layers=1, context=Context.truncated(3, 2))
     SpeechModel(ModelConfig(CLASSES, config, num_mels=20)).save(tmp_path / "model")
     script = str(Path(__file__).parents[2] / "scripts" / "draw_convolution.py")
     for options in (["--out", str(tmp_path / "drawn")], ["--model", str(tmp_path / "model")]):

@@ -90,7 +90,9 @@ def test_what_numpy_made_counts_when_torch_first_sees_it() -> None:
 
 
 def encoder(**settings: object) -> Encoder:
-    config = EncoderConfig(16, 32, num_heads=2, num_layers=2, dropout=0.0, context=Context.truncated(4, 2), **settings)
+    config = EncoderConfig(
+        16, d_model=32, num_heads=2, num_layers=2, dropout=0.0, context=Context.truncated(4, 2), **settings
+    )
     return Encoder(config)
 
 
@@ -166,7 +168,7 @@ def test_the_peak_is_that_of_the_counter(mode: str) -> None:
 def test_a_native_output_on_huge_pages_is_counted() -> None:
     frames = HUGE_PAGES // (4 * 64)
     q, model = torch.randn(1, 1, frames, 64), nn.Identity()
-    found = trace(lambda: attention(q, q, q, Context.truncated(2, 0), execution="native"), model, [q])
+    found = trace(lambda: attention(q, q, q, Context.truncated(2, 0), backend="native"), model, [q])
     assert found.largest[0][:2] == (HUGE_PAGES, (1, 1, frames, 64)) and found.peak_bytes >= HUGE_PAGES
 
 
@@ -213,7 +215,7 @@ def test_more_than_a_log_has_room_for_is_refused(monkeypatch: pytest.MonkeyPatch
         trace(lambda: [torch.zeros(1) for _ in range(20)], nn.Identity())
 
 
-SMALL = EncoderConfig(16, 32, num_heads=2, num_layers=2, dropout=0.0, positions="none")
+SMALL = EncoderConfig(16, d_model=32, num_heads=2, num_layers=2, dropout=0.0, position_encoding="none")
 
 
 @pytest.fixture

@@ -14,7 +14,11 @@ from torch.nn.utils import parametrizations, prune
 import speechattn as sa
 
 CONTEXT = sa.Context.truncated(5, 2)
-CONFIG = sa.ModelConfig(("A", "B"), sa.EncoderConfig(13, 8, 2, 1, context=CONTEXT, positions="alibi"), num_mels=13)
+CONFIG = sa.ModelConfig(
+    ("A", "B"),
+    sa.EncoderConfig(13, d_model=8, num_heads=2, num_layers=1, context=CONTEXT, position_encoding="alibi"),
+    num_mels=13,
+)
 SAMPLES = torch.sin(torch.arange(4000) ** 2 / 9000.0)[None] / 10
 
 
@@ -35,14 +39,18 @@ CHANGES = {
     "bands": ("frontend", lambda m: setattr(m, "frontend", sa.LogMel(13, low_hz=500.0, high_hz=3000.0)), "low_hz=500"),
     "flavor": ("frontend", lambda m: setattr(m, "frontend", sa.LogMel(13, flavor="librosa")), "flavor='librosa'"),
     "window": ("frontend", lambda m: setattr(m, "frontend", sa.LogMel(13, sa.Framing(window=512))), "window=512"),
-    "nan": ("frontend", lambda m: setattr(m, "frontend", sa.LogMel(13, nan="zero")), "nan='zero'"),
+    "nan": ("frontend", lambda m: setattr(m, "frontend", sa.LogMel(13, nan_policy="zero")), "nan='zero'"),
     "filterbank": ("frontend", set_filterbank, "another filterbank"),
     "context": (
         "encoder",
         lambda m: setattr(m.encoder.blocks[0].attention, "context", sa.Context.truncated(1, 1)),
         "blocks.0.attention.context=",
     ),
-    "scores": ("encoder", lambda m: setattr(m.encoder.blocks[0].attention, "scores", "relu"), "scores='relu'"),
+    "activation": (
+        "encoder",
+        lambda m: setattr(m.encoder.blocks[0].attention, "activation", "relu"),
+        "activation='relu'",
+    ),
     "norm": ("encoder", lambda m: setattr(m.encoder.norm, "eps", 0.1), "norm.eps=0.1"),
     "forward": ("head", set_forward, "forward="),
 }
@@ -65,7 +73,7 @@ def test_what_changes_no_logits_needs_no_part_of_ones_own(tmp_path):
     model = build().double().train()
     model.frontend.slab_frames = 7
     model.encoder.dropout.p = 0.5
-    model.encoder.blocks[0].attention.execution = "dense"
+    model.encoder.blocks[0].attention.backend = "dense"
     model.encoder.remark = "a name"
     model.save(tmp_path)
     assert json.loads((tmp_path / "config.json").read_text()).keys() == {"format_version", "model"}

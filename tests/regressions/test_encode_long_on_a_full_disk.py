@@ -32,7 +32,7 @@ def test_a_full_disk_is_one_line_and_the_same_call_goes_on(
     where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
-    encoder = Encoder(EncoderConfig(4, 8, 1, 1, context=Context.truncated(5, 3))).eval()
+    encoder = Encoder(EncoderConfig(4, d_model=8, num_heads=1, num_layers=1, context=Context.truncated(5, 3))).eval()
     frames, out = torch.randn(100, 4), tmp_path / "rows.npy"
     with monkeypatch.context() as patched, pytest.raises(UserError, match=r"rows\.npy.* cannot be written \(No space"):
         patched.setattr(resumable, where, full)

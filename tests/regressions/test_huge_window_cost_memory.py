@@ -24,8 +24,8 @@ from speechattn import Context, attention
 def test_a_window_beyond_the_audio_costs_what_an_unlimited_one_costs(huge: Context, unlimited: Context) -> None:
     q, k, v = torch.randn(3, 2, 2, 50, 8, dtype=torch.float64)
     lengths = torch.tensor([50, 17])
-    expected = attention(q, k, v, unlimited, lengths=lengths, execution="dense")
-    torch.testing.assert_close(attention(q, k, v, huge, lengths=lengths, execution="banded"), expected)
+    expected = attention(q, k, v, unlimited, lengths=lengths, backend="dense")
+    torch.testing.assert_close(attention(q, k, v, huge, lengths=lengths, backend="banded"), expected)
 
 
 @pytest.mark.parametrize("context", [Context.truncated(1500, 20), Context.chunked(16, left=1500, right=2)], ids=str)
@@ -33,5 +33,5 @@ def test_a_long_window_is_right_in_short_and_in_long_audio(context: Context) -> 
     bias = torch.randn(1, len(context.offsets()), dtype=torch.float64)
     for num_frames in (30, 1700):
         q, k, v = torch.randn(3, 1, 1, num_frames, 4, dtype=torch.float64)
-        expected = attention(q, k, v, context, relative_bias=bias, execution="dense")
-        torch.testing.assert_close(attention(q, k, v, context, relative_bias=bias, execution="banded"), expected)
+        expected = attention(q, k, v, context, relative_bias=bias, backend="dense")
+        torch.testing.assert_close(attention(q, k, v, context, relative_bias=bias, backend="banded"), expected)

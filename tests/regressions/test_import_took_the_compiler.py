@@ -1,7 +1,7 @@
 """`import speechattn` and its first attention took a second and a half longer than torch itself.
 
 torch.compiler's decorators import torch's whole compiler when they are applied: one that marked two functions of
-attention/native/attention.py was enough. The mark is set by hand now, and the executions that use others are imported
+attention/native/attention.py was enough. The mark is set by hand now, and the backends that use others are imported
 on request.
 """
 

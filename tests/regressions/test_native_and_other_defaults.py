@@ -23,11 +23,11 @@ pytestmark = pytest.mark.skipif(native_unavailable() is not None, reason=f"not n
 def test_the_default_dtype_changes_nothing(dtype, num_frames):
     q, k, v = torch.randn(3, 1, 2, num_frames, 16)
     bias, leaf = torch.randn(2, 17), q.clone().requires_grad_()
-    expected = attention(leaf, k, v, WINDOW, relative_bias=bias, execution="native")
+    expected = attention(leaf, k, v, WINDOW, relative_bias=bias, backend="native")
     (gradient,) = torch.autograd.grad(expected.sum(), leaf)
     torch.set_default_dtype(dtype)
     try:
-        found = attention(leaf, k, v, WINDOW, relative_bias=bias, execution="native")
+        found = attention(leaf, k, v, WINDOW, relative_bias=bias, backend="native")
         (other,) = torch.autograd.grad(found.sum(), leaf)
     finally:
         torch.set_default_dtype(torch.float32)
@@ -37,16 +37,16 @@ def test_the_default_dtype_changes_nothing(dtype, num_frames):
 
 def test_the_default_device_changes_nothing():
     q, k, v = torch.randn(3, 1, 2, 100, 16)
-    expected = attention(q, k, v, WINDOW, execution="native")
+    expected = attention(q, k, v, WINDOW, backend="native")
     with torch.device("meta"):
-        found = attention(q, k, v, WINDOW, execution="native")
+        found = attention(q, k, v, WINDOW, backend="native")
     assert_same(found, expected)
 
 
 @pytest.mark.filterwarnings("ignore")  # torch.jit is deprecated, and warns of every Python number
 def test_a_recording_holds_the_operator():
     def attend(x):
-        return attention(x, x + 1, x * 2, WINDOW, execution="native")
+        return attention(x, x + 1, x * 2, WINDOW, backend="native")
 
     first, second = torch.randn(2, 1, 2, 50, 16)
     expected = attend(second)
@@ -58,7 +58,7 @@ def test_a_recording_holds_the_operator():
 def test_forward_derivatives_are_refused():
     q, k, v, tangent = torch.randn(4, 1, 2, 50, 16)
     with forward_ad.dual_level(), pytest.raises(ValueError, match="cannot see inside it"):
-        forward_ad.unpack_dual(attention(forward_ad.make_dual(q, tangent), k, v, WINDOW, execution="native"))
+        forward_ad.unpack_dual(attention(forward_ad.make_dual(q, tangent), k, v, WINDOW, backend="native"))
 
 
 @pytest.mark.parametrize("lowest", [-torch.inf, torch.finfo(torch.float32).min, -3e38, -1e30])
@@ -67,8 +67,8 @@ def test_keys_outside_stay_outside_when_nothing_inside_counts(lowest):
     v[:, :, 4:] = 1e6
     bias = torch.zeros(2, 7)
     bias[:, 3:] = lowest  # only the past: frame 0 is left with nothing
-    found = attention(q, k, v, Context.truncated(3, 3), relative_bias=bias, execution="native")
-    expected = attention(q, k, v, Context.truncated(3, 3), relative_bias=bias, execution="dense")
+    found = attention(q, k, v, Context.truncated(3, 3), relative_bias=bias, backend="native")
+    expected = attention(q, k, v, Context.truncated(3, 3), relative_bias=bias, backend="dense")
     # Frame 0 is 0 for minus infinity, and the mean of what it sees for the least number that there is.
     assert torch.allclose(found, expected, rtol=1e-4)
     assert found.isfinite().all()

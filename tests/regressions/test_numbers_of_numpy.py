@@ -36,7 +36,7 @@ def test_configs_of_numpys_numbers_are_written_as_those_of_pythons(integer):
         conv_lookahead=integer(1),
         max_frames=integer(9),
     )
-    same = sa.EncoderConfig(40, 16, 2, 1, d_ff=8, conv_lookahead=1, max_frames=9)
+    same = sa.EncoderConfig(40, d_model=16, num_heads=2, num_layers=1, d_ff=8, conv_lookahead=1, max_frames=9)
     framing = sa.Framing(*map(np.int64, (16000, 400, 160)))
     model = sa.ModelConfig(("A", "B"), encoder, num_mels=integer(40), framing=framing)
     for config, plain in ((encoder, same), (framing, sa.Framing()), (model, sa.ModelConfig(("A", "B"), same, 40))):
@@ -100,10 +100,8 @@ def test_what_is_no_count_is_refused_in_one_line_that_repeats_it(build, number):
 def test_the_scale_of_attention_may_be_numpys_and_a_tensor_is_refused():
     q = torch.randn(1, 2, 9, 8)
     context = sa.Context(2, 2)
-    for execution in ("dense", "banded", "auto"):
-        outputs = [
-            sa.attention(q, q, q, context, scale=kind(0.25), execution=execution) for kind in (float, np.float32)
-        ]
+    for backend in ("dense", "banded", "auto"):
+        outputs = [sa.attention(q, q, q, context, scale=kind(0.25), backend=backend) for kind in (float, np.float32)]
         torch.testing.assert_close(*outputs, atol=0, rtol=0)
         with pytest.raises(TypeError, match=r"scale must be a number, got tensor.*Multiply q"):
-            sa.attention(q, q, q, context, scale=torch.tensor(0.25), execution=execution)
+            sa.attention(q, q, q, context, scale=torch.tensor(0.25), backend=backend)

@@ -40,8 +40,8 @@ def layer_of(context):
 def test_every_score_gets_the_bias_of_its_own_distance(context):
     layer, x = layer_of(context), torch.randn(1, 40, 8, dtype=torch.float64)
     expected = by_hand(layer, x)
-    for execution in ("dense", "banded", "auto"):
-        assert (layer(x, execution=execution) - expected).abs().max() < 1e-10
+    for backend in ("dense", "banded", "auto"):
+        assert (layer(x, backend=backend) - expected).abs().max() < 1e-10
     for size in (1, 3, 7, 40):
         state, parts = layer.initial_state(), []
         for push in x.split(size, 1):

@@ -15,7 +15,17 @@ from speechattn.encoder.encoder import Encoder
 
 
 def conformer(**wanted):
-    config = EncoderConfig(6, 8, 2, 2, 16, Context.chunked(4, 8), "conformer", conv_kernel=7, **wanted)
+    config = EncoderConfig(
+        6,
+        d_model=8,
+        num_heads=2,
+        num_layers=2,
+        d_ff=16,
+        context=Context.chunked(4, 8),
+        block="conformer",
+        conv_kernel=7,
+        **wanted,
+    )
     return Encoder(config).double().eval()
 
 

@@ -19,7 +19,16 @@ LENGTHS = [1, 3, 5, 13, 16, 17]
 
 def encoder_of(block, positions):
     config = EncoderConfig(
-        6, 8, 2, 3, 16, Context.chunked(CHUNK, 8, 3), block, positions, conv_kernel=5, conv_lookahead=2
+        6,
+        d_model=8,
+        num_heads=2,
+        num_layers=3,
+        d_ff=16,
+        context=Context.chunked(CHUNK, 8, 3),
+        block=block,
+        position_encoding=positions,
+        conv_kernel=5,
+        conv_lookahead=2,
     )
     return Encoder(config).double().eval()
 

@@ -43,11 +43,11 @@ def test_a_damaged_calibration_is_none(tmp_path, bad) -> None:
 
 
 def test_a_window_beyond_every_audio_is_planned() -> None:
-    assert sa.plan(replace(CONFIG, context=sa.Context(10**25, 0)), frames=100).weight_bytes > 10**25
+    assert sa.estimate(replace(CONFIG, context=sa.Context(10**25, 0)), frames=100).weight_bytes > 10**25
 
 
 def test_integers_of_numpy_are_whole_numbers() -> None:
-    assert sa.plan(CONFIG, frames=np.int32(4000), batch_size=np.int64(3)) == sa.plan(CONFIG, 4000, 3)
+    assert sa.estimate(CONFIG, frames=np.int32(4000), batch_size=np.int64(3)) == sa.estimate(CONFIG, 4000, 3)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_integers_of_numpy_are_whole_numbers() -> None:
     [
         (replace(CONFIG, splice=sa.Context(5, 5), stack=4), 1),
         (replace(CONFIG, splice=sa.Context(3, 3), stack=2), 2),
-        (replace(CONFIG, scores="relu"), 1),
+        (replace(CONFIG, activation="relu"), 1),
         (replace(CONFIG, num_heads=8, context=sa.Context.truncated(300, 300)), 1),
     ],
     ids=["splice and stack", "splice of two rows", "parts of frames", "heads that native does not take"],
@@ -68,7 +68,7 @@ def test_memory_is_not_underestimated(config, rows, switch, monkeypatch) -> None
     lengths = torch.full((rows,), 3000) if rows > 1 else None
     with PeakTensors([frames, *encoder.parameters()]) as counted, torch.no_grad():
         encoder(frames, lengths)
-    planned = sa.plan(config, 3000, rows, native=native_unavailable() is None).peak_bytes
+    planned = sa.estimate(config, 3000, rows, native=native_unavailable() is None).peak_bytes
     assert planned == pytest.approx(counted.peak_bytes, rel=0.1) and planned > 0.95 * counted.peak_bytes
 
 

@@ -1,6 +1,6 @@
 """Banded attention marks what lies outside the context by -inf, and took a bias of -inf for the same.
 
-Relu divides by the number of visible keys, so the two executions disagreed.
+Relu divides by the number of visible keys, so the two backends disagreed.
 """
 
 import math
@@ -17,7 +17,7 @@ def test_dense_and_banded_agree():
     for bias in (torch.zeros(1, 5, dtype=torch.float64), torch.full((1, 5), -math.inf, dtype=torch.float64)):
         bias[0, 0] = -math.inf
         dense, banded = (
-            attention(q, k, v, context, scores="relu", relative_bias=bias, execution=execution)
-            for execution in ("dense", "banded")
+            attention(q, k, v, context, activation="relu", relative_bias=bias, backend=backend)
+            for backend in ("dense", "banded")
         )
         assert banded.isfinite().all() and (dense - banded).abs().max() < 1e-10

@@ -157,4 +157,4 @@ def test_an_encoder_of_ones_own_streams_and_its_latency_is_not_known():
     expected = ["AB"[best] for best in offline.argmax(-1)]
     assert len(labels) == len(expected)
     assert all(a == b for a, b, sure in zip(labels, expected, certain, strict=True) if sure)
-    assert stream.latency_ms != stream.latency_ms, "NaN"
+    assert stream.algorithmic_latency_ms != stream.algorithmic_latency_ms, "NaN"

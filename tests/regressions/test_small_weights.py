@@ -17,18 +17,18 @@ CONTEXT = Context.truncated(90, 70)
 needs_native = pytest.mark.skipif(native_unavailable() is not None, reason=f"not native: {native_unavailable()}")
 
 
-def gradients(execution: str, dtype: torch.dtype) -> list[torch.Tensor]:
+def gradients(backend: str, dtype: torch.dtype) -> list[torch.Tensor]:
     torch.manual_seed(0)
     q, k, v, grad = (torch.randn(1, 2, 300, 16).to(dtype) for _ in range(4))
     bias = -1.5 * torch.arange(-90, 71).abs().to(dtype).expand(2, -1).contiguous()
     leaves = [x.requires_grad_() for x in (q, k, v, bias)]
-    output = attention(q, k, v, CONTEXT, relative_bias=bias, execution=execution)
+    output = attention(q, k, v, CONTEXT, relative_bias=bias, backend=backend)
     return [output.detach(), *torch.autograd.grad(output, leaves, grad)]
 
 
-@pytest.mark.parametrize("execution", [pytest.param("native", marks=needs_native), "banded"])
-def test_small_weights_are_those_of_the_reference(execution: str) -> None:
-    for found, expected in zip(gradients(execution, torch.float32), gradients("dense", torch.float64), strict=True):
+@pytest.mark.parametrize("backend", [pytest.param("native", marks=needs_native), "banded"])
+def test_small_weights_are_those_of_the_reference(backend: str) -> None:
+    for found, expected in zip(gradients(backend, torch.float32), gradients("dense", torch.float64), strict=True):
         assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 

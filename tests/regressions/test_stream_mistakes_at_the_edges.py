@@ -24,7 +24,7 @@ from speechattn.models.speech_model import ModelConfig, SpeechModel
 from speechattn.streaming.long_form import encode_long
 from speechattn.system.stop_signal import StopSignal
 
-ENCODER = EncoderConfig(12, 8, 1, 1, context=Context.truncated(5, 3))
+ENCODER = EncoderConfig(12, d_model=8, num_heads=1, num_layers=1, context=Context.truncated(5, 3))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other pipes cannot be made larger")

@@ -13,7 +13,11 @@ from speechattn.encoder.encoder import Encoder
 
 @pytest.mark.parametrize("block", ["transformer", "conformer", "cnn"])
 def test_a_stream_under_autocast_is_near_the_offline_pass(block):
-    encoder = Encoder(EncoderConfig(8, 16, 2, 2, context=Context.chunked(4, left=8, right=2), block=block)).eval()
+    encoder = Encoder(
+        EncoderConfig(
+            8, d_model=16, num_heads=2, num_layers=2, context=Context.chunked(4, left=8, right=2), block=block
+        )
+    ).eval()
     x, parts = torch.randn(1, 100, 8), []
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         offline, _ = encoder(x)

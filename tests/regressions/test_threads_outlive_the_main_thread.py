@@ -31,7 +31,7 @@ def compute():
         streamed = torch.cat((part, encoder.flush(state)), 1)
         with torch.no_grad():
             torch.testing.assert_close(streamed, encoder(frames)[0], atol=1e-4, rtol=1e-4)
-    stream = sa.Stream(sa.small_model())
+    stream = sa.Stream(sa.load_pretrained("small-en-phones"))
     labels = len(stream.push(torch.zeros(16_000)).labels) + len(stream.flush().labels)
     rows = sum(len(rows) for rows in sa.encode_long(encoder, frames[0], progress=False))
     print(labels, rows, flush=True)

@@ -26,14 +26,22 @@ from speechattn.data.audio.files import AudioError, audio_blocks, load_audio
 from speechattn.data.audio.samples import cut
 from speechattn.encoder.encoder import Encoder
 from speechattn.errors import UserError
-from speechattn.models.pretrained import small_model
+from speechattn.models.pretrained import load_pretrained
 from speechattn.models.speech_model import SpeechModel
 from speechattn.streaming.long_form import encode_long
 from speechattn.streaming.resumable_array import ResumableArray
 from speechattn.streaming.stream import Stream
 
 ROOT = Path(__file__).parents[2]
-ENCODER = EncoderConfig(8, 8, 2, 2, 12, (Context.truncated(9, 2), Context.chunked(4, 7)), splice=Context(1, 1))
+ENCODER = EncoderConfig(
+    8,
+    d_model=8,
+    num_heads=2,
+    num_layers=2,
+    d_ff=12,
+    context=(Context.truncated(9, 2), Context.chunked(4, 7)),
+    splice=Context(1, 1),
+)
 MODEL = ModelConfig(("SIL", "AA", "B"), ENCODER, num_mels=8)
 KINDS = {  # each keeps another kind of state
     "transformer": MODEL,
@@ -365,7 +373,7 @@ def test_kill_9_and_the_same_call_again_gives_the_same_bytes(tmp_path: Path) -> 
 @pytest.mark.slow
 def test_a_chapter_of_17_minutes_equals_offline(long_chapters: Path, tmp_path: Path) -> None:
     """The shipped model in float32: 1e-5 of the largest logit, and every certain label, pushed 100 ms at a time."""
-    model, path = small_model(), long_chapters / "19-227.opus"
+    model, path = load_pretrained("small-en-phones"), long_chapters / "19-227.opus"
     waveform, _ = load_audio(path)
     with torch.inference_mode():
         expected = model(waveform[None])[0][0]

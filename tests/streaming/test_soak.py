@@ -31,7 +31,17 @@ def frames_of(number):
 
 def soaked(positions):
     context = (Context.truncated(32, 4), Context.chunked(8, 24, 2))
-    return Encoder(EncoderConfig(40, 128, 4, 2, context=context, positions=positions, max_frames=50 * PUSH)).eval()
+    return Encoder(
+        EncoderConfig(
+            40,
+            d_model=128,
+            num_heads=4,
+            num_layers=2,
+            context=context,
+            position_encoding=positions,
+            max_frames=50 * PUSH,
+        )
+    ).eval()
 
 
 def resident_bytes():
@@ -110,6 +120,8 @@ def test_a_learned_table_ends_and_says_so():
     encoder = soaked("learned")
     state = replace(encoder.initial_state(), frames=49 * PUSH)
     _, state = encoder.step(frames_of(0), state)
-    with pytest.raises(ValueError, match=r'end at frame 50000, and the audio has 51000 frames.*positions="relative"'):
+    with pytest.raises(
+        ValueError, match=r'end at frame 50000, and the audio has 51000 frames.*position_encoding="relative"'
+    ):
         encoder.step(frames_of(1), state)
     assert encoder.flush(state).shape[1] > 0, "what came in before is not lost"

@@ -35,9 +35,14 @@ def model_of(head="frames", features="logmel", framing=None, **wanted):
     encoder = {"d_model": 16, "num_heads": 2, "num_layers": 2, "d_ff": 32, "context": Context.chunked(4, 9, 2)}
     encoder.update(wanted)
     config = ModelConfig(
-        CLASSES, EncoderConfig(12, **encoder), 12, features=features, num_ceps=4, head=head,
+        CLASSES,
+        EncoderConfig(12, **encoder),
+        12,
+        features=features,
+        num_ceps=4,
+        head=head,
         framing=Framing() if framing is None else framing,
-    )  # fmt: skip
+    )
     model = SpeechModel(config).eval()
     with torch.no_grad():
         logits = model(sound(3)[None])[0][0]
@@ -103,7 +108,7 @@ def test_tensors_and_arrays_floats_and_16_bit_integers_are_the_same_sound():
 
 
 def test_a_model_in_float64_computes_in_float64():
-    model, waveform = model_of(positions="rotary").double(), sound(1).double()
+    model, waveform = model_of(position_encoding="rotary").double(), sound(1).double()
     assert_are_those_of(labels_of(Stream(model), waveform.split(1234)), model, waveform, 1e-10)
 
 
@@ -217,7 +222,7 @@ def test_latency_is_the_most_by_which_a_label_is_measured_to_come_late(name):
                 )
                 late.append(at - framing.center_sample(frames * stack))
             frames += 1
-    assert frames > 3 and Stream(model).latency_ms == 1000 * max(late) / framing.sample_rate
+    assert frames > 3 and Stream(model).algorithmic_latency_ms == 1000 * max(late) / framing.sample_rate
 
 
 def test_memory_is_constant_after_warm_up_and_what_the_tensors_hold():
@@ -233,7 +238,7 @@ def test_memory_is_constant_after_warm_up_and_what_the_tensors_hold():
 
 def test_flush_ends_a_stream_and_reset_begins_another():
     model, waveform = model_of(), sound(0.5)
-    stream = Stream(model, nan="zero")
+    stream = Stream(model, nan_policy="zero")
     first = labels_of(stream, [torch.tensor([torch.nan]), waveform])
     for method in (lambda: stream.push(waveform), stream.flush):
         with pytest.raises(ValueError, match=r"was flushed: call reset\(\)"):
@@ -288,23 +293,23 @@ def test_bad_samples_may_be_heard_as_silence_and_are_counted(rate):
     clean = waveform.clone()
     clean[[5, 700, 701]] = 0
     waveform[[5, 700, 701]] = torch.tensor([torch.nan, -torch.inf, 1e30])
-    stream = Stream(model, nan="zero")
+    stream = Stream(model, nan_policy="zero")
     labels = labels_of(stream, waveform.split(300), sample_rate=rate)
     assert_are_the_same(labels, labels_of(Stream(model), clean.split(300), sample_rate=rate))
     assert stream.num_bad_samples == 3
     with pytest.raises(ValueError, match='nan must be "error" or "zero"'):
-        Stream(model, nan="ignore")
+        Stream(model, nan_policy="ignore")
 
 
 @pytest.mark.parametrize("rate", [16_000, 44_100])
 def test_what_fails_half_way_loses_no_label(rate, monkeypatch):
     """A table of positions ends in the third piece of a long push: the two before are not half remembered."""
     monkeypatch.setattr(stream_module, "SECONDS_AT_ONCE", 1)
-    model, waveform = model_of(positions="learned", max_frames=350), sound(4, rate)
+    model, waveform = model_of(position_encoding="learned", max_frames=350), sound(4, rate)
     stream = Stream(model)
     labels = stream.push(waveform[: rate // 2], sample_rate=rate)
     before = {name: value for name, value in vars(stream).items() if name != "_torn"}
-    with pytest.raises(ValueError, match=r'learned positions end at frame 350, .* or positions="relative"'):
+    with pytest.raises(ValueError, match=r'learned positions end at frame 350, .* or position_encoding="relative"'):
         stream.push(waveform[rate // 2 :], sample_rate=rate)
     assert all(vars(stream)[name] is value for name, value in before.items())
     if rate == 16_000:
@@ -442,5 +447,7 @@ def test_what_cannot_stream_says_so_before_the_first_sample():
 
 
 def test_classes_may_be_a_list():
-    config = ModelConfig(["SIL", "AA"], EncoderConfig(12, 8, 2, 1, context=Context(3, 1)), 12)
+    config = ModelConfig(
+        ["SIL", "AA"], EncoderConfig(12, d_model=8, num_heads=2, num_layers=1, context=Context(3, 1)), 12
+    )
     assert len(labels_of(Stream(SpeechModel(config).eval()), [sound(0.5)])) == 50

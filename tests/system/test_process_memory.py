@@ -85,7 +85,7 @@ def test_training_returns_smaller_blocks_than_inference_and_never_the_other_way(
 
 def test_a_training_returns_blocks_from_a_planned_size_on(thresholds: list[int], monkeypatch) -> None:
     encoder, frames = sa.Encoder(CONFIG), torch.zeros(2, 100, 8)
-    planned = sa.plan(
+    planned = sa.estimate(
         CONFIG, 100, batch_size=2, training=True, native=native_unavailable() is None, lengths=False
     ).peak_bytes
     for least, expected in ((planned + 1, []), (planned, [memory.TRAINING_BLOCK])):

@@ -249,7 +249,7 @@ def test_a_run_without_anything_has_a_report(tmp_path: Path) -> None:
     ids=str,
 )
 def test_what_a_layer_attends_to_lies_in_its_window_and_is_what_is_drawn(context: Context, num_frames: int) -> None:
-    config = EncoderConfig(10, 8, 2, num_layers=2, context=context)
+    config = EncoderConfig(10, d_model=8, num_heads=2, num_layers=2, context=context)
     model = SpeechModel(ModelConfig(CLASSES, config, num_mels=10)).eval()
     frames = torch.randn(num_frames, 10)
     layers = layer_attention(model, frames)
@@ -261,9 +261,9 @@ def test_what_a_layer_attends_to_lies_in_its_window_and_is_what_is_drawn(context
         assert torch.allclose(weights.sum(-1), torch.ones(2, num_frames), atol=1e-5)
 
 
-@pytest.mark.parametrize("options", [{"block": "conformer"}, {"positions": "alibi"}, {"scores": "relu"}])
+@pytest.mark.parametrize("options", [{"block": "conformer"}, {"position_encoding": "alibi"}, {"activation": "relu"}])
 def test_any_encoder_with_attention_is_read(options: dict) -> None:
-    config = EncoderConfig(10, 8, 2, num_layers=2, context=Context.truncated(3, 2), **options)
+    config = EncoderConfig(10, d_model=8, num_heads=2, num_layers=2, context=Context.truncated(3, 2), **options)
     layers = layer_attention(SpeechModel(ModelConfig(CLASSES, config, num_mels=10)).eval(), torch.randn(42, 10))
     shapes = [(layer.outside, np.shape(layer.weights)) for layer in layers]
     assert shapes == [(0.0, (2, 42, 6))] * 2
@@ -271,7 +271,7 @@ def test_any_encoder_with_attention_is_read(options: dict) -> None:
 
 @pytest.mark.parametrize("block", ["cnn", "bigru", "mlp", "linear"])
 def test_an_encoder_without_attention_has_none(block: str) -> None:
-    config = EncoderConfig(10, 8, 2, num_layers=2, block=block)
+    config = EncoderConfig(10, d_model=8, num_heads=2, num_layers=2, block=block)
     assert layer_attention(SpeechModel(ModelConfig(CLASSES, config, num_mels=10)).eval(), torch.randn(20, 10)) == []
 
 

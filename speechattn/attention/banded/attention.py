@@ -39,7 +39,7 @@ def banded_attention(
     parts: Sequence[Tensor],
     context: Context,
     lengths: Tensor | None,
-    scores: str,
+    activation: str,
     relative_bias: Tensor | None,
     scale: float,
 ) -> Tensor:
@@ -50,7 +50,9 @@ def banded_attention(
     """
     # torch.jit.trace cannot record an autograd.Function, and would keep the lengths of one call as constants.
     attend = torch.ops.speechattn.banded if torch._C._is_tracing() else _attend
-    output: Tensor = attend(parts, lengths, relative_bias, context.left, context.right, context.chunk, scores, scale)
+    output: Tensor = attend(
+        parts, lengths, relative_bias, context.left, context.right, context.chunk, activation, scale
+    )
     return output
 
 
@@ -61,7 +63,7 @@ def _attend(
     left: int | None,
     right: int | None,
     chunk: int,
-    scores: str,
+    activation: str,
     scale: float,
 ) -> Tensor:
     """Return what `banded_attention` does, from arguments that an operator of torch can take."""
@@ -71,7 +73,7 @@ def _attend(
     if table is not None:
         table = table.to(wide[0].dtype)
     context = Context(left, right, chunk)
-    output: Tensor = _Banded.apply(table, context, rows, scores, scale, *wide)  # type: ignore[no-untyped-call]
+    output: Tensor = _Banded.apply(table, context, rows, activation, scale, *wide)  # type: ignore[no-untyped-call]
     return output.to(q.dtype)
 
 
@@ -89,7 +91,7 @@ def banded_step(
     k: Tensor,
     v: Tensor,
     context: Context,
-    scores: str,
+    activation: str,
     relative_bias: Tensor | None,
     scale: float,
     query_start: int,
@@ -103,7 +105,7 @@ def banded_step(
     num_frames = key_start + k.shape[2]
     wide = _widened(q, k, v)
     table = None if relative_bias is None else relative_bias.to(wide[0].dtype)
-    call = _Call(context, table, wide[0], scores, scale, num_frames, query_start)
+    call = _Call(context, table, wide[0], activation, scale, num_frames, query_start)
     output = _heads_last(wide[0], v.shape[3])
     with torch.autocast(q.device.type, enabled=False):
         call.forward([num_frames] * len(q), wide[0], wide[1], wide[2], output, query_start, key_start)
@@ -126,15 +128,15 @@ def _heads_last(q: Tensor, dim: int) -> Tensor:
 class _Banded(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, table: Tensor | None, context: Context, rows: list[int], scores: str, scale: float, *parts: Tensor
+        ctx: Any, table: Tensor | None, context: Context, rows: list[int], activation: str, scale: float, *parts: Tensor
     ) -> Tensor:
         q, k, v = unpacked(parts)
         output = _heads_last(q, v.shape[3])
         for row, length in enumerate(rows):
             output[row, :, length:] = 0
-        _Call(context, table, q, scores, scale, q.shape[2]).forward(rows, q, k, v, output)
+        _Call(context, table, q, activation, scale, q.shape[2]).forward(rows, q, k, v, output)
         ctx.save_for_backward(table, *parts)
-        ctx.rest = context, rows, scores, scale
+        ctx.rest = context, rows, activation, scale
         return output
 
     @staticmethod
@@ -176,19 +178,19 @@ class _Call:
         context: Context,
         table: Tensor | None,
         q: Tensor,
-        scores: str,
+        activation: str,
         scale: float,
         num_frames: int,
         first: int = 0,
     ) -> None:
         if table is not None:
             table = table.detach()
-            if scores == "relu":
+            if activation == "relu":
                 # -inf marks what lies outside the context, and relu divides by the number of keys inside.
                 table = table.clamp(min=LOWEST_BIAS)
         self.plan = Plan(context, table, q, q.shape[1], num_frames, first)
         self.memory = Memory(q.new_empty(0))
-        self.scores, self.scale = scores, scale
+        self.activation, self.scale = activation, scale
 
     def forward(
         self,
@@ -203,7 +205,7 @@ class _Call:
         """Write the output; the first query is frame `query_start` of its row, the first key frame `key_start`."""
         queries, out = (Frames(x, self.plan.grid, query_start) for x in (q, output))
         keys, values = (Frames(x, self.plan.grid, key_start) for x in (k, v))
-        fused = self.scores == "softmax" and q.device.type == "cpu" and q.shape[3] == v.shape[3]
+        fused = self.activation == "softmax" and q.device.type == "cpu" and q.shape[3] == v.shape[3]
         for piece in self.plan.pieces(rows, query_start + q.shape[2], fused):
             (self._attend_fused if fused else self._attend)(piece, queries, keys, values, out)
 
@@ -255,7 +257,7 @@ class _Call:
         grad_scores = self.memory("grad_scores", *weights.shape)
         for value, part, out in zip(values, piece.split(grad), piece.split(grad_scores), strict=True):
             torch.bmm(value, part.transpose(1, 2), out=out)
-        if self.scores == "relu":
+        if self.activation == "relu":
             grad_scores.mul_(weights > 0)
         else:
             # weight * (grad - sum of weight * grad), where the weights of the sum are those that add up to 1.
@@ -272,7 +274,7 @@ class _Call:
     def _weights(self, piece: Slab | Edge, queries: Iterable[Tensor], keys: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Weights [n, keys, queries], the largest of a softmax being 1, and what divides them, [.., 1, queries]."""
         weights = self._scores(piece, queries, keys)
-        if self.scores == "relu":
+        if self.activation == "relu":
             return weights.relu_(), piece.mask.num_visible()
         if weights.shape[2] < NARROW:
             count, window, block = weights.shape

@@ -45,13 +45,13 @@ for the same, once."""
 
 
 def flex_refusal(
-    q: Tensor, k: Tensor, v: Tensor, context: Context, scores: str, relative_bias: Tensor | None
+    q: Tensor, k: Tensor, v: Tensor, context: Context, activation: str, relative_bias: Tensor | None
 ) -> str | None:
     """Why flex_attention cannot take this call, or None if it can; arguments as in `attention`."""
     if q.device.type != "cuda":
         return f"flex_attention needs a CUDA device, not compiled it allocates T x T; got {q.device.type}"
-    if scores != "softmax":
-        return f"flex_attention weights by softmax, got {scores!r}"
+    if activation != "softmax":
+        return f"flex_attention weights by softmax, got {activation!r}"
     if q.dtype not in (torch.float32, torch.float16, torch.bfloat16):
         return f"it computes in float32, float16 and bfloat16, got {str(q.dtype).removeprefix('torch.')}"
     for width in (q.shape[3], v.shape[3]):
@@ -76,7 +76,7 @@ def flex_attention(
     v: Tensor,
     context: Context,
     lengths: Tensor | None,
-    scores: str,
+    activation: str,
     relative_bias: Tensor | None,
     scale: float,
 ) -> Tensor:

@@ -43,11 +43,11 @@ LONGEST_WINDOW = 2048
 
 
 def windows_refusal(
-    q: Tensor, k: Tensor, v: Tensor, context: Context, scores: str, relative_bias: Tensor | None
+    q: Tensor, k: Tensor, v: Tensor, context: Context, activation: str, relative_bias: Tensor | None
 ) -> str | None:
     """Why attention over windows cannot take this call, or None if it can; arguments as in `attention`."""
-    if scores != "softmax":
-        return f"torch's fused kernels weight by softmax, got {scores!r}"
+    if activation != "softmax":
+        return f"torch's fused kernels weight by softmax, got {activation!r}"
     if not context.limited:
         return f"both sides need a limit, got {context}"
     window = context.within(q.shape[2]).window
@@ -63,7 +63,7 @@ def windowed_attention(
     v: Tensor,
     context: Context,
     lengths: Tensor | None,
-    scores: str,
+    activation: str,
     relative_bias: Tensor | None,
     scale: float,
 ) -> Tensor:
@@ -72,7 +72,7 @@ def windowed_attention(
     What the kernel adds to scores has q's dtype: in half precision the relative bias is rounded to it. torch.compile
     leaves the call to Python: a break in its graph.
     """
-    assert windows_refusal(q, k, v, context, scores, relative_bias) is None
+    assert windows_refusal(q, k, v, context, activation, relative_bias) is None
     rows = [q.shape[2]] * q.shape[0] if lengths is None else lengths.tolist()
     tensors = [x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v)]
     table = None if relative_bias is None else relative_bias.to(q.dtype)

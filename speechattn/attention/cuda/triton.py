@@ -31,7 +31,7 @@ MOST_FEATURES = 128
 
 
 def triton_refusal(
-    q: Tensor, k: Tensor, v: Tensor, context: Context, scores: str, relative_bias: Tensor | None
+    q: Tensor, k: Tensor, v: Tensor, context: Context, activation: str, relative_bias: Tensor | None
 ) -> str | None:
     """Why the Triton kernels cannot take this call, or None if they can; arguments as in `attention`."""
     if importlib.util.find_spec("triton") is None:
@@ -67,7 +67,7 @@ def triton_attention(
     v: Tensor,
     context: Context,
     lengths: Tensor | None,
-    scores: str,
+    activation: str,
     relative_bias: Tensor | None,
     scale: float,
 ) -> Tensor:
@@ -79,7 +79,7 @@ def triton_attention(
     if lengths is not None:
         lengths = lengths.to(q.device, torch.int64)
     table = None if relative_bias is None else relative_bias.float()
-    call = (context, scores == "relu", scale)
+    call = (context, activation == "relu", scale)
     output: Tensor = _Triton.apply(q, k, v, table, lengths, *call)  # type: ignore[no-untyped-call]
     return output
 

@@ -88,7 +88,7 @@ def native_attention(
     parts: Sequence[Tensor],
     context: Context,
     lengths: Tensor | None,
-    scores: str,
+    activation: str,
     relative_bias: Tensor | None,
     scale: float,
 ) -> Tensor:
@@ -99,7 +99,7 @@ def native_attention(
     """
     lengths = None if lengths is None else lengths.to("cpu", torch.int64)
     table = None if relative_bias is None else relative_bias.float()
-    call = (lengths, table, context.left, context.right, context.chunk, scores == "relu", scale)
+    call = (lengths, table, context.left, context.right, context.chunk, activation == "relu", scale)
     if is_recorded() or not all(type(x) in (Tensor, torch.nn.Parameter) for x in parts):
         output: Tensor = torch.ops.speechattn.native(parts, *call)
     elif is_learning((*parts, table)):
@@ -115,7 +115,7 @@ def native_step(
     k: Tensor,
     v: Tensor,
     context: Context,
-    scores: str,
+    activation: str,
     relative_bias: Tensor | None,
     scale: float,
     query_start: int,
@@ -123,7 +123,7 @@ def native_step(
 ) -> Tensor:
     """Output [B, H, n, Dv] of the next n frames of a stream; arguments as in `banded_step`."""
     table = None if relative_bias is None else relative_bias.float()
-    call = (None, table, context.left, context.right, context.chunk, scores == "relu", scale)
+    call = (None, table, context.left, context.right, context.chunk, activation == "relu", scale)
     return _output((q, k, v), call, (query_start, key_start))
 
 

@@ -9,7 +9,7 @@ An `@intrinsic` is a function of compiled code whose instructions are written ou
 Addresses are int64, in bytes, and nobody checks them. `like` is any vector: only its type is looked at, and it
 says how many lanes the result has. All floats are float32.
 
-Imported only for the native execution: it needs numba.
+Imported only for the native backend: it needs numba.
 """
 
 from __future__ import annotations

@@ -17,9 +17,31 @@ from numpy.typing import NDArray
 SILENCE = "SIL"
 VOWELS = ("AA", "AE", "AH", "AO", "AW", "AY", "EH", "ER", "EY", "IH", "IY", "OW", "OY", "UH", "UW")
 CONSONANTS = (
-    "B", "CH", "D", "DH", "F", "G", "HH", "JH", "K", "L", "M", "N",
-    "NG", "P", "R", "S", "SH", "T", "TH", "V", "W", "Y", "Z", "ZH",
-)  # fmt: skip
+    "B",
+    "CH",
+    "D",
+    "DH",
+    "F",
+    "G",
+    "HH",
+    "JH",
+    "K",
+    "L",
+    "M",
+    "N",
+    "NG",
+    "P",
+    "R",
+    "S",
+    "SH",
+    "T",
+    "TH",
+    "V",
+    "W",
+    "Y",
+    "Z",
+    "ZH",
+)
 ARPABET = tuple(sorted(VOWELS + CONSONANTS))
 CLASSES = (SILENCE, *ARPABET, "SPN")
 """The 41 labels of this project by index: silence, the 39 phones of ARPAbet, spoken noise (never in this corpus)."""
