@@ -21,7 +21,7 @@ MODULES = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts)
     for path in (ROOT / "speechattn").rglob("*.py")
     if path.name not in ("__init__.py", "__main__.py")
-    and not (path.parent.name == "adapters" and path.stem in ("huggingface", "hub", "espnet", "nemo", "icefall"))
+    and not (path.parent.name == "integrations" and path.stem in ("huggingface", "hub", "espnet", "nemo", "icefall"))
 )
 NEEDING = [  # a block that begins with ```python needs=toolkit runs where that toolkit is, in tests marked integration
     (document, toolkit)

@@ -43,26 +43,26 @@ CONTEXTS = [
 WINDOW = Context.truncated(9, 4)
 
 
-def results(function, packed, context, lengths=None, bias=None, scores="softmax", grad=None):
+def results(function, packed, context, lengths=None, bias=None, activation="softmax", grad=None):
     """Output and the gradients of packed queries, keys and values [B, T, 3, H, D] and of the bias."""
     leaf, table = packed.detach().requires_grad_(), None if bias is None else bias.detach().requires_grad_()
     q, k, v = leaf.permute(2, 0, 3, 1, 4)
-    output = function(q, k, v, context, lengths, scores, table, packed.shape[-1] ** -0.5)
+    output = function(q, k, v, context, lengths, activation, table, packed.shape[-1] ** -0.5)
     wanted = [leaf] if table is None else [leaf, table]
     return output.detach(), *torch.autograd.grad(output, wanted, torch.ones_like(output) if grad is None else grad)
 
 
-def assert_equal_to_dense(function, packed, context, lengths=None, bias=None, scores="softmax"):
+def assert_equal_to_dense(function, packed, context, lengths=None, bias=None, activation="softmax"):
     """NaN in the padding, and in the gradient that comes in there, is for `function` alone."""
     batch, frames, _, heads, dim = packed.shape
     grad = torch.randn(batch, heads, frames, dim, device=packed.device).to(packed.dtype)
     wide = None if bias is None else bias.double()
-    expected = results(dense_attention, packed.double(), context, lengths, wide, scores, grad.double())
+    expected = results(dense_attention, packed.double(), context, lengths, wide, activation, grad.double())
     if lengths is not None:
         padded = torch.arange(frames, device=packed.device) >= lengths[:, None]
         packed = packed.masked_fill(padded[:, :, None, None, None], torch.nan)
         grad = grad.masked_fill(padded[:, None, :, None], torch.nan)
-    found = results(function, packed, context, lengths, bias, scores, grad)
+    found = results(function, packed, context, lengths, bias, activation, grad)
     largest = max(float(x.abs().max()) for x in expected)  # of all: a gradient whose terms cancel is as wrong as they
     for dense, other in zip(expected, found, strict=True):
         assert dense.shape == other.shape
@@ -181,7 +181,7 @@ def test_flex_equals_dense(monkeypatch, with_bias):
     # torch refuses gradients on a CPU, where the compiled function has none; this one has.
     monkeypatch.setattr(torch_flex, "_validate_device", lambda *tensors: None)
 
-    def function(q, k, v, context, lengths, scores, bias, scale):
+    def function(q, k, v, context, lengths, activation, bias, scale):
         return flex.attend_by(torch_flex.flex_attention, q, k, v, context, lengths, bias, scale)
 
     context = Context.chunked(3, 64, 5) if with_bias else Context.truncated(64, 3)
@@ -272,9 +272,9 @@ def test_triton_equals_dense(cases):
     assert "use backend='dense'" in ran.stdout
 
 
-def refusals(dim=16, width=16, dtype=torch.float32, device="cpu", context=WINDOW, scores="softmax", bias=None):
+def refusals(dim=16, width=16, dtype=torch.float32, device="cpu", context=WINDOW, activation="softmax", bias=None):
     q = torch.empty(1, 2, 300, dim, dtype=dtype, device=device)
-    call = (q, q, torch.empty(1, 2, 300, width, dtype=dtype, device=device), context, scores, bias)
+    call = (q, q, torch.empty(1, 2, 300, width, dtype=dtype, device=device), context, activation, bias)
     return windows_refusal(*call), flex_refusal(*call), triton_refusal(*call)
 
 

@@ -31,7 +31,7 @@ def test_wrong_calls_are_refused_by_name():
         attention(q, q, q[:, :, 1:], WINDOW)
     with pytest.raises(TypeError, match="one floating dtype"):
         attention(q, q, q.float(), WINDOW)
-    with pytest.raises(ValueError, match="scores must be one of softmax, relu"):
+    with pytest.raises(ValueError, match="activation must be one of softmax, relu"):
         attention(q, q, q, WINDOW, activation="sigmoid")
     with pytest.raises(ValueError, match="backend must be one of auto, dense, banded"):
         attention(q, q, q, WINDOW, backend="fast")
@@ -121,14 +121,14 @@ def test_empty_batches_and_empty_audio():
                 assert output.shape == shape and leaf.grad.shape == shape
 
 
-@pytest.mark.parametrize("scores", ["softmax", "relu"])
+@pytest.mark.parametrize("activation", ["softmax", "relu"])
 @pytest.mark.parametrize("context", [WINDOW, Context.chunked(4, 3, 2), Context.truncated(40, 0)], ids=str)
-def test_weights_in_the_window_are_the_dense_weights(context, scores):
+def test_weights_in_the_window_are_the_dense_weights(context, activation):
     num_frames, lengths = 90, torch.tensor([90, 31, 0])
     q, k = random(2, 3, 2, num_frames, 4)
     bias = random(2, len(context.offsets()))
     identity = torch.eye(num_frames, dtype=torch.float64).expand(3, 2, -1, -1)
-    kwargs = {"lengths": lengths, "activation": scores, "relative_bias": bias}
+    kwargs = {"lengths": lengths, "activation": activation, "relative_bias": bias}
     dense = attention(q, k, identity, context, backend="dense", **kwargs)
     window = attention_weights(q, k, context, **kwargs)
     assert window.shape == (3, 2, num_frames, context.window)
@@ -173,9 +173,9 @@ def test_a_window_past_the_audio_has_the_columns_that_the_audio_can_fill(context
     assert (rebuilt - attention(q, k, identity, context, backend="dense")).abs().sum() < 1e-10
 
 
-@pytest.mark.parametrize("positions", ["relative", "alibi"])
-def test_weights_of_an_unlimited_side_have_its_bias(positions):
-    layer = SelfAttention(8, 2, Context.causal(), position_encoding=positions).double()
+@pytest.mark.parametrize("position_encoding", ["relative", "alibi"])
+def test_weights_of_an_unlimited_side_have_its_bias(position_encoding):
+    layer = SelfAttention(8, 2, Context.causal(), position_encoding=position_encoding).double()
     frames = random(1, 150, 8)  # more than the distances that a table spends on a side without limit
     q, k, v = layer.project(frames)
     weights = attention_weights(q, k, layer.context, relative_bias=layer.bias(layer.context, 150))
@@ -219,9 +219,9 @@ def test_heads_side_by_side_are_a_view_of_the_banded_output(context):
     assert output.transpose(1, 2).flatten(2).data_ptr() == output.data_ptr()
 
 
-@pytest.mark.parametrize("scores", ["softmax", "relu"])
+@pytest.mark.parametrize("activation", ["softmax", "relu"])
 @pytest.mark.parametrize("context", [WINDOW, Context.chunked(8, 9, 4), Context.truncated(40, 20)], ids=str)
-def test_rows_of_equal_and_of_other_lengths_together(context, scores):
+def test_rows_of_equal_and_of_other_lengths_together(context, activation):
     """Rows that end alike share their last block, and all share their first, wherever in the batch they are."""
     lengths = torch.tensor([150, 150, 86, 0, 150, 118, 150, 22])
     wide, narrow, bias = random(2, 8, 2, 150, 4), random(8, 2, 150, 6), random(2, len(context.offsets()))
@@ -229,7 +229,11 @@ def test_rows_of_equal_and_of_other_lengths_together(context, scores):
         grads = []
         for backend in ("dense", "banded"):
             leaves = [x.clone().requires_grad_() for x in (*wide, v, *([] if table is None else [table]))]
-            kwargs = {"lengths": lengths, "activation": scores, "relative_bias": None if table is None else leaves[3]}
+            kwargs = {
+                "lengths": lengths,
+                "activation": activation,
+                "relative_bias": None if table is None else leaves[3],
+            }
             output = attention(*leaves[:3], context, backend=backend, **kwargs)
             grads.append((output, *torch.autograd.grad(output.square().sum(), leaves)))
         for dense, banded in zip(*grads, strict=True):

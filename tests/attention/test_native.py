@@ -49,11 +49,15 @@ def random(*shape):
     return torch.randn(*shape)
 
 
-def results(context, q, k, v, grad, lengths=None, bias=None, scores="softmax", backend="native", dtype=torch.float32):
+def results(
+    context, q, k, v, grad, lengths=None, bias=None, activation="softmax", backend="native", dtype=torch.float32
+):
     """Output and the gradients of q, k, v and the bias."""
     leaves = [x.detach().to(dtype).requires_grad_() for x in (q, k, v, *([] if bias is None else [bias]))]
     table = None if bias is None else leaves[3]
-    output = attention(*leaves[:3], context, lengths=lengths, activation=scores, relative_bias=table, backend=backend)
+    output = attention(
+        *leaves[:3], context, lengths=lengths, activation=activation, relative_bias=table, backend=backend
+    )
     return output.detach(), *torch.autograd.grad(output, leaves, grad.to(dtype))
 
 
@@ -76,13 +80,13 @@ def inputs(num_frames, dim=16, batch=3, heads=2):
 
 
 @needs_native
-@pytest.mark.parametrize(("scores", "with_bias"), [("softmax", False), ("softmax", True), ("relu", True)])
+@pytest.mark.parametrize(("activation", "with_bias"), [("softmax", False), ("softmax", True), ("relu", True)])
 @pytest.mark.parametrize("context", CONTEXTS, ids=str)
-def test_native_equals_dense(context, with_bias, scores):
+def test_native_equals_dense(context, with_bias, activation):
     for num_frames in (0, 1, 2, 33, 97, 300):
         *tensors, lengths = inputs(num_frames)
         bias = random(2, len(context.offsets())) if with_bias and len(context.offsets()) < 10**6 else None
-        assert_equal_to_dense(context, *tensors, lengths=lengths, bias=bias, activation=scores)
+        assert_equal_to_dense(context, *tensors, lengths=lengths, bias=bias, activation=activation)
 
 
 @needs_native
@@ -224,9 +228,9 @@ def test_empty_batches():
 
 
 @needs_native
-@pytest.mark.parametrize("positions", ["none", "relative", "alibi"])
-def test_compiled_by_torch_it_gives_the_same(positions):
-    layer = SelfAttention(32, 2, WINDOW, position_encoding=positions)
+@pytest.mark.parametrize("position_encoding", ["none", "relative", "alibi"])
+def test_compiled_by_torch_it_gives_the_same(position_encoding):
+    layer = SelfAttention(32, 2, WINDOW, position_encoding=position_encoding)
     frames, lengths = random(2, 50, 32), torch.tensor([50, 31])
     found = []
     for call in (layer, torch.compile(layer, backend="aot_eager", fullgraph=True)):
@@ -304,7 +308,7 @@ def test_a_folder_that_cannot_be_written_is_no_error(monkeypatch, tmp_path):
 WITHOUT_NUMBA = """
 import sys
 import torch
-import speechattn.attention.functional as functional
+from speechattn.attention import functional
 from speechattn import Context
 assert "numba" not in sys.modules and "llvmlite" not in sys.modules
 sys.modules["numba"] = None
@@ -327,9 +331,9 @@ def test_without_numba_only_native_is_refused():
 
 
 @needs_native
-@pytest.mark.parametrize("scores", ["softmax", "relu"])
+@pytest.mark.parametrize("activation", ["softmax", "relu"])
 @pytest.mark.parametrize("context", [c for c in CONTEXTS if c.right is not None], ids=str)
-def test_steps_of_a_stream_are_those_of_banded(context, scores):
+def test_steps_of_a_stream_are_those_of_banded(context, activation):
     generator = random_numbers.Random(0)
     for _ in range(12):
         query_start = generator.randrange(60) * context.chunk
@@ -340,8 +344,10 @@ def test_steps_of_a_stream_are_those_of_banded(context, scores):
         keys = query_start + n + generator.randrange(stop - query_start - n + 9) - key_start
         q, k, v = random(2, 2, n, 16), random(2, 2, keys, 16), random(2, 2, keys, 16)
         bias = random(2, len(context.offsets(key_start + keys))) if context.window != 10**10 + 3 else None
-        call = (context, scores, bias, 0.25, query_start, key_start)
-        expected = banded_step(q.double(), k.double(), v.double(), context, scores, bias, 0.25, query_start, key_start)
+        call = (context, activation, bias, 0.25, query_start, key_start)
+        expected = banded_step(
+            q.double(), k.double(), v.double(), context, activation, bias, 0.25, query_start, key_start
+        )
         found = native_step(q, k, v, *call)
         assert found.shape == expected.shape
         assert found.numel() == 0 or (found - expected).abs().max() <= TOLERANCE * expected.abs().max()

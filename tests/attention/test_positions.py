@@ -56,10 +56,10 @@ def test_another_context_shares_the_ends_of_the_table():
     assert bias(Context.truncated(2, 1)) is bias.table
 
 
-@pytest.mark.parametrize("positions", ["none", "rotary", "relative", "alibi"])
+@pytest.mark.parametrize("position_encoding", ["none", "rotary", "relative", "alibi"])
 @pytest.mark.parametrize("context", [Context.truncated(7, 2), Context.chunked(4, 9, 1), Context(None, 1)], ids=str)
-def test_every_position_in_every_execution(positions, context):
-    layer = SelfAttention(16, 2, context, positions).double()
+def test_every_position_in_every_execution(position_encoding, context):
+    layer = SelfAttention(16, 2, context, position_encoding).double()
     x = torch.randn(2, 60, 16, dtype=torch.float64)
     lengths = torch.tensor([60, 22])
     results = []

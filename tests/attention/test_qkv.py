@@ -47,7 +47,7 @@ def test_what_is_not_packed_is_refused(shape):
 
 
 @pytest.mark.parametrize(
-    ("expected", "context", "num_frames", "dtype", "scores", "with_bias"),
+    ("expected", "context", "num_frames", "dtype", "activation", "with_bias"),
     [
         ("sdpa", FULL, 600, torch.float32, "softmax", False),
         (NATIVE, WINDOW, 600, torch.float32, "softmax", False),
@@ -62,10 +62,10 @@ def test_what_is_not_packed_is_refused(shape):
         ("banded", FULL, 513, torch.float64, "relu", False),
     ],
 )
-def test_auto_takes(expected, context, num_frames, dtype, scores, with_bias):
+def test_auto_takes(expected, context, num_frames, dtype, activation, with_bias):
     q = torch.zeros(1, 1, num_frames, 16, dtype=dtype)
     bias = torch.zeros(1, len(context.offsets(num_frames)), dtype=dtype) if with_bias else None
-    assert choose(q, q, q, context, scores, bias) == expected
+    assert choose(q, q, q, context, activation, bias) == expected
 
 
 def test_auto_does_without_native(monkeypatch):

@@ -192,9 +192,9 @@ def test_help_answers_without_torch() -> None:
 
 @pytest.mark.slow
 def test_a_saved_model_is_profiled_as_it_is(tmp_path: Path) -> None:
-    from speechattn.models.pretrained import SMALL
+    from speechattn.models.pretrained import FOLDER
 
-    assert profile("--model", SMALL, "--seconds", 1, 10, "--out", tmp_path) == 0
+    assert profile("--model", FOLDER / "small-en-phones", "--seconds", 1, 10, "--out", tmp_path) == 0
     points = recorded(tmp_path)
     assert {encoder for encoder, _ in points} == {"model", "streaming"}
     assert all(point["status"] == "ok" for point in points.values())

@@ -25,7 +25,7 @@ from speechattn.config import EncoderConfig, ModelConfig
 from speechattn.context import Context
 from speechattn.data.audio.files import load_audio
 from speechattn.framing import Framing
-from speechattn.models.pretrained import SMALL, load_pretrained
+from speechattn.models.pretrained import FOLDER, load_pretrained
 from speechattn.models.speech_model import SpeechModel
 from speechattn.plots.stream_latency import arrivals
 from speechattn.streaming.segmenter import Heard, Segments
@@ -107,8 +107,8 @@ def test_the_shipped_model_hears_phones(flac: Path, capsys) -> None:
 
 
 def test_the_shipped_model_is_small_and_has_its_card() -> None:
-    assert sum(path.stat().st_size for path in SMALL.iterdir()) <= 4_000_000
-    card = (SMALL / "README.md").read_text()
+    assert sum(path.stat().st_size for path in (FOLDER / "small-en-phones").iterdir()) <= 4_000_000
+    card = (FOLDER / "small-en-phones" / "README.md").read_text()
     assert all(word in card for word in ("LibriSpeech", "CC BY 4.0", "pocketsphinx"))
     model = load_pretrained("small-en-phones")
     assert not model.training and len(model.config.classes) == 41 and model.config.classes[0] == "SIL"

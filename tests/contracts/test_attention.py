@@ -34,14 +34,14 @@ CONTEXTS = [
 ]
 
 
-def both(context, q, k, v, lengths, bias, scores, grad, other="banded"):
+def both(context, q, k, v, lengths, bias, activation, grad, other="banded"):
     """Output and gradients of q, k, v and the bias, from dense and from another backend."""
     results = []
     for backend in ("dense", other):
         leaves = [x.detach().clone().requires_grad_() for x in (q, k, v, *([] if bias is None else [bias]))]
         table = None if bias is None else leaves[3]
         output = attention(
-            *leaves[:3], context, lengths=lengths, activation=scores, relative_bias=table, backend=backend
+            *leaves[:3], context, lengths=lengths, activation=activation, relative_bias=table, backend=backend
         )
         results.append((output, *torch.autograd.grad(output, leaves, grad)))
     return results
@@ -54,17 +54,17 @@ def assert_equal(results):
             assert (dense - other).abs().max() <= TOLERANCE
 
 
-@pytest.mark.parametrize("scores", ["softmax", "relu"])
+@pytest.mark.parametrize("activation", ["softmax", "relu"])
 @pytest.mark.parametrize("with_bias", [False, True])
 @pytest.mark.parametrize("context", CONTEXTS, ids=str)
-def test_banded_equals_dense(context, with_bias, scores):
+def test_banded_equals_dense(context, with_bias, activation):
     for num_frames in (0, 1, 2, 33, 97, 300):
         packed = torch.randn(3, num_frames, 3, 2, 8, dtype=torch.float64)
         q, k, v = packed.permute(2, 0, 3, 1, 4)
         lengths = torch.tensor([num_frames, num_frames // 2, max(0, num_frames - 1)])
         bias = torch.randn(2, len(context.offsets()), dtype=torch.float64) if with_bias else None
         grad = torch.randn(3, 2, num_frames, 8, dtype=torch.float64)
-        assert_equal(both(context, q, k, v, lengths, bias, scores, grad))
+        assert_equal(both(context, q, k, v, lengths, bias, activation, grad))
 
 
 limited = st.builds(Context, st.integers(0, 40), st.integers(0, 40), st.integers(1, 40))
@@ -213,14 +213,14 @@ def hiding(context, dtype):
 
 @pytest.mark.parametrize("backend", ["dense", "banded", "native", "windows", "auto"])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("scores", ["softmax", "relu"])
+@pytest.mark.parametrize("activation", ["softmax", "relu"])
 @pytest.mark.parametrize("context", [Context.truncated(5, 3), Context.chunked(4, 3), Context.causal(4), Context.full()])
-def test_a_frame_from_which_a_bias_hides_everything_gets_zeros(context, scores, dtype, backend):
+def test_a_frame_from_which_a_bias_hides_everything_gets_zeros(context, activation, dtype, backend):
     q, k, v, grad = (torch.randn(3, 2, 70, 16).to(dtype) for _ in range(4))
     bias, lengths = hiding(context, dtype), torch.tensor([70, 1, 41])
-    usable(backend, q, k, v, context, scores, bias)
-    expected = both(context, *(x.double() for x in (q, k, v)), lengths, bias.double(), scores, grad.double())[0]
-    found = both(context, q, k, v, lengths, bias, scores, grad, backend)[1]
+    usable(backend, q, k, v, context, activation, bias)
+    expected = both(context, *(x.double() for x in (q, k, v)), lengths, bias.double(), activation, grad.double())[0]
+    found = both(context, q, k, v, lengths, bias, activation, grad, backend)[1]
     tolerance = {torch.float64: TOLERANCE, torch.float32: 1e-5, torch.bfloat16: 2e-2}[dtype]
     for x, y in zip(found, expected, strict=True):
         assert (x - y).abs().max() <= tolerance * max(1, y.abs().max())
@@ -233,18 +233,18 @@ def test_a_frame_from_which_a_bias_hides_everything_gets_zeros(context, scores, 
 
 
 @pytest.mark.parametrize("step", [dense_step, banded_step, native_step])
-@pytest.mark.parametrize("scores", ["softmax", "relu"])
-def test_a_stream_gives_zeros_where_a_bias_hides_everything(scores, step):
+@pytest.mark.parametrize("activation", ["softmax", "relu"])
+def test_a_stream_gives_zeros_where_a_bias_hides_everything(activation, step):
     context = Context.chunked(4, 3, 2)
     q, k, v = torch.randn(3, 1, 2, 30, 16)
     bias = hiding(context, torch.float32)
     if step is native_step:
-        usable("native", q, k, v, context, scores, bias)
-    whole = attention(q, k, v, context, activation=scores, relative_bias=bias, backend="dense")
-    found = step(q[:, :, 8:], k[:, :, 5:], v[:, :, 5:], context, scores, bias, 0.25, 8, 5)
+        usable("native", q, k, v, context, activation, bias)
+    whole = attention(q, k, v, context, activation=activation, relative_bias=bias, backend="dense")
+    found = step(q[:, :, 8:], k[:, :, 5:], v[:, :, 5:], context, activation, bias, 0.25, 8, 5)
     assert (found - whole[:, :, 8:]).abs().max() < 1e-5
     assert (found[:, 1] == 0).all() and (found[0, 0, -1] == 0).all() and (found != 0).any()
-    weights = attention_weights(q, k, context, activation=scores, relative_bias=bias)
+    weights = attention_weights(q, k, context, activation=activation, relative_bias=bias)
     assert (weights[:, 1] == 0).all() and (weights[0, 0, -1] == 0).all() and (weights != 0).any()
 
 

@@ -77,7 +77,7 @@ def quantized(model: nn.Module) -> nn.Module:
         return torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
 
 
-def model(block: str = "transformer", positions: str = "none") -> SpeechModel:
+def model(block: str = "transformer", position_encoding: str = "none") -> SpeechModel:
     torch.manual_seed(0)
     encoder = EncoderConfig(
         8,
@@ -85,7 +85,7 @@ def model(block: str = "transformer", positions: str = "none") -> SpeechModel:
         num_heads=2,
         num_layers=2,
         block=block,
-        position_encoding=positions,
+        position_encoding=position_encoding,
         context=Context.truncated(6, 2),
         conv_kernel=5,
     )
@@ -108,10 +108,10 @@ def check_streams(model: SpeechModel, close: float) -> None:
     assert "SelfAttention" in repr(model) or "FramesConvolution" in repr(model)
 
 
-@pytest.mark.parametrize(("block", "positions"), [*KINDS, ("cnn", "none")])
+@pytest.mark.parametrize(("block", "position_encoding"), [*KINDS, ("cnn", "none")])
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_model_of_replaced_layers_streams_and_learns(change: str, block: str, positions: str) -> None:
-    changed = CHANGES[change](model(block, positions)).eval()
+def test_a_model_of_replaced_layers_streams_and_learns(change: str, block: str, position_encoding: str) -> None:
+    changed = CHANGES[change](model(block, position_encoding)).eval()
     check_streams(changed, ROUNDING)
     optimizer = torch.optim.SGD(changed.parameters(), 0.1)
     labels, losses = torch.ones(1, 60, dtype=torch.int64), []
@@ -125,9 +125,9 @@ def test_a_model_of_replaced_layers_streams_and_learns(change: str, block: str, 
     check_streams(changed.eval(), ROUNDING)
 
 
-@pytest.mark.parametrize(("block", "positions"), KINDS)
-def test_an_int8_model_streams_near_the_float_model(block: str, positions: str, tmp_path) -> None:
-    plain = model(block, positions)
+@pytest.mark.parametrize(("block", "position_encoding"), KINDS)
+def test_an_int8_model_streams_near_the_float_model(block: str, position_encoding: str, tmp_path) -> None:
+    plain = model(block, position_encoding)
     int8 = quantized(plain)
     check_streams(int8, INT8)
     assert (int8(WAVEFORM)[0] - plain(WAVEFORM)[0]).abs().max() < INT8

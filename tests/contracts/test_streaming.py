@@ -58,7 +58,7 @@ def tensors(state):
     seed=st.integers(0, 2**31),
 )
 def test_any_split_equals_offline(
-    layers, block, positions, scores, stack, kernel, splice, batch, num_frames, splits, seed
+    layers, block, position_encoding, activation, stack, kernel, splice, batch, num_frames, splits, seed
 ):
     torch.manual_seed(seed)
     left, right = kernel
@@ -70,8 +70,8 @@ def test_any_split_equals_offline(
         d_ff=12,
         context=tuple(layers),
         block=block,
-        position_encoding=positions,
-        activation=scores,
+        position_encoding=position_encoding,
+        activation=activation,
         stack=stack,
         conv_kernel=left + 1 + right,
         conv_lookahead=right,

@@ -31,7 +31,7 @@ LEVELS = ("log-mel", "mfcc", "attention", "convolution", *BLOCKS, "encoder", "mo
 WIDTH = 8
 
 
-def level_of(name, context, kernel, positions):
+def level_of(name, context, kernel, position_encoding):
     """(module, contexts through which a frame waits): samples go into frontends and models, frames [B, n, 8] else."""
     config = EncoderConfig(
         WIDTH,
@@ -41,7 +41,7 @@ def level_of(name, context, kernel, positions):
         d_ff=12,
         context=context,
         block=name if name in BLOCKS else "conformer",
-        position_encoding=positions,
+        position_encoding=position_encoding,
         conv_kernel=kernel.window,
         conv_lookahead=kernel.right,
     )
@@ -53,7 +53,7 @@ def level_of(name, context, kernel, positions):
         model = ModelConfig(("A", "B", "C"), config, WIDTH, framing=FRAMING)
         return SpeechModel(model), model.contexts
     if name == "attention":
-        return SelfAttention(WIDTH, 2, context, positions), (context,)
+        return SelfAttention(WIDTH, 2, context, position_encoding), (context,)
     if name == "convolution":
         return FramesConvolution(WIDTH, kernel), (kernel,)
     frontend = LogMel(6, FRAMING) if name == "log-mel" else MFCC(4, 6, FRAMING, deltas=2)
@@ -91,9 +91,9 @@ def whole(module, x):
     cuts=st.lists(st.integers(0, 300), max_size=9),
     seed=st.integers(0, 2**31),
 )
-def test_every_level_alone_gives_its_own_forward(name, context, kernel, positions, batch, count, cuts, seed):
+def test_every_level_alone_gives_its_own_forward(name, context, kernel, position_encoding, batch, count, cuts, seed):
     torch.manual_seed(seed)
-    module, contexts = level_of(name, context, kernel, positions)
+    module, contexts = level_of(name, context, kernel, position_encoding)
     module, x = module.double().eval(), input_of(name, batch, count)
     state, parts = module.initial_state(batch), []
     for start, stop in pairwise([0, *sorted(min(cut, count) for cut in cuts), count]):

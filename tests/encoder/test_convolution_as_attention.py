@@ -169,10 +169,10 @@ def test_a_soft_copy_can_be_trained():
     assert (same.attention.output.weight.grad != 0).any()
 
 
-@pytest.mark.parametrize("scores", ["softmax", "relu"])
-def test_the_way_back_gives_the_same_kernel(scores):
+@pytest.mark.parametrize("activation", ["softmax", "relu"])
+def test_the_way_back_gives_the_same_kernel(activation):
     conv = convolution(3, 4, kernel_size=5, padding=1)
-    same = attention_from_convolution(conv, activation=scores)
+    same = attention_from_convolution(conv, activation=activation)
     frames = torch.randn(3, 30, 3, dtype=torch.float64)
     lengths = torch.tensor([30, 8, 0])
     back = convolution_from_attention(same.attention, same.widen(frames, lengths), lengths + sum(same.edges))

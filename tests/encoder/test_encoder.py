@@ -230,9 +230,9 @@ def frames_of(frames):
 
 
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:.*torch.jit")
-@pytest.mark.parametrize("positions", ["learned", "sinusoidal", "relative"])
-def test_a_traced_encoder_takes_more_frames_than_it_was_traced_with(positions):
-    model = encoder(position_encoding=positions, max_frames=100)
+@pytest.mark.parametrize("position_encoding", ["learned", "sinusoidal", "relative"])
+def test_a_traced_encoder_takes_more_frames_than_it_was_traced_with(position_encoding):
+    model = encoder(position_encoding=position_encoding, max_frames=100)
     with torch.no_grad():
         traced = torch.jit.trace(model, (frames_of(40), torch.tensor([40])), check_trace=False)
         for frames in (57, 23):

@@ -135,7 +135,7 @@ def test_at_every_rate_the_frames_are_those_of_kaldi_and_librosa(rate: int) -> N
 def test_a_sample_that_is_not_finite_is_named(bad: float) -> None:
     waveform = torch.zeros(3, 1000)
     waveform[1, 320] = waveform[1, 700] = bad
-    with pytest.raises(UserError, match=r"row 1 holds -?(nan|inf) at sample 320 \(0\.020 s\).*nan=\"zero\""):
+    with pytest.raises(UserError, match=r"row 1 holds -?(nan|inf) at sample 320 \(0\.020 s\).*nan_policy=\"zero\""):
         LogMel()(waveform)
 
 
@@ -157,7 +157,12 @@ def test_nan_zero_hears_silence(grad: bool) -> None:
 def test_samples_up_to_100_pass_and_beyond_2_to_31_are_as_nan(dtype: torch.dtype) -> None:
     waveform = torch.full((1, 1600), -100.0, dtype=dtype)
     assert LogMel()(waveform)[0].shape == (1, 10, 80)
-    for value, message in ((101, "16-bit"), (40_000, "24-bit"), (2.0**31, "32-bit"), (1e37, r"finite.*nan=.zero")):
+    for value, message in (
+        (101, "16-bit"),
+        (40_000, "24-bit"),
+        (2.0**31, "32-bit"),
+        (1e37, r"finite.*nan_policy=.zero"),
+    ):
         waveform[0, 500] = value
         with pytest.raises(UserError, match=rf"row 0 holds .* at sample 500 \(0\.031 s\); .*{message}"):
             LogMel()(waveform)
@@ -200,7 +205,14 @@ def test_lengths_are_checked(lengths: torch.Tensor, error: type[Exception]) -> N
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"flavor": "htk"}, {"nan": "skip"}, {"num_mels": 0}, {"slab_frames": 0}, {"low_hz": 9000.0}, {"high_hz": 8001.0}],
+    [
+        {"flavor": "htk"},
+        {"nan_policy": "skip"},
+        {"num_mels": 0},
+        {"slab_frames": 0},
+        {"low_hz": 9000.0},
+        {"high_hz": 8001.0},
+    ],
 )
 def test_settings_are_checked(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):

@@ -76,7 +76,7 @@ def test_it_trains(adapter: ModuleType) -> None:
 
 
 def test_the_example_of_the_page_runs(adapter: ModuleType, tmp_path: Path) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "adapters.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "integrations.md").read_text()
     (example,) = re.findall(r"^```python needs=encoder_interface\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL)
     (tmp_path / "example.py").write_text(example)
     left = runpy.run_path(str(tmp_path / "example.py"))

@@ -28,11 +28,13 @@ SMALL = EncoderConfig(input_dim=24, d_model=32, num_heads=2, num_layers=3, conte
 MACHINE = Machine("test", 1, Rates(1e-12, 2e-12, 1e-9, 1e-10, 0.0), Rates(3e-12, 6e-12, 0.0, 3e-10, 1e-12), 1e-4)
 
 
-@pytest.mark.parametrize("positions", ["none", "learned", "relative", "rotary"])
+@pytest.mark.parametrize("position_encoding", ["none", "learned", "relative", "rotary"])
 @pytest.mark.parametrize("block", BLOCKS)
-def test_weights_are_counted_exactly(block: str, positions: str) -> None:
+def test_weights_are_counted_exactly(block: str, position_encoding: str) -> None:
     contexts = (Context.truncated(5, 3), Context.chunked(4, 8), Context.causal(2))
-    config = replace(SMALL, block=block, position_encoding=positions, context=contexts, stack=2, splice=Context(1, 2))
+    config = replace(
+        SMALL, block=block, position_encoding=position_encoding, context=contexts, stack=2, splice=Context(1, 2)
+    )
     assert num_parameters(config) == build_encoder(config).num_parameters
 
 

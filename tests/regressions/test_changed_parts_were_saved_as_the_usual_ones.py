@@ -39,7 +39,7 @@ CHANGES = {
     "bands": ("frontend", lambda m: setattr(m, "frontend", sa.LogMel(13, low_hz=500.0, high_hz=3000.0)), "low_hz=500"),
     "flavor": ("frontend", lambda m: setattr(m, "frontend", sa.LogMel(13, flavor="librosa")), "flavor='librosa'"),
     "window": ("frontend", lambda m: setattr(m, "frontend", sa.LogMel(13, sa.Framing(window=512))), "window=512"),
-    "nan": ("frontend", lambda m: setattr(m, "frontend", sa.LogMel(13, nan_policy="zero")), "nan='zero'"),
+    "nan": ("frontend", lambda m: setattr(m, "frontend", sa.LogMel(13, nan_policy="zero")), "nan_policy='zero'"),
     "filterbank": ("frontend", set_filterbank, "another filterbank"),
     "context": (
         "encoder",

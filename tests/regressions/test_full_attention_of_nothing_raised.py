@@ -11,10 +11,12 @@ from speechattn.context import Context
 from speechattn.encoder.encoder import Encoder
 
 
-@pytest.mark.parametrize("positions", ["relative", "alibi"])
-def test_no_frames_give_no_frames(positions):
+@pytest.mark.parametrize("position_encoding", ["relative", "alibi"])
+def test_no_frames_give_no_frames(position_encoding):
     encoder = Encoder(
-        EncoderConfig(4, d_model=8, num_heads=2, num_layers=1, context=Context.full(), position_encoding=positions)
+        EncoderConfig(
+            4, d_model=8, num_heads=2, num_layers=1, context=Context.full(), position_encoding=position_encoding
+        )
     )
     output, lengths = encoder(torch.zeros(2, 0, 4))
     assert output.shape == (2, 0, 8) and lengths.tolist() == [0, 0]

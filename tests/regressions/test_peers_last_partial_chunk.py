@@ -17,7 +17,7 @@ CHUNK = 4
 LENGTHS = [1, 3, 5, 13, 16, 17]
 
 
-def encoder_of(block, positions):
+def encoder_of(block, position_encoding):
     config = EncoderConfig(
         6,
         d_model=8,
@@ -26,7 +26,7 @@ def encoder_of(block, positions):
         d_ff=16,
         context=Context.chunked(CHUNK, 8, 3),
         block=block,
-        position_encoding=positions,
+        position_encoding=position_encoding,
         conv_kernel=5,
         conv_lookahead=2,
     )
@@ -34,9 +34,9 @@ def encoder_of(block, positions):
 
 
 @pytest.mark.parametrize("padding", [1e30, torch.nan])
-@pytest.mark.parametrize(("block", "positions"), [("transformer", "relative"), ("conformer", "rotary")])
-def test_alone_in_a_batch_and_streamed_are_the_same(block, positions, padding):
-    encoder = encoder_of(block, positions)
+@pytest.mark.parametrize(("block", "position_encoding"), [("transformer", "relative"), ("conformer", "rotary")])
+def test_alone_in_a_batch_and_streamed_are_the_same(block, position_encoding, padding):
+    encoder = encoder_of(block, position_encoding)
     x = torch.full((len(LENGTHS), 30, 6), padding, dtype=torch.float64)
     for row, length in zip(x, LENGTHS, strict=True):
         row[:length] = torch.randn(length, 6, dtype=torch.float64)

@@ -130,7 +130,11 @@ def test_an_encoder_of_ones_own_is_not_described_as_the_one_of_the_config():
     assert model.is_described and "stack" in model.describe()
     model.encoder = Own()
     assert model.describe() == "encoder Own: a module of your own; what it sees and waits for is not known."
-    for call in (model.stream, model.initial_state, lambda: sa.encode_long(model, torch.zeros(400), progress=False)):
+    for call in (
+        lambda: sa.Stream(model),
+        model.initial_state,
+        lambda: sa.encode_long(model, torch.zeros(400), progress=False),
+    ):
         with pytest.raises(ValueError, match="Own cannot stream, it has no initial_state, step, flush: model"):
             call()
 

@@ -29,7 +29,7 @@ def frames_of(number):
     return torch.randn(1, PUSH, 40, generator=torch.Generator().manual_seed(number))
 
 
-def soaked(positions):
+def soaked(position_encoding):
     context = (Context.truncated(32, 4), Context.chunked(8, 24, 2))
     return Encoder(
         EncoderConfig(
@@ -38,7 +38,7 @@ def soaked(positions):
             num_heads=4,
             num_layers=2,
             context=context,
-            position_encoding=positions,
+            position_encoding=position_encoding,
             max_frames=50 * PUSH,
         )
     ).eval()
@@ -63,9 +63,9 @@ def starting_at(encoder, start):
 
 @pytest.mark.slow
 @torch.no_grad()
-@pytest.mark.parametrize("positions", ["relative", "rotary", "sinusoidal"])
-def test_ten_hours(positions):
-    encoder = soaked(positions)
+@pytest.mark.parametrize("position_encoding", ["relative", "rotary", "sinusoidal"])
+def test_ten_hours(position_encoding):
+    encoder = soaked(position_encoding)
     state, outputs, sizes, resident, out = encoder.initial_state(), [], set(), [], 0
     for number in range(PUSHES):
         hidden, state = encoder.step(frames_of(number), state)
@@ -89,7 +89,7 @@ def test_ten_hours(positions):
     offline = starting_at(encoder, begin)(window)[0][:, -MINUTE:]
     assert (streamed - offline).abs().max() <= 1e-5 * offline.abs().max()
     elsewhere = starting_at(encoder, 0)(window)[0][:, -MINUTE:]
-    if positions == "sinusoidal":
+    if position_encoding == "sinusoidal":
         assert (streamed - elsewhere).abs().max() > 1e-2, "where it is matters, or nothing was shown"
     else:
         assert (streamed - elsewhere).abs().max() <= 1e-5 * offline.abs().max(), "only distances matter"
