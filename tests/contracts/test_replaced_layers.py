@@ -74,6 +74,7 @@ CHANGES = {
 def quantized(model: nn.Module) -> nn.Module:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=DeprecationWarning)  # torchao replaces it, one day
+        warnings.filterwarnings("ignore", "torch.quantize_per_tensor", UserWarning)  # deprecated from torch 2.14 on
         return torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
 
 
