@@ -8,10 +8,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speechattn import context as law
 from speechattn.config import EncoderConfig
-from speechattn.context import Context, describe, lookahead, lookback, reach, reach_width, waits
+from speechattn.context import Context
 from speechattn.encoder.encoder import Encoder
+from speechattn.receptive_field import (
+    describe,
+    latency_frames,
+    lookahead,
+    lookback,
+    max_receptive_field,
+    receptive_field,
+)
 
 sides = st.one_of(st.none(), st.integers(0, 9))
 contexts = st.builds(Context, sides, sides, st.integers(1, 7))
@@ -58,18 +65,18 @@ def test_reach_is_the_set_of_frames_connected_through_the_layers(stack, i, num_f
     frames = {i}
     for context in reversed(stack):
         frames = {j for frame in frames for j in range(*context.visible(frame, num_frames))}
-    assert reach(stack, i, num_frames) == (min(frames), max(frames) + 1)
+    assert receptive_field(stack, i, num_frames) == (min(frames), max(frames) + 1)
 
 
 @given(st.lists(st.builds(Context, st.integers(0, 6), st.integers(0, 6), st.integers(1, 5)), max_size=4))
 def test_lookahead_and_lookback_are_the_most_over_all_positions(stack):
     # 60 is a multiple of every chunk up to 5, and 200 frames keep the ends of the audio out of sight.
-    spans = [reach(stack, i) for i in range(200, 260)]
+    spans = [receptive_field(stack, i) for i in range(200, 260)]
     assert lookahead(stack) == max(stop - 1 - i for i, (_, stop) in enumerate(spans, start=200))
     assert lookback(stack) == max(i - start for i, (start, _) in enumerate(spans, start=200))
-    assert reach_width(stack) == max(stop - start for start, stop in spans)
+    assert max_receptive_field(stack) == max(stop - start for start, stop in spans)
     waited = [stop - 1 - i for i, (_, stop) in enumerate(spans, start=200)]
-    assert waits(stack) == (min(waited), pytest.approx(sum(waited) / 60), max(waited))
+    assert latency_frames(stack) == (min(waited), pytest.approx(sum(waited) / 60), max(waited))
 
 
 @pytest.mark.parametrize(
@@ -85,9 +92,9 @@ def test_lookahead_through_1_6_and_12_layers(context, expected):
 
 
 @given(contexts, st.integers(0, 50), st.integers(1, 20))
-def test_plan_covers_every_query_once_with_all_its_keys(context, num_frames, block):
+def test_the_schedule_covers_every_query_once_with_all_its_keys(context, num_frames, block):
     queries = []
-    for begin, end, key_begin, key_end in context.plan(num_frames, block):
+    for begin, end, key_begin, key_end in context.schedule(num_frames, block):
         queries += range(begin, end)
         views = [context.visible(i, num_frames) for i in range(begin, end)]
         assert (key_begin, key_end) == (min(v[0] for v in views), max(v[1] for v in views))
@@ -111,7 +118,7 @@ def test_unlimited_sides():
     assert Context.causal().kept_frames is None
     assert Context.causal().ready(7) == 7
     assert Context.causal().lookahead(12) == 0
-    assert Context(3, None).reach(4, 2) == (0, None)
+    assert Context(3, None).receptive_field(4, 2) == (0, None)
 
 
 def test_constructors_say_what_they_are_called():
@@ -143,7 +150,7 @@ def test_describe_shows_the_trap_of_chunk_with_right_context():
     assert "quadratic" in Context.full().describe()
     assert "grows" in Context.causal().describe()
     assert "(12000000 ms)" in Context.causal(100_000).describe(num_layers=12)
-    assert describe([], 10.0).splitlines()[-1].startswith("stack")
+    assert describe([], 10.0).splitlines()[-1].startswith("total")
 
 
 def test_describe_says_what_is_quadratic_and_what_cannot_stream():
@@ -159,7 +166,7 @@ def test_describe_tells_how_long_the_frames_of_a_chunk_wait():
     assert "23 frames (230 ms)  80 / 155 / 230 ms " in lines[1]
     assert "39 frames (390 ms)  240 / 315 / 390 ms" in lines[2] and "240 / 315 / 390 ms" in lines[3]
     assert " 0 / 16.7 / 33.3 ms " in Context.chunked(3, left=5).describe(hop_ms=50 / 3)
-    assert waits([]) == (0, 0, 0) and waits([Context.full()]) is None
+    assert latency_frames([]) == (0, 0, 0) and latency_frames([Context.full()]) is None
 
 
 PROBED = {
@@ -189,11 +196,11 @@ def test_what_describe_says_is_what_a_gradient_finds(name):
         encoder = Encoder(EncoderConfig(2, d_model=4, num_heads=1, d_ff=4, **fewer)).double().eval()
         contexts = encoder.config.contexts
         found = probed_waits(encoder, math.lcm(*(context.chunk for context in contexts)))
-        assert waits(contexts) == found
+        assert latency_frames(contexts) == found
         told = "  " + " / ".join(f"{round(frames * 12.5, 1):.10g}" for frames in found) + " ms  "
         assert told in table[len(contexts) - 1]
     stack = table[len(contexts)]
-    assert told in stack and stack.startswith("stack")
+    assert told in stack and stack.startswith("total")
 
 
 def probed_waits(encoder, period):
@@ -257,10 +264,10 @@ def test_pairs_are_what_frames_see(left, right, chunk, num_frames) -> None:
 )
 def test_a_long_period_is_bounded_and_exact_where_chunks_have_no_divisor(chunks, sides) -> None:
     contexts = [Context(left, right, chunk) for (left, right), chunk in zip(sides, chunks, strict=False)]
-    exact = [lookahead(contexts), lookback(contexts), waits(contexts), reach_width(contexts)]
+    exact = [lookahead(contexts), lookback(contexts), latency_frames(contexts), max_receptive_field(contexts)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(law, "MOST_CHUNKS", -1)
-        told = [lookahead(contexts), lookback(contexts), waits(contexts), reach_width(contexts)]
+        patch.setattr("speechattn.receptive_field.MAX_CHUNKS", -1)
+        told = [lookahead(contexts), lookback(contexts), latency_frames(contexts), max_receptive_field(contexts)]
     if all(math.gcd(*pair) == 1 for pair in itertools.combinations((each.chunk for each in contexts), 2)):
         assert told[:2] == exact[:2] and told[2] == pytest.approx(exact[2])
     assert told[0] >= exact[0] and told[1] >= exact[1] and told[3] >= exact[3] and told[2][0] <= exact[2][0]

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from speechattn import context as law
 from speechattn.cli.options import positive
 from speechattn.context import Context
 from speechattn.errors import UserError
 from speechattn.framing import HOP_MS
+from speechattn.receptive_field import describe
 
 SUFFIXES = {".png": {"Software": None}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
 """Kinds of files, each without what would change with the day or an upgrade."""
@@ -86,7 +86,7 @@ def run(options: argparse.Namespace) -> int:
         write_bytes(out, buffer.getvalue())
     except OSError as error:
         raise UserError(f"--out {out} cannot be written: {error.strerror}.") from error
-    print(law.describe(drawn.contexts, drawn.hop_ms, drawn.names))
+    print(describe(drawn.contexts, drawn.hop_ms, drawn.names))
     print(out)
     return 0
 

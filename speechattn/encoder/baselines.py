@@ -19,7 +19,7 @@ def build_encoder(config: EncoderConfig) -> FramesEncoder:
     """The encoder that `config.block` names.
 
     Example:
-        >>> build_encoder(EncoderConfig(input_dim=40, block="mlp", splice=Context.truncated(5, 5))).reach(100)
+        >>> build_encoder(EncoderConfig(input_dim=40, block="mlp", splice=Context.truncated(5, 5))).receptive_field(100)
         (95, 106)
     """
     kinds = {"mlp": MLPEncoder, "linear": LinearEncoder, "bigru": BiGRUEncoder}

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.utils.checkpoint import checkpoint
 
-from speechattn import context as law
 from speechattn.attention.native.attention import native_unavailable
 from speechattn.attention.positions import LearnedPositions, sinusoidal
 from speechattn.config import ATTENTION_BLOCKS, EncoderConfig
@@ -24,6 +23,14 @@ from speechattn.framing import HOP_MS
 from speechattn.lengths import check_lengths, lengths_of, zero_padding
 from speechattn.planning import memory_limit as guard
 from speechattn.planning.estimate import estimate
+from speechattn.receptive_field import (
+    describe,
+    format_latency,
+    lookahead,
+    lookback,
+    max_receptive_field,
+    receptive_field,
+)
 from speechattn.stream_state import check_kept, fingerprint, moved, num_bytes
 from speechattn.system.process_memory import (
     INFERENCE_BLOCK,
@@ -52,8 +59,8 @@ class FramesEncoder(nn.Module):
         self.config = config
         self.enter = Entry(config)
 
-    def reach(self, i: int, num_frames: int | None = None) -> tuple[int, int | None]:
-        """Half-open range of input frames that output frame `i` depends on, through all layers.
+    def receptive_field(self, i: int, num_frames: int | None = None) -> tuple[int, int | None]:
+        """Return the half-open range of input frames that output frame `i` depends on, through all layers.
 
         With `stack`, output frame i stands for the input frames from i * stack on.
         """
@@ -62,26 +69,26 @@ class FramesEncoder(nn.Module):
         entry, behind = config.contexts[:spliced], config.contexts[spliced:]
         # The remainder that does not fill a stack reaches nobody, save as a neighbour spliced to a frame before it.
         whole = None if num_frames is None else num_frames // config.stack * config.stack
-        start, stop = law.reach(behind, i * config.stack, whole)
-        start, _ = law.reach(entry, start, num_frames)
-        return start, None if stop is None else law.reach(entry, stop - 1, num_frames)[1]
+        start, stop = receptive_field(behind, i * config.stack, whole)
+        start, _ = receptive_field(entry, start, num_frames)
+        return start, None if stop is None else receptive_field(entry, stop - 1, num_frames)[1]
 
     @property
     def lookahead(self) -> int | None:
         """The most future frames any output waits for; None is all of them."""
-        return law.lookahead(self.config.contexts)
+        return lookahead(self.config.contexts)
 
     @property
     def lookback(self) -> int | None:
         """The most past frames any output can see; None is all of them."""
-        return law.lookback(self.config.contexts)
+        return lookback(self.config.contexts)
 
     def describe(self, hop_ms: float | None = None) -> str:
         """Return what is seen back, waited for and kept, per layer and through the stack, in frames and ms.
 
         A frame is `hop_ms` long; None takes the attribute, which a SpeechModel sets to that of its frontend.
         """
-        return law.describe(self.config.contexts, self.hop_ms if hop_ms is None else hop_ms, self.config.context_names)
+        return describe(self.config.contexts, self.hop_ms if hop_ms is None else hop_ms, self.config.context_names)
 
     @property
     def num_parameters(self) -> int:
@@ -90,15 +97,19 @@ class FramesEncoder(nn.Module):
 
     def extra_repr(self) -> str:
         contexts = self.config.contexts
-        derived = {"reach": law.reach_width(contexts), "lookback": self.lookback, "lookahead": self.lookahead}
+        derived = {
+            "receptive_field": max_receptive_field(contexts),
+            "lookback": self.lookback,
+            "lookahead": self.lookahead,
+        }
         told = [f"{name}={'unlimited' if frames is None else frames}" for name, frames in derived.items()]
         told.append(f"parameters={self.num_parameters:,}")
         if self.lookahead is None:
             return ", ".join(told)
         # Another line: what a user waits for in ms, and which layer is to blame.
-        waits = [law.told_waits(contexts[:depth], self.hop_ms) for depth in range(1, len(contexts) + 1)]
+        waits = [format_latency(contexts[:depth], self.hop_ms) for depth in range(1, len(contexts) + 1)]
         through = [f"{name}: {wait}" for name, wait in zip(self.config.context_names, waits, strict=True)]
-        whole = f"latency {law.told_waits(contexts, self.hop_ms)} (min / mean / max, frames of {self.hop_ms:g} ms)"
+        whole = f"latency {format_latency(contexts, self.hop_ms)} (min / mean / max, frames of {self.hop_ms:g} ms)"
         return ", ".join(told) + f"\n{whole}" + (f", through {', '.join(through)}" if len(through) > 1 else "")
 
 

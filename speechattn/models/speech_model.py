@@ -17,7 +17,6 @@ from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from speechattn import context as law
 from speechattn.attention.positions import RESIZE
 from speechattn.config import EncoderConfig, ModelConfig
 from speechattn.dtypes import like, packed_entry
@@ -29,6 +28,7 @@ from speechattn.frontend.logmel import FrontendState, LogMel, check_waveform
 from speechattn.frontend.mfcc import build_frontend
 from speechattn.frontend.normalize import Normalize
 from speechattn.models.heads import CTC, FrameClassifier
+from speechattn.receptive_field import describe
 from speechattn.stream_state import fingerprint, moved, num_bytes
 from speechattn.system.atomic_files import write_bytes, write_json
 
@@ -171,7 +171,7 @@ class SpeechModel(nn.Module):
             return (
                 f"encoder {type(self.encoder).__name__}: a module of your own; what it sees and waits for is not known."
             )
-        return law.describe(self.config.contexts, self.config.framing.hop_ms, self.config.context_names)
+        return describe(self.config.contexts, self.config.framing.hop_ms, self.config.context_names)
 
     def save(self, directory: str | Path) -> None:
         """Write config.json and model.safetensors into `directory`, each aside first and then renamed.

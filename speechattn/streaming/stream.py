@@ -19,7 +19,6 @@ import soxr
 import torch
 from torch import Tensor
 
-from speechattn import context as law
 from speechattn.amplitude import MAX_INTEGER
 from speechattn.data.audio.samples import Samples, as_floats, first_fault, whole_rate
 from speechattn.data.labels.segments import Segment
@@ -28,6 +27,7 @@ from speechattn.encoder.encoder import Encoder
 from speechattn.errors import UserError
 from speechattn.models.heads import CTC
 from speechattn.models.speech_model import SpeechModel
+from speechattn.receptive_field import lookahead
 
 SECONDS_AT_ONCE = 20
 """A longer push is taken in pieces: a giant one costs time, not memory."""
@@ -155,7 +155,7 @@ class Stream:
         """
         if not self.model.is_described:
             return math.nan
-        framing, waited = self.model.config.framing, law.lookahead(self.model.config.contexts)
+        framing, waited = self.model.config.framing, lookahead(self.model.config.contexts)
         assert waited is not None
         heard = framing.span_samples(waited)[1] - framing.span_samples(0)[0] - framing.window // 2
         return 1000 * heard / framing.sample_rate

@@ -130,7 +130,7 @@ def test_autograd_reach_is_the_declared_reach(config):
     (grad,) = torch.autograd.grad((output[frames, frames] @ random_frames(8)).sum(), x)
     for i, touched in enumerate(grad.abs().sum(2) > 0):
         indices = touched.nonzero().flatten()
-        assert (int(indices[0]), int(indices[-1]) + 1) == model.reach(i, NUM_FRAMES)
+        assert (int(indices[0]), int(indices[-1]) + 1) == model.receptive_field(i, NUM_FRAMES)
 
 
 @every_encoder
@@ -184,7 +184,7 @@ def test_perturbations_outside_the_reach_change_nothing(config):
     x = random_frames(1, NUM_FRAMES, 4)
     expected, _ = model(x)
     for i in (0, 20, NUM_FRAMES - 1):
-        start, stop = model.reach(i, NUM_FRAMES)
+        start, stop = model.receptive_field(i, NUM_FRAMES)
         other = torch.full_like(x, 1e6)
         other[:, start:stop] = x[:, start:stop]
         # Frames share matrix products, so their order of summation may differ; the perturbation may not show.

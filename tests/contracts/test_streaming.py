@@ -111,8 +111,8 @@ def test_frames_come_out_as_soon_as_they_are_ready_and_the_state_is_bounded(bloc
         part, state = encoder.step(torch.randn(1, 1, 3), state)
         emitted += part.shape[1]
         # What is out needs nothing that has not come in, and the next frame needs something that has not.
-        assert emitted == 0 or encoder.reach(emitted - 1)[1] <= seen
-        assert encoder.reach(emitted)[1] > seen
+        assert emitted == 0 or encoder.receptive_field(emitted - 1)[1] <= seen
+        assert encoder.receptive_field(emitted)[1] > seen
         sizes.append(state.num_bytes)
     assert max(sizes[:100]) == max(sizes[100:])
 

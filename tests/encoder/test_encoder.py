@@ -82,16 +82,16 @@ def test_a_context_per_call_is_one_context():
 def test_one_context_a_layer():
     stack = (Context(0, 4), Context(6, 0))
     model = encoder(context=stack, splice=Context.truncated(2, 1))
-    assert model.reach(50) == (42, 56)
+    assert model.receptive_field(50) == (42, 56)
     assert model.lookahead == 5 and model.lookback == 8
-    assert [line.split()[0] for line in model.describe().splitlines()] == ["layer", "splice", "1", "2", "stack"]
+    assert [line.split()[0] for line in model.describe().splitlines()] == ["layer", "splice", "1", "2", "total"]
     assert [block.attention.context for block in model.blocks] == list(stack)
 
 
 def test_extra_repr_tells_reach_lookahead_and_parameters():
     text = repr(encoder(context=Context.truncated(5, 3)))
-    assert "reach=17" in text and "lookahead=6" in text and "parameters=" in text
-    assert "reach=88, lookback=79, lookahead=23" in repr(encoder(context=Context.chunked(16, 64, 8), num_layers=1))
+    assert "receptive_field=17" in text and "lookahead=6" in text and "parameters=" in text
+    assert "receptive_field=88, lookback=79, lookahead=23" in repr(encoder(context=Context.chunked(16, 64, 8), num_layers=1))
     assert "lookahead=unlimited" in repr(encoder(context=Context.full()))
     assert "6 frames (60 ms)" in encoder().describe()
 
@@ -140,7 +140,7 @@ def test_stack_and_convolution_count_in_reach_and_description():
     assert model.lookback == 2 * 2 * (4 + 3) + 1
     assert model.lookahead == 2 * 2 * 1 + 1
     names = [line[:12].strip() for line in model.describe().splitlines()]
-    assert names == ["layer", "stacking", "1 attention", "1 conv", "2 attention", "2 conv", "stack"]
+    assert names == ["layer", "stacking", "1 attention", "1 conv", "2 attention", "2 conv", "total"]
 
 
 @pytest.mark.parametrize("block", ["transformer", "conformer", "cnn"])

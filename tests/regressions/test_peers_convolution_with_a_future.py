@@ -37,7 +37,7 @@ def test_a_symmetric_convolution_streams_and_its_future_is_declared(ahead):
         part, state = encoder.step(push, state)
         parts.append(part)
         out += part.shape[1]
-        assert out == 0 or encoder.reach(out - 1)[1] <= state.frames < encoder.reach(out)[1]
+        assert out == 0 or encoder.receptive_field(out - 1)[1] <= state.frames < encoder.receptive_field(out)[1]
     assert (torch.cat([*parts, encoder.flush(state)], 1) - encoder(x)[0]).abs().max() < 1e-10
     assert encoder.lookahead >= 2 * encoder.config.convolution.right
 
