@@ -132,14 +132,12 @@ def _of_model(directory: str, title: str) -> Drawn:
     config = (load(directory) if directory else load_pretrained()).config
     encoder, framing = config.encoder, config.framing
     name = Path(directory).resolve().name if directory else "The small model that is shipped"
-    start, stop = framing.span_samples(0)
-    waited = stop - (start + framing.window // 2)  # as in Stream.latency_ms
     return Drawn(
         config.contexts,
         framing.hop_ms,
         config.context_names,
         title or f"{name}: {encoder.block}, {encoder.num_layers} layers",
-        1000 * waited / framing.sample_rate,
+        framing.latency_ms(),
     )
 
 

@@ -171,8 +171,7 @@ def about(step: StreamingStep) -> dict[str, str]:
     if isinstance(step.model, SpeechModel):
         config = step.model.config
         framing = config.framing
-        center = framing.span_samples(0)[0] + framing.window // 2
-        told |= {"sample_rate": framing.sample_rate, "hop": framing.hop, "first_center": center}
+        told |= {"sample_rate": framing.sample_rate, "hop": framing.hop, "first_center": framing.first_center}
         told |= {"head": config.head, "classes": json.dumps(config.classes)}
     return {name: str(value) for name, value in told.items()}
 

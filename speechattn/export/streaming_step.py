@@ -57,7 +57,7 @@ class StreamingStep(nn.Module):
         UserError: the push does not fit, a side is unlimited, frames are centred, or the encoder does not stream.
 
     Example:
-        >>> step = StreamingStep(Encoder(EncoderConfig(3, 8, 2, 1, context=Context.truncated(5, 2))), push_frames=4)
+        >>> step = StreamingStep(Encoder(EncoderConfig(3, d_model=8, num_heads=2, num_layers=1, context=Context(5, 2))), push_frames=4)
         >>> hidden, rows, counter, caches = step(torch.ones(1, 4, 3), torch.tensor(4), *step.initial_state())
         >>> hidden.shape, rows.tolist(), counter.tolist(), step.delay
         (torch.Size([1, 4, 8]), [2, 4], [4, 4], 2)

@@ -78,7 +78,7 @@ class Stream:
 
     Example:
         >>> from speechattn import EncoderConfig, ModelConfig
-        >>> config = ModelConfig(("SIL", "AA"), EncoderConfig(40, 16, num_layers=1), num_mels=40)
+        >>> config = ModelConfig(("SIL", "AA"), EncoderConfig(input_dim=40, d_model=16, num_layers=1), num_mels=40)
         >>> stream = Stream(SpeechModel(config).eval())
         >>> len(stream.push(torch.zeros(16_000))), len(stream.flush()), stream.algorithmic_latency_ms
         (36, 64, 652.5)
@@ -155,10 +155,9 @@ class Stream:
         """
         if not self.model.is_described:
             return math.nan
-        framing, waited = self.model.config.framing, lookahead(self.model.config.contexts)
+        waited = lookahead(self.model.config.contexts)
         assert waited is not None
-        heard = framing.span_samples(waited)[1] - framing.span_samples(0)[0] - framing.window // 2
-        return 1000 * heard / framing.sample_rate
+        return self.model.config.framing.latency_ms(waited)
 
     @property
     def seconds(self) -> float:
@@ -249,11 +248,9 @@ class Stream:
         return FrameLabels(*zip(*rows, strict=True)) if rows else FrameLabels()
 
     def _edge_s(self, i: int) -> float:
-        """Where label i begins: half way between the middle of its frame and of the one before, the first one at 0."""
-        framing, t = self.model.config.framing, i * self.model.config.encoder.stack
-        if t == 0:
-            return 0.0
-        return (framing.center_sample(t - 1) + framing.center_sample(t) + 1) // 2 / framing.sample_rate
+        """Return where label i begins, in seconds."""
+        framing = self.model.config.framing
+        return framing.edge_sample(i * self.model.config.encoder.stack) / framing.sample_rate
 
     @property
     def _dtype(self) -> Any:

@@ -46,13 +46,13 @@ ATTENTION = {
         ("transformer", "conformer"), POSITION_ENCODINGS, ("softmax", "relu"), (1, 2, 4), CONTEXTS.items()
     )
 }
-small = functools.partial(EncoderConfig, 4, 8, 2, 2, 16, dropout=0.0)
+small = functools.partial(EncoderConfig, 4, d_model=8, num_heads=2, num_layers=2, d_ff=16, dropout=0.0)
 OTHERS = {
-    "full": small(Context.full()),
-    "splice": small(Context.truncated(2, 3), splice=Context.truncated(4, 1)),
-    "splice and stack": small(Context.truncated(2, 3), splice=Context.truncated(4, 1), stack=2),
-    "causal convolution": small(Context(2, 0), "conformer", conv_kernel=5),
-    "symmetric convolution": small(Context(2, 0), "conformer", conv_kernel=5, conv_lookahead="symmetric"),
+    "full": small(context=Context.full()),
+    "splice": small(context=Context.truncated(2, 3), splice=Context.truncated(4, 1)),
+    "splice and stack": small(context=Context.truncated(2, 3), splice=Context.truncated(4, 1), stack=2),
+    "causal convolution": small(context=Context(2, 0), block="conformer", conv_kernel=5, conv_lookahead=0),
+    "symmetric convolution": small(context=Context(2, 0), block="conformer", conv_kernel=5, conv_lookahead="symmetric"),
     "cnn": small(block="cnn", conv_kernel=5, conv_lookahead=3),
     "cnn, stacked": small(block="cnn", conv_kernel=5, conv_lookahead="symmetric", stack=2),
     "bigru": small(block="bigru"),

@@ -127,7 +127,7 @@ def test_the_reason_of_an_error_is_one_line_with_all_that_it_says(error, line):
 
 def test_an_encoder_of_ones_own_is_not_described_as_the_one_of_the_config():
     model = sa.SpeechModel(CONFIG).eval()
-    assert model.is_described and "stack" in model.describe()
+    assert model.is_described and "total" in model.describe()
     model.encoder = Own()
     assert model.describe() == "encoder Own: a module of your own; what it sees and waits for is not known."
     for call in (
