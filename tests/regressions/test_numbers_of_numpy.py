@@ -30,7 +30,10 @@ def test_a_context_of_numpys_integers_is_the_context_of_pythons(integer):
 @pytest.mark.parametrize("integer", KINDS)
 def test_configs_of_numpys_numbers_are_written_as_those_of_pythons(integer):
     encoder = sa.EncoderConfig(
-        *map(integer, (40, 16, 2, 1)),
+        integer(40),
+        d_model=integer(16),
+        num_heads=integer(2),
+        num_layers=integer(1),
         d_ff=integer(8),
         stack=integer(1),
         conv_lookahead=integer(1),
