@@ -34,9 +34,10 @@ if TYPE_CHECKING:
     from speechattn.models.speech_model import SpeechModel, load
     from speechattn.planning.estimate import Estimate, estimate, max_frames
     from speechattn.planning.memory_limit import memory_limit
+    from speechattn.streaming.labels import FrameLabels
     from speechattn.streaming.long_form import encode_long
     from speechattn.streaming.segmenter import LabelledSegment, Segments
-    from speechattn.streaming.stream import FrameLabels, Stream
+    from speechattn.streaming.stream import Stream
 
 __version__ = "0.1.0"
 
@@ -69,7 +70,7 @@ _MODULES = {
     "SpeechModel": "models.speech_model",
     "load": "models.speech_model",
     "Stream": "streaming.stream",
-    "FrameLabels": "streaming.stream",
+    "FrameLabels": "streaming.labels",
     "Segments": "streaming.segmenter",
     "LabelledSegment": "streaming.segmenter",
     "load_pretrained": "models.pretrained",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 MAX_AMPLITUDE = 100.0
-"""Largest magnitude that is taken as audio: clipping, augmentation and resampling stay below, unscaled integers do not."""
+"""Largest magnitude that is taken as audio; clipping, augmentation and resampling stay below it."""
 MAX_INTEGER = 2.0**31
 """Largest magnitude of a 32-bit integer. Larger numbers are invalid, and their power may overflow float32."""
 SCALED = {

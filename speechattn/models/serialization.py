@@ -1,7 +1,7 @@
 """The directory of a saved model: `config.json` and `model.safetensors`; reading it never runs code.
 
-    config.json     {"format_version": 2, "model": ModelConfig as JSON,
-                     "class": a subclass of SpeechModel, "own": {part: class}}   the last two only where they differ
+`config.json` has the keys "format_version" and "model", a ModelConfig; "class" if the model was of a subclass of
+SpeechModel, and "own", {part: class}, if a part is not the one that the config describes.
 """
 
 from __future__ import annotations

@@ -192,8 +192,11 @@ def load(
 
     Args:
         directory: the folder.
-        frontend, normalize, encoder, head: modules of your own in place of those that the config describes, as they
-            were in the model that was saved. Their weights are read from the folder.
+        frontend: a module of your own in place of the one that the config describes, as it was in the model that was
+            saved. Its weights are read from the folder.
+        normalize: the same for the normalisation.
+        encoder: the same for the encoder.
+        head: the same for the head.
         model_class: a subclass of SpeechModel that is built, ``model_class(config)``; needed if one was saved.
 
     Raises:

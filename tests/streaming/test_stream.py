@@ -25,7 +25,8 @@ from speechattn.models.heads import CTC
 from speechattn.models.speech_model import SpeechModel
 from speechattn.stream_state import tensors
 from speechattn.streaming.long_form import encode_long
-from speechattn.streaming.stream import FrameLabels, Stream
+from speechattn.streaming.labels import FrameLabels
+from speechattn.streaming.stream import Stream
 
 CLASSES = ("SIL", "AA", "B", "CH", "D")
 
@@ -231,8 +232,8 @@ def test_memory_is_constant_after_warm_up_and_what_the_tensors_hold():
         stream.push(piece)
         sizes.append(stream.state_bytes)
     assert len(set(sizes[20:])) == 1
-    encoder = stream._state.encoder
-    assert sizes[-1] == sum(x.nbytes for x in tensors((stream._state.frontend, encoder.entry, encoder.blocks)))
+    encoder = stream._progress.state.encoder
+    assert sizes[-1] == sum(x.nbytes for x in tensors((stream._progress.state.frontend, encoder.entry, encoder.blocks)))
     assert stream.seconds == pytest.approx(3)
 
 
@@ -308,16 +309,16 @@ def test_what_fails_half_way_loses_no_label(rate, monkeypatch):
     model, waveform = model_of(position_encoding="learned", max_frames=350), sound(4, rate)
     stream = Stream(model)
     labels = stream.push(waveform[: rate // 2], sample_rate=rate)
-    before = {name: value for name, value in vars(stream).items() if name != "_torn"}
+    before = {name: value for name, value in vars(stream._progress).items() if name != "is_torn"}
     with pytest.raises(ValueError, match=r'learned positions end at frame 350, .* or position_encoding="relative"'):
         stream.push(waveform[rate // 2 :], sample_rate=rate)
-    assert all(vars(stream)[name] is value for name, value in before.items())
+    assert all(vars(stream._progress)[name] is value for name, value in before.items())
     if rate == 16_000:
         labels += stream.push(waveform[rate // 2 : rate])
         assert_labels(labels.labels, logits_of(model, waveform[:rate])[: len(labels)], CLASSES)
         assert len(labels + stream.flush()) == 100
     else:  # the resampler cannot go back
-        with pytest.raises(ValueError, match=r"failed behind the resampler: flush\(\) what is owed, then reset\(\)"):
+        with pytest.raises(ValueError, match=r"failed after resampling: flush\(\) the pending labels, then reset\(\)"):
             stream.push(waveform[rate // 2 : rate], sample_rate=rate)
         assert 40 < len(labels + stream.flush()) <= 50
         stream.reset()
