@@ -20,8 +20,11 @@ Standard library only.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from speechattn.system.serialization import plain_number, whole
+
+CountT = TypeVar("CountT", bound=Any)
 
 ALIGNMENTS = ("causal", "snip", "center")
 WINDOW_MS, HOP_MS = 25.0, 10.0
@@ -100,6 +103,11 @@ class Framing:
         """The sample in the middle of frame 0; negative if the window begins more than half before the audio."""
         return self.span_samples(0)[0] + self.window // 2
 
+    @property
+    def hops_per_window(self) -> int:
+        """Whole hops in a window."""
+        return self.window // self.hop
+
     def num_frames(self, num_samples: int) -> int:
         """Return the frames in `num_samples` samples; 0 for less than one hop, whatever the alignment."""
         if num_samples < 0:
@@ -141,6 +149,18 @@ class Framing:
     def samples_at(self, seconds: float) -> int:
         """Return the sample nearest to `seconds`."""
         return round(seconds * self.sample_rate)
+
+    def complete_frames(self, num_samples: CountT) -> CountT:
+        """Return the frames whose last sample is among the first `num_samples`; below the first one it is 0 or less.
+
+        The number may be an integer tensor. The dividend is negative only where the result is, so that integer division
+        may round down or to zero.
+        """
+        return (num_samples - self.span_samples(0)[1] + self.hop) // self.hop  # type: ignore[no-any-return]
+
+    def num_hops(self, num_samples: CountT) -> CountT:
+        """Return the whole hops in a number of samples, an int or an integer tensor."""
+        return num_samples // self.hop  # type: ignore[no-any-return]
 
     def num_samples(self, num_frames: int) -> int:
         """Return the samples from one frame to the one `num_frames` later."""

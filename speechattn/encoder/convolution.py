@@ -74,9 +74,8 @@ class FramesConvolution(nn.Module):
         """
         input = fitting(input, self, "layer")
         check_kept(state, input, like(self))
-        left, right = self._sides
-        window = torch.cat((state, pad(input, (0, 0, 0, right)) if final else input), 1)
-        done = max(0, window.shape[1] - left - right)
+        window = torch.cat((state, pad(input, (0, 0, 0, self._sides[1])) if final else input), 1)
+        done = max(0, window.shape[1] - sum(self._sides))
         return self._convolve(window), window[:, done:].clone()
 
     def flush(self, state: Tensor) -> Tensor:

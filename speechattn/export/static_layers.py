@@ -117,9 +117,11 @@ class FixedFrontend(nn.Module):
         self.frontend, self.push = frontend, push
         framing = frontend.framing
         framing.require_streamable()
-        far = push * (1 + framing.window // framing.hop)
-        frames = framing.num_frames(far * framing.hop)
-        self.num_kept = far * framing.hop - framing.span_samples(frames)[0]
+        far = push * (1 + framing.hops_per_window)
+        num_samples = framing.num_samples(far)
+        frames = framing.num_frames(num_samples)
+        self.num_inputs = framing.num_samples(push)
+        self.num_kept = num_samples - framing.span_samples(frames)[0]
         self.delay = far - frames
         self.delta_delays: list[int] = []  # of what comes into each order of deltas
         for context in frontend.contexts:
@@ -134,16 +136,14 @@ class FixedFrontend(nn.Module):
 
     def num_frames(self, num_samples: Tensor) -> Tensor:
         """`Framing.num_frames` of a count that is a tensor: the frames whose last sample is there."""
-        framing = self.frontend.framing
-        # Never negative before it is divided, for runtimes round to zero or down.
-        return (num_samples - framing.span_samples(0)[1] + framing.hop).clamp(min=0) // framing.hop
+        return self.frontend.framing.complete_frames(num_samples).clamp(min=0)
 
     def step(self, samples: Tensor, state: tuple[Tensor, ...], clock: Clock) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The frames of the push, and the new state; `clock` is in frames."""
         framing = self.frontend.framing
         heard = torch.cat((state[0], samples), 1)
         x = self.frontend._log_mel(heard[0].unfold(0, framing.window, framing.hop))[None]
-        kept = [heard[:, self.push * framing.hop :]]
+        kept = [heard[:, self.num_inputs :]]
         if isinstance(self.frontend, MFCC):
             x = x @ self.frontend.dct.to(x.dtype)
             width = self.frontend.num_ceps

@@ -73,7 +73,7 @@ class StreamingStep(nn.Module):
         self.encoder: Encoder = self.model.encoder if isinstance(self.model, SpeechModel) else self.model  # type: ignore[assignment]
         config, self.push_frames = encoder.config, push_frames
         self.frontend = FixedFrontend(self.model.frontend, push_frames) if isinstance(self.model, SpeechModel) else None
-        self.num_inputs = push_frames * (self.frontend.frontend.framing.hop if self.frontend else 1)
+        self.num_inputs = self.frontend.num_inputs if self.frontend else push_frames
         self.num_outputs = push_frames // config.stack
         self._input_delay = self.frontend.delay if self.frontend else 0
         spliced = delayed(config.splice, self._input_delay, push_frames)
@@ -104,7 +104,7 @@ class StreamingStep(nn.Module):
         heard, entry, blocks = _filled(self._tree(), iter(caches))
         clock = Clock(pushed, real)
         if self.frontend is not None:
-            clock = Clock(pushed // self.frontend.frontend.framing.hop, self.frontend.num_frames(real))
+            clock = Clock(self.frontend.frontend.framing.num_hops(pushed), self.frontend.num_frames(real))
             input, heard = self.frontend.step(input, heard, clock)
             input = self.model.normalize(input)  # type: ignore[operator]
         hidden, entry, blocks, clock = self._encode(input, entry, blocks, clock)

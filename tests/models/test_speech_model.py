@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import re
 import stat
 
 import pytest
@@ -14,6 +15,7 @@ from speechattn.config import EncoderConfig, ModelConfig
 from speechattn.context import Context
 from speechattn.errors import UserError
 from speechattn.framing import Framing
+from speechattn.models.pretrained import FOLDER
 from speechattn.models.speech_model import SpeechModel, load
 
 CLASSES = ("SIL", "AA", "B")
@@ -87,6 +89,50 @@ def test_damaged_models_are_refused_in_one_line(model, tmp_path):
     weights.write_bytes(weights.read_bytes()[:100])
     with pytest.raises(UserError, match="does not hold this model's weights"):
         load(tmp_path)
+
+
+def test_a_model_of_format_1_says_how_to_convert_it(model, tmp_path):
+    model.save(tmp_path)
+    config = tmp_path / "config.json"
+    data = json.loads(config.read_text())
+    assert data["format_version"] == 2
+    encoder = data["model"]["encoder"]
+    for old, new in (("execution", "backend"), ("scores", "activation"), ("positions", "position_encoding")):
+        encoder[old] = encoder.pop(new)
+    config.write_text(json.dumps({**data, "format_version": 1}))
+    with pytest.raises(UserError, match="format version 1") as caught:
+        load(tmp_path)
+    message = str(caught.value)
+    assert "\n" not in message
+    for old, new in re.findall(r'"(\w+)" to "(\w+)"', message):  # followed to the letter
+        encoder[new] = encoder.pop(old)
+    config.write_text(json.dumps({**data, "format_version": int(re.search(r'"format_version" to (\d)', message)[1])}))
+    waveform = torch.randn(1, 4000, generator=torch.Generator().manual_seed(0))
+    assert_same(load(tmp_path)(waveform)[0], model(waveform)[0])
+
+
+class Louder(SpeechModel):
+    """A subclass with other logits than those of its config."""
+
+    def classify(self, frames, lengths=None):
+        logits, lengths = super().classify(frames, lengths)
+        return 2 * logits, lengths
+
+
+def test_a_subclass_is_loaded_only_as_itself(model, tmp_path):
+    louder = Louder(model.config).eval()
+    louder.save(tmp_path)
+    with pytest.raises(UserError, match=r"was saved from .*Louder, a subclass of SpeechModel.*model_class=Louder"):
+        load(tmp_path)
+    again = load(tmp_path, model_class=Louder)
+    waveform = torch.randn(1, 4000, generator=torch.Generator().manual_seed(0))
+    assert type(again) is Louder
+    assert_same(again(waveform)[0], louder(waveform)[0])
+
+
+def test_the_pretrained_config_is_complete_and_in_the_present_format():
+    data = json.loads((FOLDER / "small-en-phones" / "config.json").read_text())
+    assert data == {"format_version": 2, "model": sa.load_pretrained("small-en-phones").config.to_dict()}
 
 
 @pytest.mark.parametrize(

@@ -416,14 +416,14 @@ def test_a_warning_made_an_error_leaves_the_stream_as_it_was():
 
 def test_ctrl_c_inside_a_push_leaves_the_stream_as_it_was(monkeypatch):
     model, waveform = model_of(), sound(0.5)
-    stream, labels_from = Stream(model), Stream._labels
+    stream, labels_from = Stream(model), Stream._label
 
     def interrupted(self, logits):
         labels_from(self, logits)
         raise KeyboardInterrupt
 
     labels = stream.push(waveform[:4000])
-    monkeypatch.setattr(Stream, "_labels", interrupted)
+    monkeypatch.setattr(Stream, "_label", interrupted)
     with pytest.raises(KeyboardInterrupt):
         stream.push(waveform[4000:])
     monkeypatch.undo()

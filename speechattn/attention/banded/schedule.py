@@ -40,11 +40,12 @@ class Plan:
             return
         assert context.left is not None and context.right is not None
         start, window = context.first_unclipped(block, first), context.block_window(block)
-        assert window is not None
+        key_start, _ = context.span(start)
+        assert window is not None and key_start is not None
         self.grid = Grid(start, block, context.left, window)
         self.edge = block * max(1, EDGE_FRAMES // block)
         # Every block starts on a chunk, so all of them, clipped ones too, cut their mask from one of these.
-        self.masks = {size: self._mask(start, size, start - context.left, context.right) for size in (block, self.edge)}
+        self.masks = {size: self._mask(start, size, key_start, context.right) for size in (block, self.edge)}
 
     def pieces(self, rows: list[int], last: int, whole_rows: bool = False) -> Iterator[Slab | Edge]:
         """Slabs and edges that together hold every query from `first` to `last` of rows of so many frames once.
