@@ -39,3 +39,8 @@ def check_gradient(name: str, grad: Tensor) -> None:
         raise RuntimeError(f"{name} attention cannot be differentiated twice; {instead}")
     if is_transformed() or torch._C._functorch.is_legacy_batchedtensor(grad):
         raise RuntimeError(f"{name} attention's gradient cannot be batched by vmap; {instead}")
+
+
+def is_tracing() -> bool:
+    """True under torch.jit.trace, which keeps the Python numbers of a call as constants of the graph."""
+    return torch._C._is_tracing()

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -29,12 +28,12 @@ from speechattn.context import Context
 from speechattn.dtypes import like
 from speechattn.encoder.convolution import FramesConvolution
 from speechattn.encoder.encoder import Encoder
-from speechattn.encoder.input import EntryState
+from speechattn.encoder.input import InputState
 from speechattn.encoder.self_attention import SelfAttention
 from speechattn.errors import UserError
 from speechattn.export.static_layers import Clock, FixedAttention, FixedConvolution, FixedFrontend, delayed
 from speechattn.models.speech_model import SpeechModel
-from speechattn.stream_state import tensors
+from speechattn.stream_state import map_tensors, tensors
 
 
 class StreamingStep(nn.Module):
@@ -101,7 +100,8 @@ class StreamingStep(nn.Module):
         pushed, real = counter[0], counter[1]
         real = torch.where(real == pushed, real + valid, real)
         counter = torch.stack((pushed + self.num_inputs, real))
-        heard, entry, blocks = _filled(self._tree(), iter(caches))
+        given = iter(caches)
+        heard, entry, blocks = map_tensors(lambda x: next(given) if x.numel() else x, self._tree())
         clock = Clock(pushed, real)
         if self.frontend is not None:
             clock = Clock(self.frontend.frontend.framing.num_hops(pushed), self.frontend.num_frames(real))
@@ -117,13 +117,13 @@ class StreamingStep(nn.Module):
         return output, rows, counter, tuple(x for x in tensors((heard, entry, blocks)) if x.numel())
 
     def _encode(
-        self, frames: Tensor, entry: EntryState, blocks: tuple[Any, ...], clock: Clock
-    ) -> tuple[Tensor, EntryState, tuple[Any, ...], Clock]:
+        self, frames: Tensor, entry: InputState, blocks: tuple[Any, ...], clock: Clock
+    ) -> tuple[Tensor, InputState, tuple[Any, ...], Clock]:
         """Hidden frames of a push of frames, with the clock in stacked frames."""
         encoder, stack = self.encoder, self.encoder.config.stack
         real = clock.exist(self._input_delay, torch.arange(self.push_frames, device=frames.device))
         frames = torch.where(real[:, None], frames, frames.new_zeros(()))
-        x, entry = encoder.enter.step(frames, entry, final=False)
+        x, entry = encoder.input_layer.step(frames, entry, final=False)
         clock = Clock(clock.pushed // stack, clock.end // stack)
         x = self._place(encoder.input(x), clock)
         states = []
@@ -151,7 +151,7 @@ class StreamingStep(nn.Module):
         window = empty.new_zeros(1, config.splice.kept_frames or 0, config.input_dim)
         rest = empty.new_zeros(1, self._num_unstacked, config.entry_dim // config.stack)
         heard = self.frontend.initial_state() if self.frontend else ()
-        return heard, EntryState(window, rest), tuple(_initial_state(block) for block in self.encoder.blocks)
+        return heard, InputState(window, rest), tuple(_initial_state(block) for block in self.encoder.blocks)
 
 
 def _fix(block: nn.Module, push: int, delay: int) -> int:
@@ -179,14 +179,6 @@ def _initial_state(block: nn.Module) -> Any:
         for name, layer in zip(waiting, fixed, strict=True)
     }
     return state._replace(**frames)
-
-
-def _filled(tree: Any, given: Iterator[Tensor]) -> Any:
-    """The tree with the tensors that are given, in order, in place of its own that are not empty."""
-    if isinstance(tree, Tensor):
-        return next(given) if tree.numel() else tree
-    parts = [_filled(part, given) for part in tree]
-    return type(tree)(*parts) if hasattr(tree, "_fields") else tuple(parts)
 
 
 def _check_push(config: EncoderConfig, push_frames: int) -> None:

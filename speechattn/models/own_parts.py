@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from speechattn.config import EncoderConfig
-from speechattn.encoder.input import Entry
+from speechattn.encoder.input import InputLayer
 
 PARTS = ("frontend", "normalize", "encoder", "head")
 MAX_LISTED = 3
@@ -66,7 +66,7 @@ def changed_settings(module: nn.Module, usual: nn.Module) -> list[str]:
 
 def _same_setting(mine: Any, theirs: Any) -> bool:
     """Return whether two values of an attribute give the same logits."""
-    if isinstance(mine, Entry) and isinstance(theirs, Entry):
+    if isinstance(mine, InputLayer) and isinstance(theirs, InputLayer):
         return _same_setting(mine.config, theirs.config)
     if isinstance(mine, EncoderConfig) and isinstance(theirs, EncoderConfig):
         rest: dict[str, Any] = {"backend": "auto", "gradient_checkpointing": False}

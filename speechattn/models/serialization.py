@@ -89,7 +89,7 @@ def read_model(directory: Path) -> SavedModel:
     if version == 1:
         renamed = ", ".join(f'"{old}" to "{new}"' for old, new in RENAMED.items())
         raise UserError(
-            f'{directory} has format version 1; this speechattn reads version {FORMAT_VERSION}: in its config.json set '
+            f"{directory} has format version 1; this speechattn reads version {FORMAT_VERSION}: in its config.json set "
             f'"format_version" to {FORMAT_VERSION} and rename, in "model", "encoder": {renamed}. The weights stay.'
         )
     if version != FORMAT_VERSION:

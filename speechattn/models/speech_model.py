@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from speechattn.config import ModelConfig
 from speechattn.dtypes import like
 from speechattn.encoder.baselines import build_encoder
-from speechattn.encoder.encoder import EncoderState, FramesEncoder
+from speechattn.encoder.encoder import EncoderState
+from speechattn.encoder.frames_encoder import FramesEncoder
 from speechattn.errors import UserError
 from speechattn.frontend.logmel import FrontendState, LogMel, check_waveform
 from speechattn.frontend.mfcc import build_frontend
@@ -24,7 +25,7 @@ from speechattn.models.heads import CTC, FrameClassifier
 from speechattn.models.own_parts import PARTS
 from speechattn.models.serialization import differing_weights, read_model, write_model
 from speechattn.receptive_field import describe
-from speechattn.stream_state import fingerprint, moved, num_bytes
+from speechattn.stream_state import fingerprint, map_tensors, num_bytes
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,12 @@ class ModelState:
     @property
     def num_bytes(self) -> int:
         """Memory of all tensors, in bytes."""
-        return num_bytes(self.frontend) + self.encoder.num_bytes
+        return num_bytes(self)
 
     def to(self, *args: Any, **kwargs: Any) -> ModelState:
         """Return the state with every tensor moved, as by `Tensor.to`."""
-        frontend = moved(self.frontend, *args, **kwargs)
-        return replace(self, frontend=frontend, encoder=self.encoder.to(*args, **kwargs))
+        moved: ModelState = map_tensors(lambda x: x.to(*args, **kwargs), self)
+        return moved
 
 
 class SpeechModel(nn.Module):

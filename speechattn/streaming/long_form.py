@@ -132,7 +132,12 @@ class _Work:
     ) -> None:
         if isinstance(model, SpeechModel):
             framing, self.width = model.config.framing, len(model.config.classes)
-            self.rate, self.size, self.axes, unit = framing.sample_rate, framing.num_samples(block_frames), 1, " s of audio"
+            self.rate, self.size, self.axes, unit = (
+                framing.sample_rate,
+                framing.num_samples(block_frames),
+                1,
+                " s of audio",
+            )
             if hidden:
                 model, self.width = _without_head(model), model.config.encoder.d_model
         elif isinstance(model, Encoder):
