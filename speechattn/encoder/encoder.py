@@ -233,5 +233,6 @@ class Encoder(FramesEncoder):
             self._warned = True
 
     def train(self, mode: bool = True) -> Encoder:
+        """Set training mode, and let a stream warn again."""
         self._warned = False
         return super().train(mode)

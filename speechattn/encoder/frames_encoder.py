@@ -58,6 +58,7 @@ class FramesEncoder(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters())
 
     def extra_repr(self) -> str:
+        """Return receptive field, look-ahead, size and latency, for what is printed."""
         contexts = self.config.contexts
         derived = {
             "receptive_field": max_receptive_field(contexts),

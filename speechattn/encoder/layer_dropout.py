@@ -30,9 +30,11 @@ class _ZeroGradients(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, *parameters: Tensor) -> Tensor:
+        """Return `x`."""
         ctx.save_for_backward(*parameters)
         return x.view_as(x)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+        """Return the gradient of `x`, and zeros."""
         return grad, *map(torch.zeros_like, ctx.saved_tensors)
