@@ -131,6 +131,28 @@ def test_architecture_names_every_package_and_no_other(ranks: dict[str, int]) ->
     assert set(ranks) == {owner(file) for file in modules(PACKAGE).values()} - {"__init__.py"}
 
 
+def walks(text: str) -> list[list[str]]:
+    """Return the files of each walk in ARCHITECTURE.md, in order."""
+    blocks = re.findall(r"(?:^ {4}[\w/]+\.py +.*\n)+", text.partition("## Two walks")[2], flags=re.MULTILINE)
+    return [re.findall(r"^ {4}([\w/]+\.py) ", block, flags=re.MULTILINE) for block in blocks]
+
+
+def test_every_file_of_a_walk_is_imported_by_one_before_it() -> None:
+    found = walks((ROOT / "ARCHITECTURE.md").read_text())
+    assert len(found) == 2 and all(len(walk) == 8 for walk in found)
+    known = modules(PACKAGE)
+    for walk in found:
+        for number, file in enumerate(walk[1:], start=1):
+            taken = {
+                known[target].as_posix()
+                for before in walk[:number]
+                for _, module, names in imported(PACKAGE / before, Path(before))
+                for target in targets(module, names, known)
+                if target in known
+            }
+            assert file in taken, f"{file} is imported by none of {walk[:number]}"
+
+
 PLANTED_RANKS = {
     "errors.py": 0,
     "system/": 0,
