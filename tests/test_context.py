@@ -1,4 +1,4 @@
-"""Law 1 against its own definition, frame by frame, and against numbers worked out by hand."""
+"""Context against its definition, frame by frame, and stacks of layers against numbers worked out by hand."""
 
 import itertools
 import math
@@ -197,10 +197,10 @@ def test_what_describe_says_is_what_a_gradient_finds(name):
         contexts = encoder.config.contexts
         found = probed_waits(encoder, math.lcm(*(context.chunk for context in contexts)))
         assert latency_frames(contexts) == found
-        told = "  " + " / ".join(f"{round(frames * 12.5, 1):.10g}" for frames in found) + " ms  "
-        assert told in table[len(contexts) - 1]
+        found_text = "  " + " / ".join(f"{round(frames * 12.5, 1):.10g}" for frames in found) + " ms  "
+        assert found_text in table[len(contexts) - 1]
     stack = table[len(contexts)]
-    assert told in stack and stack.startswith("total")
+    assert found_text in stack and stack.startswith("total")
 
 
 def probed_waits(encoder, period):
@@ -267,10 +267,10 @@ def test_a_long_period_is_bounded_and_exact_where_chunks_have_no_divisor(chunks,
     exact = [lookahead(contexts), lookback(contexts), latency_frames(contexts), max_receptive_field(contexts)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("speechattn.receptive_field.MAX_CHUNKS", -1)
-        told = [lookahead(contexts), lookback(contexts), latency_frames(contexts), max_receptive_field(contexts)]
+        bounds = [lookahead(contexts), lookback(contexts), latency_frames(contexts), max_receptive_field(contexts)]
     if all(math.gcd(*pair) == 1 for pair in itertools.combinations((each.chunk for each in contexts), 2)):
-        assert told[:2] == exact[:2] and told[2] == pytest.approx(exact[2])
-    assert told[0] >= exact[0] and told[1] >= exact[1] and told[3] >= exact[3] and told[2][0] <= exact[2][0]
+        assert bounds[:2] == exact[:2] and bounds[2] == pytest.approx(exact[2])
+    assert bounds[0] >= exact[0] and bounds[1] >= exact[1] and bounds[3] >= exact[3] and bounds[2][0] <= exact[2][0]
 
 
 def test_chunks_without_a_divisor_are_told_at_once() -> None:

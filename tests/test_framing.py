@@ -1,4 +1,4 @@
-"""Law 2: frames against librosa's and Kaldi's counts, and time against samples."""
+"""Framing against the frame counts of librosa and Kaldi, and time against samples."""
 
 import re
 

@@ -164,13 +164,13 @@ def test_alone_equals_batched_and_more_padding_changes_nothing(config):
             assert (together[row, : alone.shape[1]] - alone[0]).abs().max() < TOLERANCE
 
 
-@pytest.mark.parametrize("rubbish", [1e30, float("inf"), -float("inf")])
+@pytest.mark.parametrize("number", [1e30, float("inf"), -float("inf")])
 @pytest.mark.parametrize("kind", ["splice and stack", "causal convolution", "cnn", "bigru", "mlp", "linear"])
-def test_no_other_rubbish_does_either(kind, rubbish):
+def test_no_other_number_in_padding_does_either(kind, number):
     model = build(OTHERS[kind])
     x, lengths = random_frames(1, NUM_FRAMES, 4), torch.tensor([17])
     dirty = x.clone()
-    dirty[:, 17:] = rubbish
+    dirty[:, 17:] = number
     assert_same(model(x, lengths)[0], model(dirty, lengths)[0])
 
 

@@ -84,13 +84,13 @@ def most_bytes(config, num_samples, batch_size, itemsize):
 
 def streamed(model, waveform, sizes):
     """All logits of pushes of `sizes` samples, then the rest, then the flush; the laws are checked on the way."""
-    state, pieces, heard, out = model.initial_state(len(waveform)), [], 0, 0
+    state, pieces, taken, out = model.initial_state(len(waveform)), [], 0, 0
     for piece in waveform.split([*sizes, waveform.shape[1] - sum(sizes)], 1):
         logits, state = model.step(piece, state)
         pieces.append(logits)
-        heard, out = heard + piece.shape[1], out + logits.shape[1]
-        assert out == ready(model.config, heard)
-        assert state.num_bytes <= most_bytes(model.config, heard, len(waveform), waveform.itemsize)
+        taken, out = taken + piece.shape[1], out + logits.shape[1]
+        assert out == ready(model.config, taken)
+        assert state.num_bytes <= most_bytes(model.config, taken, len(waveform), waveform.itemsize)
     return torch.cat([*pieces, model.flush(state)], 1)
 
 

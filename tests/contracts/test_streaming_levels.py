@@ -111,8 +111,8 @@ def test_a_step_and_a_flush_leave_the_state_as_it_was(name):
     module, _ = level_of(name, Context.chunked(3, 5, 2), Context(3, 1), "rotary")
     module, x = module.double().eval(), input_of(name, 2, 250)
     _, state = module.step(x[:, :101], module.initial_state(2))
-    first, owed = module.step(x[:, 101:], state)[0], module.flush(state)
-    assert_same((module.step(x[:, 101:], state)[0], module.flush(state)), (first, owed))
+    first, pending = module.step(x[:, 101:], state)[0], module.flush(state)
+    assert_same((module.step(x[:, 101:], state)[0], module.flush(state)), (first, pending))
 
 
 @pytest.mark.parametrize("name", LEVELS)

@@ -1,4 +1,4 @@
-"""Encoders behind the one door: reach by autograd, lengths, and what they refuse."""
+"""Encoders of `build_encoder`: receptive field by autograd, lengths, and the inputs that they refuse."""
 
 import copy
 

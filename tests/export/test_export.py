@@ -35,7 +35,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "stream_onnx.py"
 
 
 def small(num_features=12, features="logmel", flavor="kaldi", framing=None, head="frames", **encoder):
-    """A model whose labels change often, though nobody trained it."""
+    """A model whose labels change often, though it is not trained."""
     settings = {"context": Context(9, 4), "max_frames": 200, **encoder}
     config = EncoderConfig(num_features, d_model=16, num_heads=2, num_layers=2, d_ff=32, **settings)
     model = SpeechModel(
@@ -80,8 +80,8 @@ def test_an_onnx_graph_equals_eager_and_says_what_it_is(tmp_path):
     model, path = small(), tmp_path / "model.onnx"
     assert export(model, 10, path) < 1e-4
     session = session_of(path)
-    told = session.get_modelmeta().custom_metadata_map
-    assert {name: told[name] for name in ("push", "outputs", "hop", "sample_rate", "first_center", "head")} == {
+    metadata = session.get_modelmeta().custom_metadata_map
+    assert {name: metadata[name] for name in ("push", "outputs", "hop", "sample_rate", "first_center", "head")} == {
         "push": "1600",
         "outputs": "10",
         "hop": "160",
@@ -99,12 +99,12 @@ def test_a_graph_that_differs_is_not_written(tmp_path, monkeypatch):
     encoder = Encoder(EncoderConfig(3, d_model=8, num_heads=2, num_layers=1, d_ff=12, context=Context(5, 2))).eval()
     step = StreamingStep(encoder, 4)
     assert check(step, encoder, step) < 1e-5
-    for wrong, said in [
+    for wrong, message in [
         (lambda *given: (lambda y, *rest: (y * 1.01, *rest))(*step(*given)), "differs from model.step by"),
         (lambda *given: (lambda y, *rest: (y * torch.nan, *rest))(*step(*given)), "differs from model.step by nan"),
         (lambda *given: (lambda y, rows, *rest: (y, rows // 2, *rest))(*step(*given)), r"gave \d frames where"),
     ]:
-        with pytest.raises(RuntimeError, match=said):
+        with pytest.raises(RuntimeError, match=message):
             check(wrong, encoder, step)
     monkeypatch.setattr("speechattn.export.export.check", lambda *_: (_ for _ in ()).throw(RuntimeError("differs")))
     with pytest.raises(RuntimeError, match="differs"):

@@ -52,7 +52,7 @@ def encoders(draw, input_dim=3, stacks=(1, 2, 4)):
 
 
 def pushed(step, input):
-    """What each push gives. Behind the end of the input stands NaN, which is never heard."""
+    """Return what each push gives; after the end of the input comes NaN, which must be ignored."""
     counter, caches = step.initial_state()
     outputs, begin, size = [], 0, step.num_inputs
     while True:
@@ -123,7 +123,7 @@ def test_a_right_context_longer_than_the_stream():
     assert_equal_to_eager(encoder, step, torch.randn(1, 30, 3, dtype=torch.float64))
 
 
-def test_what_comes_after_the_end_is_not_heard():
+def test_input_after_the_end_is_ignored():
     encoder = Encoder(
         EncoderConfig(3, d_model=8, num_heads=2, num_layers=1, d_ff=12, context=Context.truncated(4, 2))
     ).eval()
@@ -167,7 +167,7 @@ def test_the_model_is_copied_and_left_as_it_was():
 
 
 @pytest.mark.parametrize(
-    ("setting", "push", "said"),
+    ("setting", "push", "message"),
     [
         ({"context": Context.chunked(4, 8)}, 6, "multiple of 4 frames, whole chunks and stacks, got 6: use 8"),
         ({"context": (Context(3, 0, 4), Context(3, 0, 6)), "stack": 2}, 10, "multiple of 24 .* use 24"),
@@ -178,11 +178,11 @@ def test_the_model_is_copied_and_left_as_it_was():
         ({"block": "mlp"}, 4, "MLPEncoder does not stream"),
     ],
 )
-def test_what_has_no_step_of_fixed_size_says_so(setting, push, said):
+def test_a_config_without_a_step_of_fixed_size_is_refused(setting, push, message):
     encoder = build_encoder(
         EncoderConfig(3, d_model=8, num_heads=2, num_layers=2, d_ff=12, **{"context": Context(3, 1), **setting})
     )
-    with pytest.raises(UserError, match=said) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         StreamingStep(encoder, push)
     assert "\n" not in str(caught.value)
 

@@ -1,6 +1,6 @@
 """A table of relative biases has the size of its window, and a fine-tune with a wider one could not begin from it.
 
-torch named two shapes, and nothing said how to come from one to the other.
+torch named two shapes, without a way to come from one to the other.
 """
 
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Mistakes of a user that ended in a traceback, or were told only after the work had been done.
+"""Mistakes of a user that ended in a traceback, or were reported only after the work had been done.
 
 Each was found by typing it: a run's JSON file damaged by hand, `--restart` of a folder that has no name, a preset the
 command does not know, a JSON file saved with a byte-order mark, NaN as a number of seconds, a diverged model, and

@@ -1,4 +1,4 @@
-"""Found by trying odd things on plans and limits: each raised, or told less memory than the call took."""
+"""Found by trying odd things on plans and limits: each raised, or reported less memory than the call took."""
 
 from __future__ import annotations
 

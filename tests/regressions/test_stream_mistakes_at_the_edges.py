@@ -1,6 +1,6 @@
 """Small holes at the ends of a stream.
 
-`speechattn stream -` took 2 s of what waited in the pipe when it was told to stop, where the pipe may hold 32 s; with
+`speechattn stream -` took 2 s of what waited in the pipe when it got a signal, where the pipe may hold 32 s; with
 its stdout closed every command ended in a traceback; `Encoder.flush` of a foreign state was an AttributeError; and
 `encode_long` resampled from rates that are none: 0 Hz divided by zero, True was 1 Hz and a thousand hours of rows.
 """

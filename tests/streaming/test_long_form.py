@@ -145,7 +145,7 @@ def test_an_interruption_between_the_last_rows_and_the_name(tmp_path: Path, monk
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda call: call.update(model=model_of(seed=1)), "begun by another model, or with other settings"),
         (lambda call: call.update(hidden=True), "begun by another model, or with other settings"),
@@ -155,7 +155,7 @@ def test_an_interruption_between_the_last_rows_and_the_name(tmp_path: Path, monk
     ],
     ids=["weights", "hidden", "blocks", "source", "shorter"],
 )
-def test_what_another_call_has_begun_is_left_alone(change, said: str, tmp_path: Path) -> None:
+def test_a_file_that_another_call_has_begun_is_left_alone(change, message: str, tmp_path: Path) -> None:
     waveform, out = noise(1.3), tmp_path / "rows.npy"
     call = {"model": model_of(), "source": waveform, "out": out, "block_frames": BLOCK, "progress": False}
     with pytest.raises(PowerCutError):
@@ -163,7 +163,7 @@ def test_what_another_call_has_begun_is_left_alone(change, said: str, tmp_path: 
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     other = dict(call)
     change(other)
-    with pytest.raises(UserError, match=said) as refusal:
+    with pytest.raises(UserError, match=message) as refusal:
         encode_long(**other)
     assert "\n" not in str(refusal.value) and "delete it and rows.npy.state" in str(refusal.value)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
@@ -272,7 +272,7 @@ def test_an_older_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
     assert len(np.load(out)) == 300
 
 
-def test_what_cannot_be_heard_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_invalid_samples_leave_no_file_behind(tmp_path: Path) -> None:
     waveform = noise()
     waveform[123] = np.nan
     with pytest.raises(UserError, match=r"sample 123 of the source \(0\.008 s\) is nan"):
@@ -286,7 +286,7 @@ def test_what_cannot_be_heard_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("call", "error", "said"),
+    ("call", "error", "message"),
     [
         ({"source": np.zeros(9, np.int32)}, TypeError, "floats in .* or 16-bit integers, got int32"),
         ({"source": [np.zeros((2, 9))]}, ValueError, r"must be a vector \[n\], got \[2, 9\]\. Average the channels"),
@@ -302,8 +302,8 @@ def test_what_cannot_be_heard_leaves_nothing_behind(tmp_path: Path) -> None:
     ],
     ids=["integers", "channels", "list", "scalars", "tensors", "out", "frames", "rate", "blocks", "model", "context"],
 )
-def test_what_is_refused(call, error: type[Exception], said: str) -> None:
-    with pytest.raises(error, match=said):
+def test_a_wrong_call_is_refused(call, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
         list(encode_long(**{"model": model_of(), "source": noise(0.1), "progress": False} | call))
 
 
