@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -25,7 +26,7 @@ contexts = st.builds(Context, sides, sides, st.integers(1, 7))
 
 
 @given(contexts, st.integers(0, 40), st.integers(1, 41))
-def test_visible_is_the_definition(context, i, num_frames):
+def test_visible_is_the_definition(context: Any, i: Any, num_frames: int) -> None:
     if i >= num_frames:
         with pytest.raises(IndexError):
             context.visible(i, num_frames)
@@ -42,14 +43,14 @@ def test_visible_is_the_definition(context, i, num_frames):
 
 
 @given(contexts, st.integers(0, 60))
-def test_ready_counts_the_frames_whose_view_is_complete(context, n):
+def test_ready_counts_the_frames_whose_view_is_complete(context: Any, n: Any) -> None:
     stops = [context.visible(i)[1] for i in range(n)]
     complete = sum(stop is not None and stop <= n for stop in stops)
     assert context.ready(n) == complete
 
 
 @given(st.builds(Context, st.integers(0, 9), st.integers(0, 9), st.integers(1, 7)), st.integers(1, 60))
-def test_a_stream_never_needs_more_than_kept_frames(context, n):
+def test_a_stream_never_needs_more_than_kept_frames(context: Any, n: Any) -> None:
     first_owed = context.ready(n)
     if first_owed < n:
         oldest_needed = context.visible(first_owed)[0]
@@ -59,7 +60,7 @@ def test_a_stream_never_needs_more_than_kept_frames(context, n):
 
 
 @given(st.lists(contexts, max_size=4), st.integers(0, 30), st.integers(1, 31))
-def test_reach_is_the_set_of_frames_connected_through_the_layers(stack, i, num_frames):
+def test_reach_is_the_set_of_frames_connected_through_the_layers(stack: Any, i: Any, num_frames: int) -> None:
     if i >= num_frames:
         return
     frames = {i}
@@ -69,7 +70,7 @@ def test_reach_is_the_set_of_frames_connected_through_the_layers(stack, i, num_f
 
 
 @given(st.lists(st.builds(Context, st.integers(0, 6), st.integers(0, 6), st.integers(1, 5)), max_size=4))
-def test_lookahead_and_lookback_are_the_most_over_all_positions(stack):
+def test_lookahead_and_lookback_are_the_most_over_all_positions(stack: Any) -> None:
     # 60 is a multiple of every chunk up to 5, and 200 frames keep the ends of the audio out of sight.
     spans = [receptive_field(stack, i) for i in range(200, 260)]
     assert lookahead(stack) == max(stop - 1 - i for i, (_, stop) in enumerate(spans, start=200))
@@ -87,12 +88,12 @@ def test_lookahead_and_lookback_are_the_most_over_all_positions(stack):
         (Context.chunked(16, left=64, right=8), [23, 103, 199]),
     ],
 )
-def test_lookahead_through_1_6_and_12_layers(context, expected):
+def test_lookahead_through_1_6_and_12_layers(context: Any, expected: Any) -> None:
     assert [context.lookahead(layers) for layers in (1, 6, 12)] == expected
 
 
 @given(contexts, st.integers(0, 50), st.integers(1, 20))
-def test_the_schedule_covers_every_query_once_with_all_its_keys(context, num_frames, block):
+def test_the_schedule_covers_every_query_once_with_all_its_keys(context: Any, num_frames: int, block: Any) -> None:
     queries = []
     for begin, end, key_begin, key_end in context.schedule(num_frames, block):
         queries += range(begin, end)
@@ -102,14 +103,14 @@ def test_the_schedule_covers_every_query_once_with_all_its_keys(context, num_fra
 
 
 @given(st.builds(Context, st.integers(0, 9), st.integers(0, 9), st.integers(1, 7)))
-def test_offsets_are_exactly_the_distances_that_occur(context):
+def test_offsets_are_exactly_the_distances_that_occur(context: Any) -> None:
     distances = {j - i for i in range(60, 60 + context.chunk) for j in range(*context.visible(i))}
     start = 60 // context.chunk * context.chunk
     distances |= {j - i for i in range(start, start + context.chunk) for j in range(*context.visible(i))}
     assert (min(distances), max(distances)) == (context.offsets().start, context.offsets().stop - 1)
 
 
-def test_unlimited_sides():
+def test_unlimited_sides() -> None:
     full = Context.full()
     assert full.visible(5) == (0, None)
     assert full.visible(5, 9) == (0, 9)
@@ -121,7 +122,7 @@ def test_unlimited_sides():
     assert Context(3, None).receptive_field(4, 2) == (0, None)
 
 
-def test_constructors_say_what_they_are_called():
+def test_constructors_say_what_they_are_called() -> None:
     assert Context.full() == Context(None, None, 1)
     assert Context.causal(5) == Context(5, 0)
     assert Context.truncated(4, 2) == Context(left=4, right=2)
@@ -130,20 +131,20 @@ def test_constructors_say_what_they_are_called():
 
 
 @pytest.mark.parametrize("bad", [{"left": -1}, {"right": -3}, {"chunk": 0}])
-def test_impossible_numbers_are_refused_by_name(bad):
+def test_impossible_numbers_are_refused_by_name(bad: Any) -> None:
     (name,) = bad
     with pytest.raises(ValueError, match=f"Context.{name}"):
         Context(**bad)
 
 
 @pytest.mark.parametrize("bad", [{"left": 1.5}, {"right": "3"}, {"chunk": None}, {"chunk": True}])
-def test_wrong_types_are_refused_by_name(bad):
+def test_wrong_types_are_refused_by_name(bad: Any) -> None:
     (name,) = bad
     with pytest.raises(TypeError, match=f"Context.{name}"):
         Context(**bad)
 
 
-def test_describe_shows_the_trap_of_chunk_with_right_context():
+def test_describe_shows_the_trap_of_chunk_with_right_context() -> None:
     text = Context.chunked(16, left=64, right=8).describe(num_layers=12, hop_ms=10.0)
     assert "199 frames (1990 ms)" in text.splitlines()[-2]
     assert "add up" in text
@@ -153,7 +154,7 @@ def test_describe_shows_the_trap_of_chunk_with_right_context():
     assert describe([], 10.0).splitlines()[-1].startswith("total")
 
 
-def test_describe_says_what_is_quadratic_and_what_cannot_stream():
+def test_describe_says_what_is_quadratic_and_what_cannot_stream() -> None:
     for stack in ([Context.full()], [Context(3, 1), Context.full()], [Context(None, None, 4)] * 2):
         text = describe(stack)
         assert "quadratic in the number of frames, and cannot stream" in text and "unlimited" in text
@@ -161,7 +162,7 @@ def test_describe_says_what_is_quadratic_and_what_cannot_stream():
     assert len(Context.truncated(5, 2).describe(3).splitlines()) == 5, "nothing to warn of"
 
 
-def test_describe_tells_how_long_the_frames_of_a_chunk_wait():
+def test_describe_tells_how_long_the_frames_of_a_chunk_wait() -> None:
     lines = Context.chunked(16, left=64, right=8).describe(num_layers=2, hop_ms=10.0).splitlines()
     assert "23 frames (230 ms)  80 / 155 / 230 ms " in lines[1]
     assert "39 frames (390 ms)  240 / 315 / 390 ms" in lines[2] and "240 / 315 / 390 ms" in lines[3]
@@ -186,7 +187,7 @@ PROBED = {
 
 
 @pytest.mark.parametrize("name", PROBED)
-def test_what_describe_says_is_what_a_gradient_finds(name):
+def test_what_describe_says_is_what_a_gradient_finds(name: Any) -> None:
     """The last input frame that moves output frame i, minus i: for all i of a period, through 1, 2 and 3 layers."""
     wanted = {"num_layers": 3, **PROBED[name]}
     config = EncoderConfig(2, d_model=4, num_heads=1, d_ff=4, **wanted)
@@ -203,7 +204,7 @@ def test_what_describe_says_is_what_a_gradient_finds(name):
     assert found_text in stack and stack.startswith("total")
 
 
-def probed_waits(encoder, period):
+def probed_waits(encoder: Any, period: Any) -> Any:
     """Least, mean and most frames from an output to the last input that has a gradient in it."""
     first = period * -(-40 // period)  # the beginning is out of sight, and so is the end
     input = torch.randn(1, first + 2 * period + 40, 2, dtype=torch.float64, requires_grad=True)
@@ -216,7 +217,7 @@ def probed_waits(encoder, period):
     return min(waited), sum(waited) / period, max(waited)
 
 
-def test_a_printed_encoder_tells_its_latency():
+def test_a_printed_encoder_tells_its_latency() -> None:
     text = repr(Encoder(EncoderConfig(4, d_model=8, num_heads=2, num_layers=2, context=Context.chunked(16, 64, 8))))
     assert "latency 240 / 315 / 390 ms (min / mean / max, frames of 10 ms)" in text
     assert "through 1: 80 / 155 / 230 ms, 2: 240 / 315 / 390 ms" in text
@@ -226,7 +227,7 @@ def test_a_printed_encoder_tells_its_latency():
 
 
 @pytest.mark.parametrize("num_frames", [0, 1, 5, 12])
-def test_a_context_within_the_audio_shows_the_same(num_frames):
+def test_a_context_within_the_audio_shows_the_same(num_frames: int) -> None:
     for context in (Context(3, 100), Context.causal(), Context.full(), Context.chunked(50, 7, 2), Context(2, 1, 4)):
         within = context.within(num_frames)
         assert within.limited and within.window <= 3 * max(1, num_frames)
@@ -234,14 +235,14 @@ def test_a_context_within_the_audio_shows_the_same(num_frames):
             assert within.visible(i, num_frames) == context.visible(i, num_frames)
 
 
-def test_a_stacked_context_is_the_same_view_in_finer_frames():
+def test_a_stacked_context_is_the_same_view_in_finer_frames() -> None:
     for context in (Context(3, 1), Context.chunked(4, 2, 1), Context(None, 2)):
         for i in range(30):
             start, stop = context.visible(i // 2)
             assert context.stacked(2).visible(i) == (start * 2, stop * 2)
 
 
-def test_offsets_of_some_frames_end_where_they_do():
+def test_offsets_of_some_frames_end_where_they_do() -> None:
     assert Context.causal().offsets(300) == range(-299, 1) and Context.causal().offsets() == range(-128, 1)
     assert Context(3, 2).offsets(300) == Context(3, 2).offsets() == range(-3, 3)
 
@@ -252,7 +253,7 @@ def test_offsets_of_some_frames_end_where_they_do():
     chunk=st.integers(1, 12),
     num_frames=st.integers(0, 60),
 )
-def test_pairs_are_what_frames_see(left, right, chunk, num_frames) -> None:
+def test_pairs_are_what_frames_see(left: Any, right: Any, chunk: Any, num_frames: int) -> None:
     context = Context(left, right, chunk)
     seen = [context.visible(i, num_frames) for i in range(num_frames)]
     assert context.num_pairs(num_frames) == sum(stop - start for start, stop in seen)
@@ -262,7 +263,7 @@ def test_pairs_are_what_frames_see(left, right, chunk, num_frames) -> None:
     chunks=st.permutations([1, 2, 3, 5, 7, 11]) | st.permutations([4, 6, 9, 10, 1, 15]),
     sides=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=3),
 )
-def test_a_long_period_is_bounded_and_exact_where_chunks_have_no_divisor(chunks, sides) -> None:
+def test_a_long_period_is_bounded_and_exact_where_chunks_have_no_divisor(chunks: Any, sides: Any) -> None:
     contexts = [Context(left, right, chunk) for (left, right), chunk in zip(sides, chunks, strict=False)]
     exact = [lookahead(contexts), lookback(contexts), latency_frames(contexts), max_receptive_field(contexts)]
     with pytest.MonkeyPatch.context() as patch:

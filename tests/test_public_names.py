@@ -5,6 +5,7 @@ import inspect
 import subprocess
 import sys
 from multiprocessing.reduction import ForkingPickler
+from typing import Any
 
 import pytest
 
@@ -42,13 +43,13 @@ for order in sys.argv[1:]:
 """
 
 
-def test_attention_is_the_function_in_every_order_of_imports():
+def test_attention_is_the_function_in_every_order_of_imports() -> None:
     done = subprocess.run([sys.executable, "-c", IN_EACH_ORDER, *ORDERS], capture_output=True, text=True, timeout=120)
     assert done.stderr == ""
 
 
 @pytest.mark.parametrize("name", sa.__all__)
-def test_a_public_name_has_a_signature_a_docstring_and_a_pickle(name):
+def test_a_public_name_has_a_signature_a_docstring_and_a_pickle(name: Any) -> None:
     value = getattr(sa, name)
     if not (isinstance(value, type) and issubclass(value, Exception)):  # Python gives those of errors no signature
         kinds = {parameter.kind for parameter in inspect.signature(value).parameters.values()}
@@ -73,13 +74,13 @@ def test_a_public_name_has_a_signature_a_docstring_and_a_pickle(name):
         (lambda: sa.EncoderConfig(8, positions="rotary"), "use position_encoding="),
     ],
 )
-def test_an_old_name_fails_with_the_new_one(call, message):
+def test_an_old_name_fails_with_the_new_one(call: Any, message: Any) -> None:
     with pytest.raises((AttributeError, TypeError), match=message):
         call()
 
 
 @pytest.mark.parametrize("old", ["execution", "scores", "positions"])
-def test_an_old_setting_in_json_fails_with_the_new_one(old):
+def test_an_old_setting_in_json_fails_with_the_new_one(old: Any) -> None:
     new = {"execution": "backend", "scores": "activation", "positions": "position_encoding"}[old]
     data = {"classes": ["A", "B"], "encoder": {"input_dim": 80, old: "x"}}
     with pytest.raises(sa.ConfigError, match=f"encoder has no setting '{old}': use '{new}'"):

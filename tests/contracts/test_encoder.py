@@ -5,6 +5,7 @@ Tolerance 1e-10 in float64: the same numbers summed in another order.
 
 import functools
 import itertools
+from typing import Any
 
 import pytest
 import torch
@@ -63,7 +64,7 @@ OTHERS = {
 }
 
 
-def always(config):
+def always(config: Any) -> Any:
     """Whether the default run has it: every value beside every other but for scores and stack, and the rest is slow."""
     usual = (config.activation, config.stack) in (("softmax", 1), ("relu", 2))
     return usual or (
@@ -79,7 +80,7 @@ attention_encoders = pytest.mark.parametrize("config", PARAMS)
 every_encoder = pytest.mark.parametrize("config", [*PARAMS, *(pytest.param(c, id=name) for name, c in OTHERS.items())])
 
 
-def build(config):
+def build(config: Any) -> Any:
     """An encoder in which nothing that is reached hides behind a ReLU that gives 0."""
     model = build_encoder(config).double().eval()
     for name, parameter in model.named_parameters():
@@ -95,12 +96,12 @@ def build(config):
     return model
 
 
-def random_frames(*shape):
+def random_frames(*shape: Any) -> Any:
     return torch.randn(*shape, dtype=torch.float64)
 
 
 @attention_encoders
-def test_banded_equals_dense(config, monkeypatch):
+def test_banded_equals_dense(config: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     model = build(config)
     lengths = torch.tensor([NUM_FRAMES, 0, 14])
     x = random_frames(3, NUM_FRAMES, 4).requires_grad_()
@@ -114,12 +115,12 @@ def test_banded_equals_dense(config, monkeypatch):
         assert (dense - banded).abs().max() < TOLERANCE
 
 
-def forced(wanted, *args, attention=layer.attention, **settings):
+def forced(wanted: Any, *args: Any, attention: Any = layer.attention, **settings: Any) -> Any:
     return attention(*args, **{**settings, "backend": wanted})
 
 
 @every_encoder
-def test_autograd_reach_is_the_declared_reach(config):
+def test_autograd_reach_is_the_declared_reach(config: Any) -> None:
     model = build(config)
     num_outputs = NUM_FRAMES // config.stack
     # One row for each output frame: one backward pass tells what each of them depends on.
@@ -134,7 +135,7 @@ def test_autograd_reach_is_the_declared_reach(config):
 
 
 @every_encoder
-def test_padding_changes_nothing(config):
+def test_padding_changes_nothing(config: Any) -> None:
     model = build(config)
     lengths = torch.tensor([NUM_FRAMES, 0, 1, 17])
     clean = random_frames(4, NUM_FRAMES, 4)
@@ -151,7 +152,7 @@ def test_padding_changes_nothing(config):
 
 
 @every_encoder
-def test_alone_equals_batched_and_more_padding_changes_nothing(config):
+def test_alone_equals_batched_and_more_padding_changes_nothing(config: Any) -> None:
     model = build(config)
     lengths = torch.tensor([NUM_FRAMES, 3, 17])
     x = random_frames(3, NUM_FRAMES, 4)
@@ -166,7 +167,7 @@ def test_alone_equals_batched_and_more_padding_changes_nothing(config):
 
 @pytest.mark.parametrize("number", [1e30, float("inf"), -float("inf")])
 @pytest.mark.parametrize("kind", ["splice and stack", "causal convolution", "cnn", "bigru", "mlp", "linear"])
-def test_no_other_number_in_padding_does_either(kind, number):
+def test_no_other_number_in_padding_does_either(kind: Any, number: Any) -> None:
     model = build(OTHERS[kind])
     x, lengths = random_frames(1, NUM_FRAMES, 4), torch.tensor([17])
     dirty = x.clone()
@@ -179,7 +180,7 @@ def test_no_other_number_in_padding_does_either(kind, number):
     [ATTENTION["conformer, relative, softmax, stack 1, left 3, right 1"], OTHERS["mlp"], OTHERS["cnn"]],
     ids=["conformer", "mlp", "cnn"],
 )
-def test_perturbations_outside_the_reach_change_nothing(config):
+def test_perturbations_outside_the_reach_change_nothing(config: Any) -> None:
     model = build(config)
     x = random_frames(1, NUM_FRAMES, 4)
     expected, _ = model(x)

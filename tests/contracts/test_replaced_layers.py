@@ -7,6 +7,7 @@ make it anew in every call.
 import copy
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -126,7 +127,7 @@ def test_a_model_of_replaced_layers_streams_and_learns(change: str, block: str, 
 
 
 @pytest.mark.parametrize(("block", "position_encoding"), KINDS)
-def test_an_int8_model_streams_near_the_float_model(block: str, position_encoding: str, tmp_path) -> None:
+def test_an_int8_model_streams_near_the_float_model(block: str, position_encoding: str, tmp_path: Path) -> None:
     plain = model(block, position_encoding)
     int8 = quantized(plain)
     check_streams(int8, INT8)
@@ -138,7 +139,7 @@ def test_an_int8_model_streams_near_the_float_model(block: str, position_encodin
     assert output.shape == (1, 7, 16)
 
 
-def test_what_an_int8_model_cannot_is_said_in_one_line(tmp_path) -> None:
+def test_what_an_int8_model_cannot_is_said_in_one_line(tmp_path: Path) -> None:
     int8 = quantized(model())
     for call, message in (
         (lambda: int8.save(tmp_path / "model"), "is no tensor.* quantised|quantised .* is no tensor"),
@@ -152,7 +153,7 @@ def test_what_an_int8_model_cannot_is_said_in_one_line(tmp_path) -> None:
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-def test_a_model_of_replaced_layers_is_exported(tmp_path) -> None:
+def test_a_model_of_replaced_layers_is_exported(tmp_path: Path) -> None:
     assert export(wrapped(model("conformer", "alibi")), 4, tmp_path / "step.pt2", "torch") < ROUNDING
     pruned = CHANGES["pruned"](model())
     with pytest.raises(UserError, match=r"cannot be copied, .*prune\.remove"):

@@ -5,6 +5,7 @@ Elsewhere True and 40.0 passed for numbers of mel bins, epochs and heads.
 
 import json
 from multiprocessing.reduction import ForkingPickler
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ KINDS = (np.int64, np.int32, np.uint8, torch.tensor)
 
 
 @pytest.mark.parametrize("integer", KINDS)
-def test_a_context_of_numpys_integers_is_the_context_of_pythons(integer):
+def test_a_context_of_numpys_integers_is_the_context_of_pythons(integer: Any) -> None:
     context, same = sa.Context(integer(3), integer(2), integer(4)), sa.Context(3, 2, 4)
     assert (context, hash(context), repr(context)) == (same, hash(same), repr(same))
     assert ForkingPickler.loads(ForkingPickler.dumps(context)) == same
@@ -28,7 +29,7 @@ def test_a_context_of_numpys_integers_is_the_context_of_pythons(integer):
 
 
 @pytest.mark.parametrize("integer", KINDS)
-def test_configs_of_numpys_numbers_are_written_as_those_of_pythons(integer):
+def test_configs_of_numpys_numbers_are_written_as_those_of_pythons(integer: Any) -> None:
     encoder = sa.EncoderConfig(
         integer(40),
         d_model=integer(16),
@@ -50,7 +51,7 @@ def test_configs_of_numpys_numbers_are_written_as_those_of_pythons(integer):
     )
 
 
-def test_numpys_numbers_in_the_recipes_settings_are_written_as_pythons():
+def test_numpys_numbers_in_the_recipes_settings_are_written_as_pythons() -> None:
     numbers = {
         "seed": 3,
         "d_model": 32,
@@ -92,7 +93,7 @@ def test_numpys_numbers_in_the_recipes_settings_are_written_as_pythons():
         lambda number: SyntheticConfig(train_utterances=number),
     ],
 )
-def test_what_is_no_count_is_refused_in_one_line_that_repeats_it(build, number):
+def test_what_is_no_count_is_refused_in_one_line_that_repeats_it(build: Any, number: Any) -> None:
     with pytest.raises((TypeError, ValueError)) as refused:
         build(number)
     message = str(refused.value)
@@ -100,7 +101,7 @@ def test_what_is_no_count_is_refused_in_one_line_that_repeats_it(build, number):
     assert repr(getattr(number, "item", lambda: number)()) in message or repr(number) in message
 
 
-def test_the_scale_of_attention_may_be_numpys_and_a_tensor_is_refused():
+def test_the_scale_of_attention_may_be_numpys_and_a_tensor_is_refused() -> None:
     q = torch.randn(1, 2, 9, 8)
     context = sa.Context(2, 2)
     for backend in ("dense", "banded", "auto"):

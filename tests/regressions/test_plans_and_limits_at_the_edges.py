@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +22,7 @@ CONFIG = sa.EncoderConfig(input_dim=80, d_model=32, num_heads=2, num_layers=2, c
 
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning")
 @pytest.mark.parametrize("native", ["", "0"], ids=["native", "banded"])
-def test_an_encoder_is_traced_under_a_limit_and_takes_other_audio(native, monkeypatch) -> None:
+def test_an_encoder_is_traced_under_a_limit_and_takes_other_audio(native: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without native attention torch raised "unordered_map::at": it cannot trace an autograd.Function."""
     monkeypatch.setenv("SPEECHATTN_NATIVE", native)
     encoder = sa.Encoder(CONFIG).eval()
@@ -31,7 +33,7 @@ def test_an_encoder_is_traced_under_a_limit_and_takes_other_audio(native, monkey
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -1.0, "12", None])
-def test_a_damaged_calibration_is_none(tmp_path, bad) -> None:
+def test_a_damaged_calibration_is_none(tmp_path: Path, bad: Any) -> None:
     rates = Rates(1e-12, 1e-12, 1e-9, 1e-10, 0.0)
     path = tmp_path / "machine.json"
     Machine("test", 1, rates, rates, 1e-4).save(path)
@@ -61,7 +63,7 @@ def test_integers_of_numpy_are_whole_numbers() -> None:
     ids=["splice and stack", "splice of two rows", "parts of frames", "heads that native does not take"],
 )
 @pytest.mark.parametrize("switch", ["", "0"], ids=["native", "banded"])
-def test_memory_is_not_underestimated(config, rows, switch, monkeypatch) -> None:
+def test_memory_is_not_underestimated(config: Any, rows: Any, switch: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without native attention nothing counted the scores that relu of a small encoder has at a time."""
     monkeypatch.setenv("SPEECHATTN_NATIVE", switch)
     encoder, frames = sa.Encoder(config).eval(), torch.zeros(rows, 3000, 80)
@@ -72,6 +74,6 @@ def test_memory_is_not_underestimated(config, rows, switch, monkeypatch) -> None
     assert planned == pytest.approx(counted.peak_bytes, rel=0.1) and planned > 0.95 * counted.peak_bytes
 
 
-def test_a_stream_shorter_than_its_push_keeps_its_length(capsys) -> None:
+def test_a_stream_shorter_than_its_push_keeps_its_length(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "--hours", "0.001", "--mode", "streaming", "--push", "100000"]) == 0
     assert capsys.readouterr().out.startswith("3.6 s of audio, 360 frames")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -42,7 +43,7 @@ def test_what_waits_in_the_pipe_at_a_signal_is_heard(monkeypatch: pytest.MonkeyP
         assert np.array_equal(np.concatenate(list(_from_stdin(stop))), samples)
 
 
-def test_a_command_whose_stdout_is_closed(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+def test_a_command_whose_stdout_is_closed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(sys, "stdout", None)
     assert cli.main(["stream", str(tmp_path / "none.wav")]) == 2
     monkeypatch.setattr(cli, "_run", lambda *_: 0)

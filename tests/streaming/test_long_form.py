@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -155,7 +156,7 @@ def test_an_interruption_between_the_last_rows_and_the_name(tmp_path: Path, monk
     ],
     ids=["weights", "hidden", "blocks", "source", "shorter"],
 )
-def test_a_file_that_another_call_has_begun_is_left_alone(change, message: str, tmp_path: Path) -> None:
+def test_a_file_that_another_call_has_begun_is_left_alone(change: Any, message: str, tmp_path: Path) -> None:
     waveform, out = noise(1.3), tmp_path / "rows.npy"
     call = {"model": model_of(), "source": waveform, "out": out, "block_frames": BLOCK, "progress": False}
     with pytest.raises(PowerCutError):
@@ -194,7 +195,9 @@ def test_two_writers_of_one_file(tmp_path: Path) -> None:
         encode_long(model_of(), noise(1.0), out, progress=False)
 
 
-def test_a_file_is_read_in_blocks_and_equals_load_audio(librispeech_tiny: Path, tmp_path: Path, monkeypatch) -> None:
+def test_a_file_is_read_in_blocks_and_equals_load_audio(
+    librispeech_tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(audio, "BLOCK", 3001)
     path = min(librispeech_tiny.rglob("*.flac"), key=lambda flac: flac.stat().st_size)
     waveform, rate = load_audio(path)
@@ -302,7 +305,7 @@ def test_invalid_samples_leave_no_file_behind(tmp_path: Path) -> None:
     ],
     ids=["integers", "channels", "list", "scalars", "tensors", "out", "frames", "rate", "blocks", "model", "context"],
 )
-def test_a_wrong_call_is_refused(call, error: type[Exception], message: str) -> None:
+def test_a_wrong_call_is_refused(call: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         list(encode_long(**{"model": model_of(), "source": noise(0.1), "progress": False} | call))
 
@@ -315,7 +318,9 @@ def test_an_out_that_cannot_be_written(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("source", [[np.zeros((9, 2))], [np.zeros(9, np.int32)], [0.5], np.ones(9) * 5000])
 @pytest.mark.parametrize("sample_rate", [None, 8000])
-def test_a_bad_first_block_is_said_before_a_bar_is_drawn(source, sample_rate, tmp_path: Path, capsys) -> None:
+def test_a_bad_first_block_is_said_before_a_bar_is_drawn(
+    source: Any, sample_rate: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises((TypeError, ValueError)):
         encode_long(model_of(), source, tmp_path / "rows.npy", sample_rate=sample_rate)
     assert capsys.readouterr().err == "" and leftovers(tmp_path) == []

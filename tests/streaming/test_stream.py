@@ -6,6 +6,8 @@ in other shapes).
 
 import threading
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,14 +26,14 @@ from speechattn.framing import Framing
 from speechattn.models.heads import CTC
 from speechattn.models.speech_model import SpeechModel
 from speechattn.stream_state import tensors
-from speechattn.streaming.long_form import encode_long
 from speechattn.streaming.labels import FrameLabels
+from speechattn.streaming.long_form import encode_long
 from speechattn.streaming.stream import Stream
 
 CLASSES = ("SIL", "AA", "B", "CH", "D")
 
 
-def model_of(head="frames", features="logmel", framing=None, **wanted):
+def model_of(head: Any = "frames", features: Any = "logmel", framing: Any = None, **wanted: Any) -> Any:
     """A small model whose labels change from frame to frame, as an untrained one's would not."""
     encoder = {"d_model": 16, "num_heads": 2, "num_layers": 2, "d_ff": 32, "context": Context.chunked(4, 9, 2)}
     encoder.update(wanted)
@@ -52,7 +54,7 @@ def model_of(head="frames", features="logmel", framing=None, **wanted):
     return model
 
 
-def sound(seconds, rate=16_000, seed=0):
+def sound(seconds: Any, rate: Any = 16_000, seed: int = 0) -> Any:
     """Noise of changing loudness."""
     generator = torch.manual_seed(seed)
     loudness = torch.rand(round(seconds * 20) + 1, generator=generator).repeat_interleave(rate // 20)
@@ -60,7 +62,7 @@ def sound(seconds, rate=16_000, seed=0):
     return torch.randn(count, generator=generator) * 0.1 * loudness[:count]
 
 
-def labels_of(stream, pieces, **options):
+def labels_of(stream: Any, pieces: Any, **options: Any) -> Any:
     """All labels of pushes of these pieces and of the flush."""
     labels = FrameLabels()
     for piece in pieces:
@@ -68,20 +70,20 @@ def labels_of(stream, pieces, **options):
     return labels + stream.flush()
 
 
-def logits_of(model, waveform):
+def logits_of(model: Any, waveform: Any) -> Any:
     """Logits [T, C] of the model on the whole waveform [N]."""
     with torch.no_grad():
         return model(waveform[None])[0][0]
 
 
-def assert_are_those_of(labels, model, waveform, tolerance=1e-5):
+def assert_are_those_of(labels: Any, model: Any, waveform: Any, tolerance: Any = 1e-5) -> None:
     logits = logits_of(model, waveform)
     assert_labels(labels.labels, logits, CLASSES)
     assert len(set(labels.labels)) > 1
     assert labels.probabilities == pytest.approx(logits.softmax(-1).amax(-1).tolist(), abs=tolerance)
 
 
-def assert_are_the_same(labels, others, tolerance=1e-5):
+def assert_are_the_same(labels: Any, others: Any, tolerance: Any = 1e-5) -> None:
     """Two streams of the same sound: equal times, and labels where the better one is certain."""
     assert (labels.start_s, labels.stop_s) == (others.start_s, others.stop_s)
     assert labels.probabilities == pytest.approx(others.probabilities, abs=tolerance)
@@ -90,12 +92,12 @@ def assert_are_the_same(labels, others, tolerance=1e-5):
 
 
 @pytest.mark.parametrize(("seconds", "size"), [(0.03, 1), (0.2, 7), (0.5, 160), (2, 1000), (2, 32_000)])
-def test_pushes_of_any_size_give_the_labels_of_the_whole(seconds, size):
+def test_pushes_of_any_size_give_the_labels_of_the_whole(seconds: Any, size: Any) -> None:
     model, waveform = model_of(), sound(seconds)
     assert_are_those_of(labels_of(Stream(model), waveform.split(size)), model, waveform)
 
 
-def test_tensors_and_arrays_floats_and_16_bit_integers_are_the_same_sound():
+def test_tensors_and_arrays_floats_and_16_bit_integers_are_the_same_sound() -> None:
     model = model_of()
     integers = (sound(0.5) * 32768).round().to(torch.int16)
     floats = integers / 32768
@@ -108,12 +110,12 @@ def test_tensors_and_arrays_floats_and_16_bit_integers_are_the_same_sound():
         assert_are_those_of(labels_of(Stream(model), [samples]), model, floats)
 
 
-def test_a_model_in_float64_computes_in_float64():
+def test_a_model_in_float64_computes_in_float64() -> None:
     model, waveform = model_of(position_encoding="rotary").double(), sound(1).double()
     assert_are_those_of(labels_of(Stream(model), waveform.split(1234)), model, waveform, 1e-10)
 
 
-def test_a_pushed_buffer_may_be_used_again():
+def test_a_pushed_buffer_may_be_used_again() -> None:
     model, waveform, buffer = model_of(), sound(1), np.empty(1000, np.float32)
     stream, labels = Stream(model), FrameLabels()
     for piece in waveform.split(1000):
@@ -123,7 +125,7 @@ def test_a_pushed_buffer_may_be_used_again():
     assert_are_those_of(labels + stream.flush(), model, waveform)
 
 
-def test_a_giant_push_is_taken_in_pieces(monkeypatch):
+def test_a_giant_push_is_taken_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream_module, "SECONDS_AT_ONCE", 1)
     model, waveform = model_of(), sound(3.3)
     assert_are_those_of(labels_of(Stream(model), [waveform]), model, waveform)
@@ -131,7 +133,7 @@ def test_a_giant_push_is_taken_in_pieces(monkeypatch):
 
 @pytest.mark.filterwarnings("ignore:.*is resampled to")
 @pytest.mark.parametrize("rate", [8000, 11025, 44100, 48000])
-def test_another_rate_is_resampled_as_a_file_is(rate, tmp_path):
+def test_another_rate_is_resampled_as_a_file_is(rate: Any, tmp_path: Path) -> None:
     model, samples = model_of(), (sound(1.5, rate) * 32768).round().to(torch.int16)
     soundfile.write(tmp_path / "a.wav", samples.numpy(), rate)
     waveform, _ = load_audio(tmp_path / "a.wav")
@@ -140,7 +142,7 @@ def test_another_rate_is_resampled_as_a_file_is(rate, tmp_path):
 
 
 @pytest.mark.parametrize("rate", [44_100.0, np.float64(44_100), np.uint16(44_100), torch.tensor(44_100)])
-def test_a_rate_may_be_any_whole_number(rate):
+def test_a_rate_may_be_any_whole_number(rate: Any) -> None:
     model, samples = model_of(), sound(0.5, 44_100)
     labels = labels_of(Stream(model), [samples], sample_rate=rate)
     assert labels.segments == labels_of(Stream(model), [samples], sample_rate=44_100).segments
@@ -150,7 +152,7 @@ def test_a_rate_may_be_any_whole_number(rate):
         encode_long(model, samples, sample_rate=float(rate) + 0.5, progress=False)
 
 
-def test_times_are_those_of_the_frames():
+def test_times_are_those_of_the_frames() -> None:
     model, waveform = model_of(), sound(1)
     labels = labels_of(Stream(model), waveform.split(1000))
     classes = [CLASSES.index(name) for name in labels.labels]
@@ -159,7 +161,7 @@ def test_times_are_those_of_the_frames():
     assert np.diff(labels.start_s[2:]) == pytest.approx(0.01)
 
 
-def test_labels_of_two_pushes_add_up_and_segments_know_gaps():
+def test_labels_of_two_pushes_add_up_and_segments_know_gaps() -> None:
     first = FrameLabels((0.0, 0.1), (0.1, 0.2), ("A", "A"), (0.5, 0.6))
     both = first + FrameLabels((0.2, 0.5), (0.3, 0.6), ("A", "A"), (0.7, 0.8))
     assert len(both) == 4 and both.probabilities == (0.5, 0.6, 0.7, 0.8)
@@ -168,7 +170,7 @@ def test_labels_of_two_pushes_add_up_and_segments_know_gaps():
 
 
 @pytest.mark.parametrize("stack", [1, 2, 4])
-def test_labels_of_ctc_across_pushes_are_those_of_the_whole(stack):
+def test_labels_of_ctc_across_pushes_are_those_of_the_whole(stack: Any) -> None:
     model, waveform = model_of("ctc", stack=stack).double(), sound(2).double()  # one other label would be another path
     with torch.no_grad():
         log_probs, lengths = model(waveform[None])
@@ -199,7 +201,7 @@ LATENCIES = {
 
 
 @pytest.mark.parametrize("name", LATENCIES)
-def test_latency_is_the_most_by_which_a_label_is_measured_to_come_late(name):
+def test_latency_is_the_most_by_which_a_label_is_measured_to_come_late(name: Any) -> None:
     """In samples: at which count of samples, pushed one by one around each step, do a frame's logits first exist?"""
     model = model_of(**LATENCIES[name])
     framing, stack = model.config.framing, model.config.encoder.stack
@@ -226,7 +228,7 @@ def test_latency_is_the_most_by_which_a_label_is_measured_to_come_late(name):
     assert frames > 3 and Stream(model).algorithmic_latency_ms == 1000 * max(late) / framing.sample_rate
 
 
-def test_memory_is_constant_after_warm_up_and_what_the_tensors_hold():
+def test_memory_is_constant_after_warm_up_and_what_the_tensors_hold() -> None:
     stream, sizes = Stream(model_of(block="conformer", conv_kernel=5)), []
     for piece in sound(3).split(640):
         stream.push(piece)
@@ -237,7 +239,7 @@ def test_memory_is_constant_after_warm_up_and_what_the_tensors_hold():
     assert stream.seconds == pytest.approx(3)
 
 
-def test_flush_ends_a_stream_and_reset_begins_another():
+def test_flush_ends_a_stream_and_reset_begins_another() -> None:
     model, waveform = model_of(), sound(0.5)
     stream = Stream(model, nan_policy="zero")
     first = labels_of(stream, [torch.tensor([torch.nan]), waveform])
@@ -269,7 +271,9 @@ BAD_PUSHES = [
 
 
 @pytest.mark.parametrize(("samples", "options", "kind", "message"), BAD_PUSHES)
-def test_after_a_refused_push_the_stream_goes_on_as_if_it_had_not_been(samples, options, kind, message):
+def test_after_a_refused_push_the_stream_goes_on_as_if_it_had_not_been(
+    samples: Any, options: Any, kind: Any, message: Any
+) -> None:
     model, waveform = model_of(), sound(1)
     stream = Stream(model)
     labels = stream.push(waveform[:8000])
@@ -281,7 +285,7 @@ def test_after_a_refused_push_the_stream_goes_on_as_if_it_had_not_been(samples, 
 
 
 @pytest.mark.parametrize("rate", [0, -1, 999, 10**6, 44100.5, "44100", True])
-def test_a_rate_that_is_none_is_refused(rate):
+def test_a_rate_that_is_none_is_refused(rate: Any) -> None:
     stream = Stream(model_of())
     with pytest.raises(ValueError, match="sample_rate must be a whole 1000 to 768000 Hz"):
         stream.push(np.zeros(5), sample_rate=rate)
@@ -289,7 +293,7 @@ def test_a_rate_that_is_none_is_refused(rate):
 
 
 @pytest.mark.parametrize("rate", [16_000, 44_100])
-def test_bad_samples_may_be_heard_as_silence_and_are_counted(rate):
+def test_bad_samples_may_be_heard_as_silence_and_are_counted(rate: Any) -> None:
     model, waveform = model_of(), sound(1, rate)
     clean = waveform.clone()
     clean[[5, 700, 701]] = 0
@@ -303,7 +307,7 @@ def test_bad_samples_may_be_heard_as_silence_and_are_counted(rate):
 
 
 @pytest.mark.parametrize("rate", [16_000, 44_100])
-def test_what_fails_half_way_loses_no_label(rate, monkeypatch):
+def test_what_fails_half_way_loses_no_label(rate: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A table of positions ends in the third piece of a long push: the two before are not half remembered."""
     monkeypatch.setattr(stream_module, "SECONDS_AT_ONCE", 1)
     model, waveform = model_of(position_encoding="learned", max_frames=350), sound(4, rate)
@@ -325,12 +329,12 @@ def test_what_fails_half_way_loses_no_label(rate, monkeypatch):
         assert len(stream.push(waveform[:rate], sample_rate=rate)) > 80
 
 
-def test_many_streams_in_threads_on_one_model_are_as_alone():
+def test_many_streams_in_threads_on_one_model_are_as_alone() -> None:
     model, waveforms = model_of(num_layers=1), [sound(0.12, seed=seed) for seed in range(50)]
     alone = [labels_of(Stream(model), waveform.split(900)) for waveform in waveforms]
     found, failures = {}, []
 
-    def listen(thread):
+    def listen(thread: Any) -> None:
         try:
             streams = [Stream(model) for _ in waveforms]
             labels = [FrameLabels()] * len(streams)
@@ -353,12 +357,12 @@ def test_many_streams_in_threads_on_one_model_are_as_alone():
             assert_are_the_same(one, other)
 
 
-def test_one_stream_in_two_threads_is_refused(monkeypatch):
+def test_one_stream_in_two_threads_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     model, waveform = model_of(), sound(0.5)
     stream, inside, go_on = Stream(model), threading.Event(), threading.Event()
     step, labels = model.step, []
 
-    def slow(*arguments):
+    def slow(*arguments: Any) -> Any:
         inside.set()
         assert go_on.wait(60)
         return step(*arguments)
@@ -375,7 +379,7 @@ def test_one_stream_in_two_threads_is_refused(monkeypatch):
     assert_are_those_of(labels[0] + stream.flush(), model, waveform)
 
 
-def test_a_model_in_training_mode_warns_once_where_its_stream_is_opened():
+def test_a_model_in_training_mode_warns_once_where_its_stream_is_opened() -> None:
     model = model_of().train()
     with pytest.warns(UserWarning) as caught:
         stream = Stream(model)
@@ -392,7 +396,7 @@ def test_a_model_in_training_mode_warns_once_where_its_stream_is_opened():
 
 @pytest.mark.parametrize("nan", ["error", "zero"])
 @pytest.mark.parametrize("rate", [16_000, 44_100])
-def test_16_bit_samples_as_floats_are_refused(nan, rate):
+def test_16_bit_samples_as_floats_are_refused(nan: Any, rate: Any) -> None:
     model, integers = model_of(), (sound(0.5, rate) * 32768).round()
     stream = Stream(model, nan)
     with pytest.raises(UserError, match=r"sample \d+ of the stream .* 16-bit samples as floats; divide by 32768\.$"):
@@ -403,7 +407,7 @@ def test_16_bit_samples_as_floats_are_refused(nan, rate):
     assert len(Stream(model).push(sound(1) * 20)) > 0, "clipped and far too loud, but honest"
 
 
-def test_a_warning_made_an_error_leaves_the_stream_as_it_was():
+def test_a_warning_made_an_error_leaves_the_stream_as_it_was() -> None:
     model, waveform = model_of(), sound(0.5)
     stream = Stream(model)
     labels = stream.push(waveform[:4000])
@@ -414,11 +418,11 @@ def test_a_warning_made_an_error_leaves_the_stream_as_it_was():
     assert_are_those_of(labels + stream.push(waveform[4000:]) + stream.flush(), model, waveform)
 
 
-def test_ctrl_c_inside_a_push_leaves_the_stream_as_it_was(monkeypatch):
+def test_ctrl_c_inside_a_push_leaves_the_stream_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     model, waveform = model_of(), sound(0.5)
     stream, labels_from = Stream(model), Stream._label
 
-    def interrupted(self, logits):
+    def interrupted(self, logits: Any) -> None:
         labels_from(self, logits)
         raise KeyboardInterrupt
 
@@ -430,7 +434,7 @@ def test_ctrl_c_inside_a_push_leaves_the_stream_as_it_was(monkeypatch):
     assert_are_those_of(labels + stream.push(waveform[4000:]) + stream.flush(), model, waveform)
 
 
-def test_inference_mode_and_none_may_take_turns():
+def test_inference_mode_and_none_may_take_turns() -> None:
     model, waveform = model_of(), sound(1)
     stream, labels = Stream(model), FrameLabels()
     for begin in range(0, 16_000, 1000):
@@ -439,14 +443,14 @@ def test_inference_mode_and_none_may_take_turns():
     assert_are_those_of(labels + stream.flush(), model, waveform)
 
 
-def test_what_cannot_stream_says_so_before_the_first_sample():
+def test_what_cannot_stream_says_so_before_the_first_sample() -> None:
     with pytest.raises(ValueError, match="unlimited right context cannot stream"):
         Stream(model_of(context=Context.full()))
     with pytest.raises(ValueError, match='use align="causal"'):
         Stream(model_of(framing=Framing(align="center")))
 
 
-def test_classes_may_be_a_list():
+def test_classes_may_be_a_list() -> None:
     config = ModelConfig(
         ["SIL", "AA"], EncoderConfig(12, d_model=8, num_heads=2, num_layers=1, context=Context(3, 1)), 12
     )
