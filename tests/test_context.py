@@ -277,3 +277,21 @@ def test_a_long_period_is_bounded_and_exact_where_chunks_have_no_divisor(chunks:
 def test_chunks_without_a_divisor_are_told_at_once() -> None:
     contexts = [Context.chunked(chunk, 10, 1) for chunk in (97, 101, 103, 107, 109, 113)]
     assert lookahead(contexts) == 630 and "6300 ms" in describe(contexts)
+
+
+@given(
+    st.builds(Context, st.integers(0, 9), st.integers(0, 9), st.integers(1, 4)), st.integers(1, 3), st.integers(0, 5)
+)
+def test_a_block_of_whole_chunks_sees_its_window_from_the_first_unclipped_block_on(
+    context: Context, chunks: int, begun: int
+) -> None:
+    block, first = chunks * context.chunk, begun * context.chunk
+    start = context.first_unclipped(block, first)
+    assert start >= first and (start - first) % block == 0
+    begin, stop = context.span(start)[0], context.span(start + block - 1)[1]
+    assert begin is not None and stop is not None
+    assert begin >= 0 and stop - begin == context.block_window(block)
+    if start > first:
+        clipped = context.span(start - block)[0]
+        assert clipped is not None and clipped < 0
+    assert Context.causal().block_window(block) is None

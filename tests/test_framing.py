@@ -134,3 +134,33 @@ def test_bad_framings_are_refused() -> None:
         Framing().num_frames(-1)
     with pytest.raises(ValueError, match="causal"):
         Framing(align="center").require_streamable()
+
+
+@given(framings, st.integers(1, 20_000))
+def test_complete_frames_are_those_whose_last_sample_is_there(framing: Framing, samples: int) -> None:
+    stops = [framing.span_samples(t)[1] for t in range(samples // framing.hop + 2)]
+    assert max(0, framing.complete_frames(samples)) == sum(stop <= samples for stop in stops)
+
+
+@given(framings, st.integers(1, 60), st.integers(0, 20_000))
+def test_labels_of_consecutive_frames_meet_half_way_between_their_centres(
+    framing: Framing, t: int, samples: int
+) -> None:
+    before, after = framing.center_sample(t - 1), framing.center_sample(t)
+    assert before <= framing.edge_sample(t) <= after and abs(2 * framing.edge_sample(t) - before - after) <= 1
+    assert framing.edge_sample(0) == 0 and framing.end_sample(0) == 0
+    assert framing.edge_sample(t, samples) <= max(0, samples - 1)
+    assert framing.end_sample(t) - framing.center_sample(t - 1) == (framing.hop + 1) // 2
+
+
+def test_latency_is_half_a_window_and_the_hops_of_the_look_ahead() -> None:
+    assert Framing().latency_samples() == 200 and Framing().latency_ms() == 12.5
+    assert Framing().latency_ms(lookahead=19) == 202.5
+    assert Framing(sample_rate=8000).latency_ms(lookahead=19) == 202.5
+
+
+def test_drawn_edges_lie_half_a_hop_to_both_sides_of_a_centre() -> None:
+    edges = Framing(align="snip").drawn_edges(2)
+    assert edges == [0.0075, 0.0175, 0.0275]
+    assert Framing().first_center == -40 and Framing(align="center").first_center == 0
+    assert Framing().num_samples(7) == 1120 and Framing().num_hops(1279) == 7 and Framing().hops_per_window == 2
