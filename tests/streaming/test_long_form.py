@@ -298,7 +298,7 @@ def test_invalid_samples_leave_no_file_behind(tmp_path: Path) -> None:
         ({"source": list(torch.zeros(9))}, TypeError, "taken as blocks of samples, .* Tensor"),
         ({"out": "rows.txt"}, UserError, r"out must end in \.npy, got rows\.txt"),
         ({"model": Encoder(ENCODER).eval(), "source": np.zeros((9, 8), np.int16)}, TypeError, r"got int16 \[9, 8\]"),
-        ({"source": "a.wav", "sample_rate": 8000}, ValueError, "a sound file tells its own"),
+        ({"source": "a.wav", "sample_rate": 8000}, ValueError, "a sound file has its own"),
         ({"block_frames": 0}, ValueError, "block_frames must be 1 or more"),
         ({"model": torch.nn.Linear(1, 1)}, TypeError, "a SpeechModel or an Encoder that streams, got Linear"),
         ({"model": model_of(replace(MODEL, encoder=replace(ENCODER, context=Context.full())))}, ValueError, "right"),
