@@ -25,6 +25,8 @@ BACKENDS = ("auto", "dense", "banded", "native", "sdpa", "windows", "flex", "tri
 STACKS = (1, 2, 4)
 FLAVORS = ("kaldi", "librosa")
 FEATURES = ("logmel", "mfcc")
+NUM_MELS = 80
+"""Default number of mel bands: of LogMel, MFCC, ModelConfig and `speechattn features`."""
 HEADS = ("frames", "ctc")
 
 DEFAULT_CONTEXT = Context.truncated(left=64, right=64)
@@ -251,7 +253,7 @@ class ModelConfig:
     """Names of the classes, in the order of the logits."""
     encoder: EncoderConfig
     """The encoder; its input_dim must be `num_features`."""
-    num_mels: int = 80
+    num_mels: int = NUM_MELS
     """Mel bands of a frame."""
     flavor: str = "kaldi"
     """Toolkit whose log-mel is computed: "kaldi" or "librosa", as in `LogMel`."""

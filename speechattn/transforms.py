@@ -19,6 +19,11 @@ def is_recorded() -> bool:
     return recorded or torch._C._len_torch_dispatch_stack() > 0
 
 
+def is_traced() -> bool:
+    """Return True under torch.jit.trace, which keeps what Python computes as constants."""
+    return torch._C._is_tracing()
+
+
 def is_transformed() -> bool:
     """True inside a transform of torch.func, or while torch computes forward-mode derivatives."""
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
@@ -39,8 +44,3 @@ def check_gradient(name: str, grad: Tensor) -> None:
         raise RuntimeError(f"{name} attention cannot be differentiated twice; {instead}")
     if is_transformed() or torch._C._functorch.is_legacy_batchedtensor(grad):
         raise RuntimeError(f"{name} attention's gradient cannot be batched by vmap; {instead}")
-
-
-def is_tracing() -> bool:
-    """True under torch.jit.trace, which keeps the Python numbers of a call as constants of the graph."""
-    return torch._C._is_tracing()

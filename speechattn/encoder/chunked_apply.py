@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from speechattn.heuristics import frames_at_once
-from speechattn.transforms import is_tracing
+from speechattn.transforms import is_traced
 
 
 def framewise(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
@@ -23,7 +23,7 @@ def framewise(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
         torch.Size([2, 5000, 3])
     """
     batch, num_frames = inputs[0].shape[:2]
-    whole = torch.is_grad_enabled() or torch.compiler.is_compiling() or is_tracing()
+    whole = torch.is_grad_enabled() or torch.compiler.is_compiling() or is_traced()
     if whole or (most := frames_at_once(batch, num_frames, inputs[0].device.type == "cpu")) >= num_frames:
         return function(*inputs)
     first = function(*(x[:, :most] for x in inputs))

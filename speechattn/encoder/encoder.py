@@ -23,7 +23,7 @@ from speechattn.errors import ConfigError
 from speechattn.lengths import check_lengths, lengths_of, zero_padding
 from speechattn.stream_state import check_kept, fingerprint, map_tensors, num_bytes
 from speechattn.system.serialization import whole
-from speechattn.transforms import is_tracing, is_transformed
+from speechattn.transforms import is_traced, is_transformed
 
 BLOCKS = {"transformer": TransformerBlock, "conformer": ConformerBlock, "cnn": ConvolutionBlock}
 
@@ -197,7 +197,7 @@ class Encoder(FramesEncoder):
         if self.positions is not None:
             # A learned table must cover the frames, not the padding. Inside torch.func the lengths have no values, and
             # a trace would keep them for all later calls.
-            whole = lengths is None or not len(lengths) or is_transformed() or is_tracing()
+            whole = lengths is None or not len(lengths) or is_transformed() or is_traced()
             count = x.shape[1] if lengths is None or whole else int(lengths.max())
             return torch.cat((x[:, :count] + self.positions(start, count), x[:, count:]), 1)
         if self._placed == "sinusoidal":

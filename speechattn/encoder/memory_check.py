@@ -16,7 +16,7 @@ from speechattn.system.process_memory import (
     keeps_blocks,
     return_blocks,
 )
-from speechattn.transforms import is_tracing
+from speechattn.transforms import is_traced
 
 
 def check_memory(config: EncoderConfig, input: Tensor, weight: Tensor, lengths: bool, hop_ms: float) -> None:
@@ -24,7 +24,7 @@ def check_memory(config: EncoderConfig, input: Tensor, weight: Tensor, lengths: 
 
     `input` [B, T, input_dim] is on the CPU, or nothing is checked; `weight` has the dtype of the encoder.
     """
-    traced = torch.compiler.is_compiling() or is_tracing()
+    traced = torch.compiler.is_compiling() or is_traced()
     if traced or not input.is_cpu or input.ndim != 3 or not input.numel():
         return
     dtype, training = str(weight.dtype).removeprefix("torch."), torch.is_grad_enabled()
