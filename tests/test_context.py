@@ -72,12 +72,12 @@ def test_reach_is_the_set_of_frames_connected_through_the_layers(stack: Any, i: 
 @given(st.lists(st.builds(Context, st.integers(0, 6), st.integers(0, 6), st.integers(1, 5)), max_size=4))
 def test_lookahead_and_lookback_are_the_most_over_all_positions(stack: Any) -> None:
     # 60 is a multiple of every chunk up to 5, and 200 frames keep the ends of the audio out of sight.
-    spans = [receptive_field(stack, i) for i in range(200, 260)]
+    spans: list[Any] = [receptive_field(stack, i) for i in range(200, 260)]
     assert lookahead(stack) == max(stop - 1 - i for i, (_, stop) in enumerate(spans, start=200))
     assert lookback(stack) == max(i - start for i, (start, _) in enumerate(spans, start=200))
     assert max_receptive_field(stack) == max(stop - start for start, stop in spans)
     waited = [stop - 1 - i for i, (_, stop) in enumerate(spans, start=200)]
-    assert latency_frames(stack) == (min(waited), pytest.approx(sum(waited) / 60), max(waited))
+    assert latency_frames(stack) == (min(waited), pytest.approx(sum(waited) / 60), max(waited))  # type: ignore[comparison-overlap]
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_lookahead_through_1_6_and_12_layers(context: Any, expected: Any) -> Non
 
 @given(contexts, st.integers(0, 50), st.integers(1, 20))
 def test_the_schedule_covers_every_query_once_with_all_its_keys(context: Any, num_frames: int, block: Any) -> None:
-    queries = []
+    queries: list[int] = []
     for begin, end, key_begin, key_end in context.schedule(num_frames, block):
         queries += range(begin, end)
         views = [context.visible(i, num_frames) for i in range(begin, end)]
@@ -170,7 +170,7 @@ def test_describe_tells_how_long_the_frames_of_a_chunk_wait() -> None:
     assert latency_frames([]) == (0, 0, 0) and latency_frames([Context.full()]) is None
 
 
-PROBED = {
+PROBED: dict[str, Any] = {
     "a window": {"context": Context.truncated(3, 2)},
     "chunks": {"context": Context.chunked(5, 3)},
     "chunks and right": {"context": Context.chunked(4, 3, 2)},
@@ -189,11 +189,11 @@ PROBED = {
 @pytest.mark.parametrize("name", PROBED)
 def test_what_describe_says_is_what_a_gradient_finds(name: Any) -> None:
     """The last input frame that moves output frame i, minus i: for all i of a period, through 1, 2 and 3 layers."""
-    wanted = {"num_layers": 3, **PROBED[name]}
+    wanted: dict[str, Any] = {"num_layers": 3, **PROBED[name]}
     config = EncoderConfig(2, d_model=4, num_heads=1, d_ff=4, **wanted)
     table = Encoder(config).describe(hop_ms=12.5).splitlines()[1:]
     for depth in (1, 2, 3):
-        fewer = {**wanted, "num_layers": depth, "context": config.layer_contexts[:depth]}
+        fewer: dict[str, Any] = {**wanted, "num_layers": depth, "context": config.layer_contexts[:depth]}
         encoder = Encoder(EncoderConfig(2, d_model=4, num_heads=1, d_ff=4, **fewer)).double().eval()
         contexts = encoder.config.contexts
         found = probed_waits(encoder, math.lcm(*(context.chunk for context in contexts)))
@@ -230,7 +230,7 @@ def test_a_printed_encoder_tells_its_latency() -> None:
 def test_a_context_within_the_audio_shows_the_same(num_frames: int) -> None:
     for context in (Context(3, 100), Context.causal(), Context.full(), Context.chunked(50, 7, 2), Context(2, 1, 4)):
         within = context.within(num_frames)
-        assert within.limited and within.window <= 3 * max(1, num_frames)
+        assert within.limited and within.window <= 3 * max(1, num_frames)  # type: ignore[operator]
         for i in range(num_frames):
             assert within.visible(i, num_frames) == context.visible(i, num_frames)
 
@@ -239,7 +239,7 @@ def test_a_stacked_context_is_the_same_view_in_finer_frames() -> None:
     for context in (Context(3, 1), Context.chunked(4, 2, 1), Context(None, 2)):
         for i in range(30):
             start, stop = context.visible(i // 2)
-            assert context.stacked(2).visible(i) == (start * 2, stop * 2)
+            assert context.stacked(2).visible(i) == (start * 2, stop * 2)  # type: ignore[operator]
 
 
 def test_offsets_of_some_frames_end_where_they_do() -> None:
@@ -255,7 +255,7 @@ def test_offsets_of_some_frames_end_where_they_do() -> None:
 )
 def test_pairs_are_what_frames_see(left: Any, right: Any, chunk: Any, num_frames: int) -> None:
     context = Context(left, right, chunk)
-    seen = [context.visible(i, num_frames) for i in range(num_frames)]
+    seen: list[Any] = [context.visible(i, num_frames) for i in range(num_frames)]
     assert context.num_pairs(num_frames) == sum(stop - start for start, stop in seen)
 
 
@@ -265,10 +265,20 @@ def test_pairs_are_what_frames_see(left: Any, right: Any, chunk: Any, num_frames
 )
 def test_a_long_period_is_bounded_and_exact_where_chunks_have_no_divisor(chunks: Any, sides: Any) -> None:
     contexts = [Context(left, right, chunk) for (left, right), chunk in zip(sides, chunks, strict=False)]
-    exact = [lookahead(contexts), lookback(contexts), latency_frames(contexts), max_receptive_field(contexts)]
+    exact: list[Any] = [
+        lookahead(contexts),
+        lookback(contexts),
+        latency_frames(contexts),
+        max_receptive_field(contexts),
+    ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("speechattn.receptive_field.MAX_CHUNKS", -1)
-        bounds = [lookahead(contexts), lookback(contexts), latency_frames(contexts), max_receptive_field(contexts)]
+        bounds: list[Any] = [
+            lookahead(contexts),
+            lookback(contexts),
+            latency_frames(contexts),
+            max_receptive_field(contexts),
+        ]
     if all(math.gcd(*pair) == 1 for pair in itertools.combinations((each.chunk for each in contexts), 2)):
         assert bounds[:2] == exact[:2] and bounds[2] == pytest.approx(exact[2])
     assert bounds[0] >= exact[0] and bounds[1] >= exact[1] and bounds[3] >= exact[3] and bounds[2][0] <= exact[2][0]

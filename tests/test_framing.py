@@ -106,6 +106,7 @@ def test_10_ms_that_are_no_whole_samples_are_refused_with_a_framing_that_works(r
     with pytest.raises(ValueError, match=f"samples at {rate} Hz, no whole number: give hop") as caught:
         Framing(sample_rate=rate)
     shown = re.search(r"Framing\(sample_rate=(\d+), hop=(\d+)\), whose frames are (\S+) ms", str(caught.value))
+    assert shown is not None
     rate, hop, ms = shown.groups()
     assert Framing(sample_rate=int(rate), hop=int(hop)).hop_ms == pytest.approx(float(ms), rel=1e-3)
 

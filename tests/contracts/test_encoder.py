@@ -20,7 +20,7 @@ from speechattn.lengths import valid_mask
 NUM_FRAMES = 33
 TOLERANCE = 1e-10
 POSITION_ENCODINGS = ("none", "sinusoidal", "learned", "rotary", "relative", "alibi")
-CONTEXTS = {
+CONTEXTS: dict[str, Any] = {
     "left 3, right 1": Context.truncated(3, 1),
     "chunk 3": Context.chunked(3, 4, 2),
     "causal": Context.causal(),
@@ -115,7 +115,7 @@ def test_banded_equals_dense(config: Any, monkeypatch: pytest.MonkeyPatch) -> No
         assert (dense - banded).abs().max() < TOLERANCE
 
 
-def forced(wanted: Any, *args: Any, attention: Any = layer.attention, **settings: Any) -> Any:
+def forced(wanted: Any, *args: Any, attention: Any = layer.attention, **settings: Any) -> Any:  # type: ignore[attr-defined]
     return attention(*args, **{**settings, "backend": wanted})
 
 

@@ -110,7 +110,7 @@ def test_any_split_of_the_samples_gives_the_logits_of_the_whole(
     torch.manual_seed(seed)
     model = SpeechModel(config).eval().to(dtype)
     waveform = torch.rand(batch_size, num_samples, dtype=dtype) - 0.5
-    sizes = []
+    sizes: list[int] = []
     for size in (size for push in pushes for size in push):
         sizes.append(min(size, num_samples - sum(sizes)))
     with torch.no_grad():
@@ -122,7 +122,13 @@ def test_any_split_of_the_samples_gives_the_logits_of_the_whole(
 
 
 def model_of(**wanted: Any) -> Any:
-    encoder = {"d_model": 16, "num_heads": 2, "num_layers": 2, "d_ff": 32, "context": Context.chunked(4, 9, 2)}
+    encoder: dict[str, Any] = {
+        "d_model": 16,
+        "num_heads": 2,
+        "num_layers": 2,
+        "d_ff": 32,
+        "context": Context.chunked(4, 9, 2),
+    }
     encoder.update(wanted)
     config = ModelConfig(classes(5), EncoderConfig(12, **encoder), 12, features="mfcc", num_ceps=4)
     return SpeechModel(config).eval()
@@ -173,7 +179,7 @@ def test_ten_hours_in_the_same_samples_give_the_same_logits() -> None:
         frontend=early.frontend._replace(num_samples=early.frontend.num_samples + frames * 160),
         encoder=replace(encoder, frames=encoder.frames + frames, blocks=blocks),
     )
-    for piece in (torch.rand(1, 5_000, dtype=torch.float64) - 0.5).split(700, 1):
+    for piece in (torch.rand(1, 5_000, dtype=torch.float64) - 0.5).split(700, 1):  # type: ignore[no-untyped-call]
         first, early = model.step(piece, early)
         second, late = model.step(piece, late)
         assert first.shape == second.shape and torch.allclose(first, second, rtol=0, atol=1e-12)
@@ -232,12 +238,12 @@ def test_a_foreign_state_is_refused() -> None:
     waveform, state = torch.zeros(1, 400), one.initial_state()
     for method in (lambda model, state: model.step(waveform, state), lambda model, state: model.flush(state)):
         with pytest.raises(ValueError, match=f"another config .*{state.model}.*begin with model.initial_state"):
-            method(other, state)
+            method(other, state)  # type: ignore[no-untyped-call]
         older = replace(state, model=state.model.replace("1-", "0-"))
         with pytest.raises(ValueError, match=f"another config or version .{older.model}, this one is {state.model}"):
-            method(one, older)
+            method(one, older)  # type: ignore[no-untyped-call]
         with pytest.raises(TypeError, match="must come from initial_state or step of a model, got EncoderState"):
-            method(one, state.encoder)
+            method(one, state.encoder)  # type: ignore[no-untyped-call]
     with pytest.raises(ValueError, match=r"waveform is torch.float32 \[2, n\]"):
         one.step(waveform.expand(2, -1), state)
     assert torch.equal(one.step(waveform.double(), state)[0], one.step(waveform, state)[0])  # cast to the model's

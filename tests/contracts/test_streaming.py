@@ -122,8 +122,8 @@ def test_frames_come_out_as_soon_as_they_are_ready_and_the_state_is_bounded(bloc
         part, state = encoder.step(torch.randn(1, 1, 3), state)
         emitted += part.shape[1]
         # What is out needs nothing that has not come in, and the next frame needs something that has not.
-        assert emitted == 0 or encoder.receptive_field(emitted - 1)[1] <= seen
-        assert encoder.receptive_field(emitted)[1] > seen
+        assert emitted == 0 or encoder.receptive_field(emitted - 1)[1] <= seen  # type: ignore[operator]
+        assert encoder.receptive_field(emitted)[1] > seen  # type: ignore[operator]
         sizes.append(state.num_bytes)
     assert max(sizes[:100]) == max(sizes[100:])
 
@@ -178,7 +178,7 @@ def test_rotary_positions_lose_nothing_in_ten_hours() -> None:
         state = encoder.initial_state()
         layers = []
         for block, old in zip(encoder.blocks, state.blocks, strict=True):
-            _, keys, values = block.attention.project(history, now - 20)
+            _, keys, values = block.attention.project(history, now - 20)  # type: ignore[operator, union-attr]
             layers.append(old._replace(attention=AttentionState(old.attention.queries, keys, values, now, now)))
         part, state = encoder.step(x, replace(state, frames=now, blocks=tuple(layers)))
         outputs.append(torch.cat((part, encoder.flush(state)), 1))
@@ -239,7 +239,7 @@ def test_a_foreign_state_is_refused() -> None:
         one.double().step(x.double(), state)
     one.step(x.double(), state.to(torch.float64))
     with pytest.raises(TypeError, match="must come from initial_state"):
-        one.step(x.double(), None)
+        one.step(x.double(), None)  # type: ignore[arg-type]
     with pytest.warns(UserWarning, match="dropout is active") as caught:
         one.train().step(x.double(), one.initial_state())
     assert caught[0].filename == __file__

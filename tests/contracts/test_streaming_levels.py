@@ -131,5 +131,5 @@ def test_a_state_of_another_batch_or_dtype_is_refused(name: Any) -> None:
 def test_normalisation_keeps_nothing() -> None:
     normalize = Normalize.fit([torch.randn(50, 6)]).double()
     x = torch.randn(2, 40, 6, dtype=torch.float64)
-    assert_same(torch.cat([normalize(part) for part in x.split([0, 1, 7, 32], 1)], 1), normalize(x))
+    assert_same(torch.cat([normalize(part) for part in x.split([0, 1, 7, 32], 1)], 1), normalize(x))  # type: ignore[no-untyped-call]
     assert not hasattr(normalize, "initial_state")

@@ -52,7 +52,7 @@ def test_any_split_equals_the_whole(left: Any, right: Any, pushes: Any, num: Any
         position = min(num, position + size)
         parts.append(part)
         assert sum(p.shape[1] for p in parts) == context.ready(position)
-        assert state.shape[1] <= context.kept_frames
+        assert state.shape[1] <= context.kept_frames  # type: ignore[operator]
     part, state = layer.step(x[:, position:], state, final=True)
     streamed = torch.cat([*parts, part], 1)
     whole = layer(x)

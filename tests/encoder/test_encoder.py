@@ -237,7 +237,7 @@ def frames_of(frames: Any) -> Any:
 def test_a_traced_encoder_takes_more_frames_than_it_was_traced_with(position_encoding: Any) -> None:
     model = encoder(position_encoding=position_encoding, max_frames=100)
     with torch.no_grad():
-        traced = torch.jit.trace(model, (frames_of(40), torch.tensor([40])), check_trace=False)
+        traced = torch.jit.trace(model, (frames_of(40), torch.tensor([40])), check_trace=False)  # type: ignore[no-untyped-call]
         for frames in (57, 23):
             x, lengths = frames_of(frames), torch.tensor([frames - 3])
             assert_same(traced(x, lengths)[0], model(x, lengths)[0])

@@ -184,7 +184,7 @@ def test_a_config_without_a_step_of_fixed_size_is_refused(setting: Any, push: An
         EncoderConfig(3, d_model=8, num_heads=2, num_layers=2, d_ff=12, **{"context": Context(3, 1), **setting})
     )
     with pytest.raises(UserError, match=message) as caught:
-        StreamingStep(encoder, push)
+        StreamingStep(encoder, push)  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
 
 

@@ -108,7 +108,7 @@ def test_a_model_of_format_1_says_how_to_convert_it(model: Any, tmp_path: Path) 
     assert "\n" not in message
     for old, new in re.findall(r'"(\w+)" to "(\w+)"', message):  # followed to the letter
         encoder[new] = encoder.pop(old)
-    config.write_text(json.dumps({**data, "format_version": int(re.search(r'"format_version" to (\d)', message)[1])}))
+    config.write_text(json.dumps({**data, "format_version": int(re.search(r'"format_version" to (\d)', message)[1])}))  # type: ignore[index]
     waveform = torch.randn(1, 4000, generator=torch.Generator().manual_seed(0))
     assert_same(load(tmp_path)(waveform)[0], model(waveform)[0])
 

@@ -62,7 +62,7 @@ CHANGES = {
 def test_a_part_with_other_settings_is_named_and_comes_back_when_it_is_given(tmp_path: Path, change: Any) -> None:
     part, apply, shown = CHANGES[change]
     model = build()
-    apply(model)
+    apply(model)  # type: ignore[no-untyped-call]
     model.save(tmp_path)
     with pytest.raises(sa.UserError, match=rf"your own, {part} = speechattn\..* with .*{part}=\.\.\.\)\.$") as refused:
         sa.load(tmp_path)
@@ -86,7 +86,7 @@ def test_what_changes_no_logits_needs_no_part_of_ones_own(tmp_path: Path) -> Non
 
 
 def prune_head(model: Any) -> None:
-    prune.l1_unstructured(model.head.output, "weight", amount=0.5)
+    prune.l1_unstructured(model.head.output, "weight", amount=0.5)  # type: ignore[no-untyped-call]
 
 
 def parametrise_head(model: Any) -> None:
@@ -136,6 +136,6 @@ def test_dtypes_may_differ_from_part_to_part_and_parts_of_ones_own_follow(tmp_pa
     model.head = nn.Sequential(nn.Linear(8, 2)).double()
     model.save(tmp_path)
     loaded = sa.load(tmp_path, head=copy.deepcopy(model.head).float())
-    assert loaded.head[0].weight.dtype == torch.float64
-    assert torch.equal(loaded.head[0].weight, model.head[0].weight)
-    assert loaded.encoder.input.weight.dtype == torch.float16
+    assert loaded.head[0].weight.dtype == torch.float64  # type: ignore[index]
+    assert torch.equal(loaded.head[0].weight, model.head[0].weight)  # type: ignore[index]
+    assert loaded.encoder.input.weight.dtype == torch.float16  # type: ignore[union-attr]

@@ -45,9 +45,9 @@ def test_a_full_disk_is_one_line_and_the_same_call_goes_on(
 
 
 def test_rows_that_the_disk_takes_in_parts_are_written_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Narrow(resumable.FileIO):
+    class Narrow(resumable.FileIO):  # type: ignore[misc, name-defined]
         def write(self, data: Any) -> int:
-            return super().write(bytes(data[:7]))
+            return super().write(bytes(data[:7]))  # type: ignore[no-any-return]
 
     monkeypatch.setattr(resumable, "FileIO", Narrow)
     with ResumableArray(tmp_path / "rows.npy", 3, np.float32, "me") as array:

@@ -53,14 +53,14 @@ def test_a_recording_holds_the_operator() -> None:
     first, second = torch.randn(2, 1, 2, 50, 16)
     expected = attend(second)
     assert_same(make_fx(attend)(first)(second), expected)
-    assert_same(torch.jit.trace(attend, first, check_trace=False)(second), expected)
+    assert_same(torch.jit.trace(attend, first, check_trace=False)(second), expected)  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch imports its own torch.jit
 def test_forward_derivatives_are_refused() -> None:
     q, k, v, tangent = torch.randn(4, 1, 2, 50, 16)
     with forward_ad.dual_level(), pytest.raises(ValueError, match="cannot see inside it"):
-        forward_ad.unpack_dual(attention(forward_ad.make_dual(q, tangent), k, v, WINDOW, backend="native"))
+        forward_ad.unpack_dual(attention(forward_ad.make_dual(q, tangent), k, v, WINDOW, backend="native"))  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.parametrize("lowest", [-torch.inf, torch.finfo(torch.float32).min, -3e38, -1e30])

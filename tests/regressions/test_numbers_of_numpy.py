@@ -41,7 +41,7 @@ def test_configs_of_numpys_numbers_are_written_as_those_of_pythons(integer: Any)
         max_frames=integer(9),
     )
     same = sa.EncoderConfig(40, d_model=16, num_heads=2, num_layers=1, d_ff=8, conv_lookahead=1, max_frames=9)
-    framing = sa.Framing(*map(np.int64, (16000, 400, 160)))
+    framing = sa.Framing(*map(np.int64, (16000, 400, 160)))  # type: ignore[arg-type]
     model = sa.ModelConfig(("A", "B"), encoder, num_mels=integer(40), framing=framing)
     for config, plain in ((encoder, same), (framing, sa.Framing()), (model, sa.ModelConfig(("A", "B"), same, 40))):
         assert (config, hash(config)) == (plain, hash(plain))
@@ -52,7 +52,7 @@ def test_configs_of_numpys_numbers_are_written_as_those_of_pythons(integer: Any)
 
 
 def test_numpys_numbers_in_the_recipes_settings_are_written_as_pythons() -> None:
-    numbers = {
+    numbers: dict[str, Any] = {
         "seed": 3,
         "d_model": 32,
         "epochs": 2,
@@ -60,14 +60,15 @@ def test_numpys_numbers_in_the_recipes_settings_are_written_as_pythons() -> None
         "learning_rate": 0.25,
         "speed_perturb": (1.0, 1.5),
     }
-    config = TrainConfig(**{name: np.array(value)[()] for name, value in numbers.items() if name != "speed_perturb"})
+    settings: dict[str, Any] = {name: np.array(value)[()] for name, value in numbers.items() if name != "speed_perturb"}
+    config = TrainConfig(**settings)
     copies = TrainConfig(speed_perturb=tuple(np.array(numbers["speed_perturb"])))
     json.dumps([config.to_dict(), copies.to_dict()])
     assert from_dict(TrainConfig, config.to_dict()) == config
     assert {name: getattr(config, name) for name in numbers if name != "speed_perturb"} == {
         name: value for name, value in numbers.items() if name != "speed_perturb"
     }
-    assert SyntheticConfig(train_utterances=np.int64(5)) == SyntheticConfig(train_utterances=5)
+    assert SyntheticConfig(train_utterances=np.int64(5)) == SyntheticConfig(train_utterances=5)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("number", [True, np.True_, 64.0, np.float64(64), torch.tensor(64.0), "64", 0, -1])
@@ -105,7 +106,7 @@ def test_the_scale_of_attention_may_be_numpys_and_a_tensor_is_refused() -> None:
     q = torch.randn(1, 2, 9, 8)
     context = sa.Context(2, 2)
     for backend in ("dense", "banded", "auto"):
-        outputs = [sa.attention(q, q, q, context, scale=kind(0.25), backend=backend) for kind in (float, np.float32)]
+        outputs = [sa.attention(q, q, q, context, scale=kind(0.25), backend=backend) for kind in (float, np.float32)]  # type: ignore[arg-type]
         torch.testing.assert_close(*outputs, atol=0, rtol=0)
         with pytest.raises(TypeError, match=r"scale must be a number, got tensor.*Multiply q"):
-            sa.attention(q, q, q, context, scale=torch.tensor(0.25), backend=backend)
+            sa.attention(q, q, q, context, scale=torch.tensor(0.25), backend=backend)  # type: ignore[arg-type]

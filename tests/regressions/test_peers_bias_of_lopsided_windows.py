@@ -33,7 +33,7 @@ def by_hand(layer: Any, x: Any, shift: Any = 0) -> Any:
 
 def layer_of(context: Any) -> Any:
     layer = SelfAttention(8, 2, context, "relative").double().eval()
-    layer.relative_bias.table.data.normal_()
+    layer.relative_bias.table.data.normal_()  # type: ignore[union-attr]
     return layer
 
 
@@ -46,7 +46,7 @@ def test_every_score_gets_the_bias_of_its_own_distance(context: Any) -> None:
         assert (layer(x, backend=backend) - expected).abs().max() < 1e-10
     for size in (1, 3, 7, 40):
         state, parts = layer.initial_state(), []
-        for push in x.split(size, 1):
+        for push in x.split(size, 1):  # type: ignore[no-untyped-call]
             part, state = layer.step(push, state)
             parts.append(part)
         parts.append(layer.step(x[:, :0], state, final=True)[0])

@@ -35,7 +35,8 @@ def conformer(**wanted: Any) -> Any:
 def test_a_symmetric_convolution_streams_and_its_future_is_declared(ahead: Any) -> None:
     encoder, x = conformer(conv_lookahead=ahead), torch.randn(2, 50, 6, dtype=torch.float64)
     state, parts, out = encoder.initial_state(2), [], 0
-    for push in x.split(4, 1):  # chunk by chunk: just there it went wrong
+    # Chunk by chunk: just there it went wrong.
+    for push in x.split(4, 1):  # type: ignore[no-untyped-call]
         part, state = encoder.step(push, state)
         parts.append(part)
         out += part.shape[1]

@@ -45,7 +45,7 @@ def test_a_ring_of_the_window_would_be_seen() -> None:
     for size in (1, 2, 8):
         errors = []
         for stop in range(size, 65, size):
-            ring = slice(max(0, stop - context.window), stop)
+            ring = slice(max(0, stop - context.window), stop)  # type: ignore[operator]
             for i in range(stop - size, stop):
                 scores = q[:, :, i : i + 1] @ k[:, :, ring].mT / 2  # 4 features a head
                 ahead = torch.arange(ring.start, stop) > i

@@ -27,7 +27,7 @@ def test_an_encoder_is_traced_under_a_limit_and_takes_other_audio(native: Any, m
     monkeypatch.setenv("SPEECHATTN_NATIVE", native)
     encoder = sa.Encoder(CONFIG).eval()
     with sa.memory_limit("100GB"), torch.no_grad():
-        traced = torch.jit.trace(encoder, (torch.randn(2, 20, 80), torch.tensor([20, 13])), check_trace=False)
+        traced = torch.jit.trace(encoder, (torch.randn(2, 20, 80), torch.tensor([20, 13])), check_trace=False)  # type: ignore[no-untyped-call]
         frames, lengths = torch.randn(2, 35, 80), torch.tensor([21, 35])
         torch.testing.assert_close(traced(frames, lengths), encoder(frames, lengths), rtol=0, atol=1e-5)
 
@@ -49,7 +49,7 @@ def test_a_window_beyond_every_audio_is_planned() -> None:
 
 
 def test_integers_of_numpy_are_whole_numbers() -> None:
-    assert sa.estimate(CONFIG, frames=np.int32(4000), batch_size=np.int64(3)) == sa.estimate(CONFIG, 4000, 3)
+    assert sa.estimate(CONFIG, frames=np.int32(4000), batch_size=np.int64(3)) == sa.estimate(CONFIG, 4000, 3)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

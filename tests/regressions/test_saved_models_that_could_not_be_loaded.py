@@ -99,7 +99,7 @@ def test_weights_that_do_not_fit_are_named_with_their_shapes_and_counted(tmp_pat
 
 def test_a_quantised_model_is_refused_when_it_is_saved(tmp_path: Path) -> None:
     model = sa.SpeechModel(CONFIG).eval()
-    model.head.get_extra_state = dict
+    model.head.get_extra_state = dict  # type: ignore[method-assign]
     model.head.__class__ = type("Packed", (type(model.head),), {"get_extra_state": lambda self: {"scale": 1}})
     with pytest.raises(sa.UserError, match=r"cannot be saved \(head._extra_state is no tensor\): save the float model"):
         model.save(tmp_path)
@@ -132,7 +132,7 @@ def test_the_reason_of_an_error_is_one_line_with_all_that_it_says(error: Any, li
 def test_an_encoder_of_ones_own_is_not_described_as_the_one_of_the_config() -> None:
     model = sa.SpeechModel(CONFIG).eval()
     assert model.is_described and "total" in model.describe()
-    model.encoder = Own()
+    model.encoder = Own()  # type: ignore[assignment]
     assert model.describe() == "encoder Own: a module of your own; what it sees and waits for is not known."
     for call in (
         lambda: sa.Stream(model),
@@ -155,10 +155,10 @@ def test_an_encoder_of_ones_own_streams_and_its_latency_is_not_known() -> None:
             return self(state)[0]
 
     model = sa.SpeechModel(CONFIG).eval()
-    model.encoder = Streaming()
+    model.encoder = Streaming()  # type: ignore[assignment]
     stream = sa.Stream(model)
     waveform = torch.randn(1600) / 10
-    labels = [label for push in waveform.split(500) for label in stream.push(push).labels]
+    labels = [label for push in waveform.split(500) for label in stream.push(push).labels]  # type: ignore[no-untyped-call]
     labels += stream.flush().labels
     offline = model(waveform[None])[0][0]
     certain = (offline[:, 0] - offline[:, 1]).abs() > 1e-4

@@ -57,7 +57,7 @@ def test_threads_that_outlive_the_main_thread_compute_forward_backward_and_strea
 
 @pytest.mark.parametrize("number", [2, 7, 100])
 def test_every_piece_is_computed_once_and_no_thread_stays(number: Any) -> None:
-    calls = []
+    calls: list[Any] = []
     before = threading.active_count()
     native._spread(lambda first, last: calls.extend(range(first, last)), number, 3, None)
     assert sorted(calls) == list(range(number))
@@ -65,11 +65,11 @@ def test_every_piece_is_computed_once_and_no_thread_stays(number: Any) -> None:
 
 
 def test_where_no_thread_can_be_started_the_caller_computes_every_piece(monkeypatch: pytest.MonkeyPatch) -> None:
-    def start(self) -> None:
+    def start(self: Any) -> None:
         raise RuntimeError("can't create new thread at interpreter shutdown")
 
     monkeypatch.setattr(threading.Thread, "start", start)
-    calls = []
+    calls: list[Any] = []
     native._spread(lambda first, last: calls.extend(range(first, last)), 100, 3, None)
     assert sorted(calls) == list(range(100))
 

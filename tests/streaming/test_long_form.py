@@ -67,7 +67,7 @@ def noise(seconds: float = 3.0, seed: int = 0) -> np.ndarray:
 
 def offline(model: SpeechModel, waveform: np.ndarray) -> torch.Tensor:
     with torch.no_grad():
-        return model(torch.from_numpy(waveform)[None])[0][0]
+        return model(torch.from_numpy(waveform)[None])[0][0]  # type: ignore[no-any-return]
 
 
 class PowerCutError(Exception):
@@ -109,7 +109,7 @@ def test_a_file_is_a_float_array_of_the_offline_rows(kind: str, tmp_path: Path) 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_interruption_after_any_block_changes_no_byte(kind: str, tmp_path: Path) -> None:
     model, waveform = model_of(KINDS[kind]), noise(1.3)
-    settings = {"block_frames": BLOCK, "progress": False}
+    settings: dict[str, Any] = {"block_frames": BLOCK, "progress": False}
     assert len(list(encode_long(model, waveform, **settings))) == 5  # four blocks and the flush
     encode_long(model, waveform, tmp_path / "whole.npy", **settings)
     for after in (0, 5000, 10_000, 15_000, 20_000):
@@ -127,7 +127,7 @@ def test_going_on_encodes_only_what_is_missing(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(PowerCutError):
         encode_long(model, interrupted(waveform, 15_000), out, block_frames=BLOCK, progress=False)
     steps, step = [], SpeechModel.step
-    monkeypatch.setattr(SpeechModel, "step", lambda *given: steps.append(given[1].shape[1]) or step(*given))
+    monkeypatch.setattr(SpeechModel, "step", lambda *given: steps.append(given[1].shape[1]) or step(*given))  # type: ignore[func-returns-value]
     encode_long(model, waveform, out, block_frames=BLOCK, progress=False)
     assert steps == [6400, 20_800 - 3 * 6400]
 
@@ -158,7 +158,13 @@ def test_an_interruption_between_the_last_rows_and_the_name(tmp_path: Path, monk
 )
 def test_a_file_that_another_call_has_begun_is_left_alone(change: Any, message: str, tmp_path: Path) -> None:
     waveform, out = noise(1.3), tmp_path / "rows.npy"
-    call = {"model": model_of(), "source": waveform, "out": out, "block_frames": BLOCK, "progress": False}
+    call: dict[str, Any] = {
+        "model": model_of(),
+        "source": waveform,
+        "out": out,
+        "block_frames": BLOCK,
+        "progress": False,
+    }
     with pytest.raises(PowerCutError):
         encode_long(**call | {"source": interrupted(waveform, 15_000)})
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
@@ -223,7 +229,7 @@ def test_other_rates_from_a_file_and_from_blocks(tmp_path: Path) -> None:
 
 def test_16_bit_samples_are_the_floats_that_they_stand_for(tmp_path: Path) -> None:
     model, samples = model_of(), (noise(1.3) * 32768).round().astype(np.int16)
-    settings = {"block_frames": BLOCK, "progress": False}
+    settings: dict[str, Any] = {"block_frames": BLOCK, "progress": False}
     expected = list(encode_long(model, samples / 32768, **settings))
     np.save(tmp_path / "samples.npy", samples)
     mapped = np.load(tmp_path / "samples.npy", mmap_mode="r")

@@ -67,7 +67,8 @@ def starting_at(encoder: Any, start: Any) -> Any:
 @pytest.mark.parametrize("position_encoding", ["relative", "rotary", "sinusoidal"])
 def test_ten_hours(position_encoding: Any) -> None:
     encoder = soaked(position_encoding)
-    state, outputs, sizes, resident, out = encoder.initial_state(), [], set(), [], 0
+    outputs: list[Any] = []
+    state, sizes, resident, out = encoder.initial_state(), set(), [], 0
     for number in range(PUSHES):
         hidden, state = encoder.step(frames_of(number), state)
         out += hidden.shape[1]

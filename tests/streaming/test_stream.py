@@ -35,7 +35,13 @@ CLASSES = ("SIL", "AA", "B", "CH", "D")
 
 def model_of(head: Any = "frames", features: Any = "logmel", framing: Any = None, **wanted: Any) -> Any:
     """A small model whose labels change from frame to frame, as an untrained one's would not."""
-    encoder = {"d_model": 16, "num_heads": 2, "num_layers": 2, "d_ff": 32, "context": Context.chunked(4, 9, 2)}
+    encoder: dict[str, Any] = {
+        "d_model": 16,
+        "num_heads": 2,
+        "num_layers": 2,
+        "d_ff": 32,
+        "context": Context.chunked(4, 9, 2),
+    }
     encoder.update(wanted)
     config = ModelConfig(
         CLASSES,
@@ -50,7 +56,7 @@ def model_of(head: Any = "frames", features: Any = "logmel", framing: Any = None
     with torch.no_grad():
         logits = model(sound(3)[None])[0][0]
         model.head.output.weight *= 30
-        model.head.output.bias -= 30 * (logits.mean(0) - model.head.output.bias) + model.head.output.bias
+        model.head.output.bias -= 30 * (logits.mean(0) - model.head.output.bias) + model.head.output.bias  # type: ignore[misc]
     return model
 
 
@@ -149,7 +155,7 @@ def test_a_rate_may_be_any_whole_number(rate: Any) -> None:
     rows = list(encode_long(model, samples, sample_rate=rate, progress=False))
     assert abs(sum(map(len, rows)) - 50) <= 1
     with pytest.raises(ValueError, match="sample_rate must be a whole 1000 to 768000 Hz, got"):
-        encode_long(model, samples, sample_rate=float(rate) + 0.5, progress=False)
+        encode_long(model, samples, sample_rate=float(rate) + 0.5, progress=False)  # type: ignore[call-overload]
 
 
 def test_times_are_those_of_the_frames() -> None:
@@ -187,7 +193,7 @@ def test_labels_of_ctc_across_pushes_are_those_of_the_whole(stack: Any) -> None:
             assert i == 0 or stop - start == pytest.approx(0.01 * stack, abs=0.0013)  # frame 0 begins at 0
 
 
-LATENCIES = {
+LATENCIES: dict[str, Any] = {
     "right": {"context": Context.truncated(5, 3)},
     "no future at all": {"context": Context.causal(5)},
     "chunks": {"context": Context.chunked(6, 5)},
@@ -245,7 +251,7 @@ def test_flush_ends_a_stream_and_reset_begins_another() -> None:
     first = labels_of(stream, [torch.tensor([torch.nan]), waveform])
     for method in (lambda: stream.push(waveform), stream.flush):
         with pytest.raises(ValueError, match=r"was flushed: call reset\(\)"):
-            method()
+            method()  # type: ignore[no-untyped-call]
     stream.reset()
     assert stream.num_bad_samples == 0 and stream.seconds == 0
     assert_are_the_same(labels_of(stream, [waveform]), labels_of(Stream(model), [waveform]))
@@ -256,11 +262,11 @@ def test_flush_ends_a_stream_and_reset_begins_another() -> None:
 
 
 BAD_PUSHES = [
-    (np.float32([0, np.nan, 0]), {}, UserError, r"sample 8001 of the stream \(0\.500 s\) is nan"),
-    (np.float32([np.inf]), {}, UserError, "sample 8000 .* is inf"),
-    (np.float32([1e30]), {}, UserError, r"is 1\.0+\d*e\+30; samples must be finite, in \[-1, 1\]"),
-    (np.float32([99, 1234, -20_000]), {}, UserError, r"sample 8001 .*\(0\.500 s\) is 1234\.0: looks like 16-bit"),
-    (np.float64([1e300]), {}, UserError, "is inf"),
+    (np.float32([0, np.nan, 0]), {}, UserError, r"sample 8001 of the stream \(0\.500 s\) is nan"),  # type: ignore[arg-type]
+    (np.float32([np.inf]), {}, UserError, "sample 8000 .* is inf"),  # type: ignore[arg-type]
+    (np.float32([1e30]), {}, UserError, r"is 1\.0+\d*e\+30; samples must be finite, in \[-1, 1\]"),  # type: ignore[arg-type]
+    (np.float32([99, 1234, -20_000]), {}, UserError, r"sample 8001 .*\(0\.500 s\) is 1234\.0: looks like 16-bit"),  # type: ignore[arg-type]
+    (np.float64([1e300]), {}, UserError, "is inf"),  # type: ignore[arg-type]
     (np.zeros((1, 5)), {}, ValueError, r"must be a vector \[n\], got \[1, 5\]\. Give samples\[0\]\."),
     (np.zeros(5, np.int32), {}, TypeError, "floats in .* or 16-bit integers, got int32"),
     (np.zeros(5, np.uint8), {}, TypeError, "16-bit integers, got uint8"),
@@ -289,7 +295,7 @@ def test_a_rate_that_is_none_is_refused(rate: Any) -> None:
     stream = Stream(model_of())
     with pytest.raises(ValueError, match="sample_rate must be a whole 1000 to 768000 Hz"):
         stream.push(np.zeros(5), sample_rate=rate)
-    assert len(stream.push(sound(1), sample_rate=np.int64(48_000))) > 0
+    assert len(stream.push(sound(1), sample_rate=np.int64(48_000))) > 0  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("rate", [16_000, 44_100])
@@ -422,7 +428,7 @@ def test_ctrl_c_inside_a_push_leaves_the_stream_as_it_was(monkeypatch: pytest.Mo
     model, waveform = model_of(), sound(0.5)
     stream, labels_from = Stream(model), Stream._label
 
-    def interrupted(self, logits: Any) -> None:
+    def interrupted(self: Any, logits: Any) -> None:
         labels_from(self, logits)
         raise KeyboardInterrupt
 
@@ -451,7 +457,6 @@ def test_what_cannot_stream_says_so_before_the_first_sample() -> None:
 
 
 def test_classes_may_be_a_list() -> None:
-    config = ModelConfig(
-        ["SIL", "AA"], EncoderConfig(12, d_model=8, num_heads=2, num_layers=1, context=Context(3, 1)), 12
-    )
+    encoder = EncoderConfig(12, d_model=8, num_heads=2, num_layers=1, context=Context(3, 1))
+    config = ModelConfig(["SIL", "AA"], encoder, 12)  # type: ignore[arg-type]
     assert len(labels_of(Stream(SpeechModel(config).eval()), [sound(0.5)])) == 50
