@@ -1,10 +1,9 @@
-"""Streams a sound file through an exported model: numpy, soundfile and onnxruntime, without torch and speechattn.
+"""Stream a sound file through an exported model with numpy, soundfile and onnxruntime, without torch and speechattn.
 
     python examples/stream_onnx.py model.onnx speech.wav
 
-prints each label as soon as it is certain, with the seconds where it begins and ends. `speechattn.export.export`
-makes the
-model; docs/export.md says what its inputs and outputs are.
+prints each label as soon as it is final, with its start and stop in seconds. `speechattn.export.export.export` writes
+the model; docs/export.md describes its inputs and outputs.
 """
 
 import json
@@ -16,16 +15,16 @@ import soundfile
 
 
 def stream(session, blocks):
-    """The logits [n, C] that each block of samples makes certain, and at the end those still owed.
+    """Yield the logits [n, C] that are ready after each block of samples, and the pending ones at the end.
 
-    Blocks are as long as the model's push, only the last one is shorter.
+    Blocks are as long as the model's push; only the last one may be shorter.
     """
     push, counter, *caches = (
-        np.zeros(told.shape, np.int64 if "int64" in told.type else np.float32)
-        for told in session.get_inputs()
-        if told.name != "valid"
+        np.zeros(entry.shape, np.int64 if "int64" in entry.type else np.float32)
+        for entry in session.get_inputs()
+        if entry.name != "valid"
     )
-    names = [told.name for told in session.get_inputs()]
+    names = [entry.name for entry in session.get_inputs()]
     ended = False
     while True:
         samples = next(blocks, push[0, :0])
@@ -39,13 +38,13 @@ def stream(session, blocks):
             return
 
 
-def labels(logits, told):
-    """(start_s, stop_s, label) of every run of frames with the same best class, as soon as the run has ended."""
-    classes, stack, rate = json.loads(told["classes"]), int(told["stack"]), int(told["sample_rate"])
+def labels(logits, facts):
+    """Yield (start_s, stop_s, label) of every run of frames with the same best class, as soon as it has ended."""
+    classes, stack, rate = json.loads(facts["classes"]), int(facts["stack"]), int(facts["sample_rate"])
 
     def edge_s(i):
-        """Where output i begins: half way between the middle of its first frame and of the frame before."""
-        middle = [max(0, int(told["first_center"]) + t * int(told["hop"])) for t in (i * stack - 1, i * stack)]
+        """Return where output i begins: half way between the centres of its first frame and of the frame before."""
+        middle = [max(0, int(facts["first_center"]) + t * int(facts["hop"])) for t in (i * stack - 1, i * stack)]
         return (sum(middle) + 1) // 2 / rate if i else 0.0
 
     count, begun, current = 0, 0, None
@@ -60,16 +59,17 @@ def labels(logits, told):
 
 
 def main(model, file):
+    """Print the labels of a sound file, a line each."""
     session = onnxruntime.InferenceSession(model)
-    told = session.get_modelmeta().custom_metadata_map
+    facts = session.get_modelmeta().custom_metadata_map
     with soundfile.SoundFile(file) as sound:
-        if sound.samplerate != int(told["sample_rate"]) or sound.channels != 1:
+        if sound.samplerate != int(facts["sample_rate"]) or sound.channels != 1:
             sys.exit(
-                f"{file} has {sound.channels} channels of {sound.samplerate} Hz; the model hears one of "
-                f"{told['sample_rate']} Hz. Convert it first."
+                f"{file} has {sound.channels} channels of {sound.samplerate} Hz; the model takes one of "
+                f"{facts['sample_rate']} Hz. Convert it first."
             )
-        for start, stop, label in labels(stream(session, sound.blocks(int(told["push"]), dtype="float32")), told):
-            if told["head"] != "ctc" or label != json.loads(told["classes"])[0]:  # a blank is no label
+        for start, stop, label in labels(stream(session, sound.blocks(int(facts["push"]), dtype="float32")), facts):
+            if facts["head"] != "ctc" or label != json.loads(facts["classes"])[0]:  # a blank is no label
                 print(f"{start:.3f} {stop:.3f} {label}", flush=True)
 
 

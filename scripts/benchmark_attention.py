@@ -228,7 +228,7 @@ def reference(
 ) -> list[Tensor]:
     """Plain softmax attention in float64: outputs of the queries [start, stop) and, given `grad`, gradients of all."""
     outputs, grads = [], [torch.zeros_like(x, dtype=torch.float64) for x in qkv] if grad is not None else []
-    for first, last, low, high in context.plan(qkv[0].shape[2], block, start, stop):
+    for first, last, low, high in context.schedule(qkv[0].shape[2], block, start, stop):
         queries, keys = torch.arange(first, last)[:, None], torch.arange(low, high)
         begin, end = context.span(queries)
         places = (slice(first, last), slice(low, high), slice(low, high))

@@ -69,6 +69,7 @@ Run = Callable[[Tensor], Any]
 
 
 def main() -> None:
+    """Measure and print."""
     options = parse()
     about = machine()
     print(said(about), flush=True)
@@ -83,6 +84,7 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(description="Time and memory of whole encoders over long audio.")
     parser.add_argument("--minutes", type=float, default=60.0, help="length of the audio")
     parser.add_argument("--models", nargs="+", choices=[*LINEAR, *GROWING, *TRAINING], metavar="NAME")
@@ -160,7 +162,7 @@ def train(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def build(name: str) -> nn.Module:
-    """A model by its name, in eval mode, with the same weights each time."""
+    """Return a model by its name, in eval mode, with the same weights each time."""
     torch.manual_seed(0)
     if name in ("Emformer, forward", "Emformer, infer"):
         import torchaudio
@@ -228,7 +230,7 @@ def stream_emformer(model: Any, x: Tensor) -> Tensor:
 
 
 def prepared(name: str, frames: int) -> tuple[Run, Tensor]:
-    """A model that has run once, and its input."""
+    """Return a model that has run once, and its input."""
     run = runner(name, build(name))
     run(torch.randn(1, SHORT, D_MODEL))
     return run, torch.randn(1, frames, D_MODEL)

@@ -22,7 +22,7 @@ from speechattn.export.streaming_step import StreamingStep
 
 
 def compare(model: sa.SpeechModel, waveform: torch.Tensor, push_frames: int) -> str:
-    """A row of the table for pushes of so many frames."""
+    """Return a row of the table for pushes of so many frames."""
     import onnxruntime
 
     with tempfile.TemporaryDirectory() as folder:
@@ -61,6 +61,7 @@ def compare(model: sa.SpeechModel, waveform: torch.Tensor, push_frames: int) -> 
 
 
 def main() -> None:
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--audio", type=Path, required=True, help="a sound file")
     parser.add_argument("--model", type=Path, help="a folder that SpeechModel.save wrote (default: the shipped one)")

@@ -35,6 +35,7 @@ Labels = list[Tensor]
 
 
 def main() -> None:
+    """Measure and print."""
     options = parse()
     torch.set_num_threads(1)
     plain = sa.load(options.model) if options.model else sa.load_pretrained("small-en-phones")
@@ -111,6 +112,7 @@ def num_bytes(entry: Any) -> int:
 
 
 def parse() -> argparse.Namespace:
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="LibriSpeech's folder")
     parser.add_argument("--subset", default="test-clean")

@@ -1,4 +1,4 @@
-"""A long recording as a stream and as a whole: seconds, times real time, memory, and how far the numbers are apart.
+"""Benchmark a long recording as a stream and as a whole: seconds, times real time, memory, and differences.
 
     python scripts/benchmark_stream.py chapter.flac
     python scripts/benchmark_stream.py chapter.flac --times 10 --model runs/librispeech/model
@@ -10,8 +10,8 @@ Measured, on one thread, float32, from the file to the last label, with the smal
     Stream         pushed as it would come from a microphone, --push-ms at a time: labels with their times
     Stream, 1 s    the same with a second at a time
 
-How: interleaved rounds and fresh processes, see benchmark_measuring.py; seconds are of the processor, and the least of
-the rounds. `extra MB` is what the job adds to the peak memory of a process that has heard one second already. With
+Method: interleaved rounds and fresh processes, see benchmark_measuring.py; seconds are of the processor, and the least
+of the rounds. `extra MB` is what the job adds to the peak memory of a process that has computed one second before. With
 --times the recording is played that many times over. `difference`: of encode_long the largest one from offline, over
 the largest logit; of Stream the largest one of a probability, with the number of labels that are others. `GFLOP/s` is
 the calibration beside that row. The times are printed as soon as they are measured, and again with the rest.
@@ -43,6 +43,7 @@ RATE = sa.Framing().sample_rate
 
 
 def main() -> None:
+    """Measure and print."""
     options = parse()
     about = machine()
     print(said(about), flush=True)
@@ -83,6 +84,7 @@ def measure_the_rest(rows: list[dict[str, Any]], given: tuple[Any, ...], bar: An
 
 
 def parse() -> argparse.Namespace:
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(
         description="A long recording as a stream and as a whole.",
         epilog="About 5 minutes for a chapter of 17 on an idle processor: every job runs --rounds + 2 times.",
@@ -103,7 +105,7 @@ def parse() -> argparse.Namespace:
 
 
 class Job:
-    """One way to hear the recording, with a model that has heard a second of it before."""
+    """One way to process the recording, with a model that has processed a second of silence before."""
 
     def __init__(self, job: str, audio: Path, model: Path | None, push_ms: int, times: int) -> None:
         self.model = sa.load_pretrained("small-en-phones") if model is None else sa.load(model)
@@ -117,29 +119,29 @@ class Job:
         stream.flush()
 
     def blocks(self) -> Iterator[Any]:
-        """The samples, so many times."""
+        """Yield the samples, `times` times."""
         for _ in range(self.times):
             yield from audio_blocks(self.audio)
 
     @torch.inference_mode()
     def offline(self) -> torch.Tensor:
-        """Logits [T, C]."""
+        """Return logits [T, C]."""
         waveform = torch.from_numpy(np.concatenate(list(self.blocks())))
         logits: torch.Tensor = self.model(waveform[None])[0][0]
         return logits
 
     def long(self) -> None:
-        """Logits, into a file that is thrown away."""
+        """Write logits to a file, which is deleted."""
         with tempfile.TemporaryDirectory() as folder:
             sa.encode_long(self.model, self.blocks(), Path(folder) / "logits.npy", progress=False)
 
     def listen(self) -> None:
-        """Labels, which nobody keeps."""
+        """Compute the labels and drop them."""
         for _ in self.labels():
             pass
 
     def labels(self) -> Iterator[sa.FrameLabels]:
-        """Labels, push by push."""
+        """Yield the labels, push by push."""
         stream = sa.Stream(self.model)
         for push in cut(self.blocks(), RATE * self.push_ms // 1000):
             yield stream.push(push)

@@ -28,7 +28,7 @@ SNIP = sa.Framing(align="snip")
 
 
 def with_deltas(cepstra: Tensor, orders: int = 2) -> Tensor:
-    """torchaudio's deltas beside cepstra [T, C]."""
+    """Torchaudio's deltas beside cepstra [T, C]."""
     parts = [cepstra.T]
     for _ in range(orders):
         parts.append(compute_deltas(parts[-1]))

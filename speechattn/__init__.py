@@ -1,6 +1,6 @@
 """speechattn: truncated self-attention over speech, exact, linear in time and memory.
 
-The map: every public name, listed by hand, imported when it is first used. `import speechattn` costs nothing.
+Every public name is listed here, and imported when it is first used: `import speechattn` takes neither torch nor numpy.
 
     import speechattn as sa
     encoder = sa.Encoder(sa.EncoderConfig(input_dim=80, context=sa.Context.truncated(left=64, right=64)))
@@ -34,13 +34,14 @@ if TYPE_CHECKING:
     from speechattn.models.speech_model import SpeechModel, load
     from speechattn.planning.estimate import Estimate, estimate, max_frames
     from speechattn.planning.memory_limit import memory_limit
+    from speechattn.streaming.labels import FrameLabels
     from speechattn.streaming.long_form import encode_long
-    from speechattn.streaming.segmenter import Segments
-    from speechattn.streaming.stream import FrameLabels, Stream
+    from speechattn.streaming.segmenter import LabelledSegment, Segments
+    from speechattn.streaming.stream import Stream
 
 __version__ = "0.1.0"
 
-_HOMES = {
+_MODULES = {
     "Context": "context",
     "Framing": "framing",
     "EncoderConfig": "config",
@@ -69,8 +70,9 @@ _HOMES = {
     "SpeechModel": "models.speech_model",
     "load": "models.speech_model",
     "Stream": "streaming.stream",
-    "FrameLabels": "streaming.stream",
+    "FrameLabels": "streaming.labels",
     "Segments": "streaming.segmenter",
+    "LabelledSegment": "streaming.segmenter",
     "load_pretrained": "models.pretrained",
     "encode_long": "streaming.long_form",
     "estimate": "planning.estimate",
@@ -78,6 +80,14 @@ _HOMES = {
     "max_frames": "planning.estimate",
     "memory_limit": "planning.memory_limit",
 }
+
+_RENAMED = {
+    "plan": "estimate",
+    "Plan": "Estimate",
+    "longest_frames": "max_frames",
+    "small_model": 'load_pretrained("small-en-phones")',
+}
+"""Names before 0.1, which fail with the present one in the message."""
 
 __all__ = [
     "CTC",
@@ -91,6 +101,7 @@ __all__ = [
     "FrameClassifier",
     "FrameLabels",
     "Framing",
+    "LabelledSegment",
     "LibriSpeech",
     "LogMel",
     "MemoryLimitError",
@@ -120,9 +131,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name in _RENAMED:
+        raise AttributeError(f"module 'speechattn' has no attribute {name!r}: use sa.{_RENAMED[name]}.")
+    if name not in _MODULES:
         raise AttributeError(f"module 'speechattn' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"speechattn.{_HOMES[name]}"), name)
+    value = getattr(importlib.import_module(f"speechattn.{_MODULES[name]}"), name)
     globals()[name] = value  # the next look-up is an ordinary one
     return value
 
@@ -131,10 +144,10 @@ def __dir__() -> list[str]:
     return sorted([*globals(), *__all__])
 
 
-class _Map(ModuleType):
-    """This package, in which `attention` is the function, whatever was imported before.
+class _Package(ModuleType):
+    """This package, with `attention` bound to the function.
 
-    The import system would bind the name to the package speechattn/attention as soon as a file of it is imported.
+    The import system binds the name to the package speechattn/attention as soon as a file of it is imported.
     """
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -142,4 +155,4 @@ class _Map(ModuleType):
             super().__setattr__(name, value)
 
 
-sys.modules[__name__].__class__ = _Map
+sys.modules[__name__].__class__ = _Package

@@ -1,4 +1,4 @@
-"""`python -m speechattn`: the same as the command `speechattn`."""
+"""The command line as `python -m speechattn`."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""The size of samples: floats in [-1, 1]; what larger floats and integers are, and how to scale them."""
+"""Amplitude of samples: floats in [-1, 1]; which larger numbers are integers, and how to scale them."""
 
 from __future__ import annotations
 
 MAX_AMPLITUDE = 100.0
-"""Clipping, augmentation and the overshoot of a resampler stay below; larger ones are integers that were not scaled."""
+"""Largest magnitude that is taken as audio; clipping, augmentation and resampling stay below it."""
 MAX_INTEGER = 2.0**31
-"""Of 32-bit integers. What is beyond is nonsense, and the power of far larger numbers overflows float32."""
+"""Largest magnitude of a 32-bit integer. Larger numbers are invalid, and their power may overflow float32."""
 SCALED = {
     "int8": "waveform.float() / 128",
     "uint8": "(waveform.float() - 128) / 128",
@@ -15,11 +15,11 @@ SCALED = {
     "float16": "waveform.float()",
     "bfloat16": "waveform.float()",
 }
-"""What makes floats in [-1, 1] of a waveform of another dtype."""
+"""Expression that converts a waveform of another dtype to floats in [-1, 1]."""
 
 
 def unscaled(largest: float) -> str:
-    """Return what samples beyond MAX_AMPLITUDE look like, by the largest of them, and what scales them.
+    """Return which integers samples beyond MAX_AMPLITUDE are, by the largest of them, and the divisor that scales them.
 
     Example:
         >>> unscaled(20000.0)

@@ -1,19 +1,19 @@
-"""What is built, as frozen dataclasses. Standard library only; training/config.py has how it is trained.
+"""Frozen dataclasses that describe a model; training/config.py has those of a training run.
 
-Every config turns into plain JSON with `to_dict` and back with a strict `from_dict` (see system/serialization.py),
-and an
-impossible combination is refused when the config is built, not after an hour of work.
+Every config turns into plain JSON with `to_dict` and back with a strict `from_dict` (see system/serialization.py). An
+impossible combination is refused when the config is built, not after an hour of work. Standard library only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any, ClassVar, Literal
 
 from speechattn.context import Context
 from speechattn.errors import ConfigError
 from speechattn.framing import Framing
+from speechattn.system.renamed_arguments import renamed
 from speechattn.system.serialization import check_choice, from_dict, take_numbers, to_dict, whole
 
 BLOCKS = ("transformer", "conformer", "cnn", "bigru", "mlp", "linear")
@@ -25,63 +25,74 @@ BACKENDS = ("auto", "dense", "banded", "native", "sdpa", "windows", "flex", "tri
 STACKS = (1, 2, 4)
 FLAVORS = ("kaldi", "librosa")
 FEATURES = ("logmel", "mfcc")
+NUM_MELS = 80
+"""Default number of mel bands: of LogMel, MFCC, ModelConfig and `speechattn features`."""
 HEADS = ("frames", "ctc")
 
 DEFAULT_CONTEXT = Context.truncated(left=64, right=64)
 NO_SPLICE = Context.truncated(left=0, right=0)
 DELTA = Context.truncated(left=2, right=2)
-"""What one order of deltas is measured on: a window of 5 frames, everybody's choice since HTK."""
+"""The window of one order of deltas: 5 frames, as in HTK and Kaldi."""
+RENAMED = {"execution": "backend", "scores": "activation", "positions": "position_encoding"}
+"""Settings of EncoderConfig under another name in format 1 of saved models."""
 
 
+@renamed(**RENAMED)
 @dataclass(frozen=True)
 class EncoderConfig:
-    """The encoder: frames [B, T, input_dim] -> [B, T // stack, d_model].
+    """The settings of an encoder: frames [B, T, input_dim] -> [B, T // stack, d_model].
 
     Settings that a block does not have are ignored: context, heads, position_encoding, activation and backend belong
-    to attention, conv_* of "conformer" and "cnn", layer_dropout and gradient_checkpointing of these and "transformer".
+    to attention, conv_* to "conformer" and "cnn", layer_dropout and gradient_checkpointing to these and "transformer".
+    All but `input_dim` are keyword-only.
 
-    Args:
-        input_dim: features of an input frame.
-        d_model: features inside and at the output.
-        num_heads: attention heads; divides d_model.
-        num_layers: blocks, or hidden layers of an MLP.
-        d_ff: width of the feed-forward layers (a conformer block has two); None is 4 * d_model.
-        context: what a frame may see in one attention layer, or one Context per layer, in stacked frames.
-        block: "transformer" or "conformer"; or a baseline without attention, "cnn", "bigru", "mlp", "linear".
-        position_encoding: "none"; "sinusoidal" or "learned", added to the frames at the input; "rotary", "relative" or
-            "alibi", in every attention layer.
-        activation: "softmax", or "relu": max(score, 0) divided by the number of visible keys.
-        dropout: probability, on the residual branches.
-        stack: 1, 2 or 4 consecutive frames that become one at the input; a remainder at the end is dropped.
-        conv_kernel: taps of the convolutions of "conformer" and "cnn".
-        conv_lookahead: taps that lie in the future; 0 is causal, "symmetric" is half of an odd kernel (the recipe's).
-        splice: neighbours put beside each frame at the input: Context.truncated(5, 5) makes 11 frames of one.
-        max_frames: rows of the table of learned positions, in stacked frames.
-        layer_dropout: probability that training skips a block (Fan et al. 2020).
-        gradient_checkpointing: training keeps what enters each block and computes its inside again for the
-            gradient: less memory, a third more time.
-        backend: how every attention layer computes, see `attention`: the result is the same. "auto" takes the
-            fastest; "dense" can be differentiated twice, and takes T x T memory. A stream always does as "auto".
+    Raises:
+        ConfigError: a setting has no such value, or is impossible together with another.
+
+    Example:
+        >>> EncoderConfig(input_dim=80, context=Context.truncated(left=32, right=8)).contexts[0]
+        Context(left=32, right=8, chunk=1)
     """
 
     input_dim: int
+    """Features of an input frame: `num_mels` of a log-mel frontend."""
+    _: KW_ONLY
     d_model: int = 256
+    """Features of a frame inside the encoder and at its output."""
     num_heads: int = 4
+    """Attention heads; divides d_model."""
     num_layers: int = 6
+    """Blocks, or hidden layers of an MLP."""
     d_ff: int | None = None
+    """Width of the feed-forward layers (a conformer block has two); None is 4 * d_model."""
     context: Context | tuple[Context, ...] = DEFAULT_CONTEXT
+    """Frames that a frame may attend to in one layer, or one Context per layer; counted in stacked frames."""
     block: str = "transformer"
+    """"transformer" or "conformer"; or a baseline without attention: "cnn", "bigru", "mlp", "linear"."""
     position_encoding: str = "relative"
+    """"none"; "sinusoidal" or "learned", added to the input; "rotary", "relative" or "alibi", in every layer."""
     activation: str = "softmax"
+    """Activation of the scores: "softmax", or "relu", max(score, 0) divided by the number of visible keys."""
     dropout: float = 0.1
+    """Probability in [0, 1) that training zeroes a number on the residual branches."""
     stack: int = 1
+    """Consecutive frames that become one at the input: 1, 2 or 4; a remainder at the end is dropped."""
     conv_kernel: int = 15
-    conv_lookahead: int | Literal["symmetric"] = 0
+    """Taps of the convolutions of "conformer" and "cnn", in stacked frames."""
+    conv_lookahead: int | Literal["symmetric"] = "symmetric"
+    """Taps that lie in the future, in stacked frames: 0 is causal, "symmetric" half of an odd kernel."""
     splice: Context = NO_SPLICE
+    """Neighbours that are concatenated to each input frame: Context.truncated(5, 5) makes 11 frames of one."""
     max_frames: int = 4096
+    """Rows of the table of learned positions, in stacked frames."""
     layer_dropout: float = 0.0
+    """Probability in [0, 1) that training skips a block (Fan et al. 2020)."""
     gradient_checkpointing: bool = False
+    """True: training keeps the input of each block and recomputes the rest: less memory, a third more time."""
     backend: str = "auto"
+    """Implementation of attention, see `attention`; the result is the same, and a stream always uses "auto"."""
+
+    RENAMED: ClassVar[Mapping[str, str]] = RENAMED
 
     def __post_init__(self) -> None:
         take_numbers(self)
@@ -162,10 +173,10 @@ class EncoderConfig:
 
     @property
     def contexts(self) -> tuple[Context, ...]:
-        """Everything that mixes frames, next to the input first, all counted in input frames.
+        """Contexts of all that mixes frames, next to the input first, counted in input frames.
 
-        The splice and the stack, if there are any, then each layer: attention and convolution of a conformer block
-        are two.
+        They are the splice and the stack, if there are any, then each layer; a conformer block has two, attention and
+        convolution.
         """
         entry: tuple[Context, ...] = () if self.splice == NO_SPLICE else (self.splice,)
         if self.stack > 1:
@@ -174,18 +185,18 @@ class EncoderConfig:
 
     @property
     def num_entry_contexts(self) -> int:
-        """How many of `contexts` lie before the stacking, where the remainder of a stack can still be seen."""
+        """Number of `contexts` before the stacking: they see the frames that a remainder of a stack drops."""
         return int(self.splice != NO_SPLICE)
 
     @property
     def context_names(self) -> tuple[str, ...]:
-        """What each of `contexts` is: "splice", "stacking", then numbered layers."""
+        """Names of `contexts`: "splice", "stacking", then numbered layers."""
         entry = ("splice",) * (self.splice != NO_SPLICE) + ("stacking",) * (self.stack > 1)
         return entry + tuple(name for name, _ in self._mixing)
 
     @property
     def _mixing(self) -> list[tuple[str, Context]]:
-        """Name and context, in stacked frames, of everything behind the input that mixes frames."""
+        """Name and context, in stacked frames, of each layer that mixes frames."""
         numbered = list(enumerate(self.layer_contexts, start=1))
         if self.block == "transformer":
             return [(str(n), context) for n, context in numbered]
@@ -211,7 +222,7 @@ class EncoderConfig:
 
     @property
     def entry_dim(self) -> int:
-        """Features of an input frame beside its neighbours and stacked."""
+        """Features of an input frame after splicing and stacking."""
         return self.input_dim * len(self.splice.offsets()) * self.stack
 
     @property
@@ -220,38 +231,42 @@ class EncoderConfig:
         return 4 * self.d_model if self.d_ff is None else self.d_ff
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
+        """Return the settings as plain JSON types."""
         data: dict[str, Any] = to_dict(self)
         return data
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> EncoderConfig:
-        """The config that `to_dict` wrote; an unknown key is a ConfigError."""
+        """Return the config that `to_dict` wrote; an unknown key is a ConfigError."""
         return from_dict(cls, data)
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Frontend, encoder and the classes of the head: all that a saved model needs besides its weights.
+    """The settings of a SpeechModel: frontend, encoder and the classes of the head.
 
-    Args:
-        classes: names of the classes, in the order of the logits.
-        encoder: its input_dim must be `num_features`.
-        num_mels, flavor, framing: as in `LogMel`.
-        features: "logmel", or "mfcc": cepstra of the mel bins with their deltas.
-        num_ceps, deltas: as in `MFCC`; they have no meaning for log-mel.
-        head: "frames", a label for every frame, or "ctc", a shorter sequence, whose blank is classes[0].
+    Raises:
+        ConfigError: a setting has no such value, or is impossible together with another.
     """
 
     classes: tuple[str, ...]
+    """Names of the classes, in the order of the logits."""
     encoder: EncoderConfig
-    num_mels: int = 80
+    """The encoder; its input_dim must be `num_features`."""
+    num_mels: int = NUM_MELS
+    """Mel bands of a frame."""
     flavor: str = "kaldi"
+    """Toolkit whose log-mel is computed: "kaldi" or "librosa", as in `LogMel`."""
     framing: Framing = field(default_factory=Framing)
+    """Sample rate in Hz, window and hop in samples."""
     features: str = "logmel"
+    """"logmel", or "mfcc": cepstra of the mel bands with their deltas."""
     num_ceps: int = 13
+    """Cepstra of a frame with features="mfcc"; at most num_mels."""
     deltas: int = 2
+    """Orders of deltas with features="mfcc"; each waits for 2 more frames."""
     head: str = "frames"
+    """"frames", a label for every frame, or "ctc", a shorter sequence, whose blank is classes[0]."""
 
     def __post_init__(self) -> None:
         take_numbers(self)
@@ -262,11 +277,12 @@ class ModelConfig:
         if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
             raise ConfigError(f"ModelConfig.classes must be 2 or more different names, got {list(self.classes)}.")
         if self.encoder.stack != 1 and self.head == "frames":
-            hop, size = self.framing.hop, self.encoder.stack
+            size = self.encoder.stack
+            slower = self.framing.stacked(size)
             raise ConfigError(
                 f"ModelConfig.encoder.stack must be 1, for classes are labels of every {self.framing.hop_ms:g} ms: got "
-                f"{size}, one output in {size * self.framing.hop_ms:g} ms. Use stack=1 with "
-                f"Framing(sample_rate={self.framing.sample_rate}, hop={hop * size}), "
+                f"{size}, one output in {slower.hop_ms:g} ms. Use stack=1 with "
+                f"Framing(sample_rate={slower.sample_rate}, hop={slower.hop}), "
                 'or head="ctc", whose labels have no rate.'
             )
         if self.encoder.input_dim != self.num_features:
@@ -282,12 +298,12 @@ class ModelConfig:
 
     @property
     def contexts(self) -> tuple[Context, ...]:
-        """Everything that mixes frames, next to the waveform first: the deltas of MFCC, then the encoder's."""
+        """Contexts of all that mixes frames, next to the waveform first: the deltas of MFCC, then the encoder's."""
         return (DELTA,) * self._delta_orders + self.encoder.contexts
 
     @property
     def context_names(self) -> tuple[str, ...]:
-        """What each of `contexts` is."""
+        """Names of `contexts`."""
         return tuple(f"delta {order + 1}" for order in range(self._delta_orders)) + self.encoder.context_names
 
     @property
@@ -295,13 +311,13 @@ class ModelConfig:
         return self.deltas if self.features == "mfcc" else 0
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
+        """Return the settings as plain JSON types."""
         data: dict[str, Any] = to_dict(self)
         return data
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ModelConfig:
-        """The config that `to_dict` wrote; an unknown key is a ConfigError."""
+        """Return the config that `to_dict` wrote; an unknown key is a ConfigError."""
         return from_dict(cls, data)
 
 
@@ -310,12 +326,12 @@ def _is_count(value: object) -> bool:
 
 
 def count_features(features: str, num_mels: int, num_ceps: int, deltas: int) -> int:
-    """Features of a frame: mel bins, or cepstra with `deltas` orders of slopes beside them."""
+    """Return the features of a frame: mel bands, or cepstra and `deltas` orders of their deltas."""
     return num_ceps * (1 + deltas) if features == "mfcc" else num_mels
 
 
 def check_features(owner: str, features: str, num_mels: int, num_ceps: int, deltas: int) -> None:
-    """Raise ConfigError when no frontend gives such frames."""
+    """Raise ConfigError if no frontend computes such frames."""
     check_choice(owner, "features", features, FEATURES)
     whole(f"{owner}.num_mels", num_mels)
     if features != "mfcc":

@@ -1,24 +1,24 @@
-"""The errors that are spoken to a person at the door: one line, no traceback from the command line."""
+"""Errors for users: one line, printed by the command line without a traceback."""
 
 
 class UserError(ValueError):
-    """Something the caller can mend: the message says what was found, what was expected, what to type next."""
+    """An error that the caller can fix: the message says what was found, what was expected and what to type next."""
 
 
 class DataError(UserError):
-    """Audio, labels or a corpus layout that cannot be used as it is; the message names the file."""
+    """An error in audio, labels or the layout of a corpus; the message names the file."""
 
 
 class ConfigError(UserError):
-    """A setting that is unknown, of the wrong type, or impossible together with another."""
+    """An error in a setting: unknown, of the wrong type, or impossible together with another."""
 
 
 class MemoryLimitError(UserError, MemoryError):
-    """A call that was refused because it would take more memory than was allowed; nothing was allocated."""
+    """An error of a call that would take more memory than is allowed; nothing was allocated."""
 
 
-MOST_CHARACTERS = 400
-"""Of a reason: what torch and numpy say at length begins with what matters."""
+MAX_CHARACTERS = 400
+"""Length at which `reason` cuts a message: long ones of torch and numpy begin with the cause."""
 
 
 def reason(error: BaseException) -> str:
@@ -27,4 +27,4 @@ def reason(error: BaseException) -> str:
     All lines are kept: the first of several often ends with a colon.
     """
     text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= MOST_CHARACTERS else text[:MOST_CHARACTERS] + " ..."
+    return text if len(text) <= MAX_CHARACTERS else text[:MAX_CHARACTERS] + " ..."

@@ -1,4 +1,6 @@
-"""Law 2: what a frame is. The only place where 16000 Hz, windows of 25 ms and hops of 10 ms are written down.
+"""Framing: window, hop and sample rate of a frame, and the arithmetic between samples, frames and seconds.
+
+16000 Hz, windows of 25 ms and hops of 10 ms are written down here and nowhere else.
 
 Three alignments, drawn for window=4, hop=2 over the samples ``0123456789``::
 
@@ -9,27 +11,31 @@ Three alignments, drawn for window=4, hop=2 over the samples ``0123456789``::
     center   frame 0  ..01          librosa and Whisper: frame t is centred on sample t*hop and needs the
              frame 1  0123          samples after it, offline only: 1 + n // hop
 
-Milliseconds decide, samples follow: at every sample rate a frame is 10 ms unless the hop is given in samples. All
-arithmetic is in whole samples. The time of a frame, and of its label, is the centre of its window.
+At every sample rate a frame is 10 ms unless the hop is given in samples. All arithmetic is in whole samples. The time
+of a frame, and of its label, is the centre of its window. A label holds from half way to the previous centre until half
+way to the next one.
 Standard library only.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from speechattn.system.serialization import plain_number, whole
+
+CountT = TypeVar("CountT", bound=Any)
 
 ALIGNMENTS = ("causal", "snip", "center")
 WINDOW_MS, HOP_MS = 25.0, 10.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Framing:
-    """How samples become frames. `sample_rate` in Hz, `window` and `hop` in samples.
+    """The rule by which samples become frames.
 
-    A window that is not given is 25 ms, rounded down to whole samples as Kaldi does. A hop that is not given is 10 ms,
-    which must be whole samples, or labels would drift against the sound: at 11025 and 22050 Hz give a hop.
+    A window that is not given is 25 ms, rounded down to whole samples as in Kaldi. A hop that is not given is 10 ms,
+    which must be whole samples, or labels would drift against the audio: at 11025 and 22050 Hz give a hop.
     ``dataclasses.replace(framing, sample_rate=...)`` keeps the samples: make a new Framing instead.
 
     Raises:
@@ -46,30 +52,36 @@ class Framing:
     """
 
     sample_rate: int = 16000
-    window: int = None  # type: ignore[assignment]  # from WINDOW_MS: an int behind __post_init__, as all that reads it
-    hop: int = None  # type: ignore[assignment]  # from HOP_MS
+    """Samples in one second, in Hz."""
+    window: int = 400
+    """Samples of a frame; by default 25 ms at `sample_rate`."""
+    hop: int = 160
+    """Samples from one frame to the next; by default 10 ms at `sample_rate`."""
     align: str = "causal"
+    """"causal", "snip" or "center": where windows lie, see above."""
 
-    def __post_init__(self) -> None:
-        rate = _samples("sample_rate", self.sample_rate)
-        window = int(rate * WINDOW_MS / 1000) if self.window is None else _samples("window", self.window)
-        if self.hop is None and rate * HOP_MS % 1000:
-            hop = max(1, int(rate * HOP_MS / 1000))
+    def __init__(
+        self, sample_rate: int = 16000, window: int | None = None, hop: int | None = None, align: str = "causal"
+    ) -> None:
+        rate = _samples("sample_rate", sample_rate)
+        window = int(rate * WINDOW_MS / 1000) if window is None else _samples("window", window)
+        if hop is None and rate * HOP_MS % 1000:
+            fitting_hop = max(1, int(rate * HOP_MS / 1000))
             raise ValueError(
                 f"{HOP_MS:g} ms are {rate * HOP_MS / 1000:g} samples at {rate} Hz, no whole number: give hop in "
-                f"samples, as Framing(sample_rate={rate}, hop={hop}), whose frames are {1000 * hop / rate:.4g} ms; "
-                "or resample."
+                f"samples, as Framing(sample_rate={rate}, hop={fitting_hop}), whose frames are "
+                f"{1000 * fitting_hop / rate:.4g} ms; or resample."
             )
-        hop = int(rate * HOP_MS / 1000) if self.hop is None else _samples("hop", self.hop)
-        for name, value in (("sample_rate", rate), ("window", window), ("hop", hop)):
-            object.__setattr__(self, name, value)
-        if self.hop > self.window:
+        hop = int(rate * HOP_MS / 1000) if hop is None else _samples("hop", hop)
+        if hop > window:
             raise ValueError(
-                f"Framing.hop must not exceed window, got hop {self.hop} and window {self.window}: "
-                "samples between two windows would be heard by no frame."
+                f"Framing.hop must not exceed window, got hop {hop} and window {window}: "
+                "samples between two windows would be in no frame."
             )
-        if self.align not in ALIGNMENTS:
-            raise ValueError(f"Framing.align must be one of {', '.join(ALIGNMENTS)}, got {self.align!r}.")
+        if align not in ALIGNMENTS:
+            raise ValueError(f"Framing.align must be one of {', '.join(ALIGNMENTS)}, got {align!r}.")
+        for name, value in (("sample_rate", rate), ("window", window), ("hop", hop), ("align", align)):
+            object.__setattr__(self, name, value)
 
     @property
     def hop_ms(self) -> float:
@@ -83,11 +95,21 @@ class Framing:
 
     @property
     def left_padding(self) -> int:
-        """Samples of zeros that stand before the audio."""
+        """Samples of zeros before the audio."""
         return -self.span_samples(0)[0]
 
+    @property
+    def first_center(self) -> int:
+        """The sample in the middle of frame 0; negative if the window begins more than half before the audio."""
+        return self.span_samples(0)[0] + self.window // 2
+
+    @property
+    def hops_per_window(self) -> int:
+        """Whole hops in a window."""
+        return self.window // self.hop
+
     def num_frames(self, num_samples: int) -> int:
-        """Frames in `num_samples` samples; 0 for less than one hop, whatever the alignment."""
+        """Return the frames in `num_samples` samples; 0 for less than one hop, whatever the alignment."""
         if num_samples < 0:
             raise ValueError(f"num_samples must be 0 or more, got {num_samples}.")
         if num_samples < self.hop:
@@ -99,7 +121,7 @@ class Framing:
         return 1 + num_samples // self.hop
 
     def span_samples(self, t: int) -> tuple[int, int]:
-        """Half-open range of samples that frame `t` hears; it may begin before 0 or end after the audio."""
+        """Return the half-open range of samples of frame `t`; it may begin before 0 or end after the audio."""
         start = t * self.hop
         if self.align == "causal":
             start += self.hop - self.window
@@ -108,32 +130,78 @@ class Framing:
         return start, start + self.window
 
     def center_sample(self, t: int, num_samples: int | None = None) -> int:
-        """The sample in the middle of frame `t`, clipped to [0, num_samples): where its label is read."""
-        start, _ = self.span_samples(t)
-        center = max(0, start + self.window // 2)
+        """Return the sample in the middle of frame `t`, clipped to [0, num_samples): its label is read there."""
+        center = max(0, self.first_center + t * self.hop)
         return center if num_samples is None else min(center, max(0, num_samples - 1))
 
     def seconds_at(self, t: int, num_samples: int | None = None) -> float:
-        """The time of frame `t`, the centre of its window, in seconds, clipped to the audio."""
+        """Return the time of frame `t`, the centre of its window, in seconds, clipped to the audio."""
         return self.center_sample(t, num_samples) / self.sample_rate
 
     def frame_at(self, seconds: float) -> int:
-        """The frame whose centre is nearest to `seconds` (the later one of two); frames start at 0.
+        """Return the frame whose centre is nearest to `seconds` (the later one of two); frames start at 0.
 
-        It undoes `seconds_at`, ``frame_at(seconds_at(t)) == t``, save for first frames whose centre lies before
+        It undoes `seconds_at`, ``frame_at(seconds_at(t)) == t``, except for first frames whose centre lies before
         the audio and is clipped to 0: none with the default window of 2.5 hops.
         """
-        first_center = self.span_samples(0)[0] + self.window // 2
-        return max(0, (self.samples_at(seconds) - first_center + self.hop // 2) // self.hop)
+        return max(0, (self.samples_at(seconds) - self.first_center + self.hop // 2) // self.hop)
 
     def samples_at(self, seconds: float) -> int:
-        """The sample nearest to `seconds`: the one place where time becomes samples."""
+        """Return the sample nearest to `seconds`."""
         return round(seconds * self.sample_rate)
 
+    def complete_frames(self, num_samples: CountT) -> CountT:
+        """Return the frames whose last sample is among the first `num_samples`; below the first one it is 0 or less.
+
+        The number may be an integer tensor. The dividend is negative only where the result is, so that integer division
+        may round down or to zero.
+        """
+        return (num_samples - self.span_samples(0)[1] + self.hop) // self.hop  # type: ignore[no-any-return]
+
+    def num_hops(self, num_samples: CountT) -> CountT:
+        """Return the whole hops in a number of samples, an int or an integer tensor."""
+        return num_samples // self.hop  # type: ignore[no-any-return]
+
+    def num_samples(self, num_frames: int) -> int:
+        """Return the samples from one frame to the one `num_frames` later."""
+        return num_frames * self.hop
+
+    def edge_sample(self, t: int, num_samples: int | None = None) -> int:
+        """Return the sample where the label of frame `t` begins: half way between its centre and the one before.
+
+        Frame 0 begins at 0. Centres are clipped to [0, num_samples) if that is given.
+        """
+        if t == 0:
+            return 0
+        return (self.center_sample(t - 1, num_samples) + self.center_sample(t, num_samples) + 1) // 2
+
+    def end_sample(self, num_frames: int) -> int:
+        """Return where the last of `num_frames` labels ends in audio of unknown length: half a hop after its centre."""
+        return self.center_sample(num_frames - 1) + (self.hop + 1) // 2 if num_frames else 0
+
+    def drawn_edges(self, num_frames: int) -> list[float]:
+        """Return the seconds [T + 1] between which frames are drawn: half a hop to both sides of each centre."""
+        start, stop = self.span_samples(0)
+        first = (start + stop - self.hop) / 2
+        return [(first + self.hop * t) / self.sample_rate for t in range(num_frames + 1)]
+
+    def latency_samples(self, lookahead: int = 0) -> int:
+        """Return the samples from the centre of a frame until it and `lookahead` more frames are complete."""
+        return self.span_samples(lookahead)[1] - self.first_center
+
+    def latency_ms(self, lookahead: int = 0) -> float:
+        """Return `latency_samples` in ms."""
+        return 1000 * self.latency_samples(lookahead) / self.sample_rate
+
+    def stacked(self, stack: int) -> Framing:
+        """Return the framing with the same sample rate whose frames are `stack` hops apart."""
+        hop = self.hop * stack
+        return Framing(self.sample_rate, max(self.window, hop), hop, self.align)
+
     def require_streamable(self) -> None:
-        """Raise ValueError when frames need samples that have not been heard yet."""
+        """Raise ValueError if frames need samples after their hop, so that they cannot stream."""
         if self.align == "center":
-            raise ValueError('Framing(align="center") hears the future and cannot stream; use align="causal".')
+            raise ValueError('Framing(align="center") needs future samples and cannot stream; use align="causal".')
 
 
 def _samples(name: str, value: object) -> int:

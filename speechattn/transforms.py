@@ -19,6 +19,11 @@ def is_recorded() -> bool:
     return recorded or torch._C._len_torch_dispatch_stack() > 0
 
 
+def is_traced() -> bool:
+    """Return True under torch.jit.trace, which keeps what Python computes as constants."""
+    return torch._C._is_tracing()
+
+
 def is_transformed() -> bool:
     """True inside a transform of torch.func, or while torch computes forward-mode derivatives."""
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0

@@ -15,7 +15,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "speechattn"
 STANDARD_LIBRARY = {
-    *("errors.py", "context.py", "framing.py", "config.py", "heuristics.py", "amplitude.py", "system/", "planning/")
+    *("errors.py", "context.py", "receptive_field.py", "framing.py", "config.py", "heuristics.py", "amplitude.py"),
+    *("system/", "planning/"),
 }
 """What has to import in milliseconds. `system/` takes tqdm besides."""
 
@@ -130,6 +131,28 @@ def test_architecture_names_every_package_and_no_other(ranks: dict[str, int]) ->
     assert set(ranks) == {owner(file) for file in modules(PACKAGE).values()} - {"__init__.py"}
 
 
+def walks(text: str) -> list[list[str]]:
+    """Return the files of each walk in ARCHITECTURE.md, in order."""
+    blocks = re.findall(r"(?:^ {4}[\w/]+\.py +.*\n)+", text.partition("## Two walks")[2], flags=re.MULTILINE)
+    return [re.findall(r"^ {4}([\w/]+\.py) ", block, flags=re.MULTILINE) for block in blocks]
+
+
+def test_every_file_of_a_walk_is_imported_by_one_before_it() -> None:
+    found = walks((ROOT / "ARCHITECTURE.md").read_text())
+    assert len(found) == 2 and all(len(walk) > 5 for walk in found)
+    known = modules(PACKAGE)
+    for walk in found:
+        for number, file in enumerate(walk[1:], start=1):
+            taken = {
+                known[target].as_posix()
+                for before in walk[:number]
+                for _, module, names in imported(PACKAGE / before, Path(before))
+                for target in targets(module, names, known)
+                if target in known
+            }
+            assert file in taken, f"{file} is imported by none of {walk[:number]}"
+
+
 PLANTED_RANKS = {
     "errors.py": 0,
     "system/": 0,
@@ -188,3 +211,65 @@ def test_importing_the_definitions_takes_neither_torch_nor_numpy() -> None:
     program = f"import sys, {names}; print([name for name in ('torch', 'numpy') if name in sys.modules])"
     ran = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert ran.stdout == "[]\n", ran.stderr
+
+
+ALLOWED_ARITHMETIC = {
+    ("window", "attention/banded/schedule.py"): "Grid.left and the keys of a mask, which Context has derived",
+    ("window", "attention/banded/tiles.py"): "Grid.left, which Context has derived",
+    ("window", "encoder/convolution_as_attention.py"): "taps of a Conv1d of any kind become a Context here",
+    ("window", "plots/memory_growth.py"): "ends of an axis",
+    ("window", "plots/receptive_field.py"): "ends of a drawn bar",
+    ("frame", "data/labels/energy_vad.py"): "levels on a grid of its own, at any sample rate, not frames of a model",
+    ("literal 160", "data/audio/containers/mpeg.py"): "kbit/s",
+    ("literal 160", "data/synthetic/espeak.py"): "characters of a path",
+    ("literal 400", "errors.py"): "characters of a message",
+    ("literal 160", "training/config.py"): "features",
+    ("literal 400", "training/config.py"): "frames of a crop",
+}
+
+
+def own_name(node: ast.expr) -> str:
+    """Return `left` for the expressions `left` and `context.left`."""
+    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
+
+
+def arithmetic(package: Path) -> Iterator[tuple[str, str, str]]:
+    """Yield (kind, file, "line: expression") of window and frame arithmetic outside of its files."""
+    for path in sorted(package.rglob("*.py")):
+        file = path.relative_to(package).as_posix()
+        if file in ("context.py", "receptive_field.py", "framing.py"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.BinOp):
+                sides = (node.left, node.right)
+                names, text = {own_name(side) for side in sides}, f"{node.lineno}: {ast.unparse(node)}"
+                if names & {"left", "right"} and isinstance(node.op, ast.Add | ast.Sub):
+                    yield "window", file, text
+                if "hop" in names or any(
+                    own_name(side) == "window" and "framing" in ast.unparse(side) for side in sides
+                ):
+                    yield "frame", file, text
+            elif isinstance(node, ast.Constant) and type(node.value) is int and node.value in (16000, 400, 160):
+                yield f"literal {node.value}", file, f"{node.lineno}: {node.value}"
+
+
+def test_window_arithmetic_stays_in_context_and_frame_arithmetic_in_framing() -> None:
+    found = list(arithmetic(PACKAGE))
+    assert [entry for entry in found if entry[:2] not in ALLOWED_ARITHMETIC] == []
+    assert ALLOWED_ARITHMETIC.keys() <= {entry[:2] for entry in found}, "an allowed file does not need it any more"
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("start = i - context.left", ["i - context.left"]),
+        ("stop = i + 1 + right", ["i + 1 + right"]),
+        ("samples = frames * hop", ["frames * hop"]),
+        ("center = start + framing.window // 2", ["framing.window // 2"]),
+        ("seconds = n / 16_000", ["16000"]),
+        ("start = context.span(i)[0]\nheads = left @ right\nframe_ms = n * hop_ms", []),
+    ],
+)
+def test_planted_arithmetic_is_found(tmp_path: Path, line: str, found: list[str]) -> None:
+    (tmp_path / "encoder.py").write_text(line + "\n")
+    assert [text.partition(": ")[2] for _, _, text in arithmetic(tmp_path)] == found

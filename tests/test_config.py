@@ -1,7 +1,7 @@
 """Configs: there and back through JSON, strict about keys and types, impossible ones refused at once."""
 
 import json
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
@@ -21,7 +21,7 @@ CONFIGS = [
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: type(config).__name__)
-def test_there_and_back_through_json(config):
+def test_there_and_back_through_json(config: Any) -> None:
     data = json.loads(json.dumps(config.to_dict()))
     assert type(config).from_dict(data) == config
 
@@ -38,7 +38,7 @@ def test_there_and_back_through_json(config):
         ({"input_dim": 80, "num_layers": True}, "num_layers must be of type int"),
     ],
 )
-def test_wrong_settings_name_the_right_one(data, message):
+def test_wrong_settings_name_the_right_one(data: Any, message: Any) -> None:
     with pytest.raises(ConfigError, match=message):
         EncoderConfig.from_dict(data)
 
@@ -57,12 +57,12 @@ def test_wrong_settings_name_the_right_one(data, message):
         ({"splice": Context.chunked(4, 4)}, "a window of frames at the input"),
     ],
 )
-def test_impossible_encoders_are_refused_when_the_config_is_built(settings, message):
+def test_impossible_encoders_are_refused_when_the_config_is_built(settings: Any, message: Any) -> None:
     with pytest.raises(ConfigError, match=message):
         EncoderConfig(80, **settings)
 
 
-def test_a_model_needs_classes_and_matching_features():
+def test_a_model_needs_classes_and_matching_features() -> None:
     with pytest.raises(ConfigError, match="2 or more different names"):
         ModelConfig(("SIL", "SIL"), EncoderConfig(80))
     with pytest.raises(ConfigError, match="must equal num_mels"):
@@ -84,19 +84,19 @@ def test_a_model_needs_classes_and_matching_features():
         ({"encoder": "truncate"}, "Did you mean 'truncated'"),
     ],
 )
-def test_impossible_runs_are_refused_when_the_config_is_built(settings, message):
+def test_impossible_runs_are_refused_when_the_config_is_built(settings: Any, message: Any) -> None:
     with pytest.raises(ConfigError, match=message):
         TrainConfig(**settings)
 
 
-def test_one_context_a_layer_or_one_for_all():
+def test_one_context_a_layer_or_one_for_all() -> None:
     assert EncoderConfig(80, num_layers=3, context=Context(1, 2)).contexts == (Context(1, 2),) * 3
     assert EncoderConfig(80, block="linear").contexts == ()
     assert EncoderConfig(80, block="mlp", num_layers=3, splice=Context(5, 5)).contexts == (Context(5, 5),)
     assert EncoderConfig(80, num_layers=2, splice=Context(2, 1)).contexts == (Context(2, 1), *[Context(64, 64)] * 2)
 
 
-def test_the_encoders_of_a_run_differ_only_in_kind():
+def test_the_encoders_of_a_run_differ_only_in_kind() -> None:
     config = TrainConfig(left=9, right=3, splice=0)
     assert config.encoder_config("truncated").contexts == (Context(9, 3),) * config.num_layers
     assert config.encoder_config("full").contexts == (Context.full(),) * config.num_layers
@@ -127,19 +127,19 @@ def test_the_encoders_of_a_run_differ_only_in_kind():
         ({"position_encoding": "alibii"}, "Did you mean 'alibi'"),
     ],
 )
-def test_impossible_encoders_are_refused_with_the_fix(settings, message):
+def test_impossible_encoders_are_refused_with_the_fix(settings: Any, message: Any) -> None:
     with pytest.raises(ConfigError, match=message):
         EncoderConfig(80, **settings)
 
 
-def test_labels_of_another_rate_are_refused():
+def test_labels_of_another_rate_are_refused() -> None:
     with pytest.raises(
         ConfigError, match=r"encoder.stack must be 1.*every 10 ms: got 2.*Framing\(sample_rate=16000, hop=320\)"
     ):
         ModelConfig(("SIL", "AA"), EncoderConfig(80, stack=2))
 
 
-def test_a_table_of_positions_that_is_too_short_is_refused():
+def test_a_table_of_positions_that_is_too_short_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"max_frames=300 .* use max_frames=444"):
         TrainConfig(position_encoding="learned", max_frames=300, stretch=0.1)
     assert (
@@ -160,16 +160,16 @@ def test_a_table_of_positions_that_is_too_short_is_refused():
     ],
     ids=str,
 )
-def test_a_setting_is_checked_only_for_encoders_that_use_it(settings):
+def test_a_setting_is_checked_only_for_encoders_that_use_it(settings: Any) -> None:
     TrainConfig(**settings)
 
 
-def test_the_width_of_a_bigru_is_named_as_the_recipe_names_it():
+def test_the_width_of_a_bigru_is_named_as_the_recipe_names_it() -> None:
     with pytest.raises(ConfigError, match=r"TrainConfig.gru_width must be even.* 255: use 256"):
         TrainConfig(encoder="bigru", gru_width=255)
 
 
-def test_every_encoder_kind_has_a_config():
+def test_every_encoder_kind_has_a_config() -> None:
     config = TrainConfig(conv_lookahead=2, mlp_splice=7)
     blocks = {kind: config.encoder_config(kind).block for kind in get_args(EncoderKind)}
     assert blocks == {
@@ -186,7 +186,7 @@ def test_every_encoder_kind_has_a_config():
 
 
 @pytest.mark.parametrize("lookahead", [0, 3, "symmetric"])
-def test_look_ahead_survives_json(lookahead):
+def test_look_ahead_survives_json(lookahead: Any) -> None:
     config = EncoderConfig(80, block="conformer", conv_lookahead=lookahead, context=(Context(3, 1),) * 6)
     assert EncoderConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
     with pytest.raises(ConfigError, match="must be one of symmetric, got 'half'"):

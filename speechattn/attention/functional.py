@@ -242,7 +242,7 @@ def attention_weights(
     scale = dim**-0.5 if scale is None else scale
     offsets = context.offsets() if relative_bias is None else table_offsets(relative_bias, context, num_frames)
     for row, length in enumerate([num_frames] * batch if lengths is None else lengths.tolist()):
-        for begin, end, key_begin, key_end in context.plan(length, 64):
+        for begin, end, key_begin, key_end in context.schedule(length, 64):
             queries = torch.arange(begin, end, device=q.device)
             keys = torch.arange(key_begin, key_end, device=q.device)
             raw = scale * q[row, :, begin:end].to(wide) @ k[row, :, key_begin:key_end].to(wide).transpose(1, 2)

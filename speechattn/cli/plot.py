@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from speechattn import context as law
 from speechattn.cli.options import positive
 from speechattn.context import Context
 from speechattn.errors import UserError
 from speechattn.framing import HOP_MS
+from speechattn.receptive_field import describe
 
 SUFFIXES = {".png": {"Software": None}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
 """Kinds of files, each without what would change with the day or an upgrade."""
@@ -86,7 +86,7 @@ def run(options: argparse.Namespace) -> int:
         write_bytes(out, buffer.getvalue())
     except OSError as error:
         raise UserError(f"--out {out} cannot be written: {error.strerror}.") from error
-    print(law.describe(drawn.contexts, drawn.hop_ms, drawn.names))
+    print(describe(drawn.contexts, drawn.hop_ms, drawn.names))
     print(out)
     return 0
 
@@ -132,14 +132,12 @@ def _of_model(directory: str, title: str) -> Drawn:
     config = (load(directory) if directory else load_pretrained()).config
     encoder, framing = config.encoder, config.framing
     name = Path(directory).resolve().name if directory else "The small model that is shipped"
-    start, stop = framing.span_samples(0)
-    waited = stop - (start + framing.window // 2)  # as in Stream.latency_ms
     return Drawn(
         config.contexts,
         framing.hop_ms,
         config.context_names,
         title or f"{name}: {encoder.block}, {encoder.num_layers} layers",
-        1000 * waited / framing.sample_rate,
+        framing.latency_ms(),
     )
 
 

@@ -26,8 +26,9 @@ from speechattn.errors import UserError
 from speechattn.models.heads import CTC
 from speechattn.models.pretrained import load_pretrained
 from speechattn.models.speech_model import load
-from speechattn.streaming.segmenter import Heard, Segments
-from speechattn.streaming.stream import FrameLabels, Stream
+from speechattn.streaming.labels import FrameLabels
+from speechattn.streaming.segmenter import LabelledSegment, Segments
+from speechattn.streaming.stream import Stream
 from speechattn.system.atomic_files import write_bytes
 from speechattn.system.stop_signal import StopSignal
 
@@ -164,7 +165,7 @@ class _Listener:
             self.arrivals.add(labels, now - self._began if self._realtime else self.heard_s + now - began)
         self._print(self._segments.add(labels))
 
-    def _print(self, segments: Iterator[Heard]) -> None:
+    def _print(self, segments: list[LabelledSegment]) -> None:
         for segment in segments:
             print(segment.line(self._as_json), flush=True)
 

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from speechattn import context as law
 from speechattn.conformance.results import NonconformingError
 from speechattn.context import Context
+from speechattn.receptive_field import receptive_field
 
 Encoder = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 Reach = Callable[[int, int], tuple[int, int]]
@@ -132,17 +132,17 @@ def as_reach(declared: Context | Sequence[Context] | Reach | None, encoder: obje
     """The declaration as a function (i, num_frames) -> (start, stop).
 
     A Context is one layer, a sequence of them a stack with the layer next to the input first. None asks the
-    encoder's own method `reach`. A function of an encoder with fewer output than input frames raises IndexError past
+    encoder's own method `receptive_field`. A function of an encoder with fewer output than input frames raises IndexError past
     the last of them.
 
     Raises:
         TypeError: it is none of these.
     """
     if declared is None:
-        declared = getattr(encoder, "reach", None)
+        declared = getattr(encoder, "receptive_field", None)
     contexts = (declared,) if isinstance(declared, Context) else declared
     if isinstance(contexts, Sequence) and all(isinstance(context, Context) for context in contexts):
-        return lambda i, num_frames: _clipped(law.reach(contexts, i, num_frames), num_frames)
+        return lambda i, num_frames: _clipped(receptive_field(contexts, i, num_frames), num_frames)
     if callable(declared):
         function = declared
         return lambda i, num_frames: _clipped(function(i, num_frames), num_frames)

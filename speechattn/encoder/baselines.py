@@ -1,4 +1,4 @@
-"""The lecture's other encoders behind the same door: linear, MLP on spliced frames, recurrent; the CNN is a block."""
+"""Baselines without attention: linear, MLP on spliced frames and BiGRU. The CNN is a block of `Encoder`."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from speechattn.config import EncoderConfig
 from speechattn.context import Context
 from speechattn.dtypes import fitting
-from speechattn.encoder.encoder import BLOCKS, Encoder, FramesEncoder
+from speechattn.encoder.encoder import BLOCKS, Encoder
+from speechattn.encoder.frames_encoder import FramesEncoder
 from speechattn.lengths import lengths_of, zero_padding
 
 
 def build_encoder(config: EncoderConfig) -> FramesEncoder:
-    """The encoder that `config.block` names.
+    """Return the encoder that `config.block` names.
 
     Example:
-        >>> build_encoder(EncoderConfig(input_dim=40, block="mlp", splice=Context.truncated(5, 5))).reach(100)
+        >>> build_encoder(EncoderConfig(input_dim=40, block="mlp", splice=Context.truncated(5, 5))).receptive_field(100)
         (95, 106)
     """
     kinds = {"mlp": MLPEncoder, "linear": LinearEncoder, "bigru": BiGRUEncoder}
@@ -27,29 +28,29 @@ def build_encoder(config: EncoderConfig) -> FramesEncoder:
 
 
 class BaselineEncoder(FramesEncoder):
-    """An encoder without attention: `hidden` of what entered, exactly 0 at and past each row's length."""
+    """Base class of encoders without attention: output is exactly 0 at and past each row's length."""
 
     def forward(
         self, input: Tensor, lengths: Tensor | None = None, context: Context | None = None
     ) -> tuple[Tensor, Tensor]:
-        """As `Encoder.forward`; a `context` is refused, for what a frame sees is part of the weights."""
+        """Return hidden frames and lengths as `Encoder.forward`; a `context` raises, as windows are part of weights."""
         if context is not None:
             raise ValueError(
-                f'An encoder with block="{self.config.block}" has no context to replace, got ({context}): what a frame '
-                f"sees is part of its weights; config.contexts tells."
+                f'An encoder with block="{self.config.block}" has no context to replace, got ({context}): its weights '
+                f"fix what a frame sees, see config.contexts."
             )
-        self.enter.check(input)
-        x, lengths = self.enter(fitting(input, self, "encoder"), lengths)
+        self.input_layer.check(input)
+        x, lengths = self.input_layer(fitting(input, self, "encoder"), lengths)
         return zero_padding(self.hidden(x, lengths), lengths), lengths_of(x, lengths)
 
     def initial_state(self, batch_size: int = 1) -> NoReturn:
-        """Refused: a BiGRU waits for the end, and MLP and linear are there for comparison."""
+        """Raise ValueError: a BiGRU waits for the end, and MLP and linear are for comparison."""
         raise ValueError(
             f'An encoder with block="{self.config.block}" does not stream; blocks that do are {", ".join(BLOCKS)}.'
         )
 
     def hidden(self, x: Tensor, lengths: Tensor | None) -> Tensor:
-        """Frames [B, T, entry_dim] -> [B, T, d_model]; past a row's length it may hold anything finite."""
+        """Return [B, T, d_model] for frames [B, T, entry_dim]; past a row's length any finite number is allowed."""
         raise NotImplementedError
 
 
@@ -67,26 +68,26 @@ class MLPEncoder(BaselineEncoder):
         )
 
     def hidden(self, x: Tensor, lengths: Tensor | None) -> Tensor:
-        """Each frame by itself."""
+        """Return each frame transformed by itself."""
         output: Tensor = self.layers(x)
         return output
 
 
 class LinearEncoder(BaselineEncoder):
-    """One linear layer: what the features are worth by themselves."""
+    """One linear layer: the lower bound of what an encoder must add to the features."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__(config)
         self.layers = nn.Linear(config.entry_dim, config.d_model)
 
     def hidden(self, x: Tensor, lengths: Tensor | None) -> Tensor:
-        """Each frame by itself."""
+        """Return each frame transformed by itself."""
         output: Tensor = self.layers(x)
         return output
 
 
 class BiGRUEncoder(BaselineEncoder):
-    """Recurrent layers in both directions, d_model / 2 features each: every frame depends on all, one after the other.
+    """Recurrent layers in both directions, d_model / 2 features each: every frame depends on all frames.
 
     The backward direction begins at each row's own end, not in its padding.
     """
@@ -99,7 +100,7 @@ class BiGRUEncoder(BaselineEncoder):
         self.layers = nn.ModuleList(nn.GRU(width, half, batch_first=True, bidirectional=True) for width in widths)
 
     def hidden(self, x: Tensor, lengths: Tensor | None) -> Tensor:
-        """All frames of a row."""
+        """Return all frames of each row."""
         if x.shape[0] == 0 or x.shape[1] == 0:
             return x.new_zeros(*x.shape[:2], self.config.d_model)
         # A packed row has at least one frame; that of an empty row is set to zero afterwards.

@@ -1,8 +1,8 @@
-"""The blocks an encoder is a stack of: transformer, conformer, convolution. All are residual, with their norms first.
+"""Blocks of an encoder: transformer, conformer and convolution. All are residual, with their norms first.
 
-A block computes `forward` for whole rows, `step` for the next frames of a stream and `flush` for those owed at its end,
-all with the same layers. In a stream attention and convolution give a frame out only when all it may see has come in,
-so the frame waits for them in `waiting`, to be added to what they made of it.
+A block computes `forward` for whole rows, `step` for the next frames of a stream and `flush` for the pending ones at
+its end, all with the same layers. In a stream attention and convolution return a frame only when all frames that it
+depends on have arrived; until then `waiting` keeps the residual input that is added to their output.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from speechattn.encoder.self_attention import AttentionState, SelfAttention
 
 
 class TransformerState(NamedTuple):
-    """What a stream keeps of a transformer block."""
+    """The state of a transformer block in a stream."""
 
     attention: AttentionState
     waiting: Tensor  # [B, n, D]
 
 
 class TransformerBlock(nn.Module):
-    """Attention, then a feed-forward layer, each added to what came in (Vaswani et al. 2017, with the norms first)."""
+    """Attention, then a feed-forward layer, each with a residual connection (Vaswani et al. 2017, norms first)."""
 
     def __init__(self, config: EncoderConfig, context: Context) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class TransformerBlock(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None, context: Context | None = None) -> Tensor:
-        """Frames [B, T, D] -> [B, T, D]."""
+        """Return frames [B, T, D] for frames [B, T, D]."""
         return framewise(self._finish, x, self.attention(self.attention_norm(x), lengths, context))
 
     def _finish(self, x: Tensor, attended: Tensor) -> Tensor:
@@ -49,24 +49,24 @@ class TransformerBlock(nn.Module):
         return output
 
     def initial_state(self, batch_size: int = 1) -> TransformerState:
-        """The state before the first frame."""
+        """Return the state before the first frame."""
         none = no_frames(self, self.d_model, batch_size)
         return TransformerState(self.attention.initial_state(batch_size), none)
 
     @torch.no_grad()
     def step(self, x: Tensor, state: TransformerState, final: bool = False) -> tuple[Tensor, TransformerState]:
-        """The frames [B, m, D] that have become ready after the next ones [B, n, D], and the new state."""
+        """Return the frames [B, m, D] that are ready after the next ones [B, n, D], and the new state."""
         attended, attention = self.attention.step(self.attention_norm(x), state.attention, final)
         x, waiting = take(state.waiting, x, attended.shape[1])
         return self._finish(x, attended), TransformerState(attention, waiting)
 
     def flush(self, state: TransformerState) -> Tensor:
-        """The frames [B, m, D] still owed when no more will come."""
+        """Return the pending frames [B, m, D] at the end of a stream."""
         return self.step(state.waiting[:, :0], state, final=True)[0]
 
 
 class ConformerState(NamedTuple):
-    """What a stream keeps of a conformer block."""
+    """The state of a conformer block in a stream."""
 
     attention: AttentionState
     waiting: Tensor  # [B, n, D]
@@ -77,8 +77,8 @@ class ConformerState(NamedTuple):
 class ConformerBlock(nn.Module):
     """Half a feed-forward layer, attention, convolution, the other half, and a norm (Gulati et al. 2020, section 2).
 
-    Where the paper has BatchNorm inside the convolution there is LayerNorm: statistics of a batch would let rows
-    see each other, and padding count.
+    It has LayerNorm in place of the paper's BatchNorm in the convolution: statistics of a batch would mix rows, and
+    include padding.
     """
 
     def __init__(self, config: EncoderConfig, context: Context) -> None:
@@ -95,7 +95,7 @@ class ConformerBlock(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None, context: Context | None = None) -> Tensor:
-        """Frames [B, T, D] -> [B, T, D]."""
+        """Return frames [B, T, D] for frames [B, T, D]."""
         x = framewise(self._begin, x)
         x = x + self.dropout(self.attention(self.attention_norm(x), lengths, context))
         return framewise(self._finish, x, self.convolution(framewise(self.before_convolution, x), lengths))
@@ -111,14 +111,14 @@ class ConformerBlock(nn.Module):
         return normed
 
     def initial_state(self, batch_size: int = 1) -> ConformerState:
-        """The state before the first frame."""
+        """Return the state before the first frame."""
         convolution = self.convolution.initial_state(batch_size)
         none = no_frames(self, self.d_model, batch_size)
         return ConformerState(self.attention.initial_state(batch_size), none, convolution, none)
 
     @torch.no_grad()
     def step(self, x: Tensor, state: ConformerState, final: bool = False) -> tuple[Tensor, ConformerState]:
-        """The frames [B, m, D] that have become ready after the next ones [B, n, D], and the new state."""
+        """Return the frames [B, m, D] that are ready after the next ones [B, n, D], and the new state."""
         x = self._begin(x)
         attended, attention = self.attention.step(self.attention_norm(x), state.attention, final)
         x, waiting = take(state.waiting, x, attended.shape[1])
@@ -128,19 +128,19 @@ class ConformerBlock(nn.Module):
         return self._finish(x, convolved), ConformerState(attention, waiting, convolution, waiting_too)
 
     def flush(self, state: ConformerState) -> Tensor:
-        """The frames [B, m, D] still owed when no more will come."""
+        """Return the pending frames [B, m, D] at the end of a stream."""
         return self.step(state.waiting[:, :0], state, final=True)[0]
 
 
 class ConvolutionState(NamedTuple):
-    """What a stream keeps of a convolution block."""
+    """The state of a convolution block in a stream."""
 
     convolution: Tensor
     waiting: Tensor
 
 
 class ConvolutionBlock(nn.Module):
-    """A full convolution over frames and features, added to what came in: the lecture's CNN."""
+    """A full convolution over frames and features with a residual connection: the CNN baseline."""
 
     def __init__(self, config: EncoderConfig, context: Context) -> None:
         super().__init__()
@@ -150,7 +150,7 @@ class ConvolutionBlock(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None, context: Context | None = None) -> Tensor:
-        """Frames [B, T, D] -> [B, T, D]; a `context` is refused, for the window is part of the weights."""
+        """Return frames [B, T, D]; a `context` raises ValueError, as the window is part of the weights."""
         if context is not None:
             raise ValueError(f"a convolution's window is part of its weights: it cannot become ({context}).")
         return self._finish(x, self.convolution(self.norm(x), lengths))
@@ -160,30 +160,30 @@ class ConvolutionBlock(nn.Module):
         return output
 
     def initial_state(self, batch_size: int = 1) -> ConvolutionState:
-        """The state before the first frame."""
+        """Return the state before the first frame."""
         none = no_frames(self, self.d_model, batch_size)
         return ConvolutionState(self.convolution.initial_state(batch_size), none)
 
     @torch.no_grad()
     def step(self, x: Tensor, state: ConvolutionState, final: bool = False) -> tuple[Tensor, ConvolutionState]:
-        """The frames [B, m, D] that have become ready after the next ones [B, n, D], and the new state."""
+        """Return the frames [B, m, D] that are ready after the next ones [B, n, D], and the new state."""
         convolved, convolution = self.convolution.step(self.norm(x), state.convolution, final)
         x, waiting = take(state.waiting, x, convolved.shape[1])
         return self._finish(x, convolved), ConvolutionState(convolution, waiting)
 
     def flush(self, state: ConvolutionState) -> Tensor:
-        """The frames [B, m, D] still owed when no more will come."""
+        """Return the pending frames [B, m, D] at the end of a stream."""
         return self.step(state.waiting[:, :0], state, final=True)[0]
 
 
 def make_attention(config: EncoderConfig, context: Context) -> SelfAttention:
-    """The attention layer of a block; positions that are added at the encoder's input are none of its own."""
+    """Return the attention layer of a block, without a position encoding that the encoder adds at its input."""
     positions = "none" if config.position_encoding in ("sinusoidal", "learned") else config.position_encoding
     return SelfAttention(config.d_model, config.num_heads, context, positions, config.activation, config.backend)
 
 
 def feed_forward(config: EncoderConfig) -> nn.Sequential:
-    """Norm, linear, SiLU, linear: each frame by itself."""
+    """Return a feed-forward layer: norm, linear, SiLU, linear."""
     return nn.Sequential(
         nn.LayerNorm(config.d_model),
         nn.Linear(config.d_model, config.feed_forward_dim),
@@ -198,6 +198,6 @@ def no_frames(block: nn.Module, d_model: int, batch_size: int) -> Tensor:
 
 
 def take(waiting: Tensor, x: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The oldest `count` frames of those waiting and the new ones `x` [B, n, D], and the rest."""
+    """Return the oldest `count` frames of the waiting and the new ones `x` [B, n, D], and the rest."""
     queue = torch.cat((waiting, x), 1)
     return queue[:, :count], queue[:, count:].clone()

@@ -1,7 +1,7 @@
 """Convolution over frames, depthwise or full, causal or with a declared look-ahead, masked and streamable.
 
-Its window is a Context like any other, so that reach and look-ahead of a stack compose. Zeros stand before the
-first and after the last frame of every row.
+Its window is a Context, so that receptive field and look-ahead of a stack compose. Every row is padded with zeros
+before its first and after its last frame.
 """
 
 from __future__ import annotations
@@ -17,19 +17,20 @@ from speechattn.stream_state import check_kept
 
 
 class Kernel(nn.Conv1d):
-    """A Conv1d [B, D, M] -> [B, D, T] without padding, twice as fast on a CPU for input whose features lie last.
+    """A Conv1d [B, D, M] -> [B, D, T] without padding, twice as fast on a CPU for input with features last.
 
-    `FramesConvolution` calls it, and never takes its weight: hooks of pruning and what wraps it have their effect.
+    `FramesConvolution` calls the module and never reads its weight, so that hooks, pruning and wrappers take effect.
     """
 
     def forward(self, input: Tensor) -> Tensor:
+        """Return [B, D, T] for [B, D, M], T = M - taps + 1."""
         # oneDNN 3.10 (torch 2.11) never returns from half precision with channels last where AVX512_BF16 is.
         half = input.dtype in (torch.float16, torch.bfloat16)
         if input.is_cpu and (half or torch.is_autocast_enabled("cpu")):
             return conv1d(input.contiguous(), self.weight, self.bias, groups=self.groups)
-        # As a picture of height 1 whose channels lie last, as they do in frames: no copy.
-        picture = input.unsqueeze(2).contiguous(memory_format=torch.channels_last)
-        return conv2d(picture, self.weight.unsqueeze(2), self.bias, groups=self.groups).squeeze(2)
+        # As an image of height 1 with channels last, as frames are: no copy.
+        image = input.unsqueeze(2).contiguous(memory_format=torch.channels_last)
+        return conv2d(image, self.weight.unsqueeze(2), self.bias, groups=self.groups).squeeze(2)
 
 
 class FramesConvolution(nn.Module):
@@ -53,34 +54,33 @@ class FramesConvolution(nn.Module):
         self.kernel = Kernel(d_model, d_model, context.window, groups=d_model if groups is None else groups)
 
     def forward(self, input: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Frames [B, T, D], exactly 0 at and past `lengths` [B]; what the padding holds is never used."""
+        """Return frames [B, T, D], exactly 0 at and past `lengths` [B]; padding is never read."""
         left, right = self._sides
         input = fitting(input, self, "layer")
         return zero_padding(self._convolve(pad(zero_padding(input, lengths), (0, 0, left, right))), lengths)
 
     def initial_state(self, batch_size: int = 1) -> Tensor:
-        """What a stream keeps: frames [B, n, D] of the past, at most `context.kept_frames`; at first zeros."""
+        """Return the state of a stream: past frames [B, n, D], at most `context.kept_frames`, zeros at first."""
         return like(self).new_zeros(batch_size, self._sides[0], self.d_model)
 
     @torch.no_grad()
     def step(self, input: Tensor, state: Tensor, final: bool = False) -> tuple[Tensor, Tensor]:
-        """The frames [B, m, D] that have become ready after the next n >= 0 frames [B, n, D], and the new state.
+        """Return the frames [B, m, D] that are ready after the next n >= 0 frames [B, n, D], and the new state.
 
-        `final` says that these n frames, or none, are the last: everything still owed comes out. The old state is left
-        as it was. No gradient flows.
+        With `final` these n frames are the last, and the pending ones are returned too. The old state is not changed.
+        No gradient flows.
 
         Raises:
             ValueError: the state is of another batch size, dtype or device.
         """
         input = fitting(input, self, "layer")
         check_kept(state, input, like(self))
-        left, right = self._sides
-        window = torch.cat((state, pad(input, (0, 0, 0, right)) if final else input), 1)
-        done = max(0, window.shape[1] - left - right)
+        window = torch.cat((state, pad(input, (0, 0, 0, self._sides[1])) if final else input), 1)
+        done = max(0, window.shape[1] - sum(self._sides))
         return self._convolve(window), window[:, done:].clone()
 
     def flush(self, state: Tensor) -> Tensor:
-        """The frames [B, m, D] still owed when no more will come."""
+        """Return the pending frames [B, m, D] at the end of a stream."""
         return self.step(state[:, :0], state, final=True)[0]
 
     @property
@@ -89,7 +89,7 @@ class FramesConvolution(nn.Module):
         return self.context.left, self.context.right
 
     def _convolve(self, window: Tensor) -> Tensor:
-        """[B, left + T + right, D] -> [B, T, D]."""
+        """Return [B, T, D] for [B, left + T + right, D]."""
         num_frames = window.shape[1] - sum(self._sides)
         if num_frames <= 0 or not len(window):
             return window.new_zeros(len(window), max(0, num_frames), window.shape[2])
@@ -97,4 +97,5 @@ class FramesConvolution(nn.Module):
         return frames
 
     def extra_repr(self) -> str:
+        """Return the window, for what is printed."""
         return f"context=({self.context})"

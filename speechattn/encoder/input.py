@@ -1,6 +1,6 @@
-"""Frames enter an encoder: each beside its neighbours (splice), then several as one (stack). No weights.
+"""InputLayer: splices neighbours to each frame, then stacks several frames into one. It has no weights.
 
-Both are windows of zeros and frames, so they stream like a convolution does.
+Both are windows with zeros beyond the ends, so they stream as a convolution does.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from speechattn.dtypes import check_floating
 from speechattn.lengths import check_lengths, zero_padding
 
 
-class EntryState(NamedTuple):
-    """What a stream keeps at the entry: spliced frames still waited for, and frames of an unfinished stack."""
+class InputState(NamedTuple):
+    """The state of the input layer in a stream."""
 
-    window: Tensor  # [B, n, input_dim]
-    rest: Tensor  # [B, fewer than stack, spliced features]
+    window: Tensor  # [B, n, input_dim]: frames whose neighbours have not all arrived
+    rest: Tensor  # [B, fewer than stack, spliced features]: frames of an incomplete stack
 
 
-class Entry:
+class InputLayer:
     """Frames [B, T, input_dim] -> [B, T // stack, entry_dim] of an `EncoderConfig`."""
 
     def __init__(self, config: EncoderConfig) -> None:
         self.config = config
 
     def __call__(self, input: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Frames without padding's rubbish, spliced and stacked, and checked lengths [B] or None.
+        """Return frames with zeroed padding, spliced and stacked, and checked lengths [B] or None.
 
         Raises:
             TypeError, ValueError: input is not [B, T, input_dim], or lengths do not fit it.
@@ -44,13 +44,13 @@ class Entry:
         x = stack(splice(zero_padding(input, lengths), self.config.splice, whole), self.config.stack)
         return x, None if lengths is None else lengths // self.config.stack
 
-    def initial_state(self, like: Tensor, batch_size: int) -> EntryState:
-        """The state before the first frame; dtype and device are those of `like`."""
+    def initial_state(self, like: Tensor, batch_size: int) -> InputState:
+        """Return the state before the first frame; dtype and device are those of `like`."""
         window = like.new_zeros(batch_size, self.config.splice.left or 0, self.config.input_dim)
-        return EntryState(window, like.new_zeros(batch_size, 0, self.config.entry_dim // self.config.stack))
+        return InputState(window, like.new_zeros(batch_size, 0, self.config.entry_dim // self.config.stack))
 
-    def step(self, input: Tensor, state: EntryState, final: bool) -> tuple[Tensor, EntryState]:
-        """What has become ready after the next frames [B, n, input_dim]: [B, m, entry_dim], and the new state."""
+    def step(self, input: Tensor, state: InputState, final: bool) -> tuple[Tensor, InputState]:
+        """Return the frames [B, m, entry_dim] that are ready after the next ones [B, n, input_dim], and the state."""
         self.check(input)
         if final:
             input = pad(input, (0, 0, 0, self.config.splice.right or 0))
@@ -60,7 +60,7 @@ class Entry:
         spliced = splice_valid(window, width) if done else state.rest[:, :0]
         frames = torch.cat((state.rest, spliced), 1)
         whole = frames.shape[1] // self.config.stack * self.config.stack
-        return stack(frames, self.config.stack), EntryState(window[:, done:].clone(), frames[:, whole:].clone())
+        return stack(frames, self.config.stack), InputState(window[:, done:].clone(), frames[:, whole:].clone())
 
     def check(self, input: Tensor) -> None:
         """Raise TypeError or ValueError unless input is frames [B, T, input_dim] of floats."""
@@ -73,9 +73,9 @@ class Entry:
 
 
 def splice(input: Tensor, window: Context, num_frames: int) -> Tensor:
-    """Return the first frames, each beside its neighbours: [B, T, F] -> [B, num_frames, (left + 1 + right) * F].
+    """Return the first frames with their neighbours: [B, T, F] -> [B, num_frames, (left + 1 + right) * F].
 
-    Past the ends are zeros. A remainder that no stack takes is never made: to cut it off later would be a copy.
+    Beyond the ends are zeros. `num_frames` leaves out a remainder that no stack takes: to cut it off later is a copy.
     """
     assert window.left is not None and window.right is not None
     if window == NO_SPLICE:
@@ -85,7 +85,7 @@ def splice(input: Tensor, window: Context, num_frames: int) -> Tensor:
 
 
 def splice_valid(padded: Tensor, width: int) -> Tensor:
-    """`width` consecutive frames side by side: [B, T + width - 1, F] -> [B, T, width * F]."""
+    """Return `width` consecutive frames side by side: [B, T + width - 1, F] -> [B, T, width * F]."""
     if width == 1:
         return padded
     num_frames = padded.shape[1] - width + 1
@@ -93,7 +93,7 @@ def splice_valid(padded: Tensor, width: int) -> Tensor:
 
 
 def stack(frames: Tensor, size: int) -> Tensor:
-    """`size` frames as one: [B, T, F] -> [B, T // size, size * F], a remainder dropped."""
+    """Return `size` frames as one: [B, T, F] -> [B, T // size, size * F]; a remainder is dropped."""
     if size == 1:
         return frames
     whole = frames.shape[1] // size

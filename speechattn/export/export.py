@@ -1,9 +1,9 @@
-"""A model's streaming step as a file for other runtimes: ONNX, or torch's own export; checked before it is written.
+"""Export of a model's streaming step for other runtimes, as ONNX or torch.export; checked before it is written.
 
-The graph is `StreamingStep`: one push in, what has become certain out, all that is remembered in explicit inputs and
-outputs of fixed shapes. A `SpeechModel` takes samples, frontend included; an `Encoder` takes frames. A graph checks
-nothing: samples must be finite, and counts what they say. docs/export.md has the contract, examples/stream_onnx.py a
-program that needs neither torch nor this package.
+The graph is `StreamingStep`: a push in, its output out, and the state as explicit inputs and outputs of fixed shapes. A
+`SpeechModel` takes samples, frontend included; an `Encoder` takes frames. A graph checks nothing: samples must be
+finite, and counts correct. docs/export.md has the contract, examples/stream_onnx.py a program without torch and this
+package.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ from speechattn.system.atomic_files import write_bytes
 
 FORMATS = ("onnx", "torch")
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9}
-"""The most that a graph may differ from eager, beside the largest output or 1."""
+"""Largest difference of a graph from eager, relative to the largest output, or to 1 if that is smaller."""
 Caches = tuple[Tensor, ...]
 Run = Callable[[Tensor, Tensor, Tensor, Caches], tuple[Tensor, Tensor, Tensor, Caches]]
-"""What runs a graph: the arguments and results of `StreamingStep.forward`."""
+"""A function that runs a graph: the arguments and results of `StreamingStep.forward`."""
 
 
 def export(model: SpeechModel | Encoder, push_frames: int, path: str | Path, format: str = "onnx") -> float:
-    """Write the streaming step of a model for pushes of `push_frames` frames; returns its largest difference to eager.
+    """Write the streaming step of a model for pushes of `push_frames` frames, and return its difference from eager.
 
-    It is run on noise, from before the first frame until after the last, and compared with ``model.step`` and
+    The graph runs on noise, from before the first frame until after the last, and is compared with ``model.step`` and
     ``model.flush`` push by push; nothing is written unless they agree.
 
     Args:
         model: float32 for ONNX, float32 or float64 for torch; contexts with two limits.
-        push_frames: frames that come in together, a multiple of every chunk and of stack. A push costs
-            as much as the frames it holds times the frames they see together: about a layer's window is efficient.
+        push_frames: frames of a push, a multiple of every chunk and of stack. The cost of a push grows with its frames
+            times the frames that they see together: about a layer's window is efficient.
         path: the file, `.onnx` or `.pt2` by habit.
         format: "onnx" (needs ``pip install onnx onnxscript onnxruntime``), or "torch", which `torch.export.load` reads.
 
@@ -68,8 +68,8 @@ def export(model: SpeechModel | Encoder, push_frames: int, path: str | Path, for
         model = copy.deepcopy(model).cpu().eval()
     except RuntimeError as error:
         raise UserError(
-            "the model cannot be copied, for it holds tensors with a gradient that are no parameters, as pruned layers "
-            "do: make them permanent, as torch.nn.utils.prune.remove(layer, 'weight') does."
+            "the model cannot be copied, as it holds tensors with a gradient that are no parameters, as pruned layers do: "
+            "make them permanent, as torch.nn.utils.prune.remove(layer, 'weight') does."
         ) from error
     step = StreamingStep(model, push_frames)
     dtype = like(step.encoder).dtype
@@ -91,9 +91,9 @@ def export(model: SpeechModel | Encoder, push_frames: int, path: str | Path, for
 
 
 def streamed(run: Run, step: StreamingStep, input: Tensor) -> Iterator[Tensor]:
-    """The frames [1, m, D] that each push of an input [1, n, ...] gives, until all are there.
+    """Yield the frames [1, m, D] of each push of an input [1, n, ...], until the last.
 
-    The whole contract of a graph, but for reading its file.
+    This is how to call a graph.
     """
     counter, caches = step.initial_state()
     begin, size = 0, step.num_inputs
@@ -109,8 +109,8 @@ def streamed(run: Run, step: StreamingStep, input: Tensor) -> Iterator[Tensor]:
 
 
 def runner(session: Any) -> Run:
-    """An onnxruntime session of such a graph as what runs it."""
-    names = [told.name for told in session.get_inputs()]
+    """Return a function that runs the graph of an onnxruntime session."""
+    names = [entry.name for entry in session.get_inputs()]
 
     def run(input: Tensor, valid: Tensor, counter: Tensor, caches: Caches) -> tuple[Tensor, Tensor, Tensor, Caches]:
         given = (x.numpy() for x in (input, valid, counter, *caches))
@@ -124,7 +124,7 @@ def runner(session: Any) -> Run:
 
 @torch.no_grad()
 def check(run: Run, model: SpeechModel | Encoder, step: StreamingStep) -> float:
-    """The largest difference between what runs a graph and ``model.step``, over more pushes than a frame can see.
+    """Return the largest difference between a graph and ``model.step``, over more pushes than a frame can see.
 
     Raises:
         RuntimeError: a push gives another number of frames, or the difference is larger than rounding.
@@ -160,25 +160,24 @@ def check(run: Run, model: SpeechModel | Encoder, step: StreamingStep) -> float:
 
 
 def noise(step: StreamingStep, size: int) -> Tensor:
-    """Seeded samples [1, size], or frames [1, size, F]."""
+    """Return seeded samples [1, size], or frames [1, size, F]."""
     shape = (1, size) if step.frontend is not None else (1, size, step.encoder.config.input_dim)
     return 0.1 * torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=like(step.encoder).dtype)
 
 
 def about(step: StreamingStep) -> dict[str, str]:
-    """What a program needs to know of a graph, as the metadata of its file: numbers and JSON in text."""
-    told: dict[str, Any] = {"push": step.num_inputs, "outputs": step.num_outputs, "stack": step.encoder.config.stack}
+    """Return the metadata of the file of a graph, for the program that runs it: numbers and JSON as text."""
+    facts: dict[str, Any] = {"push": step.num_inputs, "outputs": step.num_outputs, "stack": step.encoder.config.stack}
     if isinstance(step.model, SpeechModel):
         config = step.model.config
         framing = config.framing
-        center = framing.span_samples(0)[0] + framing.window // 2
-        told |= {"sample_rate": framing.sample_rate, "hop": framing.hop, "first_center": center}
-        told |= {"head": config.head, "classes": json.dumps(config.classes)}
-    return {name: str(value) for name, value in told.items()}
+        facts |= {"sample_rate": framing.sample_rate, "hop": framing.hop, "first_center": framing.first_center}
+        facts |= {"head": config.head, "classes": json.dumps(config.classes)}
+    return {name: str(value) for name, value in facts.items()}
 
 
 def _as_onnx(program: torch.export.ExportedProgram, example: tuple[Any, ...], step: StreamingStep) -> bytes:
-    """The program as an ONNX file."""
+    """Return the program as the bytes of an ONNX file."""
     kept = [f"cache_{i}" for i in range(len(example[3]))]
     exported = torch.onnx.export(
         program,
@@ -195,7 +194,7 @@ def _as_onnx(program: torch.export.ExportedProgram, example: tuple[Any, ...], st
 
 
 def _as_archive(program: torch.export.ExportedProgram) -> bytes:
-    """The program as a file of torch's own."""
+    """Return the program as the bytes of a torch.export file."""
     file = io.BytesIO()
     torch.export.save(program, file)
     return file.getvalue()
@@ -203,7 +202,7 @@ def _as_archive(program: torch.export.ExportedProgram) -> bytes:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what torch's exporters say of their own insides, and of packages that have no part in this."""
+    """Silence warnings of torch's exporters about their own code and about unrelated packages."""
     logger = logging.getLogger("torch.onnx")
     before = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,9 +1,7 @@
-"""Attention, convolution and frontend in fixed sizes: as many frames out as come in, some frames behind them.
+"""Attention, convolution and frontend with fixed sizes: as many frames out as in, with a fixed delay.
 
-A layer keeps as much as it ever needs, zeros at first; which frames exist is a mask, from a `Clock`. What is computed
-is computed by the layer itself, which is held inside: here are sizes and masks, and no arithmetic.
-`streaming_step.py` puts
-them in place of an encoder's own.
+A layer keeps as many frames as it ever needs, zeros at first; a mask from a `Clock` says which frames exist. The
+wrapped layer does the computing; here are sizes and masks only. `streaming_step.py` puts them into an encoder.
 """
 
 from __future__ import annotations
@@ -25,26 +23,26 @@ from speechattn.frontend.mfcc import MFCC, deltas_step
 
 
 class Clock(NamedTuple):
-    """Where a push stands, in frames: scalars int64."""
+    """The position of a push, in frames: int64 scalars."""
 
-    pushed: Tensor  # frames that were pushed before it
-    end: Tensor  # frames that there are, as far as is known
+    pushed: Tensor  # frames of earlier pushes
+    end: Tensor  # real frames so far
 
     def exist(self, delay: int, frames: Tensor) -> Tensor:
-        """Bool: which of the frames [n], counted from where a layer stands that is `delay` behind, are real."""
+        """Return which frames [n] are real, bool; they are counted from the first frame of a layer's push."""
         at = self.pushed - delay + frames
         return (at >= 0) & (at < self.end)
 
 
 def delayed(context: Context, delay: int, push: int) -> int:
-    """How far a layer's output is behind the input, in frames, where what comes into it is `delay` behind."""
+    """Return the delay of a layer's output in frames, if that of its input is `delay`."""
     assert context.kept_frames is not None
     far = push * (1 + delay + context.kept_frames)
     return far - context.ready(far - delay)
 
 
 class FixedAttention(nn.Module):
-    """A SelfAttention whose `step` takes [1, push, D] and gives as many, from `delay_in` frames behind to `delay`."""
+    """A SelfAttention with `step`: [1, push, D] with delay `delay_in` -> [1, push, D] with delay `delay`."""
 
     band: Tensor
     keys: Tensor
@@ -69,14 +67,14 @@ class FixedAttention(nn.Module):
         self.register_buffer("bias", table, persistent=False)
 
     def initial_state(self, batch_size: int = 1) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries that wait, and keys and values that are kept: zeros [B, H, n, D / H]."""
+        """Return waiting queries, and kept keys and values: zeros [B, H, n, D / H]."""
         heads, width = self.layer.num_heads, self.layer.d_model // self.layer.num_heads
         sizes = (self.wait, self.num_kept, self.num_kept)
         q, k, v = (like(self.layer).new_zeros(batch_size, heads, size, width) for size in sizes)
         return q, k, v
 
     def step(self, input: Tensor, state: tuple[Tensor, ...], clock: Clock) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """What the push makes certain [1, push, D], and the new state."""
+        """Return the output of the push [1, push, D], and the new state."""
         new = self.layer.project(input, clock.pushed - self.delay_in)
         q, k, v = (torch.cat(pair, 2) for pair in zip(state, new, strict=True))
         mask = self.band & clock.exist(self.delay, self.keys)
@@ -86,7 +84,7 @@ class FixedAttention(nn.Module):
 
 
 class FixedConvolution(nn.Module):
-    """A FramesConvolution whose `step` takes [1, push, D] and gives as many, from `delay_in` behind to `delay`."""
+    """A FramesConvolution with `step`: [1, push, D] with delay `delay_in` -> [1, push, D] with delay `delay`."""
 
     frames: Tensor
 
@@ -98,28 +96,30 @@ class FixedConvolution(nn.Module):
         self.register_buffer("frames", torch.arange(push, device=like(layer).device), persistent=False)
 
     def initial_state(self, batch_size: int = 1) -> Tensor:
-        """The frames that are kept: zeros [B, left + right, D]."""
+        """Return the kept frames: zeros [B, left + right, D]."""
         kept = self.layer.context.kept_frames
         assert kept is not None
         return like(self.layer).new_zeros(batch_size, kept, self.layer.d_model)
 
     def step(self, input: Tensor, state: Tensor, clock: Clock) -> tuple[Tensor, Tensor]:
-        """What the push makes certain [1, push, D], and the new state."""
+        """Return the output of the push [1, push, D], and the new state."""
         real = clock.exist(self.delay_in, self.frames)[:, None]
         return self.layer.step(torch.where(real, input, input.new_zeros(())), state)
 
 
 class FixedFrontend(nn.Module):
-    """A LogMel or MFCC whose `step` takes [1, push * hop] samples and gives [1, push, F] frames, `delay` behind."""
+    """A LogMel or MFCC with `step`: samples [1, push * hop] -> frames [1, push, F] with delay `delay`."""
 
     def __init__(self, frontend: LogMel, push: int) -> None:
         super().__init__()
         self.frontend, self.push = frontend, push
         framing = frontend.framing
         framing.require_streamable()
-        far = push * (1 + framing.window // framing.hop)
-        frames = framing.num_frames(far * framing.hop)
-        self.num_kept = far * framing.hop - framing.span_samples(frames)[0]
+        far = push * (1 + framing.hops_per_window)
+        num_samples = framing.num_samples(far)
+        frames = framing.num_frames(num_samples)
+        self.num_inputs = framing.num_samples(push)
+        self.num_kept = num_samples - framing.span_samples(frames)[0]
         self.delay = far - frames
         self.delta_delays: list[int] = []  # of what comes into each order of deltas
         for context in frontend.contexts:
@@ -127,35 +127,33 @@ class FixedFrontend(nn.Module):
             self.delay = delayed(context, self.delay, push)
 
     def initial_state(self) -> tuple[Tensor, ...]:
-        """Samples that are heard again, and the frames kept by each order of deltas: zeros."""
+        """Return the kept samples, and the frames kept by each order of deltas: zeros."""
         bank, width = self.frontend.filterbank, self.frontend.num_features // (1 + len(self.delta_delays))
         widths = [width * (1 + order) for order in range(len(self.delta_delays))]
         return bank.new_zeros(1, self.num_kept), *(bank.new_zeros(1, DELTA.kept_frames or 0, width) for width in widths)
 
     def num_frames(self, num_samples: Tensor) -> Tensor:
-        """`Framing.num_frames` of a count that is a tensor: the frames whose last sample is there."""
-        framing = self.frontend.framing
-        # Never negative before it is divided, for runtimes round to zero or down.
-        return (num_samples - framing.span_samples(0)[1] + framing.hop).clamp(min=0) // framing.hop
+        """Return the frames whose last sample is among the first `num_samples`, an int64 scalar."""
+        return self.frontend.framing.complete_frames(num_samples).clamp(min=0)
 
     def step(self, samples: Tensor, state: tuple[Tensor, ...], clock: Clock) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The frames of the push, and the new state; `clock` is in frames."""
+        """Return the frames of the push, and the new state; `clock` is in frames."""
         framing = self.frontend.framing
-        heard = torch.cat((state[0], samples), 1)
-        x = self.frontend._log_mel(heard[0].unfold(0, framing.window, framing.hop))[None]
-        kept = [heard[:, self.push * framing.hop :]]
+        waveform = torch.cat((state[0], samples), 1)
+        x = self.frontend._log_mel(waveform[0].unfold(0, framing.window, framing.hop))[None]
+        kept = [waveform[:, self.num_inputs :]]
         if isinstance(self.frontend, MFCC):
             x = x @ self.frontend.dct.to(x.dtype)
             width = self.frontend.num_ceps
-            for delay, held in zip(self.delta_delays, state[1:], strict=True):
-                window = torch.cat((held, x), 1)
+            for delay, past in zip(self.delta_delays, state[1:], strict=True):
+                window = torch.cat((past, x), 1)
                 kept.append(window[:, self.push :])
                 window = self._mirrored(window, delay, clock)
-                x, _ = deltas_step(window[:, held.shape[1] :], window[:, : held.shape[1]], width, final=False)
+                x, _ = deltas_step(window[:, past.shape[1] :], window[:, : past.shape[1]], width, final=False)
         return x, tuple(kept)
 
     def _mirrored(self, window: Tensor, delay: int, clock: Clock) -> Tensor:
-        """The window with the first and the last frame that exist in place of those that do not."""
+        """Return the window with the nearest frame that exists in place of each that does not."""
         begin = clock.pushed - delay - (window.shape[1] - self.push)
         frames = begin + torch.arange(window.shape[1], device=window.device)
         inside = torch.minimum(frames.clamp(min=0), clock.end - 1)

@@ -15,11 +15,11 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from speechattn import context as law
 from speechattn.config import DELTA, FEATURES
 from speechattn.context import Context
 from speechattn.framing import Framing
 from speechattn.frontend.logmel import SLAB_FRAMES, LogMel
+from speechattn.receptive_field import lookahead
 from speechattn.system.serialization import whole
 
 DELTA_REACH = 2
@@ -99,7 +99,7 @@ class MFCC(LogMel):
     @property
     def lookahead(self) -> int:
         """Frames that a frame waits for before its deltas are known."""
-        frames = law.lookahead(self.contexts)
+        frames = lookahead(self.contexts)
         assert frames is not None
         return frames
 

@@ -1,7 +1,7 @@
-"""Hidden frames [B, T, D] -> labels, in the three shapes a sequence can give: N -> N, N -> 1, N -> M.
+"""Heads: hidden frames [B, T, D] -> labels, in three output shapes: N -> N, N -> 1, N -> M.
 
-Losses ignore padding, and the label -100. Sums over frames, log probabilities and losses are float32 whatever the
-logits are, autocast included, and float64 of float64: in half precision a sum over some minutes is infinite.
+Losses ignore padding, and the label -100. Sums over frames, log probabilities and losses are float32 for logits of any
+dtype, autocast included, and float64 for float64: in half precision a sum over some minutes is infinite.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ class FrameClassifier(nn.Module):
         self.output = nn.Linear(whole("d_model", d_model), whole("num_classes", num_classes))
 
     def forward(self, hidden: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Logits [B, T, C], exactly 0 at and past `lengths` [B]."""
+        """Return logits [B, T, C], exactly 0 at and past `lengths` [B]."""
         hidden = fitting(hidden, self, "head")
         lengths = check_lengths(lengths, hidden.shape[0], hidden.shape[1])
         return zero_padding(self.output(zero_padding(hidden, lengths)), lengths)
 
     @staticmethod
     def loss(logits: Tensor, labels: Tensor) -> Tensor:
-        """Mean cross entropy in nats over the frames of `labels` [B, T] that are not -100; 0 without any.
+        """Return the mean cross entropy in nats over the frames of `labels` [B, T] that are not -100; 0 without any.
 
         Raises:
             ValueError: labels are not one for each frame of logits [B, T, C].
@@ -64,7 +64,7 @@ class UtteranceClassifier(nn.Module):
         self.output = nn.Linear(whole("d_model", d_model), whole("num_classes", num_classes))
 
     def forward(self, hidden: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Logits [B, C] of hidden frames [B, T, D] with `lengths` [B]."""
+        """Return logits [B, C] of hidden frames [B, T, D] with `lengths` [B]."""
         hidden = fitting(hidden, self, "head")
         lengths = check_lengths(lengths, hidden.shape[0], hidden.shape[1])
         counts = full_lengths(hidden) if lengths is None else lengths.to(hidden.device)
@@ -74,7 +74,7 @@ class UtteranceClassifier(nn.Module):
 
     @staticmethod
     def loss(logits: Tensor, labels: Tensor) -> Tensor:
-        """Mean cross entropy in nats over the rows of `labels` [B] that are not -100; 0 without any.
+        """Return the mean cross entropy in nats over the rows of `labels` [B] that are not -100; 0 without any.
 
         Raises:
             ValueError: labels are not one integer for each row of logits [B, C].
@@ -104,21 +104,21 @@ class CTC(nn.Module):
         self.output = nn.Linear(whole("d_model", d_model), num_classes)
 
     def forward(self, hidden: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Log probabilities [B, T, C], float32 at least, exactly 0 at and past `lengths` [B]."""
+        """Return log probabilities [B, T, C], float32 at least, exactly 0 at and past `lengths` [B]."""
         hidden = fitting(hidden, self, "head")
         lengths = check_lengths(lengths, hidden.shape[0], hidden.shape[1])
         logits = self.output(zero_padding(hidden, lengths))
         return zero_padding(logits.log_softmax(-1, dtype=widened(logits.dtype)), lengths)
 
     def loss(self, log_probs: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor) -> Tensor:
-        """Mean over the batch of the negative log likelihood per target label, in nats.
+        """Return the mean over the batch of the negative log likelihood per target label, in nats.
 
         `log_probs` [B, T, C], `lengths` [B] frames, `targets` [B, M] classes from 1 on, `target_lengths` [B].
         A target that does not fit into its frames costs 0, instead of infinity.
 
         Raises:
-            ValueError: log_probs do not have the head's classes: hidden frames, perhaps; or targets are no classes, or
-                fewer than their lengths say.
+            ValueError: log_probs do not have the head's classes (hidden frames, perhaps); or targets are no classes, or
+                fewer than target_lengths.
         """
         if log_probs.shape[-1] != self.num_classes:
             raise ValueError(
@@ -131,7 +131,7 @@ class CTC(nn.Module):
 
     @staticmethod
     def decode(log_probs: Tensor, lengths: Tensor) -> list[list[int]]:
-        """The best path of each row with repeats merged and blanks removed: a list of classes per row."""
+        """Return the best path of each row, repeats merged and blanks removed: a list of classes per row."""
         rows = []
         for row, length in zip(log_probs.argmax(-1), lengths.tolist(), strict=True):
             merged = torch.unique_consecutive(row[:length])
@@ -140,14 +140,14 @@ class CTC(nn.Module):
 
 
 def _check_targets(targets: Tensor, target_lengths: Tensor, num_classes: int) -> None:
-    """Refuse what torch's CTC would read out of bounds, without a word."""
+    """Raise ValueError for targets that torch's CTC would silently read out of bounds."""
     if targets.ndim != 2 or target_lengths.shape != targets.shape[:1]:
         raise ValueError(
             f"targets must be [B, M] and target_lengths [B], got {list(targets.shape)}, {list(target_lengths.shape)}."
         )
-    longest = int(target_lengths.max()) if len(target_lengths) else 0
-    if longest > targets.shape[1]:
-        raise ValueError(f"target_lengths must be at most M = {targets.shape[1]}, got {longest}.")
+    max_length = int(target_lengths.max()) if len(target_lengths) else 0
+    if max_length > targets.shape[1]:
+        raise ValueError(f"target_lengths must be at most M = {targets.shape[1]}, got {max_length}.")
     used = targets[valid_mask(target_lengths.to(targets.device), targets.shape[1])]
     wrong = used[(used < 1) | (used >= num_classes)]
     if len(wrong):

@@ -1,7 +1,4 @@
-"""Models that come with the package.
-
-Each folder beside this file is one, with its card: what it was trained on and how often it is right.
-"""
+"""Models that are part of the package; each folder here is one, with a card of its data and accuracy."""
 
 from __future__ import annotations
 

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral
 
-from speechattn import context as law
 from speechattn.config import ATTENTION_BLOCKS, EncoderConfig
 from speechattn.errors import ConfigError
 from speechattn.framing import HOP_MS
 from speechattn.planning import memory
 from speechattn.planning.flops import num_parameters, work
 from speechattn.planning.machine_speed import Machine
+from speechattn.receptive_field import lookahead
 from speechattn.system.units import parse_bytes
 
 MODES = ("inference", "training", "streaming")
@@ -120,7 +120,7 @@ def estimate(
     copies = 2 + OPTIMIZER_COPIES if training else 1
     wanted = work(config, frames, batch_size)
     times = BACKWARD if training else 1
-    waited = law.lookahead(config.contexts)
+    waited = lookahead(config.contexts)
     return Estimate(
         config=config,
         frames=frames,

@@ -188,14 +188,15 @@ def state_bytes(shapes: Shapes) -> int:
     frame = shapes.batch_size * config.d_model * shapes.item
     total = 0
     for context in config.layer_contexts if config.block in ATTENTION_BLOCKS else ():
-        assert context.right is not None and context.kept_frames is not None
-        waiting = context.right + context.chunk - 1
+        waiting = context.lookahead()
+        assert waiting is not None and context.kept_frames is not None
         # Keys and values; queries, and frames to which attention is to be added.
         total += (2 * context.kept_frames + 2 * waiting) * frame
     if config.block in ("conformer", "cnn"):
         window = config.convolution
-        assert window.kept_frames is not None and window.right is not None
-        total += config.num_layers * (window.kept_frames + window.right) * frame
+        waiting = window.lookahead()
+        assert waiting is not None and window.kept_frames is not None
+        total += config.num_layers * (window.kept_frames + waiting) * frame
     splice = config.splice.kept_frames
     assert splice is not None
     entry = splice * config.input_dim + (config.stack - 1) * config.entry_dim // config.stack
@@ -284,7 +285,7 @@ def _working(shapes: Shapes, context: Context, gradients: bool) -> int:
     if config.activation == "softmax" and not gradients:
         return masks  # torch's kernel keeps its scores in the cache
     block = block_size(context)
-    window = frames if context.window is None else min(frames, context.window - context.chunk + block)
+    window = min(frames, context.block_window(block) or frames)
     one = block * window * width
     together = min(batch * heads * -(-frames // block), SLAB_BYTES // max(one, 1))
     scores = max(BLOCK * keys * heads * width, one * together)

@@ -13,13 +13,13 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
 
-from speechattn import context as law
 from speechattn.context import Context
 from speechattn.framing import HOP_MS
 from speechattn.plots.context_band import draw_band, duration
 from speechattn.plots.layer_latency import draw_latency
 from speechattn.plots.receptive_field import draw_fan
 from speechattn.plots.style import STYLE, heading, new_figure, say_empty
+from speechattn.receptive_field import lookahead, max_receptive_field
 
 MOST_BANDS = 3
 MOST_LABELS = 14
@@ -37,7 +37,7 @@ def receptive_field(
     """The band of each different layer, the receptive field of a chunk down to the input, and the latency.
 
     `contexts[0]` is the layer next to the input and `names` are what the layers are called, as in
-    `speechattn.context.describe`; a frame is `hop_ms` long. `frontend_ms` is what a frame itself is waited for, from
+    `speechattn.receptive_field.describe`; a frame is `hop_ms` long. `frontend_ms` is what a frame itself is waited for, from
     its middle to its last sample: it counts in the latency.
 
     Example:
@@ -76,7 +76,7 @@ def told_contexts(contexts: Sequence[Context]) -> str:
 
 def _note(contexts: Sequence[Context], hop_ms: float, frontend_ms: float) -> str:
     """What stands under the title: how much is seen, how long is waited, how long a frame is."""
-    width, most = law.reach_width(contexts), law.lookahead(contexts)
+    width, most = max_receptive_field(contexts), lookahead(contexts)
     seen = "an unlimited part of the input" if width is None else f"{duration(width * hop_ms)} of input"
     waited = "the end of the audio" if most is None else f"{duration(most * hop_ms + frontend_ms)} at most"
     if most == 0 and not frontend_ms:

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 
-from speechattn import context as law
 from speechattn.context import Context
 from speechattn.plots.context_band import FUTURE, caption, duration, unit_of
 from speechattn.plots.receptive_field import half_height
 from speechattn.plots.style import GREY, INK
+from speechattn.receptive_field import latency_frames
 
 FRONTEND, FRONTEND_INK = "#ddcc77", "#8a7d1e"
 
@@ -22,7 +22,7 @@ def draw_latency(
 
     Those at the depths `labelled` say it in numbers, too.
     """
-    waited = [law.waits(contexts[:depth]) for depth in range(len(contexts) + 1)]
+    waited = [latency_frames(contexts[:depth]) for depth in range(len(contexts) + 1)]
     told = [None if frames is None else [frontend_ms + count * hop_ms for count in frames] for frames in waited]
     longest = max(wait[2] for wait in told if wait is not None)
     unit, unit_ms = unit_of(longest)

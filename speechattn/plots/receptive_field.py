@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 
-from speechattn import context as law
 from speechattn.context import Context
 from speechattn.plots.context_band import FUTURE, OWN, PAST, caption, duration, unit_of
 from speechattn.plots.style import INK, PALE
+from speechattn.receptive_field import lookback, receptive_field
 
 Level = tuple[int | None, int | None]
 """Frames [start, stop), None where there is no limit."""
@@ -33,12 +33,12 @@ def levels(contexts: Sequence[Context]) -> tuple[list[Level], range]:
     """
     period, chunk = math.lcm(*(context.chunk for context in contexts)), contexts[-1].chunk if contexts else 1
     above = [contexts[depth:] for depth in range(len(contexts) + 1)]
-    lookback = [law.lookback(layers) for layers in above]
-    origin = -(-max(frames or 0 for frames in lookback) // period) * period
+    past = [lookback(layers) for layers in above]
+    origin = -(-max(frames or 0 for frames in past) // period) * period
 
     def needed(depth: int, first: int) -> Level:
-        start, stop = law.reach(above[depth], first)[0], law.reach(above[depth], first + chunk - 1)[1]
-        return None if lookback[depth] is None else start, stop
+        start, stop = receptive_field(above[depth], first)[0], receptive_field(above[depth], first + chunk - 1)[1]
+        return None if past[depth] is None else start, stop
 
     def width(first: int) -> int:
         start, stop = needed(0, first)

@@ -133,9 +133,7 @@ def as_array(values: ArrayLike, axes: str) -> NDArray[np.float64]:
 
 def frame_edges(framing: Framing, num_frames: int) -> NDArray[np.float64]:
     """Seconds [T+1] between which each frame is drawn: half a hop to both sides of its window's centre."""
-    start, stop = framing.span_samples(0)
-    first = (start + stop - framing.hop) / 2
-    return (first + framing.hop * np.arange(num_frames + 1)) / framing.sample_rate
+    return np.array(framing.drawn_edges(num_frames))
 
 
 def phone_ticks(axis: Axis, phones: Sequence[str], size: float = 7.5) -> None:

@@ -1,8 +1,8 @@
-"""Hours of audio through a model in constant memory: read block by block, encoded as a stream, written as it comes.
+"""encode_long: hours of audio through a model in constant memory, read, encoded and written block by block.
 
-What comes out is what the whole audio at once would give, to rounding. Into a file it can be interrupted: the same call
-goes on from the last block that was whole, and the file ends with the same bytes. Not for live sound, which wants
-labels with times: that is `Stream`.
+The result equals that of the whole audio at once, to rounding. Writing to a file can be interrupted: the same call
+continues after the last complete block, and the file ends with the same bytes. For live audio, and for labels with
+times, use `Stream`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from speechattn.streaming.resumable_array import ResumableArray
 from speechattn.system.progress import progress_bar
 
 BLOCK_FRAMES = 3000
-"""30 s: what is kept of a block's layers takes some ten megabytes, and going on after an interruption costs so much."""
+"""30 s: intermediate tensors take some ten megabytes, and an interruption costs at most so much audio."""
 Source = AudioSource | Samples | Tensor | Iterable[Samples | Tensor]
 
 
@@ -72,11 +72,11 @@ def encode_long(
     block_frames: int = BLOCK_FRAMES,
     progress: bool = True,
 ) -> Iterator[Tensor] | Samples:
-    """The rows [T, C] of any length of audio: written to the .npy file `out` and mapped into memory, or yielded.
+    """Return the rows [T, C] of audio of any length: written to the .npy file `out` and mapped, or as an iterator.
 
-    With `out`, an interrupted call leaves `out`.part and `out`.state, and the same call goes on from there: it reads
+    With `out`, an interrupted call leaves `out`.part and `out`.state, and the same call continues from there: it reads
     the source from its beginning, checks that it is the same, and encodes only what is missing; on the same machine the
-    file ends with the same bytes. A file `out` that is there already stays until the new one is whole.
+    file ends with the same bytes. An existing file `out` stays until the new one is complete.
 
     Args:
         model: a SpeechModel, in evaluation mode (or it warns), with limited right context: rows are logits; or an
@@ -84,14 +84,14 @@ def encode_long(
         source: a sound file, by its path or as a binary file; or samples [N], floats in [-1, 1] or 16-bit integers (for
             an Encoder: frames [T, F], floats), as an array, a memory map, a tensor, or as blocks of these.
         out: the file to write, float32, or float64 as the model; None yields tensors [m, C] on the CPU instead.
-        hidden: give what the encoder of a SpeechModel gives, [T, d_model], in place of logits.
-        sample_rate: of samples that are given, in Hz; None is the model's. A file tells its own.
-        block_frames: frames that are read, encoded and written at a time: memory and speed follow it, the result
-            does to rounding only.
+        hidden: return the output of a SpeechModel's encoder, [T, d_model], instead of logits.
+        sample_rate: of samples, in Hz; None is the model's. A file has its own.
+        block_frames: frames that are read, encoded and written at a time: it sets memory and speed, and changes the
+            result by rounding only.
         progress: show a bar.
 
     Raises:
-        TypeError, ValueError: the source is no such samples or frames, or the model cannot stream.
+        TypeError, ValueError: the source is of another type or shape, or the model cannot stream.
         UserError: the file is damaged, a sample is not finite or beyond 100, `out` cannot be written, or was begun
             with another model, other settings or another source.
 
@@ -107,7 +107,7 @@ def encode_long(
     if out is not None and Path(out).suffix != ".npy":
         raise UserError(f"out must end in .npy, got {out}.")
     work = _Work(model, hidden, source, sample_rate, block_frames, progress)
-    state = work.model.initial_state()  # refuses here what cannot stream
+    state = work.model.initial_state()  # raises if the model cannot stream
     encoder = model.encoder if isinstance(model, SpeechModel) else model
     if isinstance(encoder, Encoder):
         encoder.warn_in_training("model", stacklevel=2)
@@ -132,7 +132,12 @@ class _Work:
     ) -> None:
         if isinstance(model, SpeechModel):
             framing, self.width = model.config.framing, len(model.config.classes)
-            self.rate, self.size, self.axes, unit = framing.sample_rate, block_frames * framing.hop, 1, " s of audio"
+            self.rate, self.size, self.axes, unit = (
+                framing.sample_rate,
+                framing.num_samples(block_frames),
+                1,
+                " s of audio",
+            )
             if hidden:
                 model, self.width = _without_head(model), model.config.encoder.d_model
         elif isinstance(model, Encoder):
@@ -149,8 +154,8 @@ class _Work:
         self.bar = functools.partial(progress_bar, desc="encode_long", total=total, unit=unit, disable=not progress)
 
     def encoded(self, blocks: Iterable[Samples], state: Any, taken: int = 0) -> Iterator[tuple[Samples, Tensor, Any]]:
-        """(block, the rows [m, C] that it completes, the state behind it); the last block is empty, the flush."""
-        blocks = _begun(blocks)
+        """Yield (block, rows [m, C] that it completes, new state); the last block is empty, for the flush."""
+        blocks = _first_read(blocks)
         with self.bar(initial=taken // self.rate) as bar:
             for block in cut(blocks, self.size):
                 rows, state = self.model.step(torch.from_numpy(block)[None].to(self.like), state)
@@ -160,14 +165,14 @@ class _Work:
         yield np.empty(0, self.dtype), self.model.flush(state)[0].cpu(), state
 
     def write(self, out: Path, state: Any) -> None:
-        """Encode what `out` lacks into it."""
-        blocks, taken, heard = self.blocks, 0, hashlib.sha256()
+        """Encode the missing rows into `out`."""
+        blocks, taken, digest = self.blocks, 0, hashlib.sha256()
         with ResumableArray(out, self.width, self.dtype, self.owner) as array:
-            if begun := array.resume(state):
-                progress, state = begun
+            if resumed := array.resume(state):
+                progress, state = resumed
                 state, taken = state.to(self.like.device), progress.taken
-                blocks = _behind(blocks, taken, heard)
-                if heard.hexdigest() != progress.heard:
+                blocks = _skip(blocks, taken, digest)
+                if digest.hexdigest() != progress.sha256:
                     raise UserError(
                         f"{array.part} was begun with another source: delete it and {array.state.name}, "
                         "or choose another `out`."
@@ -176,13 +181,13 @@ class _Work:
                 array.append(rows)
                 if len(block):
                     taken += len(block)
-                    heard.update(block.tobytes())
-                    array.keep(taken, heard.hexdigest(), after)
+                    digest.update(block.tobytes())
+                    array.keep(taken, digest.hexdigest(), after)
             array.finish()
 
     @property
     def owner(self) -> str:
-        """Twelve digits of everything that the bytes of the rows depend on, save the source."""
+        """Twelve digits of a hash of all that decides the bytes of the rows, except the source."""
         settings = (fingerprint(self.model.config), self.hidden, self.size, str(self.dtype))
         digest = hashlib.sha256(repr(settings).encode())
         for value in self.model.state_dict().values():
@@ -190,10 +195,10 @@ class _Work:
         return digest.hexdigest()[:12]
 
     def _read(self, source: Source, sample_rate: int | None) -> tuple[Iterator[Samples], int | None]:
-        """Blocks of the source at the model's rate, in its dtype, and how many rows there are, if that is known."""
+        """Return blocks of the source at the model's rate and dtype, and the number of samples or frames if known."""
         file = _as_file(source)
         if sample_rate is not None and (self.axes == 2 or file is not None):
-            raise ValueError("sample_rate is of samples that are given: a sound file tells its own, frames have none.")
+            raise ValueError("sample_rate is for samples: a sound file has its own, frames have none.")
         if file is not None:
             if self.axes == 2:
                 raise TypeError("an Encoder takes frames [T, F], no file: np.load(path, mmap_mode='r') maps some.")
@@ -207,7 +212,7 @@ class _Work:
         return (blocks if rate == self.rate else resampled(blocks, rate, self.rate, str(self.dtype))), total
 
     def _checked(self, blocks: Iterable[Samples | Tensor], rate: int) -> Iterator[Samples]:
-        """The blocks in the model's dtype."""
+        """Yield the blocks in the model's dtype; raise if they are not samples or frames."""
         taken = 0
         for block in blocks:
             if isinstance(block, int | float) or getattr(block, "ndim", None) == 0:
@@ -232,14 +237,14 @@ class _Work:
 
 
 def _as_file(source: Source) -> AudioSource | None:
-    """The source if it is a path or a binary file; samples and blocks of them are None."""
+    """Return the source if it is a path or a binary file, None for samples and blocks of them."""
     if isinstance(source, str | os.PathLike) or hasattr(source, "read"):
         return cast(AudioSource, source)
     return None
 
 
 def _bytes(value: Any) -> bytes:
-    """Return what distinguishes an entry of a state_dict from others: of int8 layers some are tuples and dtypes."""
+    """Return the bytes of an entry of a state_dict; int8 layers have tuples and dtypes among them."""
     if isinstance(value, tuple):
         return b"".join(map(_bytes, value))
     if not isinstance(value, Tensor):
@@ -249,23 +254,23 @@ def _bytes(value: Any) -> bytes:
 
 
 def _without_head(model: SpeechModel) -> SpeechModel:
-    """The same weights, so that `step` and `flush` give what enters the head; the caller's model stays as it is."""
+    """Return a model with the same weights whose `step` and `flush` return the input of the head."""
     headless = copy.copy(model)
     headless._modules = {**model._modules, "head": nn.Identity()}
     return headless
 
 
-def _begun(blocks: Iterable[Samples]) -> Iterator[Samples]:
-    """The same blocks; the first has been looked at, so that what is wrong with it is said before a bar is drawn."""
+def _first_read(blocks: Iterable[Samples]) -> Iterator[Samples]:
+    """Return the same blocks; the first is read at once, so that its errors come before the progress bar."""
     blocks = iter(blocks)
     return itertools.chain(list(itertools.islice(blocks, 1)), blocks)
 
 
-def _behind(blocks: Iterator[Samples], taken: int, heard: Any) -> Iterator[Samples]:
-    """The blocks without their first `taken` rows, which go into the hash `heard`; fewer, if there are no more."""
+def _skip(blocks: Iterator[Samples], taken: int, digest: Any) -> Iterator[Samples]:
+    """Return the blocks without their first `taken` rows, which go into the hash `digest`."""
     for block in blocks:
         first = block[:taken]
-        heard.update(first.tobytes())
+        digest.update(first.tobytes())
         taken -= len(first)
         if not taken:
             return itertools.chain([block[len(first) :]], blocks)

@@ -1,8 +1,8 @@
-"""A .npy file that grows block by block, and goes on where an interruption left it.
+"""ResumableArray: a .npy file that grows block by block, and continues after an interruption.
 
-While `x.npy` is unfinished, `x.npy.part` holds its rows and `x.npy.state` what is needed to go on: whose rows they
-are, how many, and the state of the stream behind them, as safetensors and JSON. In the end the one is renamed and the
-other removed. A kill at any moment costs the block at work. Not here: what the rows are.
+While `x.npy` is unfinished, `x.npy.part` holds its rows, and `x.npy.state`, safetensors and JSON, what is needed to
+continue: the owner of the rows, their number, and the state of the stream after them. At the end the first is renamed
+and the second removed. A kill at any moment loses the current block.
 """
 
 from __future__ import annotations
@@ -28,23 +28,27 @@ from torch import Tensor
 from speechattn.errors import UserError
 from speechattn.system.atomic_files import sync_directory, write_bytes
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 HEADER_BYTES = 128
-"""Room for any number of rows, which the header names and only the end knows."""
+"""Header size with space for any number of rows, which is known at the end only."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """What is kept with the rows: whose they are (`owner`), and how many came of how much input."""
+    """How far a file has been written."""
 
     owner: str
+    """Hash of the model and the settings."""
     rows: int
-    taken: int  # samples or frames of the source
-    heard: str  # sha256 of these
+    """Rows in the file."""
+    taken: int
+    """Samples or frames of the source that they were computed from."""
+    sha256: str
+    """Hash of these."""
 
 
 class ResumableArray:
-    """Rows [T, width] on their way into the file `path`: ``with ResumableArray(...) as array: ...``.
+    """A .npy file of rows [T, width] in the writing: ``with ResumableArray(...) as array: ...``.
 
     Raises:
         UserError: the file cannot be written, another process is writing it, or what is there belongs to another owner.
@@ -70,7 +74,7 @@ class ResumableArray:
         self._file.close()  # last: from here another process may write
 
     def resume(self, initial: Any) -> tuple[Progress, Any] | None:
-        """(progress, state) of what an interruption left, or None; `initial` is a state of that kind, for its shape."""
+        """Return (progress, state) of an interrupted call, or None; `initial` is a state of the same classes."""
         if not self.state.exists():
             return None
         try:
@@ -92,21 +96,21 @@ class ResumableArray:
         return progress, state
 
     def append(self, rows: Tensor) -> None:
-        """Put rows [n, width] behind those that are there."""
+        """Append rows [n, width]."""
         self._write(self._end, rows.detach().cpu().double().numpy().astype(self.dtype).tobytes())
         self.rows += len(rows)
 
-    def keep(self, taken: int, heard: str, state: Any) -> None:
-        """Make the rows so far durable, and the state behind them: from here an interrupted run goes on."""
+    def keep(self, taken: int, sha256: str, state: Any) -> None:
+        """Make the rows so far and the state after them durable: an interrupted call continues from here."""
         tensors: dict[str, Tensor] = {}
-        described = dataclasses.asdict(Progress(self.owner, self.rows, taken, heard))
+        described = dataclasses.asdict(Progress(self.owner, self.rows, taken, sha256))
         described |= {"format_version": FORMAT_VERSION, "state": packed(state, tensors)}
         with self._written(self.state):
             os.fsync(self._file.fileno())
             write_bytes(self.state, to_bytes(tensors, {"progress": json.dumps(described)}))
 
     def finish(self) -> None:
-        """Give the file its name: it is whole."""
+        """Rename the complete file to its final name."""
         words = f"{{'descr': {self.dtype.str!r}, 'fortran_order': False, 'shape': ({self.rows}, {self.width}), }}"
         header = b"\x93NUMPY\x01\x00" + (HEADER_BYTES - 10).to_bytes(2, "little")
         self._write(0, header + words.encode().ljust(HEADER_BYTES - 11) + b"\n")
@@ -122,7 +126,7 @@ class ResumableArray:
         return HEADER_BYTES + self.rows * self.width * int(self.dtype.itemsize)
 
     def _open(self) -> bool:
-        """Open and lock the unfinished file; returns whether it was there."""
+        """Open and lock the unfinished file, and return True if it existed."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             begun = self.part.exists()
@@ -138,7 +142,7 @@ class ResumableArray:
         return begun
 
     def _is_part(self) -> bool:
-        """Whether the open file still has the name of the unfinished one."""
+        """Return True if the open file still has the name of the unfinished one."""
         try:
             return os.path.samestat(self.part.stat(), os.fstat(self._file.fileno()))
         except FileNotFoundError:
@@ -153,17 +157,17 @@ class ResumableArray:
 
     @contextmanager
     def _written(self, path: Path) -> Iterator[None]:
-        """What the disk refuses, as an error that says what now."""
+        """Turn an OSError into a UserError that says what to do."""
         try:
             yield
         except OSError as error:
             raise UserError(
-                f"{path} cannot be written ({error.strerror}); what is done is kept, and the same call goes on."
+                f"{path} cannot be written ({error.strerror}); finished rows are kept: repeat the call to continue."
             ) from error
 
 
 def packed(tree: Any, tensors: dict[str, Tensor]) -> Any:
-    """A state as plain JSON types, with its tensors moved into `tensors`."""
+    """Return a state as plain JSON types, with its tensors moved into `tensors`."""
     if isinstance(tree, Tensor):
         name = str(len(tensors))
         tensors[name] = tree.detach().cpu().clone(memory_format=torch.contiguous_format)
@@ -174,7 +178,7 @@ def packed(tree: Any, tensors: dict[str, Tensor]) -> Any:
 
 
 def unpacked(plain: Any, like: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """The state that `packed` took apart; `like`, a state of that kind, says which classes it was made of."""
+    """Return the state that `packed` took apart; `like` is a state of the same classes."""
     if isinstance(plain, dict):
         return tensors[plain["tensor"]]
     if not isinstance(plain, list):

@@ -1,7 +1,7 @@
-"""Audio as it comes, labels as soon as they are certain: the one object that remembers.
+"""Stream: audio in pieces of any length, labels as soon as they are final.
 
-Everything below is pure: `SpeechModel.step` takes a state and gives a new one. A `Stream` keeps that state, converts
-what a microphone, a socket or a decoder delivers, and says of every label when it was spoken.
+`SpeechModel.step` is pure: it takes a state and returns a new one. A `Stream` keeps that state, converts the samples of
+a microphone, a socket or a decoder, checks them, and adds times to the labels.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import accumulate, groupby
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,242 +18,234 @@ import soxr
 import torch
 from torch import Tensor
 
-from speechattn import context as law
 from speechattn.amplitude import MAX_INTEGER
 from speechattn.data.audio.samples import Samples, as_floats, first_fault, whole_rate
-from speechattn.data.labels.segments import Segment
 from speechattn.dtypes import widened
 from speechattn.encoder.encoder import Encoder
 from speechattn.errors import UserError
 from speechattn.models.heads import CTC
-from speechattn.models.speech_model import SpeechModel
+from speechattn.models.speech_model import ModelState, SpeechModel
+from speechattn.receptive_field import lookahead
+from speechattn.streaming.labels import FrameLabels
+from speechattn.system.renamed_arguments import renamed
 
 SECONDS_AT_ONCE = 20
-"""A longer push is taken in pieces: a giant one costs time, not memory."""
+"""Longer pushes are computed in pieces, which bounds memory."""
+NAN_POLICIES = ("error", "zero")
 
 
 @dataclass(frozen=True)
-class FrameLabels:
-    """Labels that have become certain, in order: columns of equal length, one row a frame, or with CTC one a label.
+class _Progress:
+    """All that a stream remembers; a push replaces it when it has succeeded."""
 
-    `labels[i]` holds from `start_s[i]` to `stop_s[i]`, seconds since the first sample, with `probabilities[i]`.
-    """
-
-    start_s: tuple[float, ...] = ()
-    stop_s: tuple[float, ...] = ()
-    labels: tuple[str, ...] = ()
-    probabilities: tuple[float, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __add__(self, later: FrameLabels) -> FrameLabels:
-        """These and then those of a later push."""
-        columns = ("start_s", "stop_s", "labels", "probabilities")
-        return FrameLabels(*(getattr(self, name) + getattr(later, name) for name in columns))
-
-    @property
-    def segments(self) -> list[Segment]:
-        """Runs of the same label as segments in seconds. With CTC, whose blanks leave gaps, each label is its own."""
-        gaps = accumulate(start > stop for start, stop in zip(self.start_s, (0.0, *self.stop_s), strict=False))
-        keys = list(zip(self.labels, gaps, strict=True))
-        runs = (list(run) for _, run in groupby(range(len(self)), key=keys.__getitem__))
-        return [Segment(self.start_s[run[0]], self.stop_s[run[-1]], self.labels[run[0]]) for run in runs]
+    state: ModelState
+    rate: int | None = None
+    """Sample rate of the pushes, in Hz; None before the first."""
+    resampler: Any = None
+    is_torn: bool = False
+    """True if the resampler, which cannot go back, has consumed samples of a push that failed."""
+    num_samples: int = 0
+    num_bad_samples: int = 0
+    num_labels: int = 0
+    last_class: int = 0
+    ended: bool = False
 
 
+@renamed(nan="nan_policy")
 class Stream:
-    """A model that listens: `push` audio of any length, get the labels that have become certain, `flush` at the end.
+    """A stream of audio through a model: `push` samples, get the labels that are final, `flush` at the end.
 
-    Many streams may share a model, each in a thread of its own. The labels are those of the whole audio at once.
+    Many streams may share a model, each in its own thread. The labels are those of the whole audio at once.
 
     Args:
         model: in evaluation mode (or it warns), with limited right context; its dtype is computed in.
-        nan_policy: "error" refuses a push with samples that are not finite, or beyond 2^31, which is nonsense; "zero"
-            hears
-            them as 0, and counts them. Beyond 100 are integers that were not scaled: always refused.
+        nan_policy: "error" refuses a push with samples that are not finite or beyond 2^31; "zero" replaces them by 0
+            and counts them. Samples beyond 100 are integers that were not scaled, and are always refused.
 
     Raises:
         ValueError: the model cannot stream, or nan_policy is neither.
 
     Example:
         >>> from speechattn import EncoderConfig, ModelConfig
-        >>> config = ModelConfig(("SIL", "AA"), EncoderConfig(40, 16, num_layers=1), num_mels=40)
-        >>> stream = Stream(SpeechModel(config).eval())
+        >>> encoder = EncoderConfig(input_dim=40, d_model=16, num_layers=1)
+        >>> stream = Stream(SpeechModel(ModelConfig(("SIL", "AA"), encoder, num_mels=40)).eval())
         >>> len(stream.push(torch.zeros(16_000))), len(stream.flush()), stream.algorithmic_latency_ms
         (36, 64, 652.5)
     """
 
     def __init__(self, model: SpeechModel, nan_policy: str = "error") -> None:
-        if nan_policy not in ("error", "zero"):
+        if nan_policy not in NAN_POLICIES:
             raise ValueError(f'nan_policy must be "error" or "zero", got {nan_policy!r}.')
         self.model, self.nan_policy = model, nan_policy
-        self.num_bad_samples = 0
-        """Samples that were NaN, infinite or nonsense, and heard as 0."""
         self._busy = threading.Lock()
-        self._forget()
+        self._progress = _Progress(model.initial_state())
         if isinstance(model.encoder, Encoder):
-            model.encoder.warn_in_training("model", stacklevel=2)
+            model.encoder.warn_in_training("model", stacklevel=3)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "latency_ms":
+            raise AttributeError("Stream has no attribute 'latency_ms': use algorithmic_latency_ms.")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a copy or a pickle takes: all but the lock.
+        """Return the attributes that a copy or a pickle takes: all but the lock.
 
         Raises:
             TypeError: samples are being resampled, and a resampler has no copy.
         """
-        if self._resampler is not None:
+        if self._progress.resampler is not None:
             raise TypeError("a stream that resamples cannot be copied: push samples of the model's own rate.")
-        return {name: value for name, value in vars(self).items() if name != "_busy"}
+        return {"model": self.model, "nan_policy": self.nan_policy, "_progress": self._progress}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._busy = threading.Lock()
 
     def reset(self) -> None:
-        """Forget everything: the next push begins another recording."""
-        with self._mine():
-            self._forget()
-
-    def _forget(self) -> None:
-        self._state = self.model.initial_state()
-        self._rate: int | None = None
-        self._resampler: Any = None
-        self._torn = False  # the resampler, which cannot go back, has taken samples that nothing behind it has heard
-        self._num_samples, self._num_labels, self._last_class, self._ended = 0, 0, 0, False
-        self.num_bad_samples = 0
+        """Begin another recording with the next push."""
+        with self._exclusive():
+            self._progress = _Progress(self.model.initial_state())
 
     def push(self, samples: Tensor | Samples, sample_rate: int | None = None) -> FrameLabels:
-        """The labels that the next samples make certain.
+        """Return the labels that are final after the next samples.
 
         `samples` [n] are floats in [-1, 1] or 16-bit integers, n >= 0, a tensor or an array. `sample_rate` in Hz is the
-        model's unless given; another one must be given, the same, with every push.
+        model's by default; another one must be given, the same, with every push.
 
         Raises:
             TypeError, ValueError: samples are no such vector, the rate has changed, or the stream was flushed.
-            UserError: a sample is not finite, and nan_policy is "error", or beyond 100. Whatever is raised, the stream
-                is as
-                before the push.
+            UserError: a sample is not finite, and nan_policy is "error", or beyond 100. After any error the stream is
+                as before the push.
             RuntimeError: another thread is inside a push of this stream.
         """
-        return self._alone(lambda: self._push(samples, sample_rate))
+        return self._run(lambda: self._push(samples, sample_rate))
 
     def flush(self) -> FrameLabels:
-        """The labels still owed, for no more audio will come; a part of a frame has none."""
-        return self._alone(self._flush)
+        """Return the pending labels at the end of the audio; an incomplete frame has none."""
+        return self._run(self._flush)
+
+    @property
+    def num_bad_samples(self) -> int:
+        """Samples since the start that were NaN, infinite or beyond 2^31, and replaced by 0."""
+        return self._progress.num_bad_samples
 
     @property
     def state_bytes(self) -> int:
-        """Memory that the stream keeps, in bytes; a resampler's own, some kilobytes, is not counted."""
-        return self._state.num_bytes
+        """Memory that the stream keeps, in bytes, without a resampler's own kilobytes."""
+        return self._progress.state.num_bytes
 
     @property
     def algorithmic_latency_ms(self) -> float:
-        """The most by which a label comes after what it labels: from the middle of its frame until it is certain.
+        """The longest delay of a label, from the centre of its frame until it is final, in ms.
 
-        That is half a window, and the hops that everything behind it waits for. A resampler waits some more: 40 ms at
-        44.1 kHz, 116 ms at 8 kHz. NaN where the encoder is a module of your own, whose look-ahead is not known.
+        It is half a window plus the look-ahead of all layers. A resampler adds 40 ms at 44.1 kHz, 116 ms at 8 kHz. It
+        is NaN if the encoder is a module of your own, whose look-ahead is not known.
         """
         if not self.model.is_described:
             return math.nan
-        framing, waited = self.model.config.framing, law.lookahead(self.model.config.contexts)
+        waited = lookahead(self.model.config.contexts)
         assert waited is not None
-        heard = framing.span_samples(waited)[1] - framing.span_samples(0)[0] - framing.window // 2
-        return 1000 * heard / framing.sample_rate
+        return self.model.config.framing.latency_ms(waited)
 
     @property
     def seconds(self) -> float:
-        """Audio heard so far, at the model's rate."""
-        return self._state.frontend.num_samples / self.model.config.framing.sample_rate
+        """Audio since the start, at the model's rate, in seconds."""
+        return self._progress.state.frontend.num_samples / self.model.config.framing.sample_rate
 
     @contextmanager
-    def _mine(self) -> Iterator[None]:
-        """For one thread at a time. What fails inside has not been: all that is remembered is as it was."""
+    def _exclusive(self) -> Iterator[None]:
+        """Lock the stream; if the body raises, restore its progress."""
         if not self._busy.acquire(blocking=False):
             raise RuntimeError("this stream is busy in another thread: give each thread a stream of its own.")
-        before = dict(vars(self))  # these values are replaced, never changed; save the resampler
+        before = self._progress
         try:
             yield
         except BaseException:
-            vars(self).update(before, _torn=self._torn and before["_resampler"] is not None)
+            self._progress = replace(before, is_torn=self._progress.is_torn and before.resampler is not None)
             raise
         finally:
             self._busy.release()
 
-    def _alone(self, work: Callable[[], FrameLabels]) -> FrameLabels:
-        with self._mine():
-            if self._ended:
+    def _run(self, work: Callable[[], FrameLabels]) -> FrameLabels:
+        with self._exclusive():
+            if self._progress.ended:
                 raise ValueError("this stream was flushed: call reset() before the next recording.")
             with torch.inference_mode():  # faster than no_grad for short pushes, and the state never leaves
                 labels = work()
-            self._torn = False
+            self._progress = replace(self._progress, is_torn=False)
             return labels
 
     def _push(self, samples: Tensor | Samples, sample_rate: int | None) -> FrameLabels:
         waveform = as_floats(samples, self._dtype)
-        own = self.model.config.framing.sample_rate
+        before, own = self._progress, self.model.config.framing.sample_rate
         rate = own if sample_rate in (None, own) else whole_rate(sample_rate)
-        if self._torn:
-            raise ValueError("an earlier push failed behind the resampler: flush() what is owed, then reset().")
-        if self._rate is not None and rate != self._rate:
-            raise ValueError(f"the stream began with {self._rate} Hz, got {rate} Hz: flush() and reset() it first.")
+        if before.is_torn:
+            raise ValueError("an earlier push failed after resampling: flush() the pending labels, then reset().")
+        if before.rate is not None and rate != before.rate:
+            raise ValueError(f"the stream began with {before.rate} Hz, got {rate} Hz: flush() and reset() it first.")
         bad = ~(np.abs(waveform) <= MAX_INTEGER)  # NaN is not <= either
         if self.nan_policy == "zero":
             waveform[bad] = 0  # a copy
         if fault := first_fault(waveform):
-            at = self._num_samples + fault[0]
-            instead = 'Leave the push out, or use Stream(model, nan_policy="zero") to hear such samples as silence.'
+            at = before.num_samples + fault[0]
+            instead = 'Leave the push out, or use Stream(model, nan_policy="zero") to replace such samples by silence.'
             raise UserError(
                 f"sample {at} of the stream ({at / rate:.3f} s) {fault[1]}. {instead if bad[fault[0]] else ''}".rstrip()
             )
-        if self._resampler is None and rate != own:
-            self._resampler = soxr.ResampleStream(rate, own, 1, str(waveform.dtype))
-        self._rate = rate
-        self._num_samples += len(waveform)
-        self.num_bad_samples += int(bad.sum())
-        return self._heard(waveform if self._resampler is None else self._resampled(waveform))
+        resampler = before.resampler
+        if resampler is None and rate != own:
+            resampler = soxr.ResampleStream(rate, own, 1, str(waveform.dtype))
+        self._progress = replace(
+            before,
+            rate=rate,
+            resampler=resampler,
+            num_samples=before.num_samples + len(waveform),
+            num_bad_samples=before.num_bad_samples + int(bad.sum()),
+        )
+        return self._step(waveform if resampler is None else self._resample(waveform))
 
     def _flush(self) -> FrameLabels:
         rest = FrameLabels()
-        if self._resampler is not None and not self._torn:
-            rest = self._heard(self._resampled(np.zeros(0, self._dtype), last=True))
-        rest += self._labels(self.model.flush(self._state)[0])
-        self._ended = True
+        if self._progress.resampler is not None and not self._progress.is_torn:
+            rest = self._step(self._resample(np.zeros(0, self._dtype), last=True))
+        rest += self._label(self.model.flush(self._progress.state)[0])
+        self._progress = replace(self._progress, ended=True)
         return rest
 
-    def _resampled(self, waveform: Samples, last: bool = False) -> Samples:
-        """What the next samples [n] become at the model's rate."""
-        self._torn = True
-        resampled: Samples = self._resampler.resample_chunk(waveform, last=last)
+    def _resample(self, waveform: Samples, last: bool = False) -> Samples:
+        """Return the next samples [n] at the model's rate."""
+        self._progress = replace(self._progress, is_torn=True)
+        resampled: Samples = self._progress.resampler.resample_chunk(waveform, last=last)
         return resampled
 
-    def _heard(self, waveform: Samples) -> FrameLabels:
-        """The labels behind the next samples at the model's rate."""
+    def _step(self, waveform: Samples) -> FrameLabels:
+        """Return the labels that are final after the next samples at the model's rate."""
         labels, size = FrameLabels(), SECONDS_AT_ONCE * self.model.config.framing.sample_rate
-        device = self._state.frontend.samples.device
+        device = self._progress.state.frontend.samples.device
         for begin in range(0, len(waveform), size):
             piece = torch.from_numpy(np.ascontiguousarray(waveform[begin : begin + size]))
-            logits, self._state = self.model.step(piece[None].to(device), self._state)
-            labels += self._labels(logits[0])
+            logits, state = self.model.step(piece[None].to(device), self._progress.state)
+            self._progress = replace(self._progress, state=state)
+            labels += self._label(logits[0])
         return labels
 
-    def _labels(self, logits: Tensor) -> FrameLabels:
-        """What the next frames' logits [m, C] say."""
+    def _label(self, logits: Tensor) -> FrameLabels:
+        """Return the labels of the next frames' logits [m, C]."""
         probabilities, classes = logits.softmax(-1, dtype=widened(logits.dtype)).max(-1)
-        first, names = self._num_labels, self.model.config.classes
-        self._num_labels += len(classes)
+        names, first, last = self.model.config.classes, self._progress.num_labels, self._progress.last_class
         rows = []
         for i, (c, p) in enumerate(zip(classes.tolist(), probabilities.tolist(), strict=True), first):
-            if not isinstance(self.model.head, CTC) or c not in (0, self._last_class):
+            if not isinstance(self.model.head, CTC) or c not in (0, last):
                 rows.append((self._edge_s(i), self._edge_s(i + 1), names[c], p))
-            self._last_class = c
+            last = c
+        self._progress = replace(self._progress, num_labels=first + len(classes), last_class=last)
         return FrameLabels(*zip(*rows, strict=True)) if rows else FrameLabels()
 
     def _edge_s(self, i: int) -> float:
-        """Where label i begins: half way between the middle of its frame and of the one before, the first one at 0."""
-        framing, t = self.model.config.framing, i * self.model.config.encoder.stack
-        if t == 0:
-            return 0.0
-        return (framing.center_sample(t - 1) + framing.center_sample(t) + 1) // 2 / framing.sample_rate
+        """Return where label i begins, in seconds."""
+        framing = self.model.config.framing
+        return framing.edge_sample(i * self.model.config.encoder.stack) / framing.sample_rate
 
     @property
     def _dtype(self) -> Any:
-        return np.float64 if self._state.frontend.samples.dtype == torch.float64 else np.float32
+        return np.float64 if self._progress.state.frontend.samples.dtype == torch.float64 else np.float32

@@ -75,6 +75,8 @@ def from_dict(cls: type[ConfigT], data: Mapping[str, Any], where: str = "") -> C
     hints = typing.get_type_hints(cls)
     names = [entry.name for entry in dataclasses.fields(cls)]  # type: ignore[arg-type]
     for key in data:
+        if key in (renamed := getattr(cls, "RENAMED", {})):
+            raise ConfigError(f"{where} has no setting {key!r}: use {renamed[key]!r}.")
         if key not in names:
             near = difflib.get_close_matches(str(key), names, n=1, cutoff=0.5)
             hint = f" Did you mean {near[0]!r}?" if near else ""

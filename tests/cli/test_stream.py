@@ -28,8 +28,9 @@ from speechattn.framing import Framing
 from speechattn.models.pretrained import FOLDER, load_pretrained
 from speechattn.models.speech_model import SpeechModel
 from speechattn.plots.stream_latency import arrivals
-from speechattn.streaming.segmenter import Heard, Segments
-from speechattn.streaming.stream import FrameLabels, Stream
+from speechattn.streaming.labels import FrameLabels
+from speechattn.streaming.segmenter import LabelledSegment, Segments
+from speechattn.streaming.stream import Stream
 
 ROOT = Path(__file__).parents[2]
 CLASSES = ("SIL", "AA", "B", "S", "T", "N")
@@ -310,10 +311,10 @@ def rows(*labels: str, start: float = 0.0) -> FrameLabels:
 
 def test_a_segment_is_given_when_it_has_ended() -> None:
     segments = Segments()
-    assert list(segments.add(rows("A", "A"))) == []
-    assert list(segments.add(rows("A", "B", start=0.25))) == [Heard(0.0, 0.375, "A", 0.5)]
-    assert list(segments.end()) == [Heard(0.375, 0.5, "B", 0.5)]
-    assert list(segments.end()) == []
+    assert segments.add(rows("A", "A")) == []
+    assert segments.add(rows("A", "B", start=0.25)) == [LabelledSegment(0.0, 0.375, "A", 0.5)]
+    assert segments.end() == [LabelledSegment(0.375, 0.5, "B", 0.5)]
+    assert segments.end() == []
 
 
 def test_labels_of_ctc_are_whole_at_once() -> None:

@@ -5,6 +5,7 @@ Tolerance 1e-10 in float64: the same numbers summed in another order.
 
 import functools
 import itertools
+from typing import Any
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from speechattn.lengths import valid_mask
 NUM_FRAMES = 33
 TOLERANCE = 1e-10
 POSITION_ENCODINGS = ("none", "sinusoidal", "learned", "rotary", "relative", "alibi")
-CONTEXTS = {
+CONTEXTS: dict[str, Any] = {
     "left 3, right 1": Context.truncated(3, 1),
     "chunk 3": Context.chunked(3, 4, 2),
     "causal": Context.causal(),
@@ -46,13 +47,13 @@ ATTENTION = {
         ("transformer", "conformer"), POSITION_ENCODINGS, ("softmax", "relu"), (1, 2, 4), CONTEXTS.items()
     )
 }
-small = functools.partial(EncoderConfig, 4, 8, 2, 2, 16, dropout=0.0)
+small = functools.partial(EncoderConfig, 4, d_model=8, num_heads=2, num_layers=2, d_ff=16, dropout=0.0)
 OTHERS = {
-    "full": small(Context.full()),
-    "splice": small(Context.truncated(2, 3), splice=Context.truncated(4, 1)),
-    "splice and stack": small(Context.truncated(2, 3), splice=Context.truncated(4, 1), stack=2),
-    "causal convolution": small(Context(2, 0), "conformer", conv_kernel=5),
-    "symmetric convolution": small(Context(2, 0), "conformer", conv_kernel=5, conv_lookahead="symmetric"),
+    "full": small(context=Context.full()),
+    "splice": small(context=Context.truncated(2, 3), splice=Context.truncated(4, 1)),
+    "splice and stack": small(context=Context.truncated(2, 3), splice=Context.truncated(4, 1), stack=2),
+    "causal convolution": small(context=Context(2, 0), block="conformer", conv_kernel=5, conv_lookahead=0),
+    "symmetric convolution": small(context=Context(2, 0), block="conformer", conv_kernel=5, conv_lookahead="symmetric"),
     "cnn": small(block="cnn", conv_kernel=5, conv_lookahead=3),
     "cnn, stacked": small(block="cnn", conv_kernel=5, conv_lookahead="symmetric", stack=2),
     "bigru": small(block="bigru"),
@@ -63,7 +64,7 @@ OTHERS = {
 }
 
 
-def always(config):
+def always(config: Any) -> Any:
     """Whether the default run has it: every value beside every other but for scores and stack, and the rest is slow."""
     usual = (config.activation, config.stack) in (("softmax", 1), ("relu", 2))
     return usual or (
@@ -79,7 +80,7 @@ attention_encoders = pytest.mark.parametrize("config", PARAMS)
 every_encoder = pytest.mark.parametrize("config", [*PARAMS, *(pytest.param(c, id=name) for name, c in OTHERS.items())])
 
 
-def build(config):
+def build(config: Any) -> Any:
     """An encoder in which nothing that is reached hides behind a ReLU that gives 0."""
     model = build_encoder(config).double().eval()
     for name, parameter in model.named_parameters():
@@ -95,12 +96,12 @@ def build(config):
     return model
 
 
-def random_frames(*shape):
+def random_frames(*shape: Any) -> Any:
     return torch.randn(*shape, dtype=torch.float64)
 
 
 @attention_encoders
-def test_banded_equals_dense(config, monkeypatch):
+def test_banded_equals_dense(config: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     model = build(config)
     lengths = torch.tensor([NUM_FRAMES, 0, 14])
     x = random_frames(3, NUM_FRAMES, 4).requires_grad_()
@@ -114,12 +115,12 @@ def test_banded_equals_dense(config, monkeypatch):
         assert (dense - banded).abs().max() < TOLERANCE
 
 
-def forced(wanted, *args, attention=layer.attention, **settings):
+def forced(wanted: Any, *args: Any, attention: Any = layer.attention, **settings: Any) -> Any:  # type: ignore[attr-defined]
     return attention(*args, **{**settings, "backend": wanted})
 
 
 @every_encoder
-def test_autograd_reach_is_the_declared_reach(config):
+def test_autograd_reach_is_the_declared_reach(config: Any) -> None:
     model = build(config)
     num_outputs = NUM_FRAMES // config.stack
     # One row for each output frame: one backward pass tells what each of them depends on.
@@ -130,11 +131,11 @@ def test_autograd_reach_is_the_declared_reach(config):
     (grad,) = torch.autograd.grad((output[frames, frames] @ random_frames(8)).sum(), x)
     for i, touched in enumerate(grad.abs().sum(2) > 0):
         indices = touched.nonzero().flatten()
-        assert (int(indices[0]), int(indices[-1]) + 1) == model.reach(i, NUM_FRAMES)
+        assert (int(indices[0]), int(indices[-1]) + 1) == model.receptive_field(i, NUM_FRAMES)
 
 
 @every_encoder
-def test_padding_changes_nothing(config):
+def test_padding_changes_nothing(config: Any) -> None:
     model = build(config)
     lengths = torch.tensor([NUM_FRAMES, 0, 1, 17])
     clean = random_frames(4, NUM_FRAMES, 4)
@@ -151,7 +152,7 @@ def test_padding_changes_nothing(config):
 
 
 @every_encoder
-def test_alone_equals_batched_and_more_padding_changes_nothing(config):
+def test_alone_equals_batched_and_more_padding_changes_nothing(config: Any) -> None:
     model = build(config)
     lengths = torch.tensor([NUM_FRAMES, 3, 17])
     x = random_frames(3, NUM_FRAMES, 4)
@@ -164,13 +165,13 @@ def test_alone_equals_batched_and_more_padding_changes_nothing(config):
             assert (together[row, : alone.shape[1]] - alone[0]).abs().max() < TOLERANCE
 
 
-@pytest.mark.parametrize("rubbish", [1e30, float("inf"), -float("inf")])
+@pytest.mark.parametrize("number", [1e30, float("inf"), -float("inf")])
 @pytest.mark.parametrize("kind", ["splice and stack", "causal convolution", "cnn", "bigru", "mlp", "linear"])
-def test_no_other_rubbish_does_either(kind, rubbish):
+def test_no_other_number_in_padding_does_either(kind: Any, number: Any) -> None:
     model = build(OTHERS[kind])
     x, lengths = random_frames(1, NUM_FRAMES, 4), torch.tensor([17])
     dirty = x.clone()
-    dirty[:, 17:] = rubbish
+    dirty[:, 17:] = number
     assert_same(model(x, lengths)[0], model(dirty, lengths)[0])
 
 
@@ -179,12 +180,12 @@ def test_no_other_rubbish_does_either(kind, rubbish):
     [ATTENTION["conformer, relative, softmax, stack 1, left 3, right 1"], OTHERS["mlp"], OTHERS["cnn"]],
     ids=["conformer", "mlp", "cnn"],
 )
-def test_perturbations_outside_the_reach_change_nothing(config):
+def test_perturbations_outside_the_reach_change_nothing(config: Any) -> None:
     model = build(config)
     x = random_frames(1, NUM_FRAMES, 4)
     expected, _ = model(x)
     for i in (0, 20, NUM_FRAMES - 1):
-        start, stop = model.reach(i, NUM_FRAMES)
+        start, stop = model.receptive_field(i, NUM_FRAMES)
         other = torch.full_like(x, 1e6)
         other[:, start:stop] = x[:, start:stop]
         # Frames share matrix products, so their order of summation may differ; the perturbation may not show.

@@ -7,6 +7,8 @@ make it anew in every call.
 import copy
 import warnings
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -42,10 +44,10 @@ class Wrapped(nn.Module):
         self.change = nn.Linear(base_layer.in_features, base_layer.out_features, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.base_layer(x) + 0.1 * self.change(x)
+        return self.base_layer(x) + 0.1 * self.change(x)  # type: ignore[no-any-return]
 
 
-def wrapped(model: nn.Module) -> nn.Module:
+def wrapped(model: nn.Module) -> Any:
     for name, layer in list(model.named_modules()):
         if type(layer) is nn.Linear:
             parent, _, child = name.rpartition(".")
@@ -65,17 +67,17 @@ def changed(change: Callable[[nn.Module], object]) -> Callable[[nn.Module], nn.M
 
 CHANGES = {
     "wrapped": wrapped,
-    "pruned": changed(lambda layer: prune.l1_unstructured(layer, "weight", 0.3)),
+    "pruned": changed(lambda layer: prune.l1_unstructured(layer, "weight", 0.3)),  # type: ignore[no-untyped-call]
     "weight norm": changed(parametrizations.weight_norm),
     "spectral norm": changed(parametrizations.spectral_norm),
 }
 
 
-def quantized(model: nn.Module) -> nn.Module:
+def quantized(model: nn.Module) -> Any:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=DeprecationWarning)  # torchao replaces it, one day
         warnings.filterwarnings("ignore", "torch.quantize_per_tensor", UserWarning)  # deprecated from torch 2.14 on
-        return torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
+        return torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)  # type: ignore[no-untyped-call]
 
 
 def model(block: str = "transformer", position_encoding: str = "none") -> SpeechModel:
@@ -99,7 +101,7 @@ def check_streams(model: SpeechModel, close: float) -> None:
     with torch.no_grad():
         whole, _ = model(WAVEFORM)
         state, parts = model.initial_state(), []
-        for push in WAVEFORM.split(171, 1):
+        for push in WAVEFORM.split(171, 1):  # type: ignore[no-untyped-call]
             logits, state = model.step(push, state)
             parts.append(logits)
         assert (torch.cat([*parts, model.flush(state)], 1) - whole).abs().max() < close
@@ -119,7 +121,7 @@ def test_a_model_of_replaced_layers_streams_and_learns(change: str, block: str, 
     for _ in range(3):  # a weight kept from before the last step would fail or stand still
         loss = FrameClassifier.loss(changed(WAVEFORM)[0], labels)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         losses.append(loss.item())
     assert losses[0] > losses[1] > losses[2]
@@ -127,7 +129,7 @@ def test_a_model_of_replaced_layers_streams_and_learns(change: str, block: str, 
 
 
 @pytest.mark.parametrize(("block", "position_encoding"), KINDS)
-def test_an_int8_model_streams_near_the_float_model(block: str, position_encoding: str, tmp_path) -> None:
+def test_an_int8_model_streams_near_the_float_model(block: str, position_encoding: str, tmp_path: Path) -> None:
     plain = model(block, position_encoding)
     int8 = quantized(plain)
     check_streams(int8, INT8)
@@ -139,7 +141,7 @@ def test_an_int8_model_streams_near_the_float_model(block: str, position_encodin
     assert output.shape == (1, 7, 16)
 
 
-def test_what_an_int8_model_cannot_is_said_in_one_line(tmp_path) -> None:
+def test_what_an_int8_model_cannot_is_said_in_one_line(tmp_path: Path) -> None:
     int8 = quantized(model())
     for call, message in (
         (lambda: int8.save(tmp_path / "model"), "is no tensor.* quantised|quantised .* is no tensor"),
@@ -153,24 +155,24 @@ def test_what_an_int8_model_cannot_is_said_in_one_line(tmp_path) -> None:
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-def test_a_model_of_replaced_layers_is_exported(tmp_path) -> None:
+def test_a_model_of_replaced_layers_is_exported(tmp_path: Path) -> None:
     assert export(wrapped(model("conformer", "alibi")), 4, tmp_path / "step.pt2", "torch") < ROUNDING
     pruned = CHANGES["pruned"](model())
     with pytest.raises(UserError, match=r"cannot be copied, .*prune\.remove"):
         export(pruned, 4, tmp_path / "pruned.pt2", "torch")
     for layer in pruned.modules():
         if prune.is_pruned(layer) and isinstance(layer, nn.Linear):
-            prune.remove(layer, "weight")
+            prune.remove(layer, "weight")  # type: ignore[no-untyped-call]
     assert export(pruned, 4, tmp_path / "pruned.pt2", "torch") < ROUNDING
 
 
 def test_a_pruned_convolution_uses_its_mask() -> None:
     layer = FramesConvolution(4, Context.truncated(2, 1))
-    prune.random_unstructured(layer.kernel, "weight", 0.5)
+    prune.random_unstructured(layer.kernel, "weight", 0.5)  # type: ignore[no-untyped-call]
     with torch.no_grad():
-        layer.kernel.weight_orig.mul_(2)
+        layer.kernel.weight_orig.mul_(2)  # type: ignore[operator]
     frames = torch.randn(1, 9, 4)
-    weight = layer.kernel.weight_orig * layer.kernel.weight_mask
+    weight = layer.kernel.weight_orig * layer.kernel.weight_mask  # type: ignore[operator]
     padded = nn.functional.pad(frames.mT, (2, 1))
     expected = nn.functional.conv1d(padded, weight, layer.kernel.bias, groups=4).mT
     assert (layer(frames) - expected).abs().max() < ROUNDING
@@ -182,8 +184,8 @@ def test_a_convolution_is_read_off_wrapped_attention() -> None:
     frames = torch.randn(1, 20, 3)
     plain = convolution_from_attention(same.attention, same.widen(frames))
     attention = copy.deepcopy(same.attention)
-    attention.output = Wrapped(attention.output)
-    attention.output.change.weight.data.zero_()
+    attention.output = Wrapped(attention.output)  # type: ignore[assignment]
+    attention.output.change.weight.data.zero_()  # type: ignore[operator, union-attr]
     wrapped = convolution_from_attention(attention, same.widen(frames))
     assert (wrapped.weight - plain.weight).abs().max() < ROUNDING
     assert (plain.weight[:3, :3] - conv.weight).abs().max() < ROUNDING

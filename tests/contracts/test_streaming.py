@@ -5,6 +5,7 @@ Tolerance 1e-10 in float64: a stream sums the same numbers, in products of other
 
 import copy
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ POSITION_ENCODINGS = ("none", "sinusoidal", "learned", "rotary", "relative", "al
 contexts = st.builds(Context, st.none() | st.integers(0, 12), st.integers(0, 6), st.integers(1, 7))
 
 
-def stream(encoder, x, splits):
+def stream(encoder: Any, x: Any, splits: Any) -> Any:
     """Every output of pushes of the given sizes and of the flush, and the state before it."""
     state, position, parts = encoder.initial_state(len(x)), 0, []
     for size in splits:
@@ -33,7 +34,7 @@ def stream(encoder, x, splits):
     return [*parts, part, encoder.flush(state)], state
 
 
-def tensors(state):
+def tensors(state: Any) -> Any:
     """All tensors of a state, in order."""
     found, rest = [], [state.entry, state.blocks]
     while rest:
@@ -58,8 +59,18 @@ def tensors(state):
     seed=st.integers(0, 2**31),
 )
 def test_any_split_equals_offline(
-    layers, block, position_encoding, activation, stack, kernel, splice, batch, num_frames, splits, seed
-):
+    layers: Any,
+    block: Any,
+    position_encoding: Any,
+    activation: Any,
+    stack: Any,
+    kernel: Any,
+    splice: Any,
+    batch: Any,
+    num_frames: int,
+    splits: Any,
+    seed: int,
+) -> None:
     torch.manual_seed(seed)
     left, right = kernel
     config = EncoderConfig(
@@ -90,7 +101,7 @@ def test_any_split_equals_offline(
 
 @pytest.mark.parametrize("block", BLOCKS)
 @pytest.mark.parametrize("stack", [1, 2])
-def test_frames_come_out_as_soon_as_they_are_ready_and_the_state_is_bounded(block, stack):
+def test_frames_come_out_as_soon_as_they_are_ready_and_the_state_is_bounded(block: Any, stack: Any) -> None:
     contexts = (Context.chunked(4, 9, 2), Context.truncated(5, 3))
     config = EncoderConfig(
         3,
@@ -111,13 +122,13 @@ def test_frames_come_out_as_soon_as_they_are_ready_and_the_state_is_bounded(bloc
         part, state = encoder.step(torch.randn(1, 1, 3), state)
         emitted += part.shape[1]
         # What is out needs nothing that has not come in, and the next frame needs something that has not.
-        assert emitted == 0 or encoder.reach(emitted - 1)[1] <= seen
-        assert encoder.reach(emitted)[1] > seen
+        assert emitted == 0 or encoder.receptive_field(emitted - 1)[1] <= seen  # type: ignore[operator]
+        assert encoder.receptive_field(emitted)[1] > seen  # type: ignore[operator]
         sizes.append(state.num_bytes)
     assert max(sizes[:100]) == max(sizes[100:])
 
 
-def test_step_is_pure():
+def test_step_is_pure() -> None:
     encoder = Encoder(
         EncoderConfig(
             3, d_model=8, num_heads=2, num_layers=2, d_ff=12, context=Context.chunked(4, 9, 2), block="conformer"
@@ -132,7 +143,7 @@ def test_step_is_pure():
     assert all(torch.equal(a, b) for a, b in zip(tensors(before), tensors(state), strict=True))
 
 
-def test_a_right_context_longer_than_the_stream():
+def test_a_right_context_longer_than_the_stream() -> None:
     encoder = (
         Encoder(EncoderConfig(3, d_model=8, num_heads=2, num_layers=2, d_ff=12, context=Context.truncated(4, 100)))
         .double()
@@ -144,7 +155,7 @@ def test_a_right_context_longer_than_the_stream():
     assert (encoder.flush(state) - encoder(x)[0]).abs().max() < 1e-10
 
 
-def test_rotary_positions_lose_nothing_in_ten_hours():
+def test_rotary_positions_lose_nothing_in_ten_hours() -> None:
     """The same history and the same frames, 10 s and 10 h into a stream: only distances count."""
     encoder = (
         Encoder(
@@ -167,7 +178,7 @@ def test_rotary_positions_lose_nothing_in_ten_hours():
         state = encoder.initial_state()
         layers = []
         for block, old in zip(encoder.blocks, state.blocks, strict=True):
-            _, keys, values = block.attention.project(history, now - 20)
+            _, keys, values = block.attention.project(history, now - 20)  # type: ignore[operator, union-attr]
             layers.append(old._replace(attention=AttentionState(old.attention.queries, keys, values, now, now)))
         part, state = encoder.step(x, replace(state, frames=now, blocks=tuple(layers)))
         outputs.append(torch.cat((part, encoder.flush(state)), 1))
@@ -175,7 +186,7 @@ def test_rotary_positions_lose_nothing_in_ten_hours():
     assert (outputs[0] - outputs[1]).abs().max() < 1e-8
 
 
-def test_infer_is_the_streaming_triple():
+def test_infer_is_the_streaming_triple() -> None:
     encoder = Encoder(
         EncoderConfig(3, d_model=8, num_heads=2, num_layers=2, d_ff=12, context=Context.chunked(4, 8))
     ).eval()
@@ -190,7 +201,7 @@ def test_infer_is_the_streaming_triple():
         encoder.infer(x[:, :8], torch.tensor([8, 7]))
 
 
-def test_what_cannot_stream_says_so():
+def test_what_cannot_stream_says_so() -> None:
     for context in (Context.full(), Context(5, None)):
         with pytest.raises(ValueError, match="unlimited right context cannot stream"):
             Encoder(EncoderConfig(3, d_model=8, num_heads=2, num_layers=1, context=context)).initial_state()
@@ -211,7 +222,7 @@ def test_what_cannot_stream_says_so():
         encoder.step(torch.zeros(1, 1, 3), state)
 
 
-def test_a_foreign_state_is_refused():
+def test_a_foreign_state_is_refused() -> None:
     one, other = (
         Encoder(EncoderConfig(3, d_model=8, num_heads=2, num_layers=1, d_ff=12, context=Context(left, 1))).eval()
         for left in (5, 6)
@@ -228,7 +239,7 @@ def test_a_foreign_state_is_refused():
         one.double().step(x.double(), state)
     one.step(x.double(), state.to(torch.float64))
     with pytest.raises(TypeError, match="must come from initial_state"):
-        one.step(x.double(), None)
+        one.step(x.double(), None)  # type: ignore[arg-type]
     with pytest.warns(UserWarning, match="dropout is active") as caught:
         one.train().step(x.double(), one.initial_state())
     assert caught[0].filename == __file__

@@ -6,6 +6,7 @@ stream calls it on the frames of each push.
 """
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -31,7 +32,7 @@ LEVELS = ("log-mel", "mfcc", "attention", "convolution", *BLOCKS, "encoder", "mo
 WIDTH = 8
 
 
-def level_of(name, context, kernel, position_encoding):
+def level_of(name: Any, context: Any, kernel: Any, position_encoding: Any) -> Any:
     """(module, contexts through which a frame waits): samples go into frontends and models, frames [B, n, 8] else."""
     config = EncoderConfig(
         WIDTH,
@@ -60,7 +61,7 @@ def level_of(name, context, kernel, position_encoding):
     return frontend, frontend.contexts
 
 
-def ready(name, contexts, count):
+def ready(name: Any, contexts: Any, count: Any) -> Any:
     """Outputs that see nothing after `count` inputs, by the laws alone."""
     if name in ("log-mel", "mfcc", "model"):
         count = FRAMING.num_frames(count)
@@ -69,13 +70,13 @@ def ready(name, contexts, count):
     return count
 
 
-def input_of(name, batch, count, dtype=torch.float64):
+def input_of(name: Any, batch: Any, count: Any, dtype: Any = torch.float64) -> Any:
     if name in ("log-mel", "mfcc", "model"):
         return torch.rand(batch, count, dtype=dtype) - 0.5
     return torch.randn(batch, count, WIDTH, dtype=dtype)
 
 
-def whole(module, x):
+def whole(module: Any, x: Any) -> Any:
     output = module(x)
     return output[0] if isinstance(output, tuple) else output
 
@@ -91,7 +92,9 @@ def whole(module, x):
     cuts=st.lists(st.integers(0, 300), max_size=9),
     seed=st.integers(0, 2**31),
 )
-def test_every_level_alone_gives_its_own_forward(name, context, kernel, position_encoding, batch, count, cuts, seed):
+def test_every_level_alone_gives_its_own_forward(
+    name: Any, context: Any, kernel: Any, position_encoding: Any, batch: Any, count: Any, cuts: Any, seed: int
+) -> None:
     torch.manual_seed(seed)
     module, contexts = level_of(name, context, kernel, position_encoding)
     module, x = module.double().eval(), input_of(name, batch, count)
@@ -107,16 +110,16 @@ def test_every_level_alone_gives_its_own_forward(name, context, kernel, position
 
 
 @pytest.mark.parametrize("name", LEVELS)
-def test_a_step_and_a_flush_leave_the_state_as_it_was(name):
+def test_a_step_and_a_flush_leave_the_state_as_it_was(name: Any) -> None:
     module, _ = level_of(name, Context.chunked(3, 5, 2), Context(3, 1), "rotary")
     module, x = module.double().eval(), input_of(name, 2, 250)
     _, state = module.step(x[:, :101], module.initial_state(2))
-    first, owed = module.step(x[:, 101:], state)[0], module.flush(state)
-    assert_same((module.step(x[:, 101:], state)[0], module.flush(state)), (first, owed))
+    first, pending = module.step(x[:, 101:], state)[0], module.flush(state)
+    assert_same((module.step(x[:, 101:], state)[0], module.flush(state)), (first, pending))
 
 
 @pytest.mark.parametrize("name", LEVELS)
-def test_a_state_of_another_batch_or_dtype_is_refused(name):
+def test_a_state_of_another_batch_or_dtype_is_refused(name: Any) -> None:
     module, _ = level_of(name, Context.chunked(3, 5, 2), Context(3, 1), "none")
     state = module.eval().initial_state()
     with pytest.raises(ValueError, match=r"state is of 1 streams in lock-step, input has 2 rows|stream is .* \[1, n\]"):
@@ -125,8 +128,8 @@ def test_a_state_of_another_batch_or_dtype_is_refused(name):
         module.double().step(input_of(name, 1, 20), state)
 
 
-def test_normalisation_keeps_nothing():
+def test_normalisation_keeps_nothing() -> None:
     normalize = Normalize.fit([torch.randn(50, 6)]).double()
     x = torch.randn(2, 40, 6, dtype=torch.float64)
-    assert_same(torch.cat([normalize(part) for part in x.split([0, 1, 7, 32], 1)], 1), normalize(x))
+    assert_same(torch.cat([normalize(part) for part in x.split([0, 1, 7, 32], 1)], 1), normalize(x))  # type: ignore[no-untyped-call]
     assert not hasattr(normalize, "initial_state")

@@ -1,5 +1,7 @@
 """Frames at a time == all at once, and only where no gradient needs what lies between."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -11,11 +13,11 @@ from speechattn.encoder.encoder import Encoder
 
 
 @pytest.mark.parametrize("num_frames", [0, 1, 15, 16, 17, 64])
-def test_frames_at_a_time_are_all_of_them(num_frames, monkeypatch):
+def test_frames_at_a_time_are_all_of_them(num_frames: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(home, "CPU_FRAMES", 24)
     sizes = []
 
-    def doubled(x, y):
+    def doubled(x: Any, y: Any) -> Any:
         sizes.append(x.shape[1])
         return torch.cat((x, y), 2)
 
@@ -31,7 +33,7 @@ def test_frames_at_a_time_are_all_of_them(num_frames, monkeypatch):
 
 
 @pytest.mark.parametrize("block", ["transformer", "conformer"])
-def test_an_encoder_gives_the_same_with_and_without_gradients(block, monkeypatch):
+def test_an_encoder_gives_the_same_with_and_without_gradients(block: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(home, "CPU_FRAMES", 32)
     config = EncoderConfig(input_dim=6, d_model=16, num_heads=2, num_layers=2, block=block, context=Context.causal(5))
     encoder = Encoder(config).double().eval()

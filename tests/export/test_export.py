@@ -8,7 +8,9 @@ import importlib.util
 import io
 import subprocess
 import sys
+from dataclasses import astuple
 from pathlib import Path
+from typing import Any
 
 import pytest
 import soundfile
@@ -34,8 +36,15 @@ needs_onnx = pytest.mark.skipif(
 EXAMPLE = Path(__file__).parents[2] / "examples" / "stream_onnx.py"
 
 
-def small(num_features=12, features="logmel", flavor="kaldi", framing=None, head="frames", **encoder):
-    """A model whose labels change often, though nobody trained it."""
+def small(
+    num_features: Any = 12,
+    features: Any = "logmel",
+    flavor: Any = "kaldi",
+    framing: Any = None,
+    head: Any = "frames",
+    **encoder: Any,
+) -> Any:
+    """A model whose labels change often, though it is not trained."""
     settings = {"context": Context(9, 4), "max_frames": 200, **encoder}
     config = EncoderConfig(num_features, d_model=16, num_heads=2, num_layers=2, d_ff=32, **settings)
     model = SpeechModel(
@@ -46,11 +55,11 @@ def small(num_features=12, features="logmel", flavor="kaldi", framing=None, head
     return model
 
 
-def session_of(path):
+def session_of(path: Any) -> Any:
     return pytest.importorskip("onnxruntime").InferenceSession(path.read_bytes())
 
 
-def test_torchs_own_format(tmp_path):
+def test_torchs_own_format(tmp_path: Path) -> None:
     encoder = (
         Encoder(
             EncoderConfig(
@@ -76,12 +85,12 @@ def test_torchs_own_format(tmp_path):
 
 @pytest.mark.integration
 @needs_onnx
-def test_an_onnx_graph_equals_eager_and_says_what_it_is(tmp_path):
+def test_an_onnx_graph_equals_eager_and_says_what_it_is(tmp_path: Path) -> None:
     model, path = small(), tmp_path / "model.onnx"
     assert export(model, 10, path) < 1e-4
     session = session_of(path)
-    told = session.get_modelmeta().custom_metadata_map
-    assert {name: told[name] for name in ("push", "outputs", "hop", "sample_rate", "first_center", "head")} == {
+    metadata = session.get_modelmeta().custom_metadata_map
+    assert {name: metadata[name] for name in ("push", "outputs", "hop", "sample_rate", "first_center", "head")} == {
         "push": "1600",
         "outputs": "10",
         "hop": "160",
@@ -95,16 +104,16 @@ def test_an_onnx_graph_equals_eager_and_says_what_it_is(tmp_path):
         assert (found - model(waveform)[0]).abs().max() < 1e-4
 
 
-def test_a_graph_that_differs_is_not_written(tmp_path, monkeypatch):
+def test_a_graph_that_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = Encoder(EncoderConfig(3, d_model=8, num_heads=2, num_layers=1, d_ff=12, context=Context(5, 2))).eval()
     step = StreamingStep(encoder, 4)
     assert check(step, encoder, step) < 1e-5
-    for wrong, said in [
+    for wrong, message in [
         (lambda *given: (lambda y, *rest: (y * 1.01, *rest))(*step(*given)), "differs from model.step by"),
         (lambda *given: (lambda y, *rest: (y * torch.nan, *rest))(*step(*given)), "differs from model.step by nan"),
         (lambda *given: (lambda y, rows, *rest: (y, rows // 2, *rest))(*step(*given)), r"gave \d frames where"),
     ]:
-        with pytest.raises(RuntimeError, match=said):
+        with pytest.raises(RuntimeError, match=message):
             check(wrong, encoder, step)
     monkeypatch.setattr("speechattn.export.export.check", lambda *_: (_ for _ in ()).throw(RuntimeError("differs")))
     with pytest.raises(RuntimeError, match="differs"):
@@ -112,7 +121,7 @@ def test_a_graph_that_differs_is_not_written(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_mistakes_are_one_line(tmp_path, monkeypatch):
+def test_mistakes_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = small()
     with pytest.raises(ValueError, match="format must be one of onnx, torch, got 'tflite'"):
         export(model, 10, tmp_path / "x", "tflite")
@@ -144,7 +153,7 @@ def test_mistakes_are_one_line(tmp_path, monkeypatch):
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, dict) else str(value),
 )
-def test_every_kind_of_model_as_onnx(settings, push, tmp_path):
+def test_every_kind_of_model_as_onnx(settings: Any, push: Any, tmp_path: Path) -> None:
     model, path = small(**settings), tmp_path / "model.onnx"
     assert export(model, push, path) < 1e-4
     # And ten hours into a stream, where an angle in float32 would be off by a radian.
@@ -164,7 +173,7 @@ def test_every_kind_of_model_as_onnx(settings, push, tmp_path):
 @pytest.mark.integration
 @needs_onnx
 @pytest.mark.parametrize("settings", [{}, {"head": "ctc", "stack": 2}], ids=["frames", "ctc"])
-def test_the_example_prints_what_a_stream_gives_without_torch(settings, tmp_path):
+def test_the_example_prints_what_a_stream_gives_without_torch(settings: Any, tmp_path: Path) -> None:
     model, path, sound = small(**settings), tmp_path / "model.onnx", tmp_path / "noise.wav"
     waveform = 0.1 * torch.randn(40_000) * torch.rand(50).repeat_interleave(800)
     with torch.no_grad():  # no class is always the best
@@ -183,14 +192,14 @@ def test_the_example_prints_what_a_stream_gives_without_torch(settings, tmp_path
         found = [line.split()[2] for line in ran.stdout.splitlines()]
         assert found == list(labels.labels) and len(found) > 10
     else:
-        wanted = [f"{segment.start:.3f} {segment.stop:.3f} {segment.label}" for segment in labels.segments]
+        wanted = ["{:.3f} {:.3f} {}".format(*astuple(segment)) for segment in labels.segments]
         assert ran.stdout.splitlines() == wanted and len(wanted) > 10
 
 
 @pytest.mark.integration
 @needs_onnx
 @pytest.mark.slow
-def test_a_long_chapter_through_onnxruntime_equals_eager(long_chapters, tmp_path):
+def test_a_long_chapter_through_onnxruntime_equals_eager(long_chapters: Path, tmp_path: Path) -> None:
     model, path = load_pretrained("small-en-phones"), tmp_path / "model.onnx"
     export(model, 100, path)
     waveform, _ = load_audio(long_chapters / "19-227.opus")

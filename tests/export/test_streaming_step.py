@@ -4,6 +4,7 @@ Tolerance 1e-10 in float64: the sums are the same, over windows of other shapes.
 """
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -27,7 +28,7 @@ contexts = st.builds(Context, st.integers(0, 12), st.integers(0, 6), st.sampled_
 
 
 @st.composite
-def encoders(draw, input_dim=3, stacks=(1, 2, 4)):
+def encoders(draw: Any, input_dim: Any = 3, stacks: Any = (1, 2, 4)) -> Any:
     """The config of an encoder of any kind that has a step of fixed size, and a length of push that fits it."""
     layers = draw(st.lists(contexts, min_size=1, max_size=3))
     left, right = draw(st.integers(0, 4)), draw(st.integers(0, 4))
@@ -51,8 +52,8 @@ def encoders(draw, input_dim=3, stacks=(1, 2, 4)):
     return config, unit * draw(st.sampled_from((1, 1, 2, 5)))
 
 
-def pushed(step, input):
-    """What each push gives. Behind the end of the input stands NaN, which is never heard."""
+def pushed(step: Any, input: Any) -> Any:
+    """Return what each push gives; after the end of the input comes NaN, which must be ignored."""
     counter, caches = step.initial_state()
     outputs, begin, size = [], 0, step.num_inputs
     while True:
@@ -72,7 +73,7 @@ def pushed(step, input):
             return outputs
 
 
-def assert_equal_to_eager(model, step, input):
+def assert_equal_to_eager(model: Any, step: Any, input: Any) -> None:
     found, state = pushed(step, input), model.initial_state()
     whole = input.shape[1] // step.num_inputs
     for index in range(whole):  # no frame comes later than eager gives it
@@ -88,7 +89,7 @@ def assert_equal_to_eager(model, step, input):
 
 @settings(max_examples=60, deadline=None)
 @given(built=encoders(), num_frames=st.sampled_from((0, 1, 3, 17, 40, 90)), seed=st.integers(0, 2**31))
-def test_every_push_equals_eager(built, num_frames, seed):
+def test_every_push_equals_eager(built: Any, num_frames: int, seed: int) -> None:
     torch.manual_seed(seed)
     config, push = built
     encoder = Encoder(config).double().eval()
@@ -98,7 +99,7 @@ def test_every_push_equals_eager(built, num_frames, seed):
 
 @settings(max_examples=30, deadline=None)
 @given(data=st.data(), framing=st.sampled_from(FRAMINGS), flavor=st.sampled_from(("kaldi", "librosa")))
-def test_samples_to_logits_equal_eager(data, framing, flavor):
+def test_samples_to_logits_equal_eager(data: Any, framing: Any, flavor: Any) -> None:
     deltas = data.draw(st.none() | st.integers(0, 2))
     features = ("logmel", 6) if deltas is None else ("mfcc", 4 * (1 + deltas))
     head, stacks = data.draw(st.sampled_from((("frames", (1,)), ("ctc", (1, 2)))))
@@ -112,7 +113,7 @@ def test_samples_to_logits_equal_eager(data, framing, flavor):
     assert_equal_to_eager(model, StreamingStep(model, push), waveform)
 
 
-def test_a_right_context_longer_than_the_stream():
+def test_a_right_context_longer_than_the_stream() -> None:
     encoder = (
         Encoder(EncoderConfig(3, d_model=8, num_heads=2, num_layers=2, d_ff=12, context=Context.truncated(4, 100)))
         .double()
@@ -123,7 +124,7 @@ def test_a_right_context_longer_than_the_stream():
     assert_equal_to_eager(encoder, step, torch.randn(1, 30, 3, dtype=torch.float64))
 
 
-def test_what_comes_after_the_end_is_not_heard():
+def test_input_after_the_end_is_ignored() -> None:
     encoder = Encoder(
         EncoderConfig(3, d_model=8, num_heads=2, num_layers=1, d_ff=12, context=Context.truncated(4, 2))
     ).eval()
@@ -136,7 +137,7 @@ def test_what_comes_after_the_end_is_not_heard():
     assert all(torch.equal(a, b) for a, b in zip(silent[1:3], again[1:3], strict=True))
 
 
-def test_learned_positions_end_with_nan_and_not_with_a_guess():
+def test_learned_positions_end_with_nan_and_not_with_a_guess() -> None:
     encoder = Encoder(
         EncoderConfig(
             3,
@@ -155,7 +156,7 @@ def test_learned_positions_end_with_nan_and_not_with_a_guess():
     assert whole.shape[1] == 20 and whole.isfinite().all()
 
 
-def test_the_model_is_copied_and_left_as_it_was():
+def test_the_model_is_copied_and_left_as_it_was() -> None:
     encoder = Encoder(EncoderConfig(3, d_model=8, num_heads=2, num_layers=1, d_ff=12, context=Context(3, 1)))
     before = {name: type(module) for name, module in encoder.named_modules()}
     step = StreamingStep(encoder, 4)
@@ -167,7 +168,7 @@ def test_the_model_is_copied_and_left_as_it_was():
 
 
 @pytest.mark.parametrize(
-    ("setting", "push", "said"),
+    ("setting", "push", "message"),
     [
         ({"context": Context.chunked(4, 8)}, 6, "multiple of 4 frames, whole chunks and stacks, got 6: use 8"),
         ({"context": (Context(3, 0, 4), Context(3, 0, 6)), "stack": 2}, 10, "multiple of 24 .* use 24"),
@@ -178,16 +179,16 @@ def test_the_model_is_copied_and_left_as_it_was():
         ({"block": "mlp"}, 4, "MLPEncoder does not stream"),
     ],
 )
-def test_what_has_no_step_of_fixed_size_says_so(setting, push, said):
+def test_a_config_without_a_step_of_fixed_size_is_refused(setting: Any, push: Any, message: Any) -> None:
     encoder = build_encoder(
         EncoderConfig(3, d_model=8, num_heads=2, num_layers=2, d_ff=12, **{"context": Context(3, 1), **setting})
     )
-    with pytest.raises(UserError, match=said) as caught:
-        StreamingStep(encoder, push)
+    with pytest.raises(UserError, match=message) as caught:
+        StreamingStep(encoder, push)  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
 
 
-def test_centred_frames_are_refused():
+def test_centred_frames_are_refused() -> None:
     encoder = EncoderConfig(6, d_model=8, num_heads=2, num_layers=1, d_ff=12, context=Context(3, 1))
     model = SpeechModel(ModelConfig(("a", "b"), encoder, 6, framing=Framing(1000, 25, 10, "center")))
     with pytest.raises(ValueError, match="cannot stream"):

@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rounding import assert_same
 
-from speechattn import context as law
 from speechattn.config import DELTA, EncoderConfig, ModelConfig
 from speechattn.context import Context
 from speechattn.errors import ConfigError, UserError
 from speechattn.framing import ALIGNMENTS, Framing
 from speechattn.frontend.logmel import LogMel
 from speechattn.frontend.mfcc import MFCC, append_deltas, build_frontend
+from speechattn.receptive_field import lookahead, receptive_field
 
 FLAVORS = ("kaldi", "librosa")
 SNIP = Framing(align="snip")
@@ -164,7 +164,7 @@ def test_a_frame_hears_what_its_contexts_declare(deltas: int) -> None:
     for t in (0, 1, 7, 12, 23, 24):
         (grad,) = torch.autograd.grad(frames[0, t].sum(), waveform, retain_graph=True)
         heard = grad[0].nonzero().flatten()
-        first, stop = law.reach(module.contexts, t, frames.shape[1])
+        first, stop = receptive_field(module.contexts, t, frames.shape[1])
         assert stop is not None
         span = module.framing.span_samples(first)[0], module.framing.span_samples(stop - 1)[1]
         assert max(span[0], 0) <= heard.min() <= max(span[0], 0) + 1
@@ -246,7 +246,7 @@ def test_a_frontend_is_built_from_what_the_config_says() -> None:
         build_frontend("plp", 40)
     encoder = EncoderConfig(input_dim=39, num_layers=2, context=Context(4, 1))
     config = ModelConfig(("SIL", "AA"), encoder, 23, features="mfcc")
-    assert config.contexts == (*MFCC().contexts, *encoder.contexts) and law.lookahead(config.contexts) == 6
+    assert config.contexts == (*MFCC().contexts, *encoder.contexts) and lookahead(config.contexts) == 6
     assert config.context_names == ("delta 1", "delta 2", "1", "2")
     assert ModelConfig.from_dict(config.to_dict()) == config
 

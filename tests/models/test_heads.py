@@ -1,5 +1,7 @@
 """The three output shapes: padding changes nothing, and each can learn its task's loss."""
 
+from typing import Any
+
 import pytest
 import torch
 from rounding import assert_same
@@ -10,7 +12,7 @@ LENGTHS = torch.tensor([7, 0, 3])
 
 
 @pytest.mark.parametrize("kind", [FrameClassifier, UtteranceClassifier, CTC])
-def test_padding_changes_nothing_and_empty_rows_are_defined(kind):
+def test_padding_changes_nothing_and_empty_rows_are_defined(kind: Any) -> None:
     head = kind(4, 5)
     hidden = torch.randn(3, 7, 4)
     dirty = hidden.clone()
@@ -29,7 +31,7 @@ def test_padding_changes_nothing_and_empty_rows_are_defined(kind):
         head(hidden, LENGTHS + 160)
 
 
-def test_an_utterance_is_the_mean_of_its_frames():
+def test_an_utterance_is_the_mean_of_its_frames() -> None:
     head = UtteranceClassifier(4, 5)
     hidden = torch.randn(3, 7, 4)
     output = head(hidden, LENGTHS)
@@ -38,7 +40,7 @@ def test_an_utterance_is_the_mean_of_its_frames():
     assert torch.allclose(head(hidden)[2], head.output(hidden[2].mean(0)), atol=1e-6)
 
 
-def test_losses_ignore_what_has_no_label():
+def test_losses_ignore_what_has_no_label() -> None:
     frames = torch.randn(1, 4, 3)
     expected = torch.nn.functional.cross_entropy(frames[0, [0, 2]], torch.tensor([1, 2]))
     assert torch.allclose(FrameClassifier.loss(frames, torch.tensor([[1, -100, 2, -100]])), expected)
@@ -48,7 +50,7 @@ def test_losses_ignore_what_has_no_label():
     assert torch.allclose(UtteranceClassifier.loss(rows, torch.tensor([2, -100])), expected)
 
 
-def test_ctc_loss_falls_on_the_right_sequence_and_decode_reads_it():
+def test_ctc_loss_falls_on_the_right_sequence_and_decode_reads_it() -> None:
     head = CTC(4, 5)
     path = torch.tensor([[0, 1, 1, 0, 1, 3, 3], [2, 2, 2, 2, 4, 4, 4]])
     log_probs = (torch.nn.functional.one_hot(path, 5) * 20.0).log_softmax(-1)

@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from speechattn import context as law
 from speechattn.config import EncoderConfig
 from speechattn.context import Context
 from speechattn.plots.context_band import draw_band, shown_frames
 from speechattn.plots.context_figure import receptive_field
 from speechattn.plots.receptive_field import levels
+from speechattn.receptive_field import latency_frames, lookahead, lookback, max_receptive_field
 
 side = st.one_of(st.integers(0, 9), st.none())
 stacks = st.lists(st.builds(Context, side, side, st.integers(1, 5)), min_size=0, max_size=4)
@@ -39,12 +39,12 @@ def test_levels_are_the_receptive_field_of_one_chunk(contexts: list[Context]) ->
     num_frames = own.stop + 80
     for depth, (start, stop) in enumerate(found):
         above = contexts[depth:]
-        assert (start is None) == (law.lookback(above) is None) and (stop is None) == (law.lookahead(above) is None)
+        assert (start is None) == (lookback(above) is None) and (stop is None) == (lookahead(above) is None)
         field = seen_through(above, set(own), num_frames)
         assert start is None or start == min(field)
         assert stop is None or stop == max(field) + 1
     if all(context.limited for context in contexts):
-        assert found[0][1] - found[0][0] == law.reach_width(contexts)
+        assert found[0][1] - found[0][0] == max_receptive_field(contexts)
 
 
 BANDS = [
@@ -98,7 +98,7 @@ def test_the_numbers_are_those_of_describe() -> None:
     assert "left 64, right 8, chunk 16 through 6 layers" in said
     assert "A frame is 10 ms. An output depends on 4880 ms of input and waits for 1030 ms at most." in said
     for depth in range(1, 7):
-        assert " / ".join(f"{10 * frames:,.10g}" for frames in law.waits(contexts[:depth])) in said
+        assert " / ".join(f"{10 * frames:,.10g}" for frames in latency_frames(contexts[:depth])) in said
     assert {"384 = 3840 ms", "88 = 880 ms", "64 before,", "its chunk of 16,", "8 after"} <= set(said)
     assert {"input", *(f"layer {n}" for n in range(1, 7))} <= set(said)
 

@@ -5,6 +5,8 @@ Only the shapes of weights were compared, and settings have none. Half precision
 
 import copy
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,16 +24,16 @@ CONFIG = sa.ModelConfig(
 SAMPLES = torch.sin(torch.arange(4000) ** 2 / 9000.0)[None] / 10
 
 
-def build():
+def build() -> Any:
     torch.manual_seed(0)
     return sa.SpeechModel(CONFIG).eval()
 
 
-def set_filterbank(model):
+def set_filterbank(model: Any) -> None:
     model.frontend.filterbank = model.frontend.filterbank.flip(1)
 
 
-def set_forward(model):
+def set_forward(model: Any) -> None:
     model.head.forward = lambda hidden, lengths=None: 3 * sa.FrameClassifier.forward(model.head, hidden, lengths)
 
 
@@ -57,10 +59,10 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_part_with_other_settings_is_named_and_comes_back_when_it_is_given(tmp_path, change):
+def test_a_part_with_other_settings_is_named_and_comes_back_when_it_is_given(tmp_path: Path, change: Any) -> None:
     part, apply, shown = CHANGES[change]
     model = build()
-    apply(model)
+    apply(model)  # type: ignore[no-untyped-call]
     model.save(tmp_path)
     with pytest.raises(sa.UserError, match=rf"your own, {part} = speechattn\..* with .*{part}=\.\.\.\)\.$") as refused:
         sa.load(tmp_path)
@@ -69,7 +71,7 @@ def test_a_part_with_other_settings_is_named_and_comes_back_when_it_is_given(tmp
     assert torch.equal(loaded(SAMPLES)[0], model(SAMPLES)[0])
 
 
-def test_what_changes_no_logits_needs_no_part_of_ones_own(tmp_path):
+def test_what_changes_no_logits_needs_no_part_of_ones_own(tmp_path: Path) -> None:
     model = build().double().train()
     model.frontend.slab_frames = 7
     model.encoder.dropout.p = 0.5
@@ -83,20 +85,20 @@ def test_what_changes_no_logits_needs_no_part_of_ones_own(tmp_path):
     sa.load(tmp_path)
 
 
-def prune_head(model):
-    prune.l1_unstructured(model.head.output, "weight", amount=0.5)
+def prune_head(model: Any) -> None:
+    prune.l1_unstructured(model.head.output, "weight", amount=0.5)  # type: ignore[no-untyped-call]
 
 
-def parametrise_head(model):
+def parametrise_head(model: Any) -> None:
     parametrizations.weight_norm(model.head.output)
 
 
-def wrap_head(model):
+def wrap_head(model: Any) -> None:
     model.head = nn.Sequential(model.head)
 
 
 @pytest.mark.parametrize("change", [prune_head, parametrise_head, wrap_head])
-def test_pruned_parametrised_and_wrapped_parts_come_back_when_they_are_given(tmp_path, change):
+def test_pruned_parametrised_and_wrapped_parts_come_back_when_they_are_given(tmp_path: Path, change: Any) -> None:
     model = build()
     change(model)
     model.save(tmp_path)
@@ -110,7 +112,7 @@ def test_pruned_parametrised_and_wrapped_parts_come_back_when_they_are_given(tmp
     assert torch.equal(loaded.head(hidden), model.head(hidden))
 
 
-def test_a_tensor_in_no_part_is_refused_before_anything_is_written(tmp_path):
+def test_a_tensor_in_no_part_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     model = build()
     model.register_buffer("extra", torch.ones(3))
     with pytest.raises(sa.UserError, match=r"^extra is in none of the parts that are saved \(frontend, .*\.$"):
@@ -119,7 +121,7 @@ def test_a_tensor_in_no_part_is_refused_before_anything_is_written(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_a_model_comes_back_in_the_dtype_it_was_saved_in(tmp_path, dtype):
+def test_a_model_comes_back_in_the_dtype_it_was_saved_in(tmp_path: Path, dtype: Any) -> None:
     model = build().to(dtype)
     model.save(tmp_path)
     loaded = sa.load(tmp_path)
@@ -129,11 +131,11 @@ def test_a_model_comes_back_in_the_dtype_it_was_saved_in(tmp_path, dtype):
     assert torch.equal(loaded(SAMPLES)[0], model(SAMPLES)[0])
 
 
-def test_dtypes_may_differ_from_part_to_part_and_parts_of_ones_own_follow(tmp_path):
+def test_dtypes_may_differ_from_part_to_part_and_parts_of_ones_own_follow(tmp_path: Path) -> None:
     model = build().half()
     model.head = nn.Sequential(nn.Linear(8, 2)).double()
     model.save(tmp_path)
     loaded = sa.load(tmp_path, head=copy.deepcopy(model.head).float())
-    assert loaded.head[0].weight.dtype == torch.float64
-    assert torch.equal(loaded.head[0].weight, model.head[0].weight)
-    assert loaded.encoder.input.weight.dtype == torch.float16
+    assert loaded.head[0].weight.dtype == torch.float64  # type: ignore[index]
+    assert torch.equal(loaded.head[0].weight, model.head[0].weight)  # type: ignore[index]
+    assert loaded.encoder.input.weight.dtype == torch.float16  # type: ignore[union-attr]

@@ -30,7 +30,7 @@ def forgetful() -> Iterator[None]:
 @pytest.mark.parametrize("context", CONTEXTS, ids=str)
 def test_compiled_attention_is_the_same_for_views_of_any_offset(context: Context) -> None:
     def of_projection(packed: torch.Tensor) -> torch.Tensor:
-        q, k, v = packed.unflatten(-1, (3, 2, -1)).permute(2, 0, 3, 1, 4)
+        q, k, v = packed.unflatten(-1, (3, 2, -1)).permute(2, 0, 3, 1, 4)  # type: ignore[no-untyped-call]
         return attention(q, k, v, context)
 
     compiled = torch.compile(of_projection, backend="eager")

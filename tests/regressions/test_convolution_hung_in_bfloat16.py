@@ -15,7 +15,7 @@ ROUNDING = 0.05
 
 
 @torch.no_grad()
-def test_a_wide_convolution_in_bfloat16_comes_back_and_is_near_float32():
+def test_a_wide_convolution_in_bfloat16_comes_back_and_is_near_float32() -> None:
     layer, frames = FramesConvolution(16, Context.truncated(15, 15)), torch.randn(1, 50, 16)
     expected = layer(frames)
     with torch.autocast("cpu", torch.bfloat16):

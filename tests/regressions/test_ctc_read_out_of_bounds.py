@@ -3,6 +3,8 @@
 A -100 that `target_lengths` counted by mistake was enough.
 """
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -10,7 +12,7 @@ from speechattn.models.heads import CTC
 
 
 @pytest.mark.parametrize("target", [-100, 0, 5, 10**4])
-def test_a_target_that_is_no_class_is_refused(target):
+def test_a_target_that_is_no_class_is_refused(target: Any) -> None:
     head = CTC(8, 5)
     log_probs, lengths = head(torch.randn(2, 10, 8)), torch.tensor([10, 10])
     targets = torch.tensor([[1, target], [3, 1]])

@@ -2,7 +2,7 @@
 
 Half an Ogg file was read as half its audio, or as none, without a word: libsndfile counts the samples it finds. A
 float WAV that held 1e30 was finite, so it was taken; its power was not, and training died of a NaN hours from the
-file. So was one of 16-bit integers that nobody had divided by 32768. A file whose name is not UTF-8 was called an
+file. So was one of 16-bit integers that were not divided by 32768. A file whose name is not UTF-8 was called an
 unknown format, because soundfile could not encode the name.
 """
 

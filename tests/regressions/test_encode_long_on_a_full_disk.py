@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,9 +45,9 @@ def test_a_full_disk_is_one_line_and_the_same_call_goes_on(
 
 
 def test_rows_that_the_disk_takes_in_parts_are_written_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Narrow(resumable.FileIO):
-        def write(self, data) -> int:
-            return super().write(bytes(data[:7]))
+    class Narrow(resumable.FileIO):  # type: ignore[misc, name-defined]
+        def write(self, data: Any) -> int:
+            return super().write(bytes(data[:7]))  # type: ignore[no-any-return]
 
     monkeypatch.setattr(resumable, "FileIO", Narrow)
     with ResumableArray(tmp_path / "rows.npy", 3, np.float32, "me") as array:
@@ -63,7 +64,7 @@ def test_a_second_writer_that_comes_as_the_first_ends_leaves_its_file_alone(
     first.__enter__()
     first.append(torch.ones(5, 2))
 
-    def locked_too_late(file, how: int) -> None:
+    def locked_too_late(file: Any, how: int) -> None:
         monkeypatch.undo()
         first.finish()
         first.__exit__(None, None, None)

@@ -3,6 +3,8 @@
 The conformance suite found it: an empty recording stopped an encoder with relative positions.
 """
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -12,7 +14,7 @@ from speechattn.encoder.encoder import Encoder
 
 
 @pytest.mark.parametrize("position_encoding", ["relative", "alibi"])
-def test_no_frames_give_no_frames(position_encoding):
+def test_no_frames_give_no_frames(position_encoding: Any) -> None:
     encoder = Encoder(
         EncoderConfig(
             4, d_model=8, num_heads=2, num_layers=1, context=Context.full(), position_encoding=position_encoding

@@ -17,5 +17,5 @@ assert before or "torch._dynamo" not in sys.modules
 """
 
 
-def test_attention_does_not_import_the_compiler():
+def test_attention_does_not_import_the_compiler() -> None:
     subprocess.run([sys.executable, "-c", PROBE], check=True, timeout=300)

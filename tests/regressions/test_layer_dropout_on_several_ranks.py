@@ -6,6 +6,8 @@ The next step stopped with "Expected to have finished reduction in the prior ite
 import os
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -54,7 +56,7 @@ finally:
 
 @pytest.mark.slow  # two processes, in each of which DistributedDataParallel imports torch's compiler
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")
-def test_two_ranks_that_skip_blocks_of_their_own_have_the_mean_of_their_gradients(tmp_path):
+def test_two_ranks_that_skip_blocks_of_their_own_have_the_mean_of_their_gradients(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", TWO_RANKS, str(tmp_path / "store")],
         capture_output=True,
@@ -67,7 +69,7 @@ def test_two_ranks_that_skip_blocks_of_their_own_have_the_mean_of_their_gradient
     assert all(int(line[1]) > 0 for line in lines)  # blocks were skipped
 
 
-def gradients(seed):
+def gradients(seed: int) -> Any:
     torch.manual_seed(0)
     encoder = sa.Encoder(CONFIG)
     frames = torch.randn(1, 9, 6)
@@ -77,7 +79,9 @@ def gradients(seed):
     return output, {name: parameter.grad for name, parameter in encoder.named_parameters()}
 
 
-def test_alone_a_skipped_block_stays_without_gradient_and_among_ranks_it_has_zeros(monkeypatch):
+def test_alone_a_skipped_block_stays_without_gradient_and_among_ranks_it_has_zeros(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     output, alone = gradients(seed=3)
     skipped = {name for name, gradient in alone.items() if gradient is None}
     assert skipped and len(skipped) % 13 == 0 and all(name.startswith("blocks.") for name in skipped)

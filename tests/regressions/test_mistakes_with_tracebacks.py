@@ -1,4 +1,4 @@
-"""Mistakes of a user that ended in a traceback, or were told only after the work had been done.
+"""Mistakes of a user that ended in a traceback, or were reported only after the work had been done.
 
 Each was found by typing it: a run's JSON file damaged by hand, `--restart` of a folder that has no name, a preset the
 command does not know, a JSON file saved with a byte-order mark, NaN as a number of seconds, a diverged model, and
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,7 +26,7 @@ from speechattn.training.metrics import FrameScores
 from speechattn.training.run import run
 
 
-def config(output: Path, **settings: object) -> TrainConfig:
+def config(output: Path, **settings: Any) -> TrainConfig:
     """A run whose data is never reached."""
     return TrainConfig(data=str(output / "no-data"), alignments="none", output=str(output), **settings)
 
@@ -70,11 +71,12 @@ def test_a_byte_order_mark_does_no_harm(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["weight_decay", "checkpoint_seconds", "learning_rate"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_numbers_must_be_numbers(name: str, value: float) -> None:
+    settings: dict[str, Any] = {name: value}
     with pytest.raises(ConfigError, match=name):
-        TrainConfig(**{name: value})
+        TrainConfig(**settings)
 
 
-def test_a_diverged_model_is_told_to_the_user() -> None:
+def test_a_diverged_model_is_reported_to_the_user() -> None:
     with pytest.raises(UserError, match="diverged"):
         FrameScores(2).update(torch.full((1, 3, 2), torch.nan), torch.zeros(1, 3, dtype=torch.int64))
 

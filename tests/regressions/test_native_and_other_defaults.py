@@ -4,6 +4,8 @@ Under a default of bfloat16 it wrote past the end of its output; under float64 t
 where somebody was recording or faking: a trace held the numbers of one call, and forward derivatives vanished.
 """
 
+from typing import Any
+
 import pytest
 import torch
 from rounding import assert_same
@@ -20,7 +22,7 @@ pytestmark = pytest.mark.skipif(native_unavailable() is not None, reason=f"not n
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("num_frames", [100, 20_000])
-def test_the_default_dtype_changes_nothing(dtype, num_frames):
+def test_the_default_dtype_changes_nothing(dtype: Any, num_frames: int) -> None:
     q, k, v = torch.randn(3, 1, 2, num_frames, 16)
     bias, leaf = torch.randn(2, 17), q.clone().requires_grad_()
     expected = attention(leaf, k, v, WINDOW, relative_bias=bias, backend="native")
@@ -35,7 +37,7 @@ def test_the_default_dtype_changes_nothing(dtype, num_frames):
     assert_same((found, other), (expected, gradient))
 
 
-def test_the_default_device_changes_nothing():
+def test_the_default_device_changes_nothing() -> None:
     q, k, v = torch.randn(3, 1, 2, 100, 16)
     expected = attention(q, k, v, WINDOW, backend="native")
     with torch.device("meta"):
@@ -44,25 +46,25 @@ def test_the_default_device_changes_nothing():
 
 
 @pytest.mark.filterwarnings("ignore")  # torch.jit is deprecated, and warns of every Python number
-def test_a_recording_holds_the_operator():
-    def attend(x):
+def test_a_recording_holds_the_operator() -> None:
+    def attend(x: Any) -> Any:
         return attention(x, x + 1, x * 2, WINDOW, backend="native")
 
     first, second = torch.randn(2, 1, 2, 50, 16)
     expected = attend(second)
     assert_same(make_fx(attend)(first)(second), expected)
-    assert_same(torch.jit.trace(attend, first, check_trace=False)(second), expected)
+    assert_same(torch.jit.trace(attend, first, check_trace=False)(second), expected)  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch imports its own torch.jit
-def test_forward_derivatives_are_refused():
+def test_forward_derivatives_are_refused() -> None:
     q, k, v, tangent = torch.randn(4, 1, 2, 50, 16)
     with forward_ad.dual_level(), pytest.raises(ValueError, match="cannot see inside it"):
-        forward_ad.unpack_dual(attention(forward_ad.make_dual(q, tangent), k, v, WINDOW, backend="native"))
+        forward_ad.unpack_dual(attention(forward_ad.make_dual(q, tangent), k, v, WINDOW, backend="native"))  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.parametrize("lowest", [-torch.inf, torch.finfo(torch.float32).min, -3e38, -1e30])
-def test_keys_outside_stay_outside_when_nothing_inside_counts(lowest):
+def test_keys_outside_stay_outside_when_nothing_inside_counts(lowest: Any) -> None:
     q, k, v = torch.randn(3, 1, 2, 40, 16)
     v[:, :, 4:] = 1e6
     bias = torch.zeros(2, 7)

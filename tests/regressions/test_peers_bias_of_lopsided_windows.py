@@ -5,6 +5,8 @@ middle of both is the frame itself. With another right side the row begins elsew
 score gets the bias of another distance. Here a table has the offsets of its context, and both ends are written out.
 """
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -14,7 +16,7 @@ from speechattn.encoder.self_attention import SelfAttention
 LOPSIDED = [Context.truncated(5, 1), Context.truncated(1, 5), Context.truncated(0, 4), Context.chunked(3, 4, 1)]
 
 
-def by_hand(layer, x, shift=0):
+def by_hand(layer: Any, x: Any, shift: Any = 0) -> Any:
     """Each pair by itself: q k / sqrt(d) plus the bias of key minus query; `shift` misplaces the table."""
     q, k, v = layer.project(x)
     table, offsets = layer.relative_bias.table, layer.relative_bias.offsets
@@ -29,22 +31,22 @@ def by_hand(layer, x, shift=0):
     return layer.output(torch.stack(rows).flatten(1))[None]
 
 
-def layer_of(context):
+def layer_of(context: Any) -> Any:
     layer = SelfAttention(8, 2, context, "relative").double().eval()
-    layer.relative_bias.table.data.normal_()
+    layer.relative_bias.table.data.normal_()  # type: ignore[union-attr]
     return layer
 
 
 @pytest.mark.parametrize("context", LOPSIDED, ids=str)
 @torch.no_grad()
-def test_every_score_gets_the_bias_of_its_own_distance(context):
+def test_every_score_gets_the_bias_of_its_own_distance(context: Any) -> None:
     layer, x = layer_of(context), torch.randn(1, 40, 8, dtype=torch.float64)
     expected = by_hand(layer, x)
     for backend in ("dense", "banded", "auto"):
         assert (layer(x, backend=backend) - expected).abs().max() < 1e-10
     for size in (1, 3, 7, 40):
         state, parts = layer.initial_state(), []
-        for push in x.split(size, 1):
+        for push in x.split(size, 1):  # type: ignore[no-untyped-call]
             part, state = layer.step(push, state)
             parts.append(part)
         parts.append(layer.step(x[:, :0], state, final=True)[0])
@@ -52,7 +54,7 @@ def test_every_score_gets_the_bias_of_its_own_distance(context):
 
 
 @torch.no_grad()
-def test_a_misplaced_table_would_be_seen():
+def test_a_misplaced_table_would_be_seen() -> None:
     for context in LOPSIDED:
         layer, x = layer_of(context), torch.randn(1, 40, 8, dtype=torch.float64)
         assert (by_hand(layer, x, shift=1) - layer(x)).abs().max() > 1e-2

@@ -6,6 +6,8 @@ an utterance gave one result alone and another in a batch, and NaN in the paddin
 visible ends with the row, wherever that is in its chunk.
 """
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -17,7 +19,7 @@ CHUNK = 4
 LENGTHS = [1, 3, 5, 13, 16, 17]
 
 
-def encoder_of(block, position_encoding):
+def encoder_of(block: Any, position_encoding: Any) -> Any:
     config = EncoderConfig(
         6,
         d_model=8,
@@ -35,7 +37,7 @@ def encoder_of(block, position_encoding):
 
 @pytest.mark.parametrize("padding", [1e30, torch.nan])
 @pytest.mark.parametrize(("block", "position_encoding"), [("transformer", "relative"), ("conformer", "rotary")])
-def test_alone_in_a_batch_and_streamed_are_the_same(block, position_encoding, padding):
+def test_alone_in_a_batch_and_streamed_are_the_same(block: Any, position_encoding: Any, padding: Any) -> None:
     encoder = encoder_of(block, position_encoding)
     x = torch.full((len(LENGTHS), 30, 6), padding, dtype=torch.float64)
     for row, length in zip(x, LENGTHS, strict=True):
@@ -52,7 +54,7 @@ def test_alone_in_a_batch_and_streamed_are_the_same(block, position_encoding, pa
             assert (torch.cat([*parts, encoder.flush(state)], 1)[0] - alone).abs().max() < 1e-10
 
 
-def test_zeros_taken_for_the_future_would_be_seen():
+def test_zeros_taken_for_the_future_would_be_seen() -> None:
     encoder = encoder_of("transformer", "relative")
     x = torch.randn(1, 13, 6, dtype=torch.float64)
     alone = encoder(x)[0]

@@ -5,6 +5,8 @@ their keys first overwrites the n - 1 oldest, which the first of the new frames 
 gave other numbers than pushes of 10 ms. Here keys are let go only when no frame needs them any more.
 """
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -13,7 +15,7 @@ from speechattn.context import Context
 from speechattn.encoder.self_attention import SelfAttention
 
 
-def streamed(layer, x, size):
+def streamed(layer: Any, x: Any, size: Any) -> Any:
     """(all outputs, the most frames kept after any push) of pushes of `size` frames."""
     state, parts, kept = layer.initial_state(), [], []
     for push in x.split(size, 1):
@@ -25,7 +27,7 @@ def streamed(layer, x, size):
 
 @pytest.mark.parametrize("context", [Context.causal(9), Context.truncated(9, 3), Context.chunked(4, 9, 2)], ids=str)
 @pytest.mark.parametrize("size", [1, 2, 8, 10, 64])
-def test_any_number_of_frames_at_once(context, size):
+def test_any_number_of_frames_at_once(context: Any, size: Any) -> None:
     layer = SelfAttention(8, 2, context, "rotary").double().eval()
     x = torch.randn(1, 64, 8, dtype=torch.float64)
     found, kept = streamed(layer, x, size)
@@ -34,7 +36,7 @@ def test_any_number_of_frames_at_once(context, size):
 
 
 @torch.no_grad()
-def test_a_ring_of_the_window_would_be_seen():
+def test_a_ring_of_the_window_would_be_seen() -> None:
     """Their cache, in eight lines: right frame by frame, wrong by far more than any tolerance two at a time."""
     context, x = Context.causal(9), torch.randn(1, 64, 8, dtype=torch.float64)
     layer = SelfAttention(8, 2, context).double().eval()
@@ -43,7 +45,7 @@ def test_a_ring_of_the_window_would_be_seen():
     for size in (1, 2, 8):
         errors = []
         for stop in range(size, 65, size):
-            ring = slice(max(0, stop - context.window), stop)
+            ring = slice(max(0, stop - context.window), stop)  # type: ignore[operator]
             for i in range(stop - size, stop):
                 scores = q[:, :, i : i + 1] @ k[:, :, ring].mT / 2  # 4 features a head
                 ahead = torch.arange(ring.start, stop) > i

@@ -11,7 +11,7 @@ from speechattn.attention.functional import attention
 from speechattn.context import Context
 
 
-def test_dense_and_banded_agree():
+def test_dense_and_banded_agree() -> None:
     context = Context.truncated(2, 2)
     q, k, v = torch.randn(3, 1, 1, 40, 4, dtype=torch.float64)
     for bias in (torch.zeros(1, 5, dtype=torch.float64), torch.full((1, 5), -math.inf, dtype=torch.float64)):

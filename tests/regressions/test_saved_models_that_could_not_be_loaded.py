@@ -5,6 +5,8 @@ Its error ended at torch's colon, "Error(s) in loading state_dict for SpeechMode
 
 import json
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,20 +22,20 @@ CONFIG = sa.ModelConfig(("A", "B"), sa.EncoderConfig(8, d_model=4, num_heads=2, 
 class Own(nn.Module):
     """An encoder whose two layers share their weights."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.first = nn.Linear(8, 4)
         self.second = nn.Linear(4, 4)
         self.again = self.second
 
-    def forward(self, frames, lengths=None):
+    def forward(self, frames: Any, lengths: Any = None) -> Any:
         return self.again(self.second(self.first(frames))), lengths
 
 
 class Halved(sa.Encoder):
     """An encoder with the weights of ours that computes something else."""
 
-    def forward(self, *args, **kwargs):
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
         hidden, lengths = super().forward(*args, **kwargs)
         return hidden / 2, lengths
 
@@ -52,7 +54,9 @@ class Scaled(sa.LogMel):
         ("frontend", lambda: Scaled(8)),
     ],
 )
-def test_a_model_with_a_module_of_ones_own_comes_back_when_that_module_is_given(tmp_path, part, build):
+def test_a_model_with_a_module_of_ones_own_comes_back_when_that_module_is_given(
+    tmp_path: Path, part: Any, build: Any
+) -> None:
     torch.manual_seed(0)
     model = sa.SpeechModel(CONFIG).eval()
     setattr(model, part, build())
@@ -67,12 +71,12 @@ def test_a_model_with_a_module_of_ones_own_comes_back_when_that_module_is_given(
         assert torch.equal(loaded.state_dict()[name], tensor)
 
 
-def test_a_model_as_its_config_describes_it_is_saved_as_before(tmp_path):
+def test_a_model_as_its_config_describes_it_is_saved_as_before(tmp_path: Path) -> None:
     sa.SpeechModel(CONFIG).save(tmp_path)
     assert json.loads((tmp_path / "config.json").read_text()).keys() == {"format_version", "model"}
 
 
-def test_weights_that_do_not_fit_are_named_with_their_shapes_and_counted(tmp_path):
+def test_weights_that_do_not_fit_are_named_with_their_shapes_and_counted(tmp_path: Path) -> None:
     sa.SpeechModel(CONFIG).save(tmp_path)
     path = tmp_path / "model.safetensors"
     tensors = load_file(path)
@@ -93,16 +97,16 @@ def test_weights_that_do_not_fit_are_named_with_their_shapes_and_counted(tmp_pat
     assert "sa.resize_relative_bias" in message
 
 
-def test_a_quantised_model_is_refused_when_it_is_saved(tmp_path):
+def test_a_quantised_model_is_refused_when_it_is_saved(tmp_path: Path) -> None:
     model = sa.SpeechModel(CONFIG).eval()
-    model.head.get_extra_state = dict
+    model.head.get_extra_state = dict  # type: ignore[method-assign]
     model.head.__class__ = type("Packed", (type(model.head),), {"get_extra_state": lambda self: {"scale": 1}})
     with pytest.raises(sa.UserError, match=r"cannot be saved \(head._extra_state is no tensor\): save the float model"):
         model.save(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_another_config_beside_the_weights_is_an_error_that_names_them(tmp_path):
+def test_another_config_beside_the_weights_is_an_error_that_names_them(tmp_path: Path) -> None:
     sa.SpeechModel(CONFIG).save(tmp_path)
     path = tmp_path / "config.json"
     data = json.loads(path.read_text())
@@ -121,14 +125,14 @@ def test_another_config_beside_the_weights_is_an_error_that_names_them(tmp_path)
         (RuntimeError("x" * 1000), "x" * 400 + " ..."),
     ],
 )
-def test_the_reason_of_an_error_is_one_line_with_all_that_it_says(error, line):
+def test_the_reason_of_an_error_is_one_line_with_all_that_it_says(error: Any, line: Any) -> None:
     assert reason(error) == line
 
 
-def test_an_encoder_of_ones_own_is_not_described_as_the_one_of_the_config():
+def test_an_encoder_of_ones_own_is_not_described_as_the_one_of_the_config() -> None:
     model = sa.SpeechModel(CONFIG).eval()
-    assert model.is_described and "stack" in model.describe()
-    model.encoder = Own()
+    assert model.is_described and "total" in model.describe()
+    model.encoder = Own()  # type: ignore[assignment]
     assert model.describe() == "encoder Own: a module of your own; what it sees and waits for is not known."
     for call in (
         lambda: sa.Stream(model),
@@ -139,22 +143,22 @@ def test_an_encoder_of_ones_own_is_not_described_as_the_one_of_the_config():
             call()
 
 
-def test_an_encoder_of_ones_own_streams_and_its_latency_is_not_known():
+def test_an_encoder_of_ones_own_streams_and_its_latency_is_not_known() -> None:
     class Streaming(Own):
-        def initial_state(self, batch_size=1):
+        def initial_state(self, batch_size: Any = 1) -> Any:
             return torch.zeros(batch_size, 0, 8)
 
-        def step(self, frames, state):
+        def step(self, frames: Any, state: Any) -> Any:
             return self(frames)[0], state
 
-        def flush(self, state):
+        def flush(self, state: Any) -> Any:
             return self(state)[0]
 
     model = sa.SpeechModel(CONFIG).eval()
-    model.encoder = Streaming()
+    model.encoder = Streaming()  # type: ignore[assignment]
     stream = sa.Stream(model)
     waveform = torch.randn(1600) / 10
-    labels = [label for push in waveform.split(500) for label in stream.push(push).labels]
+    labels = [label for push in waveform.split(500) for label in stream.push(push).labels]  # type: ignore[no-untyped-call]
     labels += stream.flush().labels
     offline = model(waveform[None])[0][0]
     certain = (offline[:, 0] - offline[:, 1]).abs() > 1e-4

@@ -6,6 +6,7 @@ The interpreter closes every pool as soon as the main thread ends: "cannot sched
 import subprocess
 import sys
 import threading
+from typing import Any
 
 import pytest
 
@@ -48,36 +49,36 @@ threading.Thread(target=serve).start()
 """
 
 
-def test_threads_that_outlive_the_main_thread_compute_forward_backward_and_streams():
+def test_threads_that_outlive_the_main_thread_compute_forward_backward_and_streams() -> None:
     done = subprocess.run([sys.executable, "-c", AFTER_MAIN], capture_output=True, text=True, timeout=300)
     assert (done.stderr, done.returncode) == ("", 0)
     assert done.stdout.split() == ["100", "700", "100", "700", "1"]
 
 
 @pytest.mark.parametrize("number", [2, 7, 100])
-def test_every_piece_is_computed_once_and_no_thread_stays(number):
-    calls = []
+def test_every_piece_is_computed_once_and_no_thread_stays(number: Any) -> None:
+    calls: list[Any] = []
     before = threading.active_count()
     native._spread(lambda first, last: calls.extend(range(first, last)), number, 3, None)
     assert sorted(calls) == list(range(number))
     assert threading.active_count() == before
 
 
-def test_where_no_thread_can_be_started_the_caller_computes_every_piece(monkeypatch):
-    def start(self):
+def test_where_no_thread_can_be_started_the_caller_computes_every_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(self: Any) -> None:
         raise RuntimeError("can't create new thread at interpreter shutdown")
 
     monkeypatch.setattr(threading.Thread, "start", start)
-    calls = []
+    calls: list[Any] = []
     native._spread(lambda first, last: calls.extend(range(first, last)), 100, 3, None)
     assert sorted(calls) == list(range(100))
 
 
 @pytest.mark.parametrize("raised", [ValueError, KeyboardInterrupt])
-def test_an_error_in_any_thread_reaches_the_caller_and_ends_the_others(raised):
+def test_an_error_in_any_thread_reaches_the_caller_and_ends_the_others(raised: Any) -> None:
     caller, first = threading.get_ident(), threading.Event()
 
-    def piece(first_index, last_index):
+    def piece(first_index: Any, last_index: Any) -> None:
         if threading.get_ident() != caller:
             first.set()
             raise raised("from a helper")

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -66,7 +67,7 @@ def noise(seconds: float = 3.0, seed: int = 0) -> np.ndarray:
 
 def offline(model: SpeechModel, waveform: np.ndarray) -> torch.Tensor:
     with torch.no_grad():
-        return model(torch.from_numpy(waveform)[None])[0][0]
+        return model(torch.from_numpy(waveform)[None])[0][0]  # type: ignore[no-any-return]
 
 
 class PowerCutError(Exception):
@@ -108,7 +109,7 @@ def test_a_file_is_a_float_array_of_the_offline_rows(kind: str, tmp_path: Path) 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_interruption_after_any_block_changes_no_byte(kind: str, tmp_path: Path) -> None:
     model, waveform = model_of(KINDS[kind]), noise(1.3)
-    settings = {"block_frames": BLOCK, "progress": False}
+    settings: dict[str, Any] = {"block_frames": BLOCK, "progress": False}
     assert len(list(encode_long(model, waveform, **settings))) == 5  # four blocks and the flush
     encode_long(model, waveform, tmp_path / "whole.npy", **settings)
     for after in (0, 5000, 10_000, 15_000, 20_000):
@@ -126,7 +127,7 @@ def test_going_on_encodes_only_what_is_missing(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(PowerCutError):
         encode_long(model, interrupted(waveform, 15_000), out, block_frames=BLOCK, progress=False)
     steps, step = [], SpeechModel.step
-    monkeypatch.setattr(SpeechModel, "step", lambda *given: steps.append(given[1].shape[1]) or step(*given))
+    monkeypatch.setattr(SpeechModel, "step", lambda *given: steps.append(given[1].shape[1]) or step(*given))  # type: ignore[func-returns-value]
     encode_long(model, waveform, out, block_frames=BLOCK, progress=False)
     assert steps == [6400, 20_800 - 3 * 6400]
 
@@ -145,7 +146,7 @@ def test_an_interruption_between_the_last_rows_and_the_name(tmp_path: Path, monk
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda call: call.update(model=model_of(seed=1)), "begun by another model, or with other settings"),
         (lambda call: call.update(hidden=True), "begun by another model, or with other settings"),
@@ -155,15 +156,21 @@ def test_an_interruption_between_the_last_rows_and_the_name(tmp_path: Path, monk
     ],
     ids=["weights", "hidden", "blocks", "source", "shorter"],
 )
-def test_what_another_call_has_begun_is_left_alone(change, said: str, tmp_path: Path) -> None:
+def test_a_file_that_another_call_has_begun_is_left_alone(change: Any, message: str, tmp_path: Path) -> None:
     waveform, out = noise(1.3), tmp_path / "rows.npy"
-    call = {"model": model_of(), "source": waveform, "out": out, "block_frames": BLOCK, "progress": False}
+    call: dict[str, Any] = {
+        "model": model_of(),
+        "source": waveform,
+        "out": out,
+        "block_frames": BLOCK,
+        "progress": False,
+    }
     with pytest.raises(PowerCutError):
         encode_long(**call | {"source": interrupted(waveform, 15_000)})
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     other = dict(call)
     change(other)
-    with pytest.raises(UserError, match=said) as refusal:
+    with pytest.raises(UserError, match=message) as refusal:
         encode_long(**other)
     assert "\n" not in str(refusal.value) and "delete it and rows.npy.state" in str(refusal.value)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
@@ -194,7 +201,9 @@ def test_two_writers_of_one_file(tmp_path: Path) -> None:
         encode_long(model_of(), noise(1.0), out, progress=False)
 
 
-def test_a_file_is_read_in_blocks_and_equals_load_audio(librispeech_tiny: Path, tmp_path: Path, monkeypatch) -> None:
+def test_a_file_is_read_in_blocks_and_equals_load_audio(
+    librispeech_tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(audio, "BLOCK", 3001)
     path = min(librispeech_tiny.rglob("*.flac"), key=lambda flac: flac.stat().st_size)
     waveform, rate = load_audio(path)
@@ -220,7 +229,7 @@ def test_other_rates_from_a_file_and_from_blocks(tmp_path: Path) -> None:
 
 def test_16_bit_samples_are_the_floats_that_they_stand_for(tmp_path: Path) -> None:
     model, samples = model_of(), (noise(1.3) * 32768).round().astype(np.int16)
-    settings = {"block_frames": BLOCK, "progress": False}
+    settings: dict[str, Any] = {"block_frames": BLOCK, "progress": False}
     expected = list(encode_long(model, samples / 32768, **settings))
     np.save(tmp_path / "samples.npy", samples)
     mapped = np.load(tmp_path / "samples.npy", mmap_mode="r")
@@ -272,7 +281,7 @@ def test_an_older_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
     assert len(np.load(out)) == 300
 
 
-def test_what_cannot_be_heard_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_invalid_samples_leave_no_file_behind(tmp_path: Path) -> None:
     waveform = noise()
     waveform[123] = np.nan
     with pytest.raises(UserError, match=r"sample 123 of the source \(0\.008 s\) is nan"):
@@ -286,7 +295,7 @@ def test_what_cannot_be_heard_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("call", "error", "said"),
+    ("call", "error", "message"),
     [
         ({"source": np.zeros(9, np.int32)}, TypeError, "floats in .* or 16-bit integers, got int32"),
         ({"source": [np.zeros((2, 9))]}, ValueError, r"must be a vector \[n\], got \[2, 9\]\. Average the channels"),
@@ -295,15 +304,15 @@ def test_what_cannot_be_heard_leaves_nothing_behind(tmp_path: Path) -> None:
         ({"source": list(torch.zeros(9))}, TypeError, "taken as blocks of samples, .* Tensor"),
         ({"out": "rows.txt"}, UserError, r"out must end in \.npy, got rows\.txt"),
         ({"model": Encoder(ENCODER).eval(), "source": np.zeros((9, 8), np.int16)}, TypeError, r"got int16 \[9, 8\]"),
-        ({"source": "a.wav", "sample_rate": 8000}, ValueError, "a sound file tells its own"),
+        ({"source": "a.wav", "sample_rate": 8000}, ValueError, "a sound file has its own"),
         ({"block_frames": 0}, ValueError, "block_frames must be 1 or more"),
         ({"model": torch.nn.Linear(1, 1)}, TypeError, "a SpeechModel or an Encoder that streams, got Linear"),
         ({"model": model_of(replace(MODEL, encoder=replace(ENCODER, context=Context.full())))}, ValueError, "right"),
     ],
     ids=["integers", "channels", "list", "scalars", "tensors", "out", "frames", "rate", "blocks", "model", "context"],
 )
-def test_what_is_refused(call, error: type[Exception], said: str) -> None:
-    with pytest.raises(error, match=said):
+def test_a_wrong_call_is_refused(call: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
         list(encode_long(**{"model": model_of(), "source": noise(0.1), "progress": False} | call))
 
 
@@ -315,7 +324,9 @@ def test_an_out_that_cannot_be_written(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("source", [[np.zeros((9, 2))], [np.zeros(9, np.int32)], [0.5], np.ones(9) * 5000])
 @pytest.mark.parametrize("sample_rate", [None, 8000])
-def test_a_bad_first_block_is_said_before_a_bar_is_drawn(source, sample_rate, tmp_path: Path, capsys) -> None:
+def test_a_bad_first_block_is_said_before_a_bar_is_drawn(
+    source: Any, sample_rate: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises((TypeError, ValueError)):
         encode_long(model_of(), source, tmp_path / "rows.npy", sample_rate=sample_rate)
     assert capsys.readouterr().err == "" and leftovers(tmp_path) == []

@@ -9,6 +9,7 @@ import os
 from dataclasses import replace
 from decimal import Decimal, localcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,12 +25,12 @@ MIB = 2**20
 PI = Decimal("3.14159265358979323846264338327950288419716939937511")
 
 
-def frames_of(number):
+def frames_of(number: Any) -> Any:
     """The frames [1, PUSH, 40] of one push: the same whenever they are asked for."""
     return torch.randn(1, PUSH, 40, generator=torch.Generator().manual_seed(number))
 
 
-def soaked(position_encoding):
+def soaked(position_encoding: Any) -> Any:
     context = (Context.truncated(32, 4), Context.chunked(8, 24, 2))
     return Encoder(
         EncoderConfig(
@@ -44,13 +45,13 @@ def soaked(position_encoding):
     ).eval()
 
 
-def resident_bytes():
+def resident_bytes() -> Any:
     """What this process holds now; 0 where the system does not say."""
     statm = Path("/proc/self/statm")
     return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if statm.exists() else 0
 
 
-def starting_at(encoder, start):
+def starting_at(encoder: Any, start: Any) -> Any:
     """The encoder in float64, whose offline pass begins at the absolute frame `start`."""
     moved = copy.deepcopy(encoder).double()
     place = moved._place
@@ -64,9 +65,10 @@ def starting_at(encoder, start):
 @pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize("position_encoding", ["relative", "rotary", "sinusoidal"])
-def test_ten_hours(position_encoding):
+def test_ten_hours(position_encoding: Any) -> None:
     encoder = soaked(position_encoding)
-    state, outputs, sizes, resident, out = encoder.initial_state(), [], set(), [], 0
+    outputs: list[Any] = []
+    state, sizes, resident, out = encoder.initial_state(), set(), [], 0
     for number in range(PUSHES):
         hidden, state = encoder.step(frames_of(number), state)
         out += hidden.shape[1]
@@ -95,7 +97,7 @@ def test_ten_hours(position_encoding):
         assert (streamed - elsewhere).abs().max() <= 1e-5 * offline.abs().max(), "only distances matter"
 
 
-def exact_angle(position, j, num_angles):
+def exact_angle(position: Any, j: Any, num_angles: Any) -> Any:
     """position * 10000 ** (-j / num_angles), less whole turns, by 40 digits."""
     with localcontext() as context:
         context.prec = 40
@@ -104,7 +106,7 @@ def exact_angle(position, j, num_angles):
 
 
 @pytest.mark.parametrize("position", [0, 1, 3_599_999, 36_000_001, 2**31 + 7])
-def test_angles_are_exact_wherever_a_stream_is(position):
+def test_angles_are_exact_wherever_a_stream_is(position: Any) -> None:
     table = sinusoidal(torch.tensor([position]), 64)[0]
     exact = [exact_angle(position, j, 32) for j in range(32)]
     found = zip(table[:32].tolist(), table[32:].tolist(), exact, strict=True)
@@ -116,7 +118,7 @@ def test_angles_are_exact_wherever_a_stream_is(position):
     assert turned.tolist() == pytest.approx(expected, abs=3 * bound)
 
 
-def test_a_learned_table_ends_and_says_so():
+def test_a_learned_table_ends_and_says_so() -> None:
     encoder = soaked("learned")
     state = replace(encoder.initial_state(), frames=49 * PUSH)
     _, state = encoder.step(frames_of(0), state)

@@ -6,6 +6,8 @@ in other shapes).
 
 import threading
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,15 +26,22 @@ from speechattn.framing import Framing
 from speechattn.models.heads import CTC
 from speechattn.models.speech_model import SpeechModel
 from speechattn.stream_state import tensors
+from speechattn.streaming.labels import FrameLabels
 from speechattn.streaming.long_form import encode_long
-from speechattn.streaming.stream import FrameLabels, Stream
+from speechattn.streaming.stream import Stream
 
 CLASSES = ("SIL", "AA", "B", "CH", "D")
 
 
-def model_of(head="frames", features="logmel", framing=None, **wanted):
+def model_of(head: Any = "frames", features: Any = "logmel", framing: Any = None, **wanted: Any) -> Any:
     """A small model whose labels change from frame to frame, as an untrained one's would not."""
-    encoder = {"d_model": 16, "num_heads": 2, "num_layers": 2, "d_ff": 32, "context": Context.chunked(4, 9, 2)}
+    encoder: dict[str, Any] = {
+        "d_model": 16,
+        "num_heads": 2,
+        "num_layers": 2,
+        "d_ff": 32,
+        "context": Context.chunked(4, 9, 2),
+    }
     encoder.update(wanted)
     config = ModelConfig(
         CLASSES,
@@ -47,11 +56,11 @@ def model_of(head="frames", features="logmel", framing=None, **wanted):
     with torch.no_grad():
         logits = model(sound(3)[None])[0][0]
         model.head.output.weight *= 30
-        model.head.output.bias -= 30 * (logits.mean(0) - model.head.output.bias) + model.head.output.bias
+        model.head.output.bias -= 30 * (logits.mean(0) - model.head.output.bias) + model.head.output.bias  # type: ignore[misc]
     return model
 
 
-def sound(seconds, rate=16_000, seed=0):
+def sound(seconds: Any, rate: Any = 16_000, seed: int = 0) -> Any:
     """Noise of changing loudness."""
     generator = torch.manual_seed(seed)
     loudness = torch.rand(round(seconds * 20) + 1, generator=generator).repeat_interleave(rate // 20)
@@ -59,7 +68,7 @@ def sound(seconds, rate=16_000, seed=0):
     return torch.randn(count, generator=generator) * 0.1 * loudness[:count]
 
 
-def labels_of(stream, pieces, **options):
+def labels_of(stream: Any, pieces: Any, **options: Any) -> Any:
     """All labels of pushes of these pieces and of the flush."""
     labels = FrameLabels()
     for piece in pieces:
@@ -67,20 +76,20 @@ def labels_of(stream, pieces, **options):
     return labels + stream.flush()
 
 
-def logits_of(model, waveform):
+def logits_of(model: Any, waveform: Any) -> Any:
     """Logits [T, C] of the model on the whole waveform [N]."""
     with torch.no_grad():
         return model(waveform[None])[0][0]
 
 
-def assert_are_those_of(labels, model, waveform, tolerance=1e-5):
+def assert_are_those_of(labels: Any, model: Any, waveform: Any, tolerance: Any = 1e-5) -> None:
     logits = logits_of(model, waveform)
     assert_labels(labels.labels, logits, CLASSES)
     assert len(set(labels.labels)) > 1
     assert labels.probabilities == pytest.approx(logits.softmax(-1).amax(-1).tolist(), abs=tolerance)
 
 
-def assert_are_the_same(labels, others, tolerance=1e-5):
+def assert_are_the_same(labels: Any, others: Any, tolerance: Any = 1e-5) -> None:
     """Two streams of the same sound: equal times, and labels where the better one is certain."""
     assert (labels.start_s, labels.stop_s) == (others.start_s, others.stop_s)
     assert labels.probabilities == pytest.approx(others.probabilities, abs=tolerance)
@@ -89,12 +98,12 @@ def assert_are_the_same(labels, others, tolerance=1e-5):
 
 
 @pytest.mark.parametrize(("seconds", "size"), [(0.03, 1), (0.2, 7), (0.5, 160), (2, 1000), (2, 32_000)])
-def test_pushes_of_any_size_give_the_labels_of_the_whole(seconds, size):
+def test_pushes_of_any_size_give_the_labels_of_the_whole(seconds: Any, size: Any) -> None:
     model, waveform = model_of(), sound(seconds)
     assert_are_those_of(labels_of(Stream(model), waveform.split(size)), model, waveform)
 
 
-def test_tensors_and_arrays_floats_and_16_bit_integers_are_the_same_sound():
+def test_tensors_and_arrays_floats_and_16_bit_integers_are_the_same_sound() -> None:
     model = model_of()
     integers = (sound(0.5) * 32768).round().to(torch.int16)
     floats = integers / 32768
@@ -107,12 +116,12 @@ def test_tensors_and_arrays_floats_and_16_bit_integers_are_the_same_sound():
         assert_are_those_of(labels_of(Stream(model), [samples]), model, floats)
 
 
-def test_a_model_in_float64_computes_in_float64():
+def test_a_model_in_float64_computes_in_float64() -> None:
     model, waveform = model_of(position_encoding="rotary").double(), sound(1).double()
     assert_are_those_of(labels_of(Stream(model), waveform.split(1234)), model, waveform, 1e-10)
 
 
-def test_a_pushed_buffer_may_be_used_again():
+def test_a_pushed_buffer_may_be_used_again() -> None:
     model, waveform, buffer = model_of(), sound(1), np.empty(1000, np.float32)
     stream, labels = Stream(model), FrameLabels()
     for piece in waveform.split(1000):
@@ -122,7 +131,7 @@ def test_a_pushed_buffer_may_be_used_again():
     assert_are_those_of(labels + stream.flush(), model, waveform)
 
 
-def test_a_giant_push_is_taken_in_pieces(monkeypatch):
+def test_a_giant_push_is_taken_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream_module, "SECONDS_AT_ONCE", 1)
     model, waveform = model_of(), sound(3.3)
     assert_are_those_of(labels_of(Stream(model), [waveform]), model, waveform)
@@ -130,7 +139,7 @@ def test_a_giant_push_is_taken_in_pieces(monkeypatch):
 
 @pytest.mark.filterwarnings("ignore:.*is resampled to")
 @pytest.mark.parametrize("rate", [8000, 11025, 44100, 48000])
-def test_another_rate_is_resampled_as_a_file_is(rate, tmp_path):
+def test_another_rate_is_resampled_as_a_file_is(rate: Any, tmp_path: Path) -> None:
     model, samples = model_of(), (sound(1.5, rate) * 32768).round().to(torch.int16)
     soundfile.write(tmp_path / "a.wav", samples.numpy(), rate)
     waveform, _ = load_audio(tmp_path / "a.wav")
@@ -139,17 +148,17 @@ def test_another_rate_is_resampled_as_a_file_is(rate, tmp_path):
 
 
 @pytest.mark.parametrize("rate", [44_100.0, np.float64(44_100), np.uint16(44_100), torch.tensor(44_100)])
-def test_a_rate_may_be_any_whole_number(rate):
+def test_a_rate_may_be_any_whole_number(rate: Any) -> None:
     model, samples = model_of(), sound(0.5, 44_100)
     labels = labels_of(Stream(model), [samples], sample_rate=rate)
     assert labels.segments == labels_of(Stream(model), [samples], sample_rate=44_100).segments
     rows = list(encode_long(model, samples, sample_rate=rate, progress=False))
     assert abs(sum(map(len, rows)) - 50) <= 1
     with pytest.raises(ValueError, match="sample_rate must be a whole 1000 to 768000 Hz, got"):
-        encode_long(model, samples, sample_rate=float(rate) + 0.5, progress=False)
+        encode_long(model, samples, sample_rate=float(rate) + 0.5, progress=False)  # type: ignore[call-overload]
 
 
-def test_times_are_those_of_the_frames():
+def test_times_are_those_of_the_frames() -> None:
     model, waveform = model_of(), sound(1)
     labels = labels_of(Stream(model), waveform.split(1000))
     classes = [CLASSES.index(name) for name in labels.labels]
@@ -158,7 +167,7 @@ def test_times_are_those_of_the_frames():
     assert np.diff(labels.start_s[2:]) == pytest.approx(0.01)
 
 
-def test_labels_of_two_pushes_add_up_and_segments_know_gaps():
+def test_labels_of_two_pushes_add_up_and_segments_know_gaps() -> None:
     first = FrameLabels((0.0, 0.1), (0.1, 0.2), ("A", "A"), (0.5, 0.6))
     both = first + FrameLabels((0.2, 0.5), (0.3, 0.6), ("A", "A"), (0.7, 0.8))
     assert len(both) == 4 and both.probabilities == (0.5, 0.6, 0.7, 0.8)
@@ -167,7 +176,7 @@ def test_labels_of_two_pushes_add_up_and_segments_know_gaps():
 
 
 @pytest.mark.parametrize("stack", [1, 2, 4])
-def test_labels_of_ctc_across_pushes_are_those_of_the_whole(stack):
+def test_labels_of_ctc_across_pushes_are_those_of_the_whole(stack: Any) -> None:
     model, waveform = model_of("ctc", stack=stack).double(), sound(2).double()  # one other label would be another path
     with torch.no_grad():
         log_probs, lengths = model(waveform[None])
@@ -184,7 +193,7 @@ def test_labels_of_ctc_across_pushes_are_those_of_the_whole(stack):
             assert i == 0 or stop - start == pytest.approx(0.01 * stack, abs=0.0013)  # frame 0 begins at 0
 
 
-LATENCIES = {
+LATENCIES: dict[str, Any] = {
     "right": {"context": Context.truncated(5, 3)},
     "no future at all": {"context": Context.causal(5)},
     "chunks": {"context": Context.chunked(6, 5)},
@@ -198,7 +207,7 @@ LATENCIES = {
 
 
 @pytest.mark.parametrize("name", LATENCIES)
-def test_latency_is_the_most_by_which_a_label_is_measured_to_come_late(name):
+def test_latency_is_the_most_by_which_a_label_is_measured_to_come_late(name: Any) -> None:
     """In samples: at which count of samples, pushed one by one around each step, do a frame's logits first exist?"""
     model = model_of(**LATENCIES[name])
     framing, stack = model.config.framing, model.config.encoder.stack
@@ -225,24 +234,24 @@ def test_latency_is_the_most_by_which_a_label_is_measured_to_come_late(name):
     assert frames > 3 and Stream(model).algorithmic_latency_ms == 1000 * max(late) / framing.sample_rate
 
 
-def test_memory_is_constant_after_warm_up_and_what_the_tensors_hold():
+def test_memory_is_constant_after_warm_up_and_what_the_tensors_hold() -> None:
     stream, sizes = Stream(model_of(block="conformer", conv_kernel=5)), []
     for piece in sound(3).split(640):
         stream.push(piece)
         sizes.append(stream.state_bytes)
     assert len(set(sizes[20:])) == 1
-    encoder = stream._state.encoder
-    assert sizes[-1] == sum(x.nbytes for x in tensors((stream._state.frontend, encoder.entry, encoder.blocks)))
+    encoder = stream._progress.state.encoder
+    assert sizes[-1] == sum(x.nbytes for x in tensors((stream._progress.state.frontend, encoder.entry, encoder.blocks)))
     assert stream.seconds == pytest.approx(3)
 
 
-def test_flush_ends_a_stream_and_reset_begins_another():
+def test_flush_ends_a_stream_and_reset_begins_another() -> None:
     model, waveform = model_of(), sound(0.5)
     stream = Stream(model, nan_policy="zero")
     first = labels_of(stream, [torch.tensor([torch.nan]), waveform])
     for method in (lambda: stream.push(waveform), stream.flush):
         with pytest.raises(ValueError, match=r"was flushed: call reset\(\)"):
-            method()
+            method()  # type: ignore[no-untyped-call]
     stream.reset()
     assert stream.num_bad_samples == 0 and stream.seconds == 0
     assert_are_the_same(labels_of(stream, [waveform]), labels_of(Stream(model), [waveform]))
@@ -253,11 +262,11 @@ def test_flush_ends_a_stream_and_reset_begins_another():
 
 
 BAD_PUSHES = [
-    (np.float32([0, np.nan, 0]), {}, UserError, r"sample 8001 of the stream \(0\.500 s\) is nan"),
-    (np.float32([np.inf]), {}, UserError, "sample 8000 .* is inf"),
-    (np.float32([1e30]), {}, UserError, r"is 1\.0+\d*e\+30; samples must be finite, in \[-1, 1\]"),
-    (np.float32([99, 1234, -20_000]), {}, UserError, r"sample 8001 .*\(0\.500 s\) is 1234\.0: looks like 16-bit"),
-    (np.float64([1e300]), {}, UserError, "is inf"),
+    (np.float32([0, np.nan, 0]), {}, UserError, r"sample 8001 of the stream \(0\.500 s\) is nan"),  # type: ignore[arg-type]
+    (np.float32([np.inf]), {}, UserError, "sample 8000 .* is inf"),  # type: ignore[arg-type]
+    (np.float32([1e30]), {}, UserError, r"is 1\.0+\d*e\+30; samples must be finite, in \[-1, 1\]"),  # type: ignore[arg-type]
+    (np.float32([99, 1234, -20_000]), {}, UserError, r"sample 8001 .*\(0\.500 s\) is 1234\.0: looks like 16-bit"),  # type: ignore[arg-type]
+    (np.float64([1e300]), {}, UserError, "is inf"),  # type: ignore[arg-type]
     (np.zeros((1, 5)), {}, ValueError, r"must be a vector \[n\], got \[1, 5\]\. Give samples\[0\]\."),
     (np.zeros(5, np.int32), {}, TypeError, "floats in .* or 16-bit integers, got int32"),
     (np.zeros(5, np.uint8), {}, TypeError, "16-bit integers, got uint8"),
@@ -268,7 +277,9 @@ BAD_PUSHES = [
 
 
 @pytest.mark.parametrize(("samples", "options", "kind", "message"), BAD_PUSHES)
-def test_after_a_refused_push_the_stream_goes_on_as_if_it_had_not_been(samples, options, kind, message):
+def test_after_a_refused_push_the_stream_goes_on_as_if_it_had_not_been(
+    samples: Any, options: Any, kind: Any, message: Any
+) -> None:
     model, waveform = model_of(), sound(1)
     stream = Stream(model)
     labels = stream.push(waveform[:8000])
@@ -280,15 +291,15 @@ def test_after_a_refused_push_the_stream_goes_on_as_if_it_had_not_been(samples, 
 
 
 @pytest.mark.parametrize("rate", [0, -1, 999, 10**6, 44100.5, "44100", True])
-def test_a_rate_that_is_none_is_refused(rate):
+def test_a_rate_that_is_none_is_refused(rate: Any) -> None:
     stream = Stream(model_of())
     with pytest.raises(ValueError, match="sample_rate must be a whole 1000 to 768000 Hz"):
         stream.push(np.zeros(5), sample_rate=rate)
-    assert len(stream.push(sound(1), sample_rate=np.int64(48_000))) > 0
+    assert len(stream.push(sound(1), sample_rate=np.int64(48_000))) > 0  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("rate", [16_000, 44_100])
-def test_bad_samples_may_be_heard_as_silence_and_are_counted(rate):
+def test_bad_samples_may_be_heard_as_silence_and_are_counted(rate: Any) -> None:
     model, waveform = model_of(), sound(1, rate)
     clean = waveform.clone()
     clean[[5, 700, 701]] = 0
@@ -302,34 +313,34 @@ def test_bad_samples_may_be_heard_as_silence_and_are_counted(rate):
 
 
 @pytest.mark.parametrize("rate", [16_000, 44_100])
-def test_what_fails_half_way_loses_no_label(rate, monkeypatch):
+def test_what_fails_half_way_loses_no_label(rate: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A table of positions ends in the third piece of a long push: the two before are not half remembered."""
     monkeypatch.setattr(stream_module, "SECONDS_AT_ONCE", 1)
     model, waveform = model_of(position_encoding="learned", max_frames=350), sound(4, rate)
     stream = Stream(model)
     labels = stream.push(waveform[: rate // 2], sample_rate=rate)
-    before = {name: value for name, value in vars(stream).items() if name != "_torn"}
+    before = {name: value for name, value in vars(stream._progress).items() if name != "is_torn"}
     with pytest.raises(ValueError, match=r'learned positions end at frame 350, .* or position_encoding="relative"'):
         stream.push(waveform[rate // 2 :], sample_rate=rate)
-    assert all(vars(stream)[name] is value for name, value in before.items())
+    assert all(vars(stream._progress)[name] is value for name, value in before.items())
     if rate == 16_000:
         labels += stream.push(waveform[rate // 2 : rate])
         assert_labels(labels.labels, logits_of(model, waveform[:rate])[: len(labels)], CLASSES)
         assert len(labels + stream.flush()) == 100
     else:  # the resampler cannot go back
-        with pytest.raises(ValueError, match=r"failed behind the resampler: flush\(\) what is owed, then reset\(\)"):
+        with pytest.raises(ValueError, match=r"failed after resampling: flush\(\) the pending labels, then reset\(\)"):
             stream.push(waveform[rate // 2 : rate], sample_rate=rate)
         assert 40 < len(labels + stream.flush()) <= 50
         stream.reset()
         assert len(stream.push(waveform[:rate], sample_rate=rate)) > 80
 
 
-def test_many_streams_in_threads_on_one_model_are_as_alone():
+def test_many_streams_in_threads_on_one_model_are_as_alone() -> None:
     model, waveforms = model_of(num_layers=1), [sound(0.12, seed=seed) for seed in range(50)]
     alone = [labels_of(Stream(model), waveform.split(900)) for waveform in waveforms]
     found, failures = {}, []
 
-    def listen(thread):
+    def listen(thread: Any) -> None:
         try:
             streams = [Stream(model) for _ in waveforms]
             labels = [FrameLabels()] * len(streams)
@@ -352,12 +363,12 @@ def test_many_streams_in_threads_on_one_model_are_as_alone():
             assert_are_the_same(one, other)
 
 
-def test_one_stream_in_two_threads_is_refused(monkeypatch):
+def test_one_stream_in_two_threads_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     model, waveform = model_of(), sound(0.5)
     stream, inside, go_on = Stream(model), threading.Event(), threading.Event()
     step, labels = model.step, []
 
-    def slow(*arguments):
+    def slow(*arguments: Any) -> Any:
         inside.set()
         assert go_on.wait(60)
         return step(*arguments)
@@ -374,7 +385,7 @@ def test_one_stream_in_two_threads_is_refused(monkeypatch):
     assert_are_those_of(labels[0] + stream.flush(), model, waveform)
 
 
-def test_a_model_in_training_mode_warns_once_where_its_stream_is_opened():
+def test_a_model_in_training_mode_warns_once_where_its_stream_is_opened() -> None:
     model = model_of().train()
     with pytest.warns(UserWarning) as caught:
         stream = Stream(model)
@@ -391,7 +402,7 @@ def test_a_model_in_training_mode_warns_once_where_its_stream_is_opened():
 
 @pytest.mark.parametrize("nan", ["error", "zero"])
 @pytest.mark.parametrize("rate", [16_000, 44_100])
-def test_16_bit_samples_as_floats_are_refused(nan, rate):
+def test_16_bit_samples_as_floats_are_refused(nan: Any, rate: Any) -> None:
     model, integers = model_of(), (sound(0.5, rate) * 32768).round()
     stream = Stream(model, nan)
     with pytest.raises(UserError, match=r"sample \d+ of the stream .* 16-bit samples as floats; divide by 32768\.$"):
@@ -402,7 +413,7 @@ def test_16_bit_samples_as_floats_are_refused(nan, rate):
     assert len(Stream(model).push(sound(1) * 20)) > 0, "clipped and far too loud, but honest"
 
 
-def test_a_warning_made_an_error_leaves_the_stream_as_it_was():
+def test_a_warning_made_an_error_leaves_the_stream_as_it_was() -> None:
     model, waveform = model_of(), sound(0.5)
     stream = Stream(model)
     labels = stream.push(waveform[:4000])
@@ -413,23 +424,23 @@ def test_a_warning_made_an_error_leaves_the_stream_as_it_was():
     assert_are_those_of(labels + stream.push(waveform[4000:]) + stream.flush(), model, waveform)
 
 
-def test_ctrl_c_inside_a_push_leaves_the_stream_as_it_was(monkeypatch):
+def test_ctrl_c_inside_a_push_leaves_the_stream_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     model, waveform = model_of(), sound(0.5)
-    stream, labels_from = Stream(model), Stream._labels
+    stream, labels_from = Stream(model), Stream._label
 
-    def interrupted(self, logits):
+    def interrupted(self: Any, logits: Any) -> None:
         labels_from(self, logits)
         raise KeyboardInterrupt
 
     labels = stream.push(waveform[:4000])
-    monkeypatch.setattr(Stream, "_labels", interrupted)
+    monkeypatch.setattr(Stream, "_label", interrupted)
     with pytest.raises(KeyboardInterrupt):
         stream.push(waveform[4000:])
     monkeypatch.undo()
     assert_are_those_of(labels + stream.push(waveform[4000:]) + stream.flush(), model, waveform)
 
 
-def test_inference_mode_and_none_may_take_turns():
+def test_inference_mode_and_none_may_take_turns() -> None:
     model, waveform = model_of(), sound(1)
     stream, labels = Stream(model), FrameLabels()
     for begin in range(0, 16_000, 1000):
@@ -438,15 +449,14 @@ def test_inference_mode_and_none_may_take_turns():
     assert_are_those_of(labels + stream.flush(), model, waveform)
 
 
-def test_what_cannot_stream_says_so_before_the_first_sample():
+def test_what_cannot_stream_says_so_before_the_first_sample() -> None:
     with pytest.raises(ValueError, match="unlimited right context cannot stream"):
         Stream(model_of(context=Context.full()))
     with pytest.raises(ValueError, match='use align="causal"'):
         Stream(model_of(framing=Framing(align="center")))
 
 
-def test_classes_may_be_a_list():
-    config = ModelConfig(
-        ["SIL", "AA"], EncoderConfig(12, d_model=8, num_heads=2, num_layers=1, context=Context(3, 1)), 12
-    )
+def test_classes_may_be_a_list() -> None:
+    encoder = EncoderConfig(12, d_model=8, num_heads=2, num_layers=1, context=Context(3, 1))
+    config = ModelConfig(["SIL", "AA"], encoder, 12)  # type: ignore[arg-type]
     assert len(labels_of(Stream(SpeechModel(config).eval()), [sound(0.5)])) == 50

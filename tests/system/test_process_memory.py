@@ -89,7 +89,7 @@ def test_a_training_returns_blocks_from_a_planned_size_on(thresholds: list[int],
         CONFIG, 100, batch_size=2, training=True, native=native_unavailable() is None, lengths=False
     ).peak_bytes
     for least, expected in ((planned + 1, []), (planned, [memory.TRAINING_BLOCK])):
-        monkeypatch.setattr("speechattn.encoder.encoder.LARGE_TRAINING", least)
+        monkeypatch.setattr("speechattn.encoder.memory_check.LARGE_TRAINING", least)
         encoder(frames)
         assert thresholds == expected
 

@@ -250,7 +250,7 @@ def test_kill_9_at_random_moments_and_the_same_command_gives_equal_weights(tmp_p
 def test_an_encoder_is_what_the_config_says():
     config = config_of()
     assert isinstance(config.encoder_config("mlp"), EncoderConfig)
-    assert new_model(config).encoder.reach(50) == (44, 55)
+    assert new_model(config).encoder.receptive_field(50) == (44, 55)
 
 
 @pytest.mark.parametrize("kind", get_args(EncoderKind))

@@ -39,11 +39,13 @@ class Plan:
         if context.window is None or block % context.chunk or context.window > max(num_frames, LONG_WINDOW):
             return
         assert context.left is not None and context.right is not None
-        start = first + block * max(0, -(-(context.left - first) // block))
-        self.grid = Grid(start, block, context.left, context.left + block + context.right)
+        start, window = context.first_unclipped(block, first), context.block_window(block)
+        key_start, _ = context.span(start)
+        assert window is not None and key_start is not None
+        self.grid = Grid(start, block, context.left, window)
         self.edge = block * max(1, EDGE_FRAMES // block)
         # Every block starts on a chunk, so all of them, clipped ones too, cut their mask from one of these.
-        self.masks = {size: self._mask(start, size, start - context.left, context.right) for size in (block, self.edge)}
+        self.masks = {size: self._mask(start, size, key_start, context.right) for size in (block, self.edge)}
 
     def pieces(self, rows: list[int], last: int, whole_rows: bool = False) -> Iterator[Slab | Edge]:
         """Slabs and edges that together hold every query from `first` to `last` of rows of so many frames once.
@@ -59,7 +61,7 @@ class Plan:
                 lanes.setdefault(whole, []).extend((row, head) for head in range(self.num_heads))
                 spans = [(self.first, self.grid.start), (self.grid.start + whole * self.grid.block, stop)]
             for begin, end in spans:
-                for start, query_stop, key_start, key_stop in self.context.plan(length, self.edge, begin, end):
+                for start, query_stop, key_start, key_stop in self.context.schedule(length, self.edge, begin, end):
                     shape = start % self.context.chunk, query_stop - start, key_start - start, key_stop - query_stop
                     edges.setdefault(shape, []).append((row, start, key_start))
         for whole, members in lanes.items():

@@ -73,13 +73,8 @@ def read_frame_rows(
         except ValueError as error:
             fault(id, DataError(f"{path}:{number}: {error}"))
         else:
-            rows[id] = Alignment(segments, _end(len(labels), framing) / framing.sample_rate)
+            rows[id] = Alignment(segments, framing.end_sample(len(labels)) / framing.sample_rate)
     return rows
-
-
-def _end(num_frames: int, framing: Framing) -> int:
-    """The sample where the last of `num_frames` frames of an audio of unknown length gives way: half a hop on."""
-    return framing.center_sample(num_frames - 1) + (framing.hop + 1) // 2 if num_frames else 0
 
 
 def frame_labels(
@@ -140,9 +135,8 @@ def labels_to_segments(
             raise ValueError(f"labels must be class indices in [0, {len(classes)}) or {IGNORE}, got {value}.")
     if not values:
         return []
-    centers = [framing.center_sample(t, num_samples) for t in range(len(values))]
-    end = _end(len(values), framing) if num_samples is None else num_samples
-    edges = [0, *((before + after + 1) // 2 for before, after in pairwise(centers)), end]
+    end = framing.end_sample(len(values)) if num_samples is None else num_samples
+    edges = [*(framing.edge_sample(t, num_samples) for t in range(len(values))), end]
     segments = []
     for value, run in groupby(range(len(values)), key=values.__getitem__):
         frames = list(run)
