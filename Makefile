@@ -7,7 +7,7 @@ RUN = .venv/bin/python
 TRAIN = recipes/frame_classifier/train.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-newest test-integrations test-export check docs coverage bench conformance dist clean
+.PHONY: help demo test test-core test-newest test-integrations test-export check docs coverage bench conformance dist clean
 
 help:  ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-22s%s\n", $$1, $$2 }'
@@ -54,13 +54,17 @@ conformance: .venv/.ready  ## what speechattn and three peers keep of the contra
 	.venv/$(PIP_INSTALL) -c constraints.txt -e '.[peers]'
 	$(RUN) scripts/conformance_table.py
 
-# The install of somebody who has their own torch: the newest, and no torchaudio at all.
-NEWEST_TESTS = tests/test_context.py tests/test_framing.py tests/test_lengths.py tests/test_config.py \
+# What has to work with any torch from the oldest on, without torchaudio and without numba.
+CORE_TESTS = tests/test_context.py tests/test_framing.py tests/test_lengths.py tests/test_config.py \
 	tests/frontend tests/attention tests/encoder tests/contracts tests/conformance/test_suite.py
-test-newest: .venv-newest/.ready  ## definitions, frontend, attention, encoder with the newest torch, without torchaudio
-	.venv-newest/$(PIP_INSTALL) --upgrade torch librosa soundfile soxr safetensors tqdm matplotlib tyro pytest pytest-xdist hypothesis
+test-core:  ## definitions, frontend, attention, encoder, contracts, in the Python that is active or PYTHON=...
+	PYTHONPATH=. $(PYTHON) -m pytest $(SIDE_BY_SIDE) $(CORE_TESTS)
+
+# The install of somebody who has their own torch: the newest, and no torchaudio at all.
+test-newest: .venv-newest/.ready  ## the same with the newest torch, without torchaudio, in an environment of its own
+	.venv-newest/$(PIP_INSTALL) --upgrade torch librosa numba soundfile soxr safetensors tqdm matplotlib tyro pytest pytest-xdist hypothesis
 	@.venv-newest/bin/python -c "import torch, sys; print('torch', torch.__version__, 'python', sys.version.split()[0])"
-	PYTHONPATH=. .venv-newest/bin/python -m pytest $(SIDE_BY_SIDE) $(NEWEST_TESTS)
+	@$(MAKE) --no-print-directory PYTHON=.venv-newest/bin/python test-core
 
 # Each toolkit is an extra of pyproject.toml, installed into an environment of its own.
 TOOLKITS = huggingface speechbrain espnet nemo
