@@ -43,9 +43,7 @@ def tracked() -> Iterator[Path]:
     """Yield what a wheel is built from, and the tests, which must not get into it."""
     yield from (ROOT / name for name in ("pyproject.toml", "README.md", "LICENSE", "MANIFEST.in"))
     for folder in ("speechattn", "tests"):
-        yield from (
-            path for path in (ROOT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts
-        )
+        yield from (path for path in (ROOT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts)
 
 
 def run(*arguments: str, python: str | Path = sys.executable, folder: Path | None = None) -> str:
