@@ -2,7 +2,7 @@
 
 Documents link to files of the repository, as `[dense.py](../speechattn/attention/dense.py)`, so that they work in a
 checkout and on the repository's host. On the site a link to a page leads to that page, one to any other file of the
-repository to the repository's host. A link to a file that does not exist is left alone: `mkdocs build --strict` names it.
+repository to the repository's host. A link to a missing file is left alone: `mkdocs build --strict` names it.
 """
 
 from __future__ import annotations
