@@ -31,9 +31,9 @@ check: .venv/.ready  ## lint, format, spelling, YAML and types
 coverage: .venv/.ready  ## the tests, and how much of the package they run: a figure, and build/coverage/index.html
 	$(RUN) -m pytest $(SIDE_BY_SIDE) --cov --cov-report term:skip-covered --cov-report html:build/coverage
 
-# Read by a static analyser: torch is not installed here.
+# mkdocstrings reads source files, so torch is not needed. `mkdocs build --quiet` would not count warnings.
 docs: .venv-docs/.ready  ## the documentation as a site: build/site/index.html
-	PATH="$(CURDIR)/.venv-docs/bin:$$PATH" NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
+	PATH="$(CURDIR)/.venv-docs/bin:$$PATH" NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
 	@echo "The site: build/site/index.html; .venv-docs/bin/mkdocs serve shows it while you write"
 
 dist: .venv/.ready  ## a wheel and a source archive, in dist
@@ -95,7 +95,6 @@ clean:  ## remove caches and build products; runs and environments stay
 	$(PYTHON) -m venv .venv-newest
 	@touch $@
 
-# The tools alone: mkdocstrings reads source files.
 .venv-docs/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-docs
 	.venv-docs/$(PIP_INSTALL) -c constraints.txt $$($(PYTHON) -c '$(DOCS_EXTRA)')
