@@ -40,22 +40,21 @@ def on_page_markdown(markdown: str, page: Any, config: Any, **_: Any) -> str:
     page_uri = page.file.src_uri
     source = next((path for path, uri in PAGES.items() if uri == page_uri), f"docs/{page_uri}")
     text = re.sub(r"^```python needs=\w+$", "```python", markdown, flags=re.MULTILINE)  # for tests/test_readme.py
-    return LINK.sub(lambda link: f"]({site_link(link[1], source, page_uri, config.repo_url)}{link[2] or ''})", text)
+
+    def rewritten(link: re.Match[str]) -> str:
+        target = os.path.normpath(os.path.join(os.path.dirname(source), link[1]))
+        return f"]({site_link(target, page_uri, config.extra['repository']) or link[1]}{link[2] or ''})"
+
+    return LINK.sub(rewritten, text)
 
 
-def site_link(link: str, source: str, page_uri: str, repo_url: str) -> str:
-    """Return where a relative link of the file `source`, shown as the page `page_uri`, leads on the site.
-
-    >>> site_link("../tests/rounding.py", "docs/streaming.md", "streaming.md", "https://host/repo/")
-    'https://host/repo/blob/main/tests/rounding.py'
-    >>> site_link("docs/memory.md", "README.md", "index.md", "https://host/repo/")
-    'memory.md'
-    """
-    target = os.path.normpath(os.path.join(os.path.dirname(source), link))
-    if not (ROOT / target).exists():
-        return link
-    uri = PAGES.get(target, target.removeprefix("docs/") if target.startswith("docs/") else None)
-    if uri is not None and (ROOT / target).is_file():
+def site_link(target: str, page_uri: str, repository: str) -> str | None:
+    """Return how the page `page_uri` links to the file `target` of the repository; None if there is no such file."""
+    if target.startswith("..") or not (ROOT / target).exists():
+        return None
+    if (ROOT / target).is_dir():
+        return f"{repository}/tree/main/{target}"
+    uri = PAGES.get(target, target.removeprefix("docs/"))
+    if uri != target:
         return os.path.relpath(uri, os.path.dirname(page_uri) or ".")
-    kind = "tree" if (ROOT / target).is_dir() else "blob"
-    return f"{repo_url.rstrip('/')}/{kind}/main/{target}"
+    return f"{repository}/blob/main/{target}"

@@ -19,6 +19,9 @@ ENTRIES = [name for page in REFERENCE for name in re.findall(r"^::: (\S+)$", pag
 NEEDS_A_TOOLKIT = ("huggingface", "hub", "espnet", "nemo", "icefall")
 
 
+CONFIG = SimpleNamespace(extra={"repository": "https://host/repo"})
+
+
 @pytest.fixture
 def hook() -> ModuleType:
     spec = importlib.util.spec_from_file_location("site_pages", ROOT / "scripts" / "site_pages.py")
@@ -73,6 +76,7 @@ def test_every_page_is_in_the_navigation(hook: ModuleType) -> None:
         ("memory.md", "../tests", "https://host/repo/tree/main/tests"),
         ("memory.md", "streaming.md", "streaming.md"),
         ("memory.md", "lost.md", "lost.md"),
+        ("memory.md", "../../elsewhere", "../../elsewhere"),
         ("memory.md", "https://www.openslr.org/12", "https://www.openslr.org/12"),
         ("memory.md", "#below", "#below"),
         ("reference/index.md", "../conformance.md", "../conformance.md"),
@@ -82,12 +86,11 @@ def test_every_page_is_in_the_navigation(hook: ModuleType) -> None:
 def test_a_link_of_the_repository_leads_to_the_same_file_from_the_site(
     hook: ModuleType, page: str, link: str, leads_to: str
 ) -> None:
-    config = SimpleNamespace(repo_url="https://host/repo/")
     shown = SimpleNamespace(file=SimpleNamespace(src_uri=page))
-    assert hook.on_page_markdown(f"see [it]({link}).", shown, config) == f"see [it]({leads_to})."
+    assert hook.on_page_markdown(f"see [it]({link}).", shown, CONFIG) == f"see [it]({leads_to})."
 
 
 def test_a_block_that_needs_a_toolkit_is_an_ordinary_one_on_the_site(hook: ModuleType) -> None:
     shown = SimpleNamespace(file=SimpleNamespace(src_uri="integrations.md"))
-    text = hook.on_page_markdown("```python needs=nemo\nx\n```", shown, SimpleNamespace(repo_url="https://host/repo"))
+    text = hook.on_page_markdown("```python needs=nemo\nx\n```", shown, CONFIG)
     assert text == "```python\nx\n```"
