@@ -46,10 +46,9 @@ def test_an_entry_of_the_reference_exists(entry: str) -> None:
 
 
 def test_every_public_name_has_an_entry_and_a_link() -> None:
-    described = {f"{value.__module__}.{value.__qualname__}" for value in (getattr(sa, name) for name in sa.__all__)}
-    assert described - set(ENTRIES) == set()
+    entries = {entry.split(".")[-1] for entry in ENTRIES}
     index = (ROOT / "docs" / "reference" / "index.md").read_text()
-    assert [name for name in sa.__all__ if f"[`sa.{name}`](" not in index] == []
+    assert [name for name in sa.__all__ if name not in entries or f"[`sa.{name}`](" not in index] == []
 
 
 def test_links_of_the_reference_name_an_entry_of_their_page() -> None:
