@@ -20,7 +20,7 @@ GradientsT = TypeVar("GradientsT")
 
 
 def is_recorded() -> bool:
-    """Return True under torch.compile, tracing, profiling or a dispatch mode, which must see an operator, not addresses."""
+    """Return True under torch.compile, tracing, profiling or a dispatch mode: they must see an operator."""
     recorded = torch.compiler.is_compiling() or is_traced() or torch._C._autograd._profiler_enabled()
     return recorded or torch._C._len_torch_dispatch_stack() > 0
 
@@ -43,7 +43,7 @@ def is_learning(tensors: Iterable[Tensor | None]) -> bool:
 def differentiated_once(
     name: str,
 ) -> Callable[[Callable[[Any, Tensor], GradientsT]], Callable[[Any, Tensor], GradientsT]]:
-    """Decorate the backward pass of the backend `name`, which gets a gradient whose last stride is 1.
+    """Decorate the backward pass of a backend, which gets a gradient whose last stride is 1.
 
     It raises RuntimeError where it is differentiated again, or is given many gradients at once, as by
     torch.autograd.functional.jacobian(..., vectorize=True).

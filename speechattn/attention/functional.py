@@ -1,4 +1,4 @@
-"""The public functions: `attention`, its packed form, and the weights for pictures. They check, dispatch.py computes."""
+"""The public functions: `attention`, its packed form, and its weights for pictures. dispatch.py picks the backend."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ def attention(
     The output has q's dtype and is exactly 0 at and past `lengths`, whatever the padding holds.
 
     Args:
-        q, k: queries and keys [B, H, T, D]; any strides.
+        q: queries [B, H, T, D]; any strides.
+        k: keys [B, H, T, D].
         v: values [B, H, T, Dv].
         context: what each frame may see; each row's window is clipped to that row's length.
         lengths: valid frames [B], integer; None means all T.
@@ -52,6 +53,18 @@ def attention(
             "triton" Triton kernels, the last two for CUDA. speechattn/attention/dispatch.py lists what "auto" takes.
             Only "dense" can be differentiated twice: ask for it. Inside torch.func and forward-mode derivatives "auto"
             takes it by itself.
+
+    Windows elsewhere, and the same window here; theirs are inclusive ranges about the frame itself:
+
+    ==================================================  ====================================================
+    flash-attention, ``window_size=(l, r)``             ``Context.truncated(l, r)``; -1 is None
+    torch.nn.attention.varlen, ``window_size=(l, r)``   the same; rows [B, T] and `lengths` for `cu_seq_q`
+    transformers, ``sliding_window=w`` of a decoder     ``Context.causal(w - 1)``: w counts the frame itself
+    ``is_causal=True``                                  ``Context.causal()``
+    ==================================================  ====================================================
+
+    scaled_dot_product_attention has what this function lacks: dropout, fewer heads of keys than of queries (GQA),
+    queries of other frames than the keys (cross attention), and any mask.
 
     Raises:
         TypeError, ValueError: shapes, dtypes or lengths that do not fit, or an unknown activation or backend.

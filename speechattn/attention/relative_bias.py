@@ -15,7 +15,7 @@ from torch import Tensor
 from speechattn.context import Context
 
 LOWEST_BIAS = -1e38
-"""Lowest finite bias in float32 arithmetic: farther down it could not be told from a mask, and must hide nothing."""
+"""Lowest finite bias in float32 arithmetic: a lower one is taken for it, since it must not hide its key."""
 
 
 def table_offsets(table: Tensor, context: Context, num_frames: int) -> range:

@@ -1,9 +1,9 @@
 """Attention over one tile after the other: scores, weights, output and gradients, as batches of matrix products.
 
 On a CPU the forward pass gives whole tiles to torch's own attention kernel, which takes overlapping strided views.
-Everything else is computed from scores that lie transposed, [n, keys, queries]: it is faster to multiply k by transposed
-queries than q by transposed keys, of which there are more, and maxima and sums over the keys add rows instead of
-crossing them.
+Everything else is computed from scores that lie transposed, [n, keys, queries]: it is faster to multiply k by
+transposed queries than q by transposed keys, of which there are more, and maxima and sums over the keys add rows
+instead of crossing them.
 """
 
 from __future__ import annotations

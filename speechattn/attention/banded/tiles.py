@@ -105,12 +105,15 @@ class TileBatch:
     # All heads of one row at once, [blocks, H, ...], for a batch whose lanes are these.
 
     def all_queries(self, x: FrameViews) -> Tensor:
+        """Return views [blocks, H, block, D]."""
         return x.blocks[self.lanes[0][0], :, self.begin : self.end].transpose(0, 1)
 
     def all_keys(self, x: FrameViews) -> Tensor:
+        """Return overlapping views [blocks, H, window, D]."""
         return x.windows[self.lanes[0][0], :, self.begin : self.end].transpose(0, 1)
 
     def put_all(self, x: FrameViews, values: Tensor) -> None:
+        """Write [blocks, H, block, D]."""
         self.all_queries(x).copy_(values)
 
 
@@ -122,34 +125,43 @@ class BoundaryTile:
     members: list[tuple[int, int, int]]  # row, first query, first key
 
     def shape(self, num_heads: int) -> tuple[int, int, int]:
+        """Return the shape of the scores: n, keys, queries."""
         _, keys, queries = self.mask.given.shape
         return len(self.members) * num_heads, keys, queries
 
     def queries(self, x: FrameViews) -> list[Tensor]:
+        """Return [n, queries, D], of the one lane."""
         return [self.all_queries(x).flatten(0, 1)]
 
     def keys(self, x: FrameViews) -> list[Tensor]:
+        """Return [n, keys, D], of the one lane."""
         return [self.all_keys(x).flatten(0, 1)]
 
     def split(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Return x [n, ...], of the one lane."""
         return (x,)
 
     def put(self, x: FrameViews, values: Tensor) -> None:
+        """Write [n, queries, D]."""
         self.put_all(x, self._by_row(values))
 
     def add_product(self, x: FrameViews, left: Tensor, right: Tensor, scale: float, workspace: Workspace) -> None:
+        """Add [n, keys, queries] times [n, queries, D] times `scale` to the keys' frames."""
         product = torch.bmm(left, right, out=workspace("product", *left.shape[:2], right.shape[2]))
         for (row, _, start), part in zip(self.members, self._by_row(product), strict=True):
             x.part(row, start, part.shape[1]).add_(part, alpha=scale)
 
     def add_mask(self, scores: Tensor) -> None:
+        """Mask scores [n, keys, queries]."""
         self.mask.add_to(self._by_row(scores))
 
     def clear_blind(self, x: Tensor) -> None:
+        """Put zeros for blind queries into x [n, queries, D]."""
         if self.mask.blind is not None:
             self._by_row(x).masked_fill_(self.mask.blind.transpose(1, 2), 0)
 
     def add_to_table(self, table: Tensor, grad_scores: Tensor) -> None:
+        """Sum the gradient of the scores by key minus query into that of a table [H, offsets]."""
         assert self.mask.index is not None
         table.index_add_(1, self.mask.index.flatten(), self._by_row(grad_scores).sum(0).flatten(1))
 
@@ -162,6 +174,7 @@ class BoundaryTile:
         return self._all(x, [(row, start) for row, _, start in self.members], self.mask.given.shape[1])
 
     def put_all(self, x: FrameViews, values: Tensor) -> None:
+        """Write [rows, H, queries, D]."""
         for (row, start, _), part in zip(self.members, values, strict=True):
             x.part(row, start, part.shape[1]).copy_(part)
 

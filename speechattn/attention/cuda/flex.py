@@ -145,7 +145,10 @@ def _up_to(frames: int, device: torch.device) -> Tensor:
 
 
 def _pairs(seen: KeyRangeTable, length: Tensor, queries: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
-    """Return bool [B, blocks, n] twice: some query of a pair sees some key, but not all of them all; and all see all."""
+    """Return two bool [B, blocks, n] of pairs of blocks.
+
+    In the first some query sees some key, but not all of them all; in the second all see all.
+    """
     first, first_key = queries * BLOCK, keys * BLOCK
     most = len(seen.low) - 1
     last = (first + BLOCK - 1).minimum(length - 1).clamp(0, most)
@@ -157,7 +160,10 @@ def _pairs(seen: KeyRangeTable, length: Tensor, queries: Tensor, keys: Tensor) -
 
 
 def _lists(candidates: Tensor, partial: Tensor, whole: Tensor) -> tuple[Tensor, ...]:
-    """Return (how many, which) of the candidates [blocks, n] are partial, then whole: [B, 1, blocks] and [B, 1, blocks, n]."""
+    """Return how many and which of the candidates [blocks, n] are partial, then whole.
+
+    How many is [B, 1, blocks], which [B, 1, blocks, n].
+    """
     found = []
     for chosen in (partial, whole):
         order = chosen.to(torch.int32).argsort(dim=-1, descending=True, stable=True)

@@ -1,9 +1,9 @@
 """The same result as attention/dense.py on a CUDA device by the fused kernels of `triton_kernels.py`.
 
-This file decides whether a call can be taken (`triton_unsupported_reason`), chooses the size of tiles, and makes forward
-and backward one node of autograd. Saved for the backward pass are q, k, v, the output and two floats a query. Any strides
-are read as they are, so that a packed projection [B, T, 3, H, D] is not copied; padding is never read. Triton is
-imported, and compiles for a second or two, at the first call of its kind.
+This file decides whether a call can be taken (`triton_unsupported_reason`), chooses the size of tiles, and makes
+forward and backward one node of autograd. Saved for the backward pass are q, k, v, the output and two floats a query.
+Any strides are read as they are, so that a packed projection [B, T, 3, H, D] is not copied; padding is never read.
+Triton is imported, and compiles for a second or two, at the first call of its kind.
 
 TRITON_INTERPRET=1, set before triton is imported, runs the kernels on a CPU, slowly: that is how they are tested
 without a device.
