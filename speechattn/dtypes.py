@@ -1,7 +1,7 @@
-"""The dtype and device that a module computes in, and what to say to input in another dtype.
+"""The dtype and device that a module computes in, and the check of input in another dtype.
 
-A quantised, pruned or parametrised layer, or one that an adapter wraps, has no tensor `weight`: nothing here asks for
-one.
+A quantised, pruned or parametrised layer, or one that an adapter wraps, has no tensor `weight`: nothing here uses
+it.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ def widened(dtype: torch.dtype) -> torch.dtype:
 
 
 def fitting(input: Any, module: nn.Module, name: str) -> Tensor:
-    """Return `input` in a dtype that `module`, which the message calls `name`, takes.
+    """Return `input` in a dtype that `module` takes; messages call the module `name`.
 
-    It comes back as it is, save under autocast, which casts every float but float64: there that is done here.
+    It is returned unchanged, save under autocast, which casts every float but float64: that one is cast here.
 
     Raises:
         TypeError: input is no floating tensor, or of a dtype that no parameter of the module has.

@@ -1,4 +1,4 @@
-"""Which way a computation goes, by sizes alone: the rules that both the computation and its planner follow."""
+"""Sizes and thresholds that decide how a computation is split: used by the computation and by its planner."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ SHORT = 512
 NATIVE_KEYS = 4096
 """Keys of a query up to which native beats banded, whose large matrix products catch up as windows grow."""
 NATIVE_FEATURES = 8
-"""What the features of a head must be a multiple of for native."""
+"""The features of a head must be a multiple of this for native."""
 CPU_FRAMES, DEVICE_FRAMES = 1024, 65536
 """Frames at a time: few enough for a CPU's cache, or many enough to keep a device busy."""
 
 SLAB_BYTES = 800_000
-"""Scores that banded attention makes at a time: few calls, and they are still in the second-level cache, or near it."""
+"""Scores that banded attention computes at a time: few calls, and they still fit the second-level cache, or nearly."""
 
 FEW_WINDOWS = 4
 """Whole windows of a row that are gathered with its ends, rather than make a call of their own."""
 WINDOWS_BYTES = 2**27
 """Gradients of the windows of one piece: what their backward pass needs beyond its results, whatever T is."""
-MOST_WINDOWS = 2**15
+MAX_WINDOWS = 2**15
 """Windows of one call. CUDA's grids end at 65535 in the dimension that torch's kernels count them in."""
 
 
 def automatic(context: Context, num_frames: int, plain: bool, native: bool, learning: bool = False) -> str:
-    """The backend that "auto" takes for so many frames.
+    """Return the backend that "auto" takes for so many frames.
 
     `plain` says that scores are softmax without a bias, `native` that numba's loops could take the call, `learning`
-    that gradients are wanted on a CPU: those of torch's own kernel are wrong beside large scores.
+    that gradients are wanted on a CPU: those of torch's own kernel are wrong for large scores.
     """
     if plain and not learning and context.left is context.right is None:
         return "sdpa"
@@ -38,7 +38,7 @@ def automatic(context: Context, num_frames: int, plain: bool, native: bool, lear
 
 
 def frames_at_once(batch_size: int, num_frames: int, on_cpu: bool = True) -> int:
-    """Frames of each row that are done at a time where each frame is done by itself, and no gradient is wanted."""
+    """Return the frames of each row to process at a time, for a per-frame function without gradients."""
     most = max(1, (CPU_FRAMES if on_cpu else DEVICE_FRAMES) // max(batch_size, 1))
     return num_frames if num_frames < 2 * most else most
 
@@ -72,4 +72,4 @@ def window_block(context: Context, on_cpu: bool = True) -> int:
 def windows_at_once(num_heads: int, features: int, block: int, window: int, item: int) -> int:
     """Return the most windows of one piece, `window` keys for `block` queries of all heads in each."""
     numbers = max(num_heads, 1) * window * (2 * max(features, 1) + 2 * block)
-    return max(1, min(MOST_WINDOWS, WINDOWS_BYTES // (item * numbers)))
+    return max(1, min(MAX_WINDOWS, WINDOWS_BYTES // (item * numbers)))

@@ -9,19 +9,19 @@ from speechattn.transforms import is_transformed
 
 
 def full_lengths(input: Tensor) -> Tensor:
-    """Lengths [B] int64 that call every frame of `input` [B, T, ...] real."""
+    """Return lengths [B] int64 by which every frame is valid in `input` [B, T, ...]."""
     return torch.full((input.shape[0],), input.shape[1], dtype=torch.int64, device=input.device)
 
 
 def lengths_of(x: Tensor, lengths: Tensor | None) -> Tensor:
-    """`lengths`, or the full lengths of `x` [B, T, ...] where it is None."""
+    """Return `lengths`, or the full lengths of `x` [B, T, ...] where it is None."""
     return full_lengths(x) if lengths is None else lengths
 
 
 def check_lengths(lengths: Tensor | None, batch_size: int, num_frames: int, what: str = "frame") -> Tensor | None:
-    """`lengths` as int64 [B], or None as it came.
+    """Return `lengths` as int64 [B], or None.
 
-    Values are not looked at under compile and export, where reading them would break the graph, nor under torch.func.
+    Values are not checked under compile and export, where reading them would break the graph, nor under torch.func.
 
     Raises:
         TypeError: lengths is not an integer tensor.
@@ -48,7 +48,7 @@ def _counts(dtype: torch.dtype) -> bool:
 
 
 def valid_mask(lengths: Tensor, num_frames: int) -> Tensor:
-    """Bool [B, num_frames], True = real frame.
+    """Return bool [B, num_frames], True = real frame.
 
     Example:
         >>> valid_mask(torch.tensor([1, 3]), 3).int().tolist()
@@ -58,7 +58,7 @@ def valid_mask(lengths: Tensor, num_frames: int) -> Tensor:
 
 
 def zero_padding(x: Tensor, lengths: Tensor | None) -> Tensor:
-    """`x` [B, T, ...] with exact zeros at and past `lengths`, whatever stood there (NaN included)."""
+    """Return `x` [B, T, ...] with exact zeros at and past `lengths`, whatever it holds there (NaN included)."""
     if lengths is None:
         return x
     valid = valid_mask(lengths.to(x.device), x.shape[1])

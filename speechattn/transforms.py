@@ -1,21 +1,27 @@
-"""What torch does around a call: it differentiates, transforms or records it.
+"""Which of torch's transforms surround a call: autograd, torch.func, tracing.
 
 `torch.func` (grad, vmap, jvp, ...) and forward-mode derivatives give a function tensors without memory of their own. A
 computation written for addresses, or with a backward pass of its own, cannot take them; plain torch can.
+
+They are asked of private functions of torch; tests/test_transforms.py fails where torch drops one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+GradientsT = TypeVar("GradientsT")
+
 
 def is_recorded() -> bool:
-    """True under torch.compile, tracing, profiling or a dispatch mode, which must see an operator, not addresses."""
-    recorded = torch.compiler.is_compiling() or torch._C._is_tracing() or torch._C._autograd._profiler_enabled()
+    """Return True under torch.compile, tracing, profiling or a dispatch mode: they must see an operator."""
+    recorded = torch.compiler.is_compiling() or is_traced() or torch._C._autograd._profiler_enabled()
     return recorded or torch._C._len_torch_dispatch_stack() > 0
 
 
@@ -25,22 +31,34 @@ def is_traced() -> bool:
 
 
 def is_transformed() -> bool:
-    """True inside a transform of torch.func, or while torch computes forward-mode derivatives."""
+    """Return True inside a transform of torch.func, or while torch computes forward-mode derivatives."""
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
 def is_learning(tensors: Iterable[Tensor | None]) -> bool:
-    """True if a gradient of one of the tensors may be asked for."""
+    """Return True if a gradient of one of the tensors may be asked for."""
     return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
 
 
-def check_gradient(name: str, grad: Tensor) -> None:
-    """Raise RuntimeError in a backward pass that is differentiated again, or done for many gradients at once.
+def differentiated_once(
+    name: str,
+) -> Callable[[Callable[[Any, Tensor], GradientsT]], Callable[[Any, Tensor], GradientsT]]:
+    """Decorate the backward pass of a backend, which gets a gradient whose last stride is 1.
 
-    `grad` is what comes in. torch.autograd.functional.jacobian(..., vectorize=True) batches it.
+    It raises RuntimeError where it is differentiated again, or is given many gradients at once, as by
+    torch.autograd.functional.jacobian(..., vectorize=True).
     """
-    instead = "use backend='dense' for that, with an encoder EncoderConfig(backend='dense')."
-    if torch.is_grad_enabled():
-        raise RuntimeError(f"{name} attention cannot be differentiated twice; {instead}")
-    if is_transformed() or torch._C._functorch.is_legacy_batchedtensor(grad):
-        raise RuntimeError(f"{name} attention's gradient cannot be batched by vmap; {instead}")
+
+    def decorate(backward: Callable[[Any, Tensor], GradientsT]) -> Callable[[Any, Tensor], GradientsT]:
+        @functools.wraps(backward)
+        def checked(ctx: Any, grad: Tensor) -> GradientsT:
+            instead = "use backend='dense' for that, with an encoder EncoderConfig(backend='dense')."
+            if torch.is_grad_enabled():
+                raise RuntimeError(f"{name} attention cannot be differentiated twice; {instead}")
+            if is_transformed() or torch._C._functorch.is_legacy_batchedtensor(grad):
+                raise RuntimeError(f"{name} attention's gradient cannot be batched by vmap; {instead}")
+            return backward(ctx, grad if grad.stride(-1) == 1 else grad.contiguous())  # an expanded one has stride 0
+
+        return checked
+
+    return decorate

@@ -1,4 +1,4 @@
-"""Inside torch.func attention is dense or says so, and what is asked of torch's private functions is still there."""
+"""Inside torch.func attention is dense or says so, and torch's private functions that it needs are still there."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +10,9 @@ from torch.autograd import forward_ad
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import speechattn as sa
-from speechattn.attention.functional import choose
+from speechattn.attention.call import AttentionCall
+from speechattn.attention.dispatch import choose
+from speechattn.attention.qkv import QKV
 from speechattn.planning.memory import Shapes
 from speechattn.transforms import is_recorded, is_transformed
 
@@ -30,7 +32,7 @@ def encoder(**settings: Any) -> sa.Encoder:
     return sa.Encoder(config).eval()
 
 
-def test_torch_still_has_what_is_asked_of_it() -> None:
+def test_torch_still_has_its_private_functions() -> None:
     # Where one of these fails after an update of torch, transforms.py is the file to change.
     assert not is_transformed() and not is_recorded()
     seen = []
@@ -113,14 +115,14 @@ def test_an_encoder_says_which_setting_differentiates_twice(dtype: torch.dtype) 
     )
 
 
-def test_every_layer_follows_the_execution_of_the_config() -> None:
+def test_every_layer_follows_the_backend_of_the_config() -> None:
     x = torch.randn(2, 40, 8)
     models = [encoder(backend=backend) for backend in ("auto", "dense", "banded", "windows")]
     outputs = [model(x)[0] for model in models]
     assert all((output - outputs[0]).abs().max() < ROUNDING for output in outputs)
     for model in models:
         assert {block.attention.backend for block in model.blocks} == {model.config.backend}
-    # A stream does not ask for it, and a state fits every one of them.
+    # A stream does not use it, and a state fits every one of them.
     _, state = models[0].step(x, models[0].initial_state(2))
     assert (models[1].flush(state) - models[0].flush(state)).abs().max() == 0
     saved = models[0].config.to_dict()
@@ -132,7 +134,7 @@ def test_every_layer_follows_the_execution_of_the_config() -> None:
         encoder(backend="sdpa")(x)
 
 
-def test_a_plan_follows_the_execution_of_the_config() -> None:
+def test_an_estimate_follows_the_backend_of_the_config() -> None:
     config = encoder().config
     assert Shapes(config, 1000).backend(CONTEXT) == "native"
     dense = encoder(backend="dense").config
@@ -141,9 +143,9 @@ def test_a_plan_follows_the_execution_of_the_config() -> None:
 
 
 def test_full_attention_learns_without_the_kernel_of_torch() -> None:
-    q = torch.randn(1, 1, 600, 12)
-    assert choose(q, q, q, sa.Context.full(), "softmax", None) == "sdpa"
+    q, call = torch.randn(1, 1, 600, 12), AttentionCall(sa.Context.full())
+    assert choose(QKV(q, q, q), call) == "sdpa"
     q.requires_grad_()
-    assert choose(q, q, q, sa.Context.full(), "softmax", None) == "banded"
+    assert choose(QKV(q, q, q), call) == "banded"
     with torch.no_grad():
-        assert choose(q, q, q, sa.Context.full(), "softmax", None) == "sdpa"
+        assert choose(QKV(q, q, q), call) == "sdpa"

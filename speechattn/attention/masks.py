@@ -9,7 +9,7 @@ from speechattn.context import Context
 
 
 def band_mask(context: Context, queries: Tensor, keys: Tensor) -> Tensor:
-    """Bool [Tq, Tk]: may query frame `queries[i]` attend to key frame `keys[j]`?
+    """Return bool [Tq, Tk]: True where query frame `queries[i]` may attend to key frame `keys[j]`.
 
     `queries` [Tq] and `keys` [Tk] are int64 frame indices.
 
@@ -27,13 +27,13 @@ def band_mask(context: Context, queries: Tensor, keys: Tensor) -> Tensor:
 
 
 def context_mask(context: Context, num_frames: int, device: torch.device | None = None) -> Tensor:
-    """Bool [T, T], True = may attend. Quadratic: for the reference backend and for pictures."""
+    """Return bool [T, T], True = may attend. Quadratic: for the dense backend and for pictures."""
     frames = torch.arange(num_frames, device=device)
     return band_mask(context, frames, frames)
 
 
 def picture(context: Context, num_frames: int) -> str:
-    """The mask in hashes and dots, one row a query.
+    """Return the mask in hashes and dots, one row a query.
 
     Example:
         >>> print(picture(Context.chunked(2, left=2), 6))

@@ -1,4 +1,4 @@
-"""Where a frame is: sinusoidal, learned and rotary positions, and a bias by distance, learned or fixed (ALiBi).
+"""Position encodings: sinusoidal, learned and rotary positions, and a bias by distance, learned or fixed (ALiBi).
 
 Everything takes absolute frame indices, never a buffer length, so that a stream that continues at frame
 one million computes the same numbers as an offline pass over it. Angles are computed in float64.
@@ -16,7 +16,7 @@ from speechattn.context import Context
 
 
 def angles(positions: Tensor, num_angles: int, base: float = 10_000.0) -> Tensor:
-    """Angles [T, num_angles] in radians, float64: position times base ** (-j / num_angles).
+    """Return angles [T, num_angles] in radians, float64: position times base ** (-j / num_angles).
 
     `positions` [T] are absolute frame indices.
     """
@@ -25,7 +25,7 @@ def angles(positions: Tensor, num_angles: int, base: float = 10_000.0) -> Tensor
 
 
 def sinusoidal(positions: Tensor, d_model: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Sines, then cosines, [T, d_model], of absolute frame indices [T] (Vaswani et al. 2017, section 3.5).
+    """Return sines, then cosines, [T, d_model], of absolute frame indices [T] (Vaswani et al. 2017, section 3.5).
 
     The paper interleaves sines and cosines; a linear layer on top cannot tell the difference.
     """
@@ -34,7 +34,7 @@ def sinusoidal(positions: Tensor, d_model: int, dtype: torch.dtype = torch.float
 
 
 def rotary(x: Tensor, positions: Tensor) -> Tensor:
-    """`x` [B, H, T, D] with each pair (d, d + D/2) turned by its position's angle (Su et al. 2021, eq. 34).
+    """Return `x` [B, H, T, D] with each pair (d, d + D/2) turned by its position's angle (Su et al. 2021, eq. 34).
 
     The product of a turned query and a turned key depends on their distance alone. The paper pairs
     neighbours (2d, 2d + 1); halves are the same up to a permutation of the projections. D must be even.
@@ -49,7 +49,7 @@ def rotary(x: Tensor, positions: Tensor) -> Tensor:
 class LearnedPositions(nn.Module):
     """A learned vector e_i for each frame, to be added to the frame's vector a_i: [max_frames, d_model].
 
-    The table ends: what lies past it has no position, and is refused.
+    The table ends: frames past it have no position, and raise ValueError.
     """
 
     def __init__(self, max_frames: int, d_model: int) -> None:
@@ -58,11 +58,11 @@ class LearnedPositions(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the table anew: small beside frames of unit size."""
+        """Draw the table anew, small compared with frames of unit size."""
         nn.init.normal_(self.table, std=0.02)
 
     def forward(self, start: int, count: int) -> Tensor:
-        """Vectors [count, d_model] of the frames from `start` on.
+        """Return vectors [count, d_model] of the frames from `start` on.
 
         Raises:
             ValueError: a frame lies past the table.
@@ -76,7 +76,7 @@ class LearnedPositions(nn.Module):
 
 
 def alibi(num_heads: int, offsets: range, device: torch.device | None = None) -> Tensor:
-    """Bias [H, offsets] that falls linearly with the distance, head h by 2 ** (-8 (h + 1) / H) a frame.
+    """Return a bias [H, offsets] that falls linearly with the distance, head h by 2 ** (-8 (h + 1) / H) a frame.
 
     Attention with linear biases (Press et al. 2022, section 3); on the right side it is the mirror image. Their slopes
     for a number of heads that is no power of two are interpolated from the next ones; ours follow one formula.
@@ -108,18 +108,18 @@ class RelativeBias(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """The table as it is before training."""
+        """Set the table to what it is before training."""
         num_heads = len(self.table)
         distances = torch.tensor(self.offsets, dtype=self.table.dtype, device=self.table.device)
         for head, row in enumerate(self.table):
             row.copy_(-_slope(head, num_heads) * (distances - _tap(head, self.offsets)).abs())
 
     def forward(self, context: Context) -> Tensor:
-        """Bias [H, len(context.offsets())] for `attention(..., relative_bias=)`."""
+        """Return the bias [H, len(context.offsets())] for `attention(..., relative_bias=)`."""
         return _resized(self.table, self.offsets, context.offsets())
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        """Say what to do where torch would speak of a size mismatch alone."""
+        """Report how to resize the table, where torch reports a size mismatch alone."""
         table, errors = state_dict.get(f"{prefix}table"), rest[-1]
         if table is not None and table.shape != self.table.shape:
             errors.append(f"{prefix}table is {list(table.shape)}, not {list(self.table.shape)}. {RESIZE}")
@@ -180,7 +180,7 @@ def resize_relative_bias(
 
 
 def _resized(table: Tensor, offsets: range, wanted: range) -> Tensor:
-    """Columns of a table [H, offsets] for other distances; past an end, that end."""
+    """Return columns of a table [H, offsets] for other distances; past an end, that end."""
     if wanted == offsets:
         return table
     index = torch.arange(wanted.start, wanted.stop, device=table.device) - offsets.start
@@ -188,7 +188,7 @@ def _resized(table: Tensor, offsets: range, wanted: range) -> Tensor:
 
 
 def _tap(head: int, offsets: range) -> int:
-    """The distance that a head prefers at first: 0, -1, 1, -2, 2, -4, 4, ..., as far as the context goes."""
+    """Return the distance that a head prefers at first: 0, -1, 1, -2, 2, -4, 4, ..., as far as the context goes."""
     if head == 0:
         return 0
     distance = 1 << (head - 1) // 2
@@ -196,7 +196,7 @@ def _tap(head: int, offsets: range) -> int:
 
 
 def _slope(head: int, num_heads: int) -> float:
-    """How much a score falls with each frame from a head's preferred distance, in nats."""
+    """Return how much a score falls with each frame from a head's preferred distance, in nats."""
     if head == num_heads - 1:
         return 0.05
     return min(1.5, 2 / (1 << (head - 1) // 2)) if head else 1.5

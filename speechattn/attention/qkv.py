@@ -1,17 +1,49 @@
-"""Queries, keys and values the two ways they come: as three tensors, or as the one that a projection leaves.
+"""Queries, keys and values: three tensors, or views of the one tensor that a projection returns.
 
-A backend takes them as `parts`, a sequence of three or of one, and gives gradients of the same form. So the
-gradient of one packed tensor is written in place, where that of its three views would be stacked: a copy of all of it.
+A backend that writes the gradient of the packed tensor in place saves the copy that stacking the gradients of its
+three views would take.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from torch import Tensor
 
 
-def unpacked(parts: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """Views q, k, v [B, H, T, D] of three tensors of that shape, or of one packed [B, T, 3, H, D]."""
-    q, k, v = parts if len(parts) == 3 else parts[0].permute(2, 0, 3, 1, 4)
-    return q, k, v
+class QKV(NamedTuple):
+    """Queries and keys [B, H, T, D] and values [B, H, T, Dv] of one call."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    packed: Tensor | None = None
+    """[B, T, 3, H, D], where the other three are views of it."""
+
+    @property
+    def parts(self) -> tuple[Tensor, ...]:
+        """The tensors that are differentiated: three, or the packed one."""
+        return (self.q, self.k, self.v) if self.packed is None else (self.packed,)
+
+    def with_unit_stride(self) -> QKV:
+        """Return these tensors, copied where neighbouring features do not lie side by side."""
+        if all(x.stride(-1) == 1 for x in self.parts):
+            return self
+        return from_parts([with_unit_stride(x) for x in self.parts])
+
+
+def unpack(packed: Tensor) -> QKV:
+    """Return the views of a packed tensor [B, T, 3, H, D]."""
+    q, k, v = packed.permute(2, 0, 3, 1, 4)
+    return QKV(q, k, v, packed)
+
+
+def from_parts(parts: Sequence[Tensor]) -> QKV:
+    """Return what has these `QKV.parts`."""
+    return unpack(parts[0]) if len(parts) == 1 else QKV(*parts)
+
+
+def with_unit_stride(x: Tensor) -> Tensor:
+    """Return `x`, copied where its last stride is not 1: an expanded gradient has 0."""
+    return x if x.stride(-1) == 1 else x.contiguous()

@@ -32,9 +32,9 @@ SHARPNESS = 1000.0
 class AttentionConvolution(nn.Module):
     """Frames [B, T, in_channels] -> [B, T, out_channels]: a convolution, computed by one `attention` layer.
 
-    Softmax weights add up to one wherever a frame stands, so attention cannot tell where the audio ends: of a
-    constant input it makes a constant. A convolution with zeros past the ends does not. The zeros are therefore
-    given to the layer as frames, `edges` of them before and after each row; it never needs to know where it is.
+    Softmax weights add up to one for every frame, so attention cannot detect where the audio ends: from a constant
+    input it computes a constant. A convolution with zeros past the ends does not. The zeros are therefore frames of
+    the layer's input, `edges` of them before and after each row.
     """
 
     def __init__(self, attention: SelfAttention, in_channels: int, out_channels: int, edges: tuple[int, int]) -> None:
@@ -42,13 +42,13 @@ class AttentionConvolution(nn.Module):
         self.attention, self.in_channels, self.out_channels, self.edges = attention, in_channels, out_channels, edges
 
     def forward(self, input: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Frames [B, T, out_channels], exactly 0 at and past `lengths` [B]; each row as if it were alone."""
+        """Return frames [B, T, out_channels], exactly 0 at and past `lengths` [B]; each row as if it were alone."""
         lengths = check_lengths(lengths, *input.shape[:2])
         output = self.attention(self.widen(input, lengths), None if lengths is None else lengths + sum(self.edges))
         return zero_padding(output[:, self.edges[0] :][:, : input.shape[1], : self.out_channels], lengths)
 
     def widen(self, input: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """What the layer is given, [B, before + T + after, d_model]: zeros beside the features and past the ends."""
+        """Return the layer's input, [B, before + T + after, d_model]: zeros after the features and past the ends."""
         unused = self.attention.d_model - self.in_channels
         return pad(zero_padding(input, lengths), (0, unused, *self.edges))
 
@@ -57,7 +57,7 @@ class AttentionConvolution(nn.Module):
 def attention_from_convolution(
     conv: nn.Conv1d, left: int | None = None, activation: str = "softmax", sharpness: float = SHARPNESS
 ) -> AttentionConvolution:
-    """An attention layer that equals `conv`: for every frame, at both ends, and for every row of a padded batch.
+    """Return an attention layer that equals `conv`: for every frame, at both ends, and for every row of a padded batch.
 
     Output frame t is frame t of ``conv(input.mT).mT``, and there are as many as input frames. The layer has a head
     for each of the K taps, and each copies a whole frame: it is K * in_channels wide (wider where out_channels need
@@ -90,8 +90,8 @@ def attention_from_convolution(
     for parameter in layer.parameters():
         parameter.zero_()
 
-    # q = k = 0: what is heard does not matter. Relu divides by the frames seen, so the peak is as high as those are
-    # many; softmax does not mind.
+    # q = k = 0: the content of frames does not matter. Relu divides by the number of visible frames, so the peak is
+    # that number; softmax is not changed by it.
     distances = torch.tensor(context.offsets()).to(conv.weight)
     table = len(distances) - sharpness * (distances - torch.tensor(taps).to(distances)[:, None]).abs()
     layer.relative_bias.table.copy_(table)
@@ -108,11 +108,11 @@ def attention_from_convolution(
 
 @torch.no_grad()
 def convolution_from_attention(layer: SelfAttention, input: Tensor, lengths: Tensor | None = None) -> nn.Conv1d:
-    """The convolution that a layer is on average over `input` [B, T, d_model]: each head keeps its mean weights.
+    """Return the convolution that a layer is on average over `input` [B, T, d_model].
 
-    Its kernel at distance o is the sum over heads of the head's mean weight at o times its output times its value
-    projection. It equals the layer wherever weights do not depend on what is heard; for other layers it is what to
-    compare them with. `lengths` are [B]; only frames that see their whole window count.
+    Each head keeps its mean weights: the kernel at distance o is the sum over heads of the head's mean weight at o
+    times its output times its value projection. It equals the layer where the weights do not depend on the content of
+    frames; other layers can be compared with it. `lengths` are [B]; only frames that see their whole window count.
 
     Raises:
         ValueError: the context has no limit or has chunks, or no frame sees its whole window.
@@ -161,7 +161,7 @@ def _affine(layer: nn.Module, width: int) -> tuple[Tensor, Tensor]:
 
 
 def _window(conv: nn.Conv1d, left: int | None, activation: str) -> tuple[Context, list[int]]:
-    """The context of a convolution, and the distance of each tap from the frame."""
+    """Return the context of a convolution, and the distance of each tap from the frame."""
     if conv.stride != (1,):
         raise ValueError(f"attention gives a frame for every frame: stride must be 1, got {conv.stride[0]}.")
     if conv.padding_mode not in ("zeros", "replicate"):

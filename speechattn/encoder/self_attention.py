@@ -1,4 +1,4 @@
-"""SelfAttention: projections, positions and attention, the layer that lets frames see frames."""
+"""SelfAttention: projections, positions and attention, offline and streaming."""
 
 from __future__ import annotations
 
@@ -7,22 +7,24 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from speechattn.attention.functional import attention, attention_step, packed_attention
-from speechattn.attention.native.attention import native_refusal
+from speechattn.attention.call import AttentionCall
+from speechattn.attention.dispatch import step, unsupported_reason
+from speechattn.attention.functional import attention, packed_attention
 from speechattn.attention.positions import RelativeBias, alibi, rotary
-from speechattn.attention.qkv import unpacked
+from speechattn.attention.qkv import QKV, unpack
 from speechattn.config import ACTIVATIONS, BACKENDS
 from speechattn.context import Context
-from speechattn.dtypes import fitting, like
+from speechattn.dtypes import fitting, like, widened
 from speechattn.lengths import zero_padding
 from speechattn.stream_state import check_kept
+from speechattn.system.renamed_arguments import renamed
 from speechattn.system.serialization import whole
 
 LAYER_POSITION_ENCODINGS = ("none", "rotary", "relative", "alibi")
 
 
 class AttentionState(NamedTuple):
-    """What a stream keeps of one attention layer. Frames [0, seen) have come in, [0, done) have gone out."""
+    """The state of one attention layer in a stream: frames [0, seen) have come in, [0, done) have gone out."""
 
     queries: Tensor  # [B, H, seen - done, D]: frames that still wait for what they may see
     keys: Tensor  # [B, H, n, D]: the last n frames, at most context.kept_frames of them
@@ -31,6 +33,7 @@ class AttentionState(NamedTuple):
     done: int
 
 
+@renamed(positions="position_encoding", scores="activation", execution="backend")
 class SelfAttention(nn.Module):
     """Multi-head self-attention over a context: frames [B, T, D] -> [B, T, D].
 
@@ -64,9 +67,8 @@ class SelfAttention(nn.Module):
             raise ValueError(f"d_model must be divisible by num_heads, got {d_model} and {num_heads}.")
         if position_encoding not in LAYER_POSITION_ENCODINGS:
             raise ValueError(
-                f"position_encoding of a layer must be one of {', '.join(LAYER_POSITION_ENCODINGS)}, "
-                f"got {position_encoding!r}. "
-                "Sinusoidal and learned ones are added once, at the encoder's input."
+                f"position_encoding of a layer must be one of {', '.join(LAYER_POSITION_ENCODINGS)}, got "
+                f"{position_encoding!r}. Sinusoidal and learned ones are added once, at the encoder's input."
             )
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}.")
@@ -74,13 +76,8 @@ class SelfAttention(nn.Module):
             raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}.")
         if position_encoding == "rotary" and d_model // num_heads % 2:
             raise ValueError(f"rotary positions need an even head, got {d_model} / {num_heads} features.")
-        self.context, self.num_heads, self.position_encoding, self.activation = (
-            context,
-            num_heads,
-            position_encoding,
-            activation,
-        )
-        self.backend = backend
+        self.context, self.num_heads, self.backend = context, num_heads, backend
+        self.position_encoding, self.activation = position_encoding, activation
         self.query_key_value = nn.Linear(d_model, 3 * d_model)
         self.d_model = d_model
         self.output = nn.Linear(d_model, d_model)
@@ -93,7 +90,10 @@ class SelfAttention(nn.Module):
         context: Context | None = None,
         backend: str | None = None,
     ) -> Tensor:
-        """Frames [B, T, D], exactly 0 at and past `lengths` [B]; `context` and `backend` override the layer's own."""
+        """Return frames [B, T, D], exactly 0 at and past `lengths` [B].
+
+        `context` and `backend` override the layer's own.
+        """
         context = self.context if context is None else context
         input = fitting(input, self, "layer")
         rest: dict[str, Any] = {
@@ -110,7 +110,7 @@ class SelfAttention(nn.Module):
         return zero_padding(self._merge(heads), lengths)
 
     def initial_state(self, batch_size: int = 1) -> AttentionState:
-        """The state of a stream that has not begun.
+        """Return the state of a stream that has not begun.
 
         Raises:
             ValueError: the context's right side is unlimited, so that nothing would ever come out.
@@ -125,9 +125,9 @@ class SelfAttention(nn.Module):
 
     @torch.no_grad()
     def step(self, input: Tensor, state: AttentionState, final: bool = False) -> tuple[Tensor, AttentionState]:
-        """The frames [B, m, D] that have become ready after the next n >= 0 frames [B, n, D], and the new state.
+        """Return the frames [B, m, D] that are ready after the next n >= 0 frames [B, n, D], and the new state.
 
-        `final` says that these n frames, or none, are the last: everything still owed comes out. The old state is left
+        `final` says that these n frames, or none, are the last: everything pending comes out. The old state is left
         as it was. No gradient flows.
 
         Raises:
@@ -140,17 +140,16 @@ class SelfAttention(nn.Module):
         ready = seen if final else self.context.ready(seen)
         new = self.project(input, state.seen)
         q, k, v = (torch.cat(pair, 2) for pair in zip((state.queries, state.keys, state.values), new, strict=True))
-        heads = attention_step(
-            q[:, :, : ready - state.done],
-            k,
-            v,
+        bias = self.bias(self.context, seen)
+        call = AttentionCall(
             self.context,
-            self.activation,
-            self.bias(self.context, seen),
-            q.shape[3] ** -0.5,
-            state.done,
-            seen - k.shape[2],
+            activation=self.activation,
+            bias=None if bias is None else bias.to(widened(q.dtype)),
+            scale=q.shape[3] ** -0.5,
+            query_start=state.done,
+            key_start=seen - k.shape[2],
         )
+        heads = step(QKV(q[:, :, : ready - state.done], k, v), call)
         start, _ = self.context.span(ready)
         kept = seen if start is None else min(seen, seen - start)
         first = k.shape[2] - kept
@@ -159,24 +158,24 @@ class SelfAttention(nn.Module):
         return self._merge(heads), AttentionState(*rest, seen, ready)
 
     def flush(self, state: AttentionState) -> Tensor:
-        """The frames [B, m, D] still owed when no more will come."""
+        """Return the frames [B, m, D] that are pending when no more will come."""
         return self.step(state.keys[:, :, :0].transpose(1, 2).flatten(2), state, final=True)[0]
 
     def project(self, input: Tensor, start: int | Tensor = 0) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values [B, H, T, D / H] of frames [start, start + T): what `attention` takes."""
-        q, k, v = unpacked((self._packed(input),))
+        """Return queries, keys and values [B, H, T, D / H] of frames [start, start + T): what `attention` takes."""
+        q, k, v, _ = unpack(self._packed(input))
         if self.position_encoding == "rotary":
             frames = start + torch.arange(input.shape[1], device=input.device)
             q, k = rotary(q, frames), rotary(k, frames)
         return q, k, v
 
     def _packed(self, input: Tensor) -> Tensor:
-        """[B, T, 3, H, D / H]."""
+        """Return queries, keys and values [B, T, 3, H, D / H]."""
         packed: Tensor = self.query_key_value(input).unflatten(-1, (3, self.num_heads, -1))
         return packed
 
     def bias(self, context: Context, num_frames: int) -> Tensor | None:
-        """What is added to the scores of `num_frames` frames by key minus query, [H, offsets], or None."""
+        """Return what is added to the scores of `num_frames` frames by key minus query, [H, offsets], or None."""
         if self.relative_bias is not None:
             bias: Tensor = self.relative_bias(context)
             return bias
@@ -185,15 +184,16 @@ class SelfAttention(nn.Module):
         return None
 
     def _merge(self, heads: Tensor) -> Tensor:
-        """Heads [B, H, T, D / H] side by side, through the output projection: [B, T, D]."""
+        """Return heads [B, H, T, D / H] side by side, through the output projection: [B, T, D]."""
         output: Tensor = self.output(heads.transpose(1, 2).flatten(2))
         return output
 
     def extra_repr(self) -> str:
+        """Return what `print` shows of a layer, and why it is not native."""
         heads = like(self).new_empty(1, self.num_heads, 0, self.d_model // self.num_heads)
-        refusal = native_refusal(heads, heads, heads, self.context)
+        reason = unsupported_reason("native", QKV(heads, heads, heads), AttentionCall(self.context))
         return (
             f"context=({self.context}), num_heads={self.num_heads}, "
             f"position_encoding={self.position_encoding}, activation={self.activation}"
-            f"{f', not native: {refusal}' if refusal else ''}"
+            f"{f', not native: {reason}' if reason else ''}"
         )

@@ -11,8 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from speechattn.attention.dense import attend, relative_index
+from speechattn.attention.dense import attend
 from speechattn.attention.masks import band_mask
+from speechattn.attention.relative_bias import relative_index
 from speechattn.config import DELTA
 from speechattn.context import Context
 from speechattn.dtypes import like

@@ -15,16 +15,18 @@ import sys
 import pytest
 import torch
 
-from speechattn import heuristics as choices
-from speechattn.attention.cuda import flex
-from speechattn.attention.cuda import sdpa_windows as windows
-from speechattn.attention.cuda import triton as triton_module
-from speechattn.attention.cuda.flex import flex_attention, flex_refusal
-from speechattn.attention.cuda.key_ranges import spans
-from speechattn.attention.cuda.sdpa_windows import windowed_attention, windows_refusal
-from speechattn.attention.cuda.triton import triton_attention, triton_refusal
+from speechattn import heuristics
+from speechattn.attention.call import AttentionCall
+from speechattn.attention.cuda import flex, sdpa_windows, triton
+from speechattn.attention.cuda.flex import flex_attention, flex_unsupported_reason
+from speechattn.attention.cuda.key_ranges import key_range_table
+from speechattn.attention.cuda.sdpa_windows import windowed_attention, windows_unsupported_reason
+from speechattn.attention.cuda.triton import triton_attention, triton_unsupported_reason
 from speechattn.attention.dense import dense_attention
+from speechattn.attention.dispatch import unsupported_reason
+from speechattn.attention.functional import attention
 from speechattn.attention.masks import context_mask
+from speechattn.attention.qkv import QKV, unpack
 from speechattn.context import Context
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 2e-5, torch.float16: 1e-2, torch.bfloat16: 4e-2}
@@ -46,8 +48,7 @@ WINDOW = Context.truncated(9, 4)
 def results(function, packed, context, lengths=None, bias=None, activation="softmax", grad=None):
     """Output and the gradients of packed queries, keys and values [B, T, 3, H, D] and of the bias."""
     leaf, table = packed.detach().requires_grad_(), None if bias is None else bias.detach().requires_grad_()
-    q, k, v = leaf.permute(2, 0, 3, 1, 4)
-    output = function(q, k, v, context, lengths, activation, table, packed.shape[-1] ** -0.5)
+    output = function(unpack(leaf), AttentionCall(context, lengths, activation, table, packed.shape[-1] ** -0.5))
     wanted = [leaf] if table is None else [leaf, table]
     return output.detach(), *torch.autograd.grad(output, wanted, torch.ones_like(output) if grad is None else grad)
 
@@ -85,10 +86,10 @@ def test_windows_equal_dense(context, with_bias):
 
 
 def test_windows_in_many_pieces(monkeypatch):
-    monkeypatch.setattr(windows, "FEW_WINDOWS", 0)
+    monkeypatch.setattr(sdpa_windows, "FEW_WINDOWS", 0)
     packed, lengths = torch.randn(3, 500, 3, 2, 8, dtype=torch.float64), torch.tensor([500, 33, 411])
     for slab_bytes in (1, 100_000):
-        monkeypatch.setattr(choices, "WINDOWS_BYTES", slab_bytes)
+        monkeypatch.setattr(heuristics, "WINDOWS_BYTES", slab_bytes)
         for context in (WINDOW, Context.truncated(64, 64), Context.chunked(32, 40, 7)):
             bias = torch.randn(2, len(context.offsets()), dtype=torch.float64)
             assert_equal_to_dense(windowed_attention, packed, context, lengths, bias)
@@ -104,21 +105,21 @@ def test_windows_in_every_precision(dtype):
 def test_windows_of_nothing():
     for shape in ((0, 2, 5, 8), (2, 2, 0, 8)):
         empty = torch.zeros(shape, requires_grad=True)
-        output = windowed_attention(empty, empty, empty, WINDOW, None, "softmax", None, 1.0)
+        output = windowed_attention(QKV(empty, empty, empty), AttentionCall(WINDOW))
         assert output.shape == shape and torch.autograd.grad(output.sum(), empty)[0].shape == shape
 
 
 def test_windows_are_differentiated_once():
     leaf = torch.randn(1, 1, 20, 8, requires_grad=True)
-    output = windowed_attention(leaf, leaf, leaf, WINDOW, None, "softmax", None, 1.0)
+    output = windowed_attention(QKV(leaf, leaf, leaf), AttentionCall(WINDOW))
     with pytest.raises(RuntimeError, match="use backend='dense'"):
         torch.autograd.grad(output.sum(), leaf, create_graph=True)
 
 
-def test_spans_say_what_the_context_says():
+def test_key_ranges_are_those_of_the_context():
     for context in (*CONTEXTS, Context.causal(), Context(None, 3, 4), Context(5, None, 3), Context.full()):
         for block in (32, 64, 128):
-            found = spans(context, 200, block, torch.device("cpu"))
+            found = key_range_table(context, 200, block, torch.device("cpu"))
             size = len(found.low)
             mask = context_mask(context, size)
             for i in (0, 1, 63, 64, 199, 700, size - 1):
@@ -181,8 +182,8 @@ def test_flex_equals_dense(monkeypatch, with_bias):
     # torch refuses gradients on a CPU, where the compiled function has none; this one has.
     monkeypatch.setattr(torch_flex, "_validate_device", lambda *tensors: None)
 
-    def function(q, k, v, context, lengths, activation, bias, scale):
-        return flex.attend_by(torch_flex.flex_attention, q, k, v, context, lengths, bias, scale)
+    def function(qkv, call):
+        return flex.attend_by(torch_flex.flex_attention, qkv, call)
 
     context = Context.chunked(3, 64, 5) if with_bias else Context.truncated(64, 3)
     bias = torch.randn(2, len(context.offsets())) if with_bias else None
@@ -213,7 +214,9 @@ def patched(tensor, scope):
 interpreter._patch_lang_tensor = patched
 sys.path[:0] = [sys.argv[1], os.path.dirname(sys.argv[1])]
 from test_cuda_backends import assert_equal_to_dense
-from speechattn.attention.cuda.triton import triton_attention, triton_refusal
+from speechattn.attention.call import AttentionCall
+from speechattn.attention.cuda.triton import triton_attention, triton_unsupported_reason
+from speechattn.attention.qkv import QKV
 from speechattn.context import Context
 
 torch.set_num_threads(1)
@@ -242,14 +245,14 @@ for scores in ("softmax", "relu"):  # the frame itself and all before it are hid
     assert_equal_to_dense(triton_attention, torch.randn(1, 40, 3, 1, 16), Context(4, 8), None, bias, scores)
 
 x = torch.randn(1, 1, 40, 16, requires_grad=True)
-context = Context(3, 2)
-assert triton_refusal(x, x, x, context, "softmax", None) is None
-assert "bfloat16" in triton_refusal(*[x.bfloat16()] * 3, context, "softmax", None)
-output = triton_attention(x, x, x, Context(3, 2), None, "softmax", None, 1.0)
+call = AttentionCall(Context(3, 2))
+assert triton_unsupported_reason(QKV(x, x, x), call) is None
+assert "bfloat16" in triton_unsupported_reason(QKV(*[x.bfloat16()] * 3), call)
+output = triton_attention(QKV(x, x, x), call)
 assert output.transpose(1, 2).is_contiguous()
 torch.autograd.grad(output, x, torch.tensor(0.3).expand(1, 1, 40, 16), retain_graph=True)
 empty = torch.zeros(2, 2, 0, 16, requires_grad=True)
-torch.autograd.grad(triton_attention(empty, empty, empty, Context(3, 2), None, "softmax", None, 1.0).sum(), empty)
+torch.autograd.grad(triton_attention(QKV(empty, empty, empty), call).sum(), empty)
 try:
     torch.autograd.grad(output.sum(), x, create_graph=True)
 except RuntimeError as error:
@@ -272,36 +275,45 @@ def test_triton_equals_dense(cases):
     assert "use backend='dense'" in ran.stdout
 
 
-def refusals(dim=16, width=16, dtype=torch.float32, device="cpu", context=WINDOW, activation="softmax", bias=None):
+def reasons(dim=16, width=16, dtype=torch.float32, device="cpu", context=WINDOW, activation="softmax", bias=None):
     q = torch.empty(1, 2, 300, dim, dtype=dtype, device=device)
-    call = (q, q, torch.empty(1, 2, 300, width, dtype=dtype, device=device), context, activation, bias)
-    return windows_refusal(*call), flex_refusal(*call), triton_refusal(*call)
+    qkv = QKV(q, q, torch.empty(1, 2, 300, width, dtype=dtype, device=device))
+    call = AttentionCall(context, activation=activation, bias=bias)
+    return tuple(unsupported_reason(backend, qkv, call) for backend in ("windows", "flex", "triton"))
 
 
-def test_what_cannot_be_taken_is_refused_with_the_reason(monkeypatch):
-    by_windows, by_flex, by_triton = refusals()
+def test_what_cannot_be_taken_has_a_reason(monkeypatch):
+    by_windows, by_flex, by_triton = reasons()
     assert by_windows is None
     assert by_flex == "flex_attention needs a CUDA device, not compiled it allocates T x T; got cpu"
     assert by_triton in ("it runs on a CUDA device, got cpu", "triton is not installed")
-    assert refusals(activation="relu")[0] == "torch's fused kernels weight by softmax, got 'relu'"
-    assert refusals(context=Context.causal())[0] == "both sides need a limit, got left all, right 0"
-    monkeypatch.setattr(windows, "LONGEST_WINDOW", 13)
-    assert refusals()[0] == "a frame may see 13 frames together with its chunk, got 14"
+    assert reasons(activation="relu")[0] == "torch's fused kernels weight by softmax, got 'relu'"
+    assert reasons(context=Context.causal())[0] == "both sides need a limit, got left all, right 0"
+    monkeypatch.setattr(sdpa_windows, "MAX_WINDOW", 13)
+    assert reasons()[0] == "a frame may see 13 frames together with its chunk, got 14"
     if by_triton != "triton is not installed":
         monkeypatch.setenv("TRITON_INTERPRET", "1")
-        assert refusals()[2] is None and refusals(activation="relu")[2] is None
-        assert "got float64" in refusals(dtype=torch.float64)[2]
-        assert "up to 128 features, got 129" in refusals(width=129)[2]
-        monkeypatch.setattr(triton_module, "LONGEST_SUMMED", 13)
+        assert reasons()[2] is None and reasons(activation="relu")[2] is None
+        assert "got float64" in reasons(dtype=torch.float64)[2]
+        assert "up to 128 features, got 129" in reasons(width=129)[2]
+        monkeypatch.setattr(triton, "MAX_SUMMED_WINDOW", 13)
         bias = torch.zeros(2, 14, requires_grad=True)
-        assert "summed over windows up to 13 frames, got 14" in refusals(bias=bias)[2]
-        assert refusals(bias=bias.detach())[2] is None
+        assert "summed over windows up to 13 frames, got 14" in reasons(bias=bias)[2]
+        assert reasons(bias=bias.detach())[2] is None
+
+
+@pytest.mark.filterwarnings("ignore")  # torch.jit is deprecated
+@pytest.mark.parametrize("backend", ["windows", "flex", "triton"])
+def test_torch_jit_trace_is_refused_with_the_reason(backend):
+    q = torch.randn(1, 1, 40, 16)
+    with pytest.raises(ValueError, match=r"cannot take this call: torch\.jit\.trace cannot record it\. Use 'auto'"):
+        torch.jit.trace(lambda x: attention(x, x, x, WINDOW, backend=backend), q)
 
 
 BACKENDS = [
-    pytest.param(windowed_attention, windows_refusal, id="windows"),
-    pytest.param(flex_attention, flex_refusal, id="flex"),
-    pytest.param(triton_attention, triton_refusal, id="triton"),
+    pytest.param(windowed_attention, windows_unsupported_reason, id="windows"),
+    pytest.param(flex_attention, flex_unsupported_reason, id="flex"),
+    pytest.param(triton_attention, triton_unsupported_reason, id="triton"),
 ]
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 
@@ -311,14 +323,13 @@ needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUD
 @pytest.mark.filterwarnings("ignore")  # torch's compiler has advice
 @pytest.mark.parametrize("with_bias", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize(("function", "refusal"), BACKENDS)
-def test_on_a_gpu_each_equals_dense(function, refusal, dtype, with_bias):
+@pytest.mark.parametrize(("function", "reason"), BACKENDS)
+def test_on_a_gpu_each_equals_dense(function, reason, dtype, with_bias):
     for context in (Context.truncated(64, 64), Context.truncated(128, 0), Context.chunked(64, 128, 32), WINDOW):
         packed = torch.randn(3, 1000, 3, 4, 64, device="cuda").to(dtype)
         lengths = torch.tensor([1000, 0, 333], device="cuda")
         bias = torch.randn(4, len(context.offsets()), device="cuda") if with_bias else None
-        q, k, v = packed.permute(2, 0, 3, 1, 4)
-        assert refusal(q, k, v, context, "softmax", bias) is None
+        assert reason(unpack(packed), AttentionCall(context, bias=bias)) is None
         assert_equal_to_dense(function, packed, context, lengths, bias)
         assert_equal_to_dense(function, packed[:1], context, None, bias)
 
@@ -326,8 +337,8 @@ def test_on_a_gpu_each_equals_dense(function, refusal, dtype, with_bias):
 @pytest.mark.gpu
 @needs_cuda
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(("function", "refusal"), BACKENDS)
-def test_on_a_gpu_memory_is_linear_up_to_a_million_frames(function, refusal):
+@pytest.mark.parametrize(("function", "reason"), BACKENDS)
+def test_on_a_gpu_memory_is_linear_up_to_a_million_frames(function, reason):
     peaks = []
     for frames in (2**18, 2**20):
         packed = torch.randn(1, frames, 3, 4, 64, device="cuda", dtype=torch.bfloat16)

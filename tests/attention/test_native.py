@@ -1,4 +1,4 @@
-"""native == dense, outputs and every gradient; its gate; and that nothing needs it.
+"""native == dense, outputs and every gradient; what it cannot take; and that nothing needs it.
 
 Tolerance 1e-5 of the largest value against dense in float64: native computes in float32, where sums of some hundred
 products are off by a few units of 6e-8; a wrong algorithm is off by far more.
@@ -16,10 +16,13 @@ from hypothesis import strategies as st
 from rounding import assert_same
 
 from speechattn.attention.banded.attention import banded_step
+from speechattn.attention.call import AttentionCall
 from speechattn.attention.functional import attention
 from speechattn.attention.native import attention as native
-from speechattn.attention.native.attention import native_refusal, native_step, native_unavailable
+from speechattn.attention.native import launch
+from speechattn.attention.native.attention import native_step, native_unavailable, native_unsupported_reason
 from speechattn.attention.native.jit_cache import cache_folder
+from speechattn.attention.qkv import QKV
 from speechattn.context import Context
 from speechattn.encoder.self_attention import SelfAttention
 
@@ -111,7 +114,7 @@ unlimited = st.builds(Context, st.none() | st.integers(0, 9), st.none() | st.int
     seed=st.integers(0, 2**31),
 )
 def test_any_context_and_any_lengths(context, lengths, with_bias, part, seed, monkeypatch):
-    monkeypatch.setattr(native, "PART_FRAMES", part)  # so that 120 frames are many tasks
+    monkeypatch.setattr(launch, "PART_FRAMES", part)  # so that 120 frames are many tasks
     torch.manual_seed(seed)
     q, k, v, grad = (random(len(lengths), 2, max(lengths), 16) for _ in range(4))
     bias = random(2, len(context.offsets())) if with_bias else None
@@ -130,14 +133,14 @@ def test_several_thousand_frames(context):
 
 @needs_native
 @pytest.mark.parametrize("context", [WINDOW, Context.chunked(8, 5, 3), Context.causal()], ids=str)
-@pytest.mark.parametrize("rubbish", [1e30, float("nan"), -float("inf")])
-def test_what_the_padding_holds_changes_nothing(context, rubbish):
+@pytest.mark.parametrize("value", [1e30, float("nan"), -float("inf")])
+def test_what_the_padding_holds_changes_nothing(context, value):
     lengths = torch.tensor([70, 0, 41])
     clean, grad = random(3, 3, 2, 70, 16), random(3, 2, 70, 16)
     padded = (torch.arange(70) >= lengths[:, None])[:, None, :, None]
     first = results(context, *clean, grad, lengths=lengths)
     # The gradient that comes in at the padding is arbitrary as well.
-    second = results(context, *clean.masked_fill(padded, rubbish), grad.masked_fill(padded, rubbish), lengths=lengths)
+    second = results(context, *clean.masked_fill(padded, value), grad.masked_fill(padded, value), lengths=lengths)
     for x, y in zip(first, second, strict=True):
         assert_same(x, y)
         assert torch.all(y.masked_select(padded) == 0)
@@ -174,8 +177,8 @@ def test_nan_and_huge_scores_do_what_they_do_in_dense():
 
 @needs_native
 def test_threads_change_nothing_but_rounding(monkeypatch):
-    monkeypatch.setattr(native, "SMALL", 0)
-    monkeypatch.setattr(native, "PART_FRAMES", 32)
+    monkeypatch.setattr(launch, "ONE_THREAD", 0)
+    monkeypatch.setattr(launch, "PART_FRAMES", 32)
     bias, before = random(2, len(WINDOW.offsets())), torch.get_num_threads()
     *tensors, lengths = inputs(900)
     try:
@@ -194,8 +197,8 @@ def test_threads_change_nothing_but_rounding(monkeypatch):
     "context", [WINDOW, Context.chunked(8, 5, 30), Context.truncated(70, 0), Context.full()], ids=str
 )
 def test_whatever_its_memory_held_before_is_overwritten(context, monkeypatch):
-    monkeypatch.setattr(native, "_empty", lambda *shape: torch.full(shape, float("nan")))
-    monkeypatch.setattr(native, "PART_FRAMES", 32)  # many parts that share keys: each key is cleared exactly once
+    monkeypatch.setattr(native, "empty_float32", lambda *shape: torch.full(shape, float("nan")))
+    monkeypatch.setattr(launch, "PART_FRAMES", 32)  # many parts that share keys: each key is cleared exactly once
     *tensors, lengths = inputs(333)
     assert_equal_to_dense(context, *tensors, lengths=lengths)
 
@@ -203,7 +206,7 @@ def test_whatever_its_memory_held_before_is_overwritten(context, monkeypatch):
 @needs_native
 def test_vectors_of_eight(monkeypatch):
     monkeypatch.setenv("SPEECHATTN_NATIVE", "avx2")
-    assert native._lanes(64, 64) == 8
+    assert launch.vector_lanes(64, 64) == 8
     for context in (WINDOW, Context.chunked(16, 64), Context.truncated(64, 64), Context.causal()):
         for num_frames, dim in ((3, 16), (97, 64), (300, 8)):
             *tensors, lengths = inputs(num_frames, dim)
@@ -245,7 +248,7 @@ def test_compiled_by_torch_it_gives_the_same(position_encoding):
 def test_torch_finds_the_operator_well_made():
     q, k, v = (random(1, 2, 20, 16).requires_grad_() for _ in range(3))
     bias = random(2, len(WINDOW.offsets())).requires_grad_()
-    call = (torch.tensor([17]), bias, WINDOW.left, WINDOW.right, WINDOW.chunk, False, 0.25)
+    call = (torch.tensor([17]), bias, WINDOW.left, WINDOW.right, WINDOW.chunk, "softmax", 0.25)
     checks = ("test_schema", "test_autograd_registration", "test_faketensor")
     torch.library.opcheck(torch.ops.speechattn.native, ([q, k, v], *call), test_utils=checks)
 
@@ -282,7 +285,7 @@ def test_a_layer_takes_it_when_asked():
 )
 def test_what_it_cannot_take_is_refused_with_the_reason(shape, dtype, device, reason):
     q = torch.randn(shape, dtype=dtype, device=device)
-    assert reason in native_refusal(q, q, q, WINDOW)
+    assert reason in native_unsupported_reason(QKV(q, q, q), AttentionCall(WINDOW))
     if device == "cpu":
         with pytest.raises(ValueError, match=f"backend='native' cannot take this call: .*{reason}. Use 'auto'"):
             attention(q, q, q, WINDOW, backend="native")
@@ -344,10 +347,9 @@ def test_steps_of_a_stream_are_those_of_banded(context, activation):
         keys = query_start + n + generator.randrange(stop - query_start - n + 9) - key_start
         q, k, v = random(2, 2, n, 16), random(2, 2, keys, 16), random(2, 2, keys, 16)
         bias = random(2, len(context.offsets(key_start + keys))) if context.window != 10**10 + 3 else None
-        call = (context, activation, bias, 0.25, query_start, key_start)
-        expected = banded_step(
-            q.double(), k.double(), v.double(), context, activation, bias, 0.25, query_start, key_start
-        )
-        found = native_step(q, k, v, *call)
+        call = AttentionCall(context, None, activation, bias, 0.25, query_start, key_start)
+        wide = AttentionCall(context, None, activation, None if bias is None else bias.double(), 0.25, query_start, key_start)
+        expected = banded_step(QKV(q.double(), k.double(), v.double()), wide)
+        found = native_step(QKV(q, k, v), call)
         assert found.shape == expected.shape
         assert found.numel() == 0 or (found - expected).abs().max() <= TOLERANCE * expected.abs().max()

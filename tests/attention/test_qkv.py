@@ -3,8 +3,11 @@
 import pytest
 import torch
 
-from speechattn.attention.functional import attention, choose, packed_attention
+from speechattn.attention.call import AttentionCall, check_call
+from speechattn.attention.dispatch import choose
+from speechattn.attention.functional import attention, packed_attention
 from speechattn.attention.native.attention import native_unavailable
+from speechattn.attention.qkv import QKV
 from speechattn.context import Context
 from speechattn.encoder.self_attention import SelfAttention
 
@@ -65,13 +68,14 @@ def test_what_is_not_packed_is_refused(shape):
 def test_auto_takes(expected, context, num_frames, dtype, activation, with_bias):
     q = torch.zeros(1, 1, num_frames, 16, dtype=dtype)
     bias = torch.zeros(1, len(context.offsets(num_frames)), dtype=dtype) if with_bias else None
-    assert choose(q, q, q, context, activation, bias) == expected
+    qkv = QKV(q, q, q)
+    assert choose(qkv, check_call(qkv, context, None, activation, bias, None)) == expected
 
 
 def test_auto_does_without_native(monkeypatch):
     monkeypatch.setenv("SPEECHATTN_NATIVE", "0")
     q = torch.zeros(1, 1, 600, 16)
-    assert choose(q, q, q, WINDOW, "softmax", None) == "banded"
+    assert choose(QKV(q, q, q), AttentionCall(WINDOW)) == "banded"
 
 
 def test_sdpa_refuses_what_it_cannot_honour():

@@ -10,9 +10,12 @@ from hypothesis import strategies as st
 from rounding import assert_same
 
 from speechattn.attention.banded.attention import banded_step
+from speechattn.attention.call import AttentionCall, check_call
 from speechattn.attention.dense import dense_step
-from speechattn.attention.functional import attention, attention_weights, why_not
+from speechattn.attention.dispatch import unsupported_reason
+from speechattn.attention.functional import attention, attention_weights
 from speechattn.attention.native.attention import native_step
+from speechattn.attention.qkv import QKV
 from speechattn.context import Context
 
 TOLERANCE = 1e-10
@@ -105,12 +108,12 @@ def test_several_thousand_frames(context):
 @pytest.mark.parametrize(
     "context", [Context.truncated(9, 4), Context.chunked(8, 5, 3), Context.causal(), Context.full()]
 )
-@pytest.mark.parametrize("rubbish", [1e30, float("nan"), float("inf"), -float("inf")])
-def test_what_the_padding_holds_changes_nothing(context, backend, rubbish):
+@pytest.mark.parametrize("value", [1e30, float("nan"), float("inf"), -float("inf")])
+def test_what_the_padding_holds_changes_nothing(context, backend, value):
     lengths = torch.tensor([70, 0, 41])
     clean = torch.randn(3, 3, 2, 70, 4, dtype=torch.float64)
     padded = torch.arange(70) >= lengths[:, None]
-    dirty = clean.masked_fill(padded[None, :, None, :, None], rubbish)
+    dirty = clean.masked_fill(padded[None, :, None, :, None], value)
     outputs = []
     for x in (clean, dirty):
         leaf = x.clone().requires_grad_()
@@ -163,9 +166,11 @@ def test_a_nan_among_valid_frames_spreads_no_further_than_its_window():
     assert touched.min() >= 200 - 2 - 16 and touched.max() <= 200 + 4 + 16
 
 
-def usable(backend, *call):
-    """Skip what a backend refuses."""
-    if backend != "auto" and (reason := why_not(backend, *call)):
+def usable(backend, q, k, v, context, activation, bias):
+    """Skip what a backend cannot take."""
+    qkv = QKV(q, k, v)
+    call = check_call(qkv, context, None, activation, bias, None)
+    if backend != "auto" and (reason := unsupported_reason(backend, qkv, call)):
         pytest.skip(f"{backend}: {reason}")
 
 
@@ -241,7 +246,8 @@ def test_a_stream_gives_zeros_where_a_bias_hides_everything(activation, step):
     if step is native_step:
         usable("native", q, k, v, context, activation, bias)
     whole = attention(q, k, v, context, activation=activation, relative_bias=bias, backend="dense")
-    found = step(q[:, :, 8:], k[:, :, 5:], v[:, :, 5:], context, activation, bias, 0.25, 8, 5)
+    call = AttentionCall(context, None, activation, bias, 0.25, query_start=8, key_start=5)
+    found = step(QKV(q[:, :, 8:], k[:, :, 5:], v[:, :, 5:]), call)
     assert (found - whole[:, :, 8:]).abs().max() < 1e-5
     assert (found[:, 1] == 0).all() and (found[0, 0, -1] == 0).all() and (found != 0).any()
     weights = attention_weights(q, k, context, activation=activation, relative_bias=bias)
@@ -262,9 +268,10 @@ def test_the_lowest_finite_bias_hides_nothing(backend):
 
 @pytest.mark.parametrize("backend", ["dense", "banded", "native", "windows"])
 @pytest.mark.parametrize("value", [torch.inf, torch.nan])
-def test_a_bias_that_is_no_number_is_seen_in_the_output(value, backend):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_a_bias_that_is_no_number_is_seen_in_the_output(dtype, value, backend):
     context = Context.truncated(5, 3)
-    q, k, v = torch.randn(3, 1, 1, 40, 16)
+    q, k, v = torch.randn(3, 1, 1, 40, 16).to(dtype)
     bias = torch.zeros(1, 9)
     bias[0, 0] = value  # the key 5 frames before
     usable(backend, q, k, v, context, "softmax", bias)

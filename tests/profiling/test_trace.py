@@ -15,7 +15,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from torch import Tensor, nn
 
 from speechattn.attention.functional import attention
-from speechattn.attention.native.attention import HUGE_PAGES, native_unavailable
+from speechattn.attention.native.attention import native_unavailable
+from speechattn.attention.native.launch import HUGE_PAGES
 from speechattn.config import EncoderConfig
 from speechattn.context import Context
 from speechattn.encoder.encoder import Encoder

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from speechattn.attention.native import attention as native
+from speechattn.attention.native import launch
 
 AFTER_MAIN = """
 import sys, threading
@@ -18,8 +18,8 @@ import torch  # registers a function for the interpreter's end, and so must be t
 
 def compute():
     import speechattn as sa
-    from speechattn.attention import native
-    native.SMALL = 0
+    from speechattn.attention.native import launch
+    launch.ONE_THREAD = 0
     torch.set_num_threads(2)
     frames = torch.randn(2, 700, 40)
     for block in ("transformer", "conformer"):
@@ -59,7 +59,7 @@ def test_threads_that_outlive_the_main_thread_compute_forward_backward_and_strea
 def test_every_piece_is_computed_once_and_no_thread_stays(number: Any) -> None:
     calls: list[Any] = []
     before = threading.active_count()
-    native._spread(lambda first, last: calls.extend(range(first, last)), number, 3, None)
+    launch.run_tasks(lambda first, last: calls.extend(range(first, last)), number, 3, None)
     assert sorted(calls) == list(range(number))
     assert threading.active_count() == before
 
@@ -70,7 +70,7 @@ def test_where_no_thread_can_be_started_the_caller_computes_every_piece(monkeypa
 
     monkeypatch.setattr(threading.Thread, "start", start)
     calls: list[Any] = []
-    native._spread(lambda first, last: calls.extend(range(first, last)), 100, 3, None)
+    launch.run_tasks(lambda first, last: calls.extend(range(first, last)), 100, 3, None)
     assert sorted(calls) == list(range(100))
 
 
@@ -86,5 +86,5 @@ def test_an_error_in_any_thread_reaches_the_caller_and_ends_the_others(raised: A
 
     before = threading.active_count()
     with pytest.raises(raised, match="from a helper"):
-        native._spread(piece, 100, 2, None)
+        launch.run_tasks(piece, 100, 2, None)
     assert threading.active_count() == before

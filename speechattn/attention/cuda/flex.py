@@ -1,13 +1,13 @@
 """The same result as attention/dense.py by torch's flex_attention, compiled, on a CUDA device.
 
-flex_attention asks for the pairs of *blocks* of 128 queries and 128 keys that have anything to do with each other, and
-for a function that says which pairs of frames do. torch's own way to find the blocks fills a matrix of all of them:
+flex_attention takes the pairs of *blocks* of 128 queries and 128 keys in which some query sees some key, and a function
+of pairs of frames. torch's own way to find the blocks fills a matrix of all of them:
 T x T, or (T / 128) ** 2 for one of its two sides. Here both sides are listed by hand from what the context says about
 the first and the last frame of a block, in memory linear in T::
 
-    queries  0  #x.....      # every frame of the block sees every key of the other: computed without asking
-             1  x#x....      x some do: asked for every pair
-             2  .x#x...      . nobody does: not in any list
+    queries  0  #x.....      # every frame of the block sees every key of the other: computed without the function
+             1  x#x....      x some do: the function is called
+             2  .x#x...      . none does: not in any list
              3  ..x#x..      `by_query` lists the rows of this picture, `by_key` its columns
 
 Not compiled, flex_attention allocates T x T scores, so that nothing here runs without a device. It is compiled once for
@@ -24,17 +24,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from speechattn.attention.cuda.key_ranges import Spans, spans
-from speechattn.attention.dense import table_offsets
+from speechattn.attention.call import AttentionCall
+from speechattn.attention.cuda.key_ranges import KeyRangeTable, key_range_table
+from speechattn.attention.qkv import QKV
 from speechattn.context import Context
-from speechattn.lengths import full_lengths, valid_mask
+from speechattn.lengths import full_lengths
 
 if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask
 
 BLOCK = 128
 """Frames of a block: the kernel's own default, whose tiles divide it."""
-LONGEST_WINDOW = 2**16
+MAX_WINDOW = 2**16
 """Keys of a frame up to which blocks are listed: 512 pairs of them for every block."""
 FEATURES = (16, 32, 64, 128)
 VARIANTS = 64
@@ -44,24 +45,23 @@ Neither for other contexts nor for other numbers of frames, save that a number t
 for the same, once."""
 
 
-def flex_refusal(
-    q: Tensor, k: Tensor, v: Tensor, context: Context, activation: str, relative_bias: Tensor | None
-) -> str | None:
-    """Why flex_attention cannot take this call, or None if it can; arguments as in `attention`."""
+def flex_unsupported_reason(qkv: QKV, call: AttentionCall) -> str | None:
+    """Return why flex_attention cannot take this call, or None if it can."""
+    q, _, v, _ = qkv
     if q.device.type != "cuda":
         return f"flex_attention needs a CUDA device, not compiled it allocates T x T; got {q.device.type}"
-    if activation != "softmax":
-        return f"flex_attention weights by softmax, got {activation!r}"
+    if call.activation != "softmax":
+        return f"flex_attention weights by softmax, got {call.activation!r}"
     if q.dtype not in (torch.float32, torch.float16, torch.bfloat16):
         return f"it computes in float32, float16 and bfloat16, got {str(q.dtype).removeprefix('torch.')}"
     for width in (q.shape[3], v.shape[3]):
         if width not in FEATURES:
             return f"a head must have {', '.join(map(str, FEATURES))} features, got {width}"
-    if not context.limited:
-        return f"both sides need a limit, got {context}"
-    window = context.within(q.shape[2]).window
-    if window is not None and window > LONGEST_WINDOW:
-        return f"a frame may see {LONGEST_WINDOW} frames together with its chunk, got {window}"
+    if not call.context.limited:
+        return f"both sides need a limit, got {call.context}"
+    window = call.context.within(q.shape[2]).window
+    if window is not None and window > MAX_WINDOW:
+        return f"a frame may see {MAX_WINDOW} frames together with its chunk, got {window}"
     if q.shape[2] <= BLOCK:
         return f"audio of one block of {BLOCK} frames is not worth it, got {q.shape[2]}"
     if max(q.numel(), v.numel()) >= 2**31:
@@ -70,24 +70,15 @@ def flex_refusal(
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
-def flex_attention(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    context: Context,
-    lengths: Tensor | None,
-    activation: str,
-    relative_bias: Tensor | None,
-    scale: float,
-) -> Tensor:
-    """Output [B, H, T, Dv]; arguments as in `dense_attention`, meant to be called through `attention`.
+def flex_attention(qkv: QKV, call: AttentionCall) -> Tensor:
+    """Return the output [B, H, T, Dv].
 
     It is compiled on its own: torch.compile around it leaves the call to Python, a break in its graph.
     """
     from torch._dynamo import config
 
     with config.patch(cache_size_limit=VARIANTS):
-        return attend_by(_compiled(), q, k, v, context, lengths, relative_bias, scale)
+        return attend_by(_compiled(), qkv, call)
 
 
 @functools.cache
@@ -98,37 +89,28 @@ def _compiled() -> Callable[..., Any]:
     return torch.compile(flex_attention, dynamic=True, fullgraph=True)
 
 
-def attend_by(
-    function: Callable[..., Any],
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    context: Context,
-    lengths: Tensor | None,
-    relative_bias: Tensor | None,
-    scale: float,
-) -> Tensor:
-    """`flex_attention` by torch's function, compiled or not: tests pass it as it is, for a few frames."""
+def attend_by(function: Callable[..., Any], qkv: QKV, call: AttentionCall) -> Tensor:
+    """Return the output by torch's function, compiled or not: tests pass it as it is, for a few frames."""
+    q, k, v, _ = qkv
     num_frames = q.shape[2]
-    rows = full_lengths(q[:, 0]) if lengths is None else lengths.to(q.device)
-    valid = valid_mask(rows, num_frames)[:, None, :, None]
-    if lengths is not None:
+    rows = full_lengths(q[:, 0]) if call.lengths is None else call.lengths.to(q.device)
+    valid = call.valid_frames(q)
+    if call.lengths is not None:
         q, k, v = (torch.where(valid, x, x.new_zeros(())) for x in (q, k, v))
-    q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
-    mask = block_mask(context, num_frames, rows)
-    bias = None if relative_bias is None else _bias(relative_bias, table_offsets(relative_bias, context, num_frames))
-    output: Tensor = function(q, k, v, score_mod=bias, block_mask=mask, scale=scale)
-    return output if lengths is None else torch.where(valid, output, output.new_zeros(()))
+    mask = block_mask(call.context, num_frames, rows)
+    bias = None if call.bias is None else _bias(call.bias, call.offsets(num_frames))
+    output: Tensor = function(q, k, v, score_mod=bias, block_mask=mask, scale=call.scale)
+    return output if call.lengths is None else torch.where(valid, output, output.new_zeros(()))
 
 
 def block_mask(context: Context, num_frames: int, lengths: Tensor) -> BlockMask:
-    """What flex_attention wants to know about a context and rows of `lengths` [B] frames, on their device.
+    """Return the blocks of a context and rows of `lengths` [B] frames, on their device.
 
     It holds int32 lists of about 2 * T * window / 4096 entries a row, by query and by key.
     """
     from torch.nn.attention.flex_attention import BlockMask
 
-    seen = spans(context, num_frames, BLOCK, lengths.device)
+    seen = key_range_table(context, num_frames, BLOCK, lengths.device)
     low, high = seen.low, seen.high
     rows = lengths.to(torch.int32)
 
@@ -158,12 +140,15 @@ def block_mask(context: Context, num_frames: int, lengths: Tensor) -> BlockMask:
 
 
 def _up_to(frames: int, device: torch.device) -> Tensor:
-    """0, 1, ... for as many blocks as that many neighbouring frames can touch."""
+    """Return 0, 1, ... for as many blocks as that many neighbouring frames can touch."""
     return torch.arange((frames + BLOCK - 2) // BLOCK + 1, dtype=torch.int32, device=device)
 
 
-def _pairs(seen: Spans, length: Tensor, queries: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
-    """Bool [B, blocks, n] of pairs of blocks: some query sees some key, but not all of them all; and all see all."""
+def _pairs(seen: KeyRangeTable, length: Tensor, queries: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+    """Return two bool [B, blocks, n] of pairs of blocks.
+
+    In the first some query sees some key, but not all of them all; in the second all see all.
+    """
     first, first_key = queries * BLOCK, keys * BLOCK
     most = len(seen.low) - 1
     last = (first + BLOCK - 1).minimum(length - 1).clamp(0, most)
@@ -175,7 +160,10 @@ def _pairs(seen: Spans, length: Tensor, queries: Tensor, keys: Tensor) -> tuple[
 
 
 def _lists(candidates: Tensor, partial: Tensor, whole: Tensor) -> tuple[Tensor, ...]:
-    """(how many, which) of the candidates [blocks, n] are partial, then whole: [B, 1, blocks] and [B, 1, blocks, n]."""
+    """Return how many and which of the candidates [blocks, n] are partial, then whole.
+
+    How many is [B, 1, blocks], which [B, 1, blocks, n].
+    """
     found = []
     for chosen in (partial, whole):
         order = chosen.to(torch.int32).argsort(dim=-1, descending=True, stable=True)
@@ -191,8 +179,7 @@ def _first(number: Tensor, size: int) -> Tensor:
 
 
 def _bias(table: Tensor, offsets: range) -> Callable[..., Tensor]:
-    """Adds a relative-bias table [H, offsets] to the scores, by key minus query; past an end, that end."""
-    table = table.float()
+    """Return what adds a relative-bias table [H, offsets] to the scores, by key minus query; past an end, that end."""
     start, last = (torch.tensor(x, dtype=torch.int32, device=table.device) for x in (offsets.start, len(offsets) - 1))
 
     def add(score: Tensor, row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:

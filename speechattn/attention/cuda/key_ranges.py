@@ -1,8 +1,7 @@
-"""What every frame sees, as tensors: for kernels that run where `Context` cannot be asked.
+"""What every frame sees, as tensors: for kernels, which cannot call `Context.span`.
 
-The law stays in context.py; this file tabulates `Context.span` once and keeps the table. A table serves every audio up
-to its size, which is a power of two, so that batches of ever other lengths ask for a few tables only. A row's length
-is not known here: a kernel clips `high` to it.
+This file tabulates it once and keeps the table. A table serves every audio up to its size, which is a power of two, so
+that batches of changing lengths need few tables. A row's length is not known here: a kernel clips `high` to it.
 """
 
 from __future__ import annotations
@@ -15,11 +14,11 @@ from torch import Tensor
 
 from speechattn.context import Context
 
-SMALLEST = 1024
+MIN_FRAMES = 1024
 """Frames of the smallest table: 8 KB."""
 
 
-class Spans(NamedTuple):
+class KeyRangeTable(NamedTuple):
     """Frames 0 .. size - 1 of one context, and their blocks of `block` frames. int32, neither falls as i grows."""
 
     low: Tensor  # [size]: frame i sees the keys [low[i], high[i])
@@ -33,14 +32,14 @@ class Spans(NamedTuple):
     queries: int  # the most queries that see some key of one block
 
 
-def spans(context: Context, num_frames: int, block: int, device: torch.device) -> Spans:
-    """The table of a context for at least `num_frames` frames; `block` is a power of two up to 1024."""
-    size = max(SMALLEST, 1 << max(0, num_frames - 1).bit_length())
-    return _spans(context, size, block, device)
+def key_range_table(context: Context, num_frames: int, block: int, device: torch.device) -> KeyRangeTable:
+    """Return the table of a context for at least `num_frames` frames; `block` is a power of two up to 1024."""
+    size = max(MIN_FRAMES, 1 << max(0, num_frames - 1).bit_length())
+    return _table(context, size, block, device)
 
 
 @functools.lru_cache(maxsize=16)  # 8 bytes a frame each
-def _spans(context: Context, size: int, block: int, device: torch.device) -> Spans:
+def _table(context: Context, size: int, block: int, device: torch.device) -> KeyRangeTable:
     frames = torch.arange(size)
     start, stop = context.span(frames)
     start = torch.full_like(frames, -size) if start is None else start.clamp(min=-size)
@@ -56,4 +55,4 @@ def _spans(context: Context, size: int, block: int, device: torch.device) -> Spa
     queries = int((some_stop - some_first).max())
     tables = (low, high, some_first, some_stop, every_first, every_stop)
     moved = [x.to(device, torch.int32) for x in tables]
-    return Spans(moved[0], moved[1], moved[2], moved[3], moved[4], moved[5], reach, keys, queries)
+    return KeyRangeTable(moved[0], moved[1], moved[2], moved[3], moved[4], moved[5], reach, keys, queries)

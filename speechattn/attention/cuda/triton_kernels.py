@@ -91,7 +91,10 @@ def _biases(TABLE, distances, first_offset, offsets):
 
 @triton.jit
 def _weight(score, most, rest):
-    """The weight of a score. One larger than `most` is that score, of a product whose sums were rounded otherwise."""
+    """Return the weight of a score.
+
+    A score above `most` is that same score, computed by a product that rounds its sums otherwise.
+    """
     score -= most
     return tl.exp2(tl.where(score > 0, 0.0, score) * LOG2_E - rest)
 
@@ -362,7 +365,9 @@ def _query_tiles(
 
 @triton.jit
 def _by_distance(tile, BLOCK: tl.constexpr):
-    """Sums of a tile over its diagonals: place c holds key minus query = c in the first, c - BLOCK in the second.
+    """Return two vectors of sums of a tile over its diagonals.
+
+    Place c holds key minus query = c in the first, c - BLOCK in the second.
 
     Row m is turned left by m places: its entry for distance c, or c - BLOCK where it came around, comes to place c.
     """
@@ -691,7 +696,7 @@ def backward_keys(
     block = start // BLOCK
     first, stop = tl.load(SOME_FIRST + block), tl.minimum(tl.load(SOME_STOP + block), length)
     whole_first, whole_stop = tl.load(EVERY_FIRST + block), tl.minimum(tl.load(EVERY_STOP + block), length)
-    if start + BLOCK > length:  # some keys are padding, which nobody sees
+    if start + BLOCK > length:  # some keys are padding, which no query sees
         whole_stop = whole_first
     tiles = (stop - first + BLOCK - 1) // BLOCK
     whole_first = tl.minimum((tl.maximum(whole_first - first, 0) + BLOCK - 1) // BLOCK, tiles)

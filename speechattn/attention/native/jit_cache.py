@@ -1,6 +1,6 @@
-"""Where the loops of native attention come from: imported with numba, compiled once, and kept in a folder of ours.
+"""The compiled loops of native attention: imported with numba, compiled once, and kept in a cache folder.
 
-Nothing here knows what they compute: that is `kernel.py`, and `attention.py` calls it.
+What they compute is in `kernel.py`; `launch.py` calls it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SOURCES = ("llvm.py", "simd.py", "register_tiles.py", "softmax.py", "matmul.py",
 
 @functools.cache  # once: an import that fails is slow each time
 def failed_import() -> str | None:
-    """Why numba is there but does not import, or None."""
+    """Return why numba is installed but does not import, or None."""
     try:
         imported()
     except Exception as error:
@@ -34,7 +34,7 @@ def failed_import() -> str | None:
 
 
 def imported() -> ModuleType:
-    """kernel.py, imported so that numba keeps what it compiles in our folder, unless NUMBA_CACHE_DIR names another."""
+    """Return kernel.py, imported so that numba caches in our folder, unless NUMBA_CACHE_DIR names another."""
     if "speechattn.attention.native.kernel" not in sys.modules:
         from numba import config
 
@@ -50,10 +50,10 @@ def imported() -> ModuleType:
 
 
 def cache_folder() -> str:
-    """Where compiled code is kept, "" if nothing can be written there.
+    """Return the folder of compiled code, "" if nothing can be written there.
 
-    Named after what was compiled: numba looks at one file, and would not see that simd.py has changed. Never a
-    folder that others can write to, since what lies there is run.
+    Its name is a hash of what was compiled: numba looks at one file, and would not see that simd.py has changed. It is
+    never a folder that others can write to, since its content is run.
     """
     code = b"".join((Path(__file__).parent / name).read_bytes() for name in SOURCES)
     home = Path(os.environ.get("SPEECHATTN_CACHE") or "~/.cache/speechattn")
@@ -68,7 +68,7 @@ def cache_folder() -> str:
 
 @functools.cache
 def compiled(backward: bool, lanes: int) -> Any:
-    """The loops, compiled, or found where they were kept: once, and before several threads ask for them."""
+    """Return the loops, compiled, or read from the cache: once, and before several threads need them."""
     kernel = imported()
     function = (kernel.backward if backward else kernel.forward)[lanes]
     none = np.zeros(0, np.int32)

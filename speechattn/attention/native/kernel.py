@@ -1,14 +1,13 @@
-"""The door of native attention's compiled code: `forward` and `backward`, which work through a call block by block.
+"""The entry points of native attention's compiled code: `forward` and `backward`, which compute a call by blocks.
 
-What a block is, and what is done for it, is in `blocks.py`; the layers below it are `matmul.py` and `scores.py`,
-which are written in the tiles and vectors of `register_tiles.py` and `simd.py`. This file cuts a call into blocks.
+`query_block.py` computes one block; the layers below it are `matmul.py` and `softmax.py`, which are written in the
+tiles and vectors of `register_tiles.py` and `simd.py`. This file cuts a call into blocks.
 
 The order of the blocks is chosen for memory: a block is done for four heads in turn, because their frames lie side by
 side in the projection of a model, and memory is fast where it is read in one piece; and while a block is computed, the
-rows that the next one needs are asked for (`ask_for` in `matmul.py`).
+rows that the next one needs are prefetched (`ask_for` in `matmul.py`).
 
-The caller answers for shapes, strides and lifetimes of all memory: these functions are called by `attention.py` and by
-nobody else.
+Shapes, strides and lifetimes of all memory are not checked: `launch.py` guarantees them, and is the only caller.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ __all__ = [
 ]
 
 HEADS = 4
-"""Heads that a block is done for in turn: four of 64 features are neighbours in memory, and fetched together."""
+"""Heads that a block is computed for in turn: four of 64 features are neighbours in memory, and fetched together."""
 NO_DENORMALS = np.int32(0x9FC0)
 """Control word: no exceptions, round to nearest, and floats below 1e-38 are 0. A weight that small changes no sum, but
 takes the processor far longer than others, and a bias that falls with the distance makes many of them."""
@@ -63,7 +62,7 @@ takes the processor far longer than others, and a bias that falls with the dista
 
 @njit
 def clear(like: Any, call: Any, which: int, row: int, head: int, begin: int, end: int, width: int) -> None:
-    """Zeros in the frames [begin, end) of an operand."""
+    """Write zeros into the frames [begin, end) of an operand."""
     for frame in range(begin, end):
         here = address(call, which, row, head, frame)
         for c in range(0, width, num_lanes(like)):
@@ -72,7 +71,7 @@ def clear(like: Any, call: Any, which: int, row: int, head: int, begin: int, end
 
 @njit
 def scratch_of(like: Any, buffer: Any, call: Any, most_keys: int) -> Any:
-    """Addresses inside `buffer`, aligned to a cache line."""
+    """Return addresses inside `buffer`, aligned to a cache line."""
     size, half = row_size(like), num_lanes(like) * FLOAT
     columns = (buffer.ctypes.data + 63) // 64 * 64
     lanes = columns + max(call.depth, call.width) * size
@@ -85,7 +84,7 @@ def scratch_of(like: Any, buffer: Any, call: Any, most_keys: int) -> Any:
 
 @njit
 def first_touched(call: Any, begin: int, end: int, length: int, shared: bool) -> Any:
-    """The keys whose gradients the part of the queries [begin, end) is the first to add to, so it clears them.
+    """Return the keys whose gradients the part of the queries [begin, end) is the first to add to, so it clears them.
 
     Parts come in two waves. Those of the first are so far apart that no two see one key, and clear all they see;
     each of the second, `shared`, has parts of the first on both sides, and clears what lies between those two.
@@ -99,7 +98,7 @@ def first_touched(call: Any, begin: int, end: int, length: int, shared: bool) ->
 
 @njit
 def block_at(like: Any, call: Any, row: int, head: int, t: int, end: int, length: int) -> Any:
-    """The block of the queries from t on, which end before `end`."""
+    """Return the block of the queries from t on, which end before `end`."""
     lanes = num_lanes(like)
     number = min(2 * lanes, end - t)
     start, stop = np.int64(call.low[t]), min(np.int64(call.high[t + min(lanes, number) - 1]), length)
@@ -112,7 +111,7 @@ def block_at(like: Any, call: Any, row: int, head: int, t: int, end: int, length
 
 
 def _tasks(lanes: int, backward: bool) -> Any:
-    """The function that attention.py calls. Only numbers may differ between the four, or numba's cache forgets them."""
+    """Return the function that launch.py calls: numba caches the four only if they differ in numbers alone."""
 
     @njit_from_python(nogil=True, cache=bool(config.CACHE_DIR))
     def run_tasks(

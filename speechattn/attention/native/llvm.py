@@ -1,8 +1,8 @@
-"""The words that `simd.py` and `register_tiles.py` write machine code with: a few of LLVM's instructions at a time.
+"""Builders of machine code for `simd.py` and `register_tiles.py`: a few of LLVM's instructions at a time.
 
 Each function appends instructions to the function that `builder` is writing and returns their result, which is a
-value of the program being written and not a number of Python. Addresses are int64, in bytes. llvmlite, which comes
-with numba, knows LLVM's types; nothing here knows numba's.
+value of the program being written and not a number of Python. Addresses are int64, in bytes. The types are those of
+llvmlite, which comes with numba, and not numba's.
 
 `njit` is numba's for functions that only compiled functions call.
 """
@@ -21,47 +21,51 @@ FLOAT, INT32, INT64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 BYTES = 4
 """Bytes of a float32."""
 njit = functools.partial(numba.njit, no_cpython_wrapper=True, no_cfunc_wrapper=True, _nrt=False, error_model="numpy")
-"""Without an entrance from Python, counting of references and checks for division by 0: compiled a quarter sooner.
+"""numba.njit without an entry point for Python, reference counts and checks for division by 0: it compiles faster.
 
 Such a function must allocate nothing: no arrays, and no lists either.
 """
 
 
 def vector(lanes: int, of: ir.Type = FLOAT) -> ir.VectorType:
+    """Return the type of a vector."""
     return ir.VectorType(of, lanes)
 
 
 def number(value: int) -> ir.Constant:
+    """Return an int64 constant."""
     return ir.Constant(INT64, value)
 
 
 def splat(builder: Any, scalar: Any, lanes: int) -> Any:
-    """A vector whose lanes are all `scalar`."""
+    """Return a vector whose lanes are all `scalar`."""
     kind = ir.VectorType(scalar.type, lanes)
     one = builder.insert_element(ir.Constant(kind, ir.Undefined), scalar, ir.Constant(INT32, 0))
     return builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), ir.Constant(vector(lanes, INT32), [0] * lanes))
 
 
 def load(builder: Any, address: Any, kind: ir.Type) -> Any:
+    """Return the value of type `kind` at `address`."""
     return builder.load(builder.inttoptr(address, ir.PointerType(kind)), align=BYTES)
 
 
 def store(builder: Any, value: Any, address: Any) -> None:
+    """Write a value to `address`."""
     builder.store(value, builder.inttoptr(address, ir.PointerType(value.type)), align=BYTES)
 
 
 def plus(builder: Any, address: Any, offset: int) -> Any:
-    """The address `offset` bytes on; the processor adds such a constant for nothing."""
+    """Return the address `offset` bytes on; the processor adds such a constant for nothing."""
     return builder.add(address, number(offset))
 
 
 def fma(builder: Any, x: Any, y: Any, z: Any) -> Any:
-    """x * y + z. Not llvm.fma, which becomes a call of the C library where the processor has no such instruction."""
+    """Return x * y + z. Not llvm.fma, which calls the C library where the processor has no such instruction."""
     return call(builder, f"llvm.fmuladd.v{x.type.count}f32", x.type, x, y, z)
 
 
 def call(builder: Any, name: str, kind: ir.Type, *arguments: Any) -> Any:
-    """A call of one of LLVM's own functions, which returns a `kind`."""
+    """Return a call of one of LLVM's own functions, which returns a `kind`."""
     types = [argument.type for argument in arguments]
     function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, types), name)
     return builder.call(function, arguments)
@@ -80,7 +84,7 @@ def control(builder: Any, wanted: Any) -> Any:
 def loop(
     builder: Any, first: list[Any], count: Any, step: int, body: Callable[[Any, list[Any]], list[Any]]
 ) -> list[Any]:
-    """The values after: for i in range(0, count, step): values = body(i, values), from the values `first`.
+    """Return the values after: for i in range(0, count, step): values = body(i, values), from the values `first`.
 
     They are variables on the stack for LLVM's first pass, and registers after it.
     """
@@ -94,12 +98,12 @@ def loop(
 
 
 def opaque(builder: Any, value: Any) -> Any:
-    """The same int64, of which LLVM no longer knows how it was computed: an assembly line of no instructions."""
+    """Return the same int64, whose origin an assembly line of no instructions hides from LLVM."""
     return builder.asm(ir.FunctionType(INT64, [INT64]), "", "=r,0", [value], False)
 
 
 def call_of_own(builder: Any, name: str, arguments: Sequence[Any], body: Callable[..., None]) -> None:
-    """A call of the function `name`, which body(builder, *arguments) writes if the module does not have it."""
+    """Return a call of the function `name`, which body(builder, *arguments) writes if the module does not have it."""
     kind = ir.FunctionType(ir.VoidType(), [argument.type for argument in arguments])
     function = cgutils.get_or_insert_function(builder.module, kind, f"speechattn.{name}")
     if function.is_declaration:

@@ -32,14 +32,14 @@ Block = namedtuple("Block", "row head t number length halves starts stops")
 
 @njit
 def address(call: Any, which: int, row: int, head: int, frame: int) -> Any:
-    """Address of one frame of one head of one row of a batch."""
+    """Return address of one frame of one head of one row of a batch."""
     of = call.operands[which]
     return of[0] + row * of[1] + head * of[2] + frame * of[3]
 
 
 @njit
 def ask_for(rows: int, stride: int, begin: int, end: int, size: int) -> None:
-    """Ask memory for `size` bytes of each of the rows [begin, end), which are read soon."""
+    """Prefetch `size` bytes of each of the rows [begin, end), which are read soon."""
     for row in range(begin, end):
         for x in range(0, size, 64):
             prefetch(rows + row * stride + x, 0)
@@ -47,7 +47,7 @@ def ask_for(rows: int, stride: int, begin: int, end: int, size: int) -> None:
 
 @njit
 def ask_to_write(rows: int, stride: int, begin: int, end: int, size: int) -> None:
-    """The same for rows that are written soon."""
+    """Prefetch `size` bytes of each of the rows [begin, end), which are written soon."""
     for row in range(begin, end):
         for x in range(0, size, 64):
             prefetch(rows + row * stride + x, 1)
@@ -55,7 +55,7 @@ def ask_to_write(rows: int, stride: int, begin: int, end: int, size: int) -> Non
 
 @njit
 def strip_of(like: Any, block: Any, scores: int, half: int) -> Any:
-    """Address of the first score of a half of the block, and the number of its keys."""
+    """Return address of the first score of a half of the block, and the number of its keys."""
     row = block.starts[half] - block.starts[0]
     at = scores + row * row_size(like) + half * num_lanes(like) * FLOAT
     return at, block.stops[half] - block.starts[half]
@@ -63,7 +63,7 @@ def strip_of(like: Any, block: Any, scores: int, half: int) -> Any:
 
 @njit
 def all_transposed(like: Any, call: Any, block: Any, which: int, depth: int, factor: float, columns: int) -> None:
-    """Columns [depth, queries] of the block's rows of an operand, times a factor; spare lanes repeat the last row."""
+    """Return columns [depth, queries]: the block's rows of an operand, times a factor; spare lanes repeat the last."""
     lanes, stride = num_lanes(like), call.operands[which, 3]
     for half in range(block.halves):
         first = address(call, which, block.row, block.head, block.t + half * lanes)
@@ -85,7 +85,7 @@ def dots_of_both(
     queries: int,
     queries_stride: int,
 ) -> None:
-    """target [number, queries] = rows [number, depth] @ columns [depth, queries], for both halves.
+    """Compute target [number, queries] = rows [number, depth] @ columns [depth, queries], for both halves.
 
     The last tile of 8 (AVX2: 6) may begin inside the one before it and write some sums again: they are the same.
     Meanwhile as many `new` rows and `queries` as there are lanes are asked for: what the head's next block begins with.
@@ -109,7 +109,7 @@ def dots_of_both(
 
 @njit
 def dots_of_half(like: Any, columns: int, rows: int, stride: int, number: int, depth: int, target: int) -> None:
-    """The same for one half, by tiles of 16 (AVX2: 8), 4 and 1 keys."""
+    """Compute the same for one half, by tiles of 16 (AVX2: 8), 4 and 1 keys."""
     tile, j = num_lanes(like), 0
     while j + tile <= number:
         if tile == 16:
@@ -128,7 +128,7 @@ def dots_of_half(like: Any, columns: int, rows: int, stride: int, number: int, d
 
 @njit
 def all_dots(like: Any, call: Any, block: Any, columns: int, which: int, depth: int, target: int) -> None:
-    """target [keys, queries] = the operand's rows @ columns [depth, queries]: of both halves where both see a key."""
+    """Compute target [keys, queries] = the operand's rows @ columns [depth, queries], for the halves that see a key."""
     half, size, stride, start = num_lanes(like) * FLOAT, row_size(like), call.operands[which, 3], block.starts[0]
     rows = address(call, which, block.row, block.head, start)
     begin, end, stop = block.starts[1] - start, block.stops[0] - start, block.stops[1] - start
@@ -184,7 +184,7 @@ def each_query(
 
 @njit
 def vectors_of(like: Any, width: int) -> Any:
-    """Vectors of features that `each_query` takes next of so many features: 2 and at the end 1, with AVX2 3, 2 or 1."""
+    """Return the vectors of features that `each_query` takes next: 2 and at the end 1, with AVX2 3, 2 or 1."""
     left = width // num_lanes(like)
     if num_lanes(like) == 16:
         return min(left, 2)
@@ -233,7 +233,7 @@ def each_key(
 
 @njit
 def clear_between(like: Any, block: Any, scores: int) -> None:
-    """Zeros where four keys of `each_key` reach into rows that one half of the block has no scores in."""
+    """Write zeros where four keys of `each_key` reach into rows that one half of the block has no scores in."""
     size, half = row_size(like), num_lanes(like) * FLOAT
     start = block.starts[0]
     begin, end, stop = block.starts[1] - start, block.stops[0] - start, block.stops[1] - start

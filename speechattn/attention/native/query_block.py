@@ -91,12 +91,12 @@ from speechattn.attention.native.softmax import (
 )
 
 Scratch = namedtuple("Scratch", "columns lanes factors ones scales scores grads")
-"""Addresses of what a block keeps at hand; one row is two vectors: [depth] rows, 1, 1, 1, 1, and twice [keys] rows."""
+"""Addresses of a block's scratch memory; one row is two vectors: [depth] rows, 1, 1, 1, 1, and twice [keys] rows."""
 
 
 @njit
 def limits(like: Any, call: Any, block: Any, half: int, scratch: Any) -> Any:
-    """Low and high of every lane of a half, counted from its first key."""
+    """Return low and high of every lane of a half, counted from its first key."""
     lanes, start = num_lanes(like), block.starts[half]
     t, most = block.t + half * lanes, splat(like, float(block.length - start))
     if t + lanes <= len(call.low):
@@ -133,7 +133,7 @@ def block_scores(like: Any, call: Any, block: Any, scratch: Any) -> None:
 
 @njit
 def seen(like: Any, call: Any, block: Any, half: int, scratch: Any) -> Any:
-    """The number of keys that every lane of a half sees."""
+    """Return the number of keys that every lane of a half sees."""
     low, high = limits(like, call, block, half, scratch)
     return subtract(high, low)
 

@@ -41,7 +41,7 @@ def transpose(typingctx: Any, like: Any, source: Any, stride: Any, last: Any, ta
 
 
 def _transpose(lanes: int, builder: Any, source: Any, stride: Any, last: Any, target: Any, factor: Any) -> None:
-    """Each round interleaves every row with the one half the lanes away; log2(lanes) rounds turn the square.
+    """Transpose the square in log2(lanes) rounds. Each interleaves every row with the one half the lanes away.
 
     For the place of an element, (row, column), is one binary number, which every round rotates by one bit.
     """
@@ -83,7 +83,7 @@ def dots(
 def _dots(
     shape: tuple[int, int, int], builder: Any, columns: Any, rows: Any, stride: Any, depth: Any, target: Any
 ) -> None:
-    """One float of each row meets the vectors of a feature: number * vectors sums stay in registers.
+    """Multiply one float of each row by the vectors of a feature: number * vectors sums stay in registers.
 
     With one vector, every multiplication reads its second factor from memory, and the processor spreads it over the
     lanes for nothing; with two, the spread float is used twice.
@@ -158,7 +158,7 @@ def _product(
     target: Any,
     target_stride: Any,
 ) -> None:
-    """number * vectors sums stay in registers; a step reads `vectors` vectors and `number` floats."""
+    """Keep number * vectors sums in registers; a step reads `vectors` vectors and `number` floats."""
     lanes, number, vectors, adds = shape
     row = 2 * lanes * BYTES
     of_r, of_i = (row, BYTES) if adds else (BYTES, row)

@@ -4,10 +4,10 @@ numba compiles loops over scalars and leaves it to LLVM to find vectors in them;
 attention it does not find good ones (a tenth of what the processor can do). Here a vector is a value: `Vector(16)`
 is a numba type whose machine form is LLVM's ``<16 x float>``, one AVX-512 register, and `Vector(8)` one AVX2 register.
 An `@intrinsic` is a function of compiled code whose instructions are written out by hand, in LLVM's language, through
-`builder`; each below is a few of them, and `register_tiles.py` has the long ones. Nothing here knows what attention is.
+`builder`; each below is a few of them, and `register_tiles.py` has the long ones. Nothing here is about attention.
 
-Addresses are int64, in bytes, and nobody checks them. `like` is any vector: only its type is looked at, and it
-says how many lanes the result has. All floats are float32.
+Addresses are int64, in bytes, and not checked. `like` is any vector: only its type is used, which gives the lanes of
+the result. All floats are float32.
 
 Imported only for the native backend: it needs numba.
 """
@@ -39,7 +39,7 @@ class _VectorModel(models.PrimitiveModel):
 
 @intrinsic(prefer_literal=True)
 def zeros(typingctx: Any, lanes: Any) -> Any:
-    """A vector of zeros, where a function begins that hands `like` to others; `lanes` is a literal."""
+    """Return a vector of zeros, the `like` of other functions; `lanes` is a literal."""
     vector = Vector(lanes.literal_value)
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -50,7 +50,7 @@ def zeros(typingctx: Any, lanes: Any) -> Any:
 
 @intrinsic
 def control(typingctx: Any, wanted: Any) -> Any:
-    """Set the processor's control word for floats (MXCSR) of this thread to `wanted`; returns what it was."""
+    """Set the processor's control word for floats (MXCSR) of this thread to `wanted`; return the one before."""
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return to.control(builder, args[0])
@@ -60,7 +60,7 @@ def control(typingctx: Any, wanted: Any) -> Any:
 
 @intrinsic
 def splat(typingctx: Any, like: Any, scalar: Any) -> Any:
-    """All lanes `scalar`."""
+    """Return all lanes `scalar`."""
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return to.splat(builder, context.cast(builder, args[1], scalar, types.float32), like.lanes)
@@ -70,7 +70,7 @@ def splat(typingctx: Any, like: Any, scalar: Any) -> Any:
 
 @intrinsic
 def load(typingctx: Any, like: Any, address: Any) -> Any:
-    """The floats at `address` and behind it."""
+    """Return the floats at `address` and behind it."""
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return to.load(builder, args[1], to.vector(like.lanes))
@@ -91,7 +91,7 @@ def store(typingctx: Any, address: Any, x: Any) -> Any:
 
 @intrinsic
 def num_lanes(typingctx: Any, like: Any) -> Any:
-    """Lanes of a vector: a number that is known when the function is compiled."""
+    """Return lanes of a vector: a number that is known when the function is compiled."""
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return to.number(like.lanes)
@@ -101,7 +101,7 @@ def num_lanes(typingctx: Any, like: Any) -> Any:
 
 @intrinsic(prefer_literal=True)
 def prefetch(typingctx: Any, address: Any, writes: Any) -> Any:
-    """Ask for the cache line at `address`: into the second level, or if `writes`, a literal, to be written at once.
+    """Prefetch the cache line at `address`: into the second level, or if `writes`, a literal, to be written at once.
 
     Nothing waits for it, and any address will do.
     """
@@ -117,7 +117,7 @@ def prefetch(typingctx: Any, address: Any, writes: Any) -> Any:
 
 @intrinsic
 def fma(typingctx: Any, x: Any, y: Any, z: Any) -> Any:
-    """x * y + z, rounded once."""
+    """Return x * y + z, rounded once."""
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return to.fma(builder, *args)
@@ -141,7 +141,7 @@ add, subtract, multiply, divide = (_arithmetic(name) for name in ("fadd", "fsub"
 
 @intrinsic
 def maximum(typingctx: Any, x: Any, y: Any) -> Any:
-    """The larger in every lane; y's where one of them is NaN."""
+    """Return the larger in every lane; y's where one of them is NaN."""
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.select(builder.fcmp_ordered(">", *args), *args)
@@ -151,7 +151,7 @@ def maximum(typingctx: Any, x: Any, y: Any) -> Any:
 
 @intrinsic
 def minimum(typingctx: Any, x: Any, y: Any) -> Any:
-    """The smaller in every lane; y's where one of them is NaN."""
+    """Return the smaller in every lane; y's where one of them is NaN."""
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.select(builder.fcmp_ordered("<", *args), *args)
@@ -161,7 +161,7 @@ def minimum(typingctx: Any, x: Any, y: Any) -> Any:
 
 @intrinsic
 def between(typingctx: Any, x: Any, position: Any, low: Any, high: Any, otherwise: Any) -> Any:
-    """x in the lanes where low <= position < high, else `otherwise`; all are vectors."""
+    """Return x in the lanes where low <= position < high, else `otherwise`; all are vectors."""
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         x, position, low, high, otherwise = args
@@ -173,7 +173,7 @@ def between(typingctx: Any, x: Any, position: Any, low: Any, high: Any, otherwis
 
 @intrinsic
 def times_power_of_two(typingctx: Any, x: Any, shifted: Any) -> Any:
-    """x * 2**n, where `shifted` is n + 1.5 * 2**23: the lowest bits of such a float are the integer n itself.
+    """Return x * 2**n, where `shifted` is n + 1.5 * 2**23: the lowest bits of such a float are the integer n itself.
 
     n is added to the exponent of x, which is an addition of integers. x must be in (0.5, 2) and n in [-127, 127];
     x = 1 and n = -127 give exactly 0.
@@ -190,7 +190,7 @@ def times_power_of_two(typingctx: Any, x: Any, shifted: Any) -> Any:
 
 @intrinsic
 def counted(typingctx: Any, like: Any, address: Any, start: Any) -> Any:
-    """The int32 numbers at `address` and behind it less `start`, as floats."""
+    """Return the int32 numbers at `address` and behind it less `start`, as floats."""
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         integers = to.load(builder, args[1], to.vector(like.lanes, to.INT32))

@@ -1,4 +1,4 @@
-"""What happens to the scores of one vector of queries between the two products: mask, softmax, relu, gradients.
+"""Mask, softmax, relu and their gradients for the scores of one vector of queries, between the two products.
 
 A *strip* is `number` rows of scores, one for each key, of which a vector of queries has its lanes; the rows are two
 vectors apart, because two strips lie side by side. Everything goes down a strip: a maximum or a sum over the keys is
@@ -29,7 +29,7 @@ from speechattn.attention.native.simd import (
 FLOAT = 4
 """Bytes of a float32."""
 LOWEST_MAXIMUM = -2.7e38
-"""What a maximum begins with: above LOWEST, so that a masked key weighs 0 even where all others are minus infinity."""
+"""The initial value of a maximum: above LOWEST, so that a masked key weighs 0 even where all others are -inf."""
 LOWEST = -3e38
 """A masked score. Not -inf, because -inf - -inf is NaN."""
 LOG2_E = 1.4426950408889634
@@ -43,7 +43,7 @@ LEAST_NORMAL = 1.1754944e-38
 
 @njit
 def exp2(x: Any) -> Any:
-    """2**x for x <= 1, and exactly 0 for x <= -127; NaN stays NaN."""
+    """Return 2**x for x <= 1, and exactly 0 for x <= -127; NaN stays NaN."""
     x = maximum(splat(x, -127.0), x)
     shifted = add(x, splat(x, ROUNDER))
     r = subtract(x, subtract(shifted, splat(x, ROUNDER)))
@@ -56,7 +56,7 @@ def exp2(x: Any) -> Any:
 
 @njit
 def row_size(like: Any) -> Any:
-    """Bytes from one row of scores to the next."""
+    """Return bytes from one row of scores to the next."""
     return 2 * num_lanes(like) * FLOAT
 
 
@@ -79,7 +79,7 @@ def add_bias(like: Any, strip: int, number: int, bias: int) -> None:
 
 @njit
 def softmax(like: Any, strip: int, number: int) -> Any:
-    """Replace scores by exp(score - max); returns the sum of every lane, or more than 0 where nothing is seen.
+    """Replace scores by exp(score - max); return the sum of every lane, or more than 0 where nothing is seen.
 
     The difference is taken first: log2(e) * score would be rounded, which two equal scores of 1e9 do not survive where
     their products differ.
