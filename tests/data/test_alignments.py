@@ -240,12 +240,12 @@ def test_two_channels_of_a_call_are_named_and_do_not_overlap(tmp_path: Path) -> 
 def test_a_gap_is_silence_only_where_the_format_says_it_by_leaving_it_out(tmp_path: Path) -> None:
     path = put(tmp_path / "x.words.ctm", "a 1 0.5 0.5 the\nb 1 0 1 cat\n")
     got = load_alignments(path, "x", None)
-    assert got["a"] == Alignment([Segment(0.5, 1.0, "the")], stop=None)
+    assert got["a"] == Alignment([Segment(0.5, 1.0, "the")], stop_s=None)
     assert [told(Alignment(got[id].over(2.0), None)) for id in "ab"] == [["SIL", "the", "SIL"], ["cat", "SIL"]]
     assert got["a"].fits(9.0, 0.5) and got["a"].fits(0.6, 0.5) and not got["a"].fits(0.4, 0.5)
     put(path, "a 1 0.5 0.5 the\nb 1 0 1 <eps>\n")  # one line of silence: this aligner writes it down
     got = load_alignments(path, "x", None)
-    assert got["a"] == Alignment([Segment(0.5, 1.0, "the")], stop=1.0) and got["a"].over(2.0) == got["a"].segments
+    assert got["a"] == Alignment([Segment(0.5, 1.0, "the")], stop_s=1.0) and got["a"].over(2.0) == got["a"].segments
     put(tmp_path / "x.phones.ctm", "a 1 0.5 0.5 AA\n")
     assert load_alignments(tmp_path, "x")["a"].over(2.0) == [Segment(0.5, 1.0, "AA")]
     (tmp_path / "x.phones.ctm").unlink()
@@ -266,7 +266,7 @@ def test_words_of_the_real_data_fit_its_transcripts_and_its_phones(librispeech_s
         alignment = words[utterance.id]
         said = [segment.label for segment in alignment.segments if segment.label != SILENCE]
         assert " ".join(said).upper() == utterance.transcript
-        num_samples = framing.samples_at(alignment.segments[-1].stop)
+        num_samples = framing.samples_at(alignment.segments[-1].stop_s)
         by_word = frame_labels(alignment.segments, num_samples, framing, classes)
         by_phone = frame_labels(speech[utterance.id].segments, num_samples, framing, SPEECH)
         assert ((by_word > 0) == (by_phone > 0)).all()
@@ -279,10 +279,10 @@ def test_the_same_words_in_the_other_two_formats(librispeech_tiny: Path, tmp_pat
     for id, alignment in words.items():
         segments = alignment.segments
         label = {segment: "" if segment.label == SILENCE else segment.label.upper() for segment in segments}
-        intervals = " ".join(f'{s.start:.3f} {s.stop:.3f} "{label[s]}"' for s in segments)
-        tier = f'"IntervalTier" "words" 0 {alignment.stop} {len(segments)} {intervals}'
+        intervals = " ".join(f'{s.start_s:.3f} {s.stop_s:.3f} "{label[s]}"' for s in segments)
+        tier = f'"IntervalTier" "words" 0 {alignment.stop_s} {len(segments)} {intervals}'
         put(tmp_path / "grids" / f"{id}.TextGrid", TEXTGRID.format(size=1, tiers=tier))
-        times = ",".join(f"{segment.stop:.3f}" for segment in segments)
+        times = ",".join(f"{segment.stop_s:.3f}" for segment in segments)
         rows.append(f'{id} "{",".join(label[segment] for segment in segments)}" "{times}"\n')
     put(tmp_path / "times" / "1089-134686.alignment.txt", "".join(rows))
     classes = word_classes((alignment.segments for alignment in words.values()), 20)
@@ -290,6 +290,6 @@ def test_the_same_words_in_the_other_two_formats(librispeech_tiny: Path, tmp_pat
         other = load_alignments(tmp_path / source, "test-clean", classes)
         assert other.keys() == words.keys()
         for id, alignment in words.items():
-            num_samples = round(16_000 * alignment.segments[-1].stop)
+            num_samples = round(16_000 * alignment.segments[-1].stop_s)
             wanted = frame_labels(alignment.segments, num_samples, Framing(), classes)
             assert frame_labels(other[id].segments, num_samples, Framing(), classes).tolist() == wanted.tolist()

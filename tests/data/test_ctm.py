@@ -30,7 +30,7 @@ def test_ctm_is_sorted_grouped_and_keeps_words(tmp_path: Path) -> None:
 
 def test_an_overlap_of_one_frame_is_cut(tmp_path: Path) -> None:
     got = read_ctm(ctm(tmp_path, "a 1 0.00 0.51 SIL\na 1 0.50 0.10 AA\na 1 0.60 0.00 B\na 1 0.60 0.10 K\n"))["a"]
-    assert [(s.start, s.stop) for s in got] == [(0.0, 0.5), (0.5, 0.6), (0.6, 0.6), (0.6, pytest.approx(0.7))]
+    assert [(s.start_s, s.stop_s) for s in got] == [(0.0, 0.5), (0.5, 0.6), (0.6, 0.6), (0.6, pytest.approx(0.7))]
     assert frame_labels(got, 11_200, Framing()).tolist().count(IGNORE) == 0
 
 

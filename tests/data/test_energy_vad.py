@@ -29,12 +29,12 @@ def silence(seconds: float, rate: int = RATE) -> torch.Tensor:
 
 
 def spoken(segments: list[Segment]) -> list[tuple[float, float]]:
-    return [(segment.start, segment.stop) for segment in segments if segment.label == "SPEECH"]
+    return [(segment.start_s, segment.stop_s) for segment in segments if segment.label == "SPEECH"]
 
 
 def check_tiling(segments: list[Segment], num_samples: int, rate: int = RATE) -> None:
     """In turn, without a gap, from the first sample to the last."""
-    starts, stops = [segment.start for segment in segments], [segment.stop for segment in segments]
+    starts, stops = [segment.start_s for segment in segments], [segment.stop_s for segment in segments]
     assert [*starts, num_samples / rate] == [0.0, *stops]
     assert all(segment.duration > 0 for segment in segments)
     labels = [segment.label for segment in segments]

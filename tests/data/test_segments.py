@@ -13,7 +13,7 @@ def test_a_segment_may_be_empty_and_cannot_change() -> None:
     segment = Segment(1.0, 1.0, "AA")
     assert segment.duration == 0
     with pytest.raises(dataclasses.FrozenInstanceError):
-        segment.start = 0.0  # type: ignore[misc]
+        segment.start_s = 0.0  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(

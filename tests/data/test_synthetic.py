@@ -77,13 +77,13 @@ def test_labels_cover_the_audio(corpus: Path, subset: str) -> None:
     for utterance, path in recordings.items():
         duration = soundfile.info(path).frames / 16_000
         for segments in (phones[utterance], words[utterance]):
-            assert segments[0].start == 0 and segments[-1].stop == pytest.approx(duration, abs=1e-9)
-            assert all(a.stop == pytest.approx(b.start, abs=1e-9) for a, b in itertools.pairwise(segments))
+            assert segments[0].start_s == 0 and segments[-1].stop_s == pytest.approx(duration, abs=1e-9)
+            assert all(a.stop_s == pytest.approx(b.start_s, abs=1e-9) for a, b in itertools.pairwise(segments))
         assert {segment.label for segment in phones[utterance]} <= set(PHONES[:-1])
         spoken = [segment.label for segment in words[utterance] if segment.label != "<sil>"]
         assert " ".join(spoken).replace("_", " ").upper() == transcripts[utterance]
-        edges = {round(1000 * segment.start) for segment in phones[utterance]}
-        assert {round(1000 * segment.start) for segment in words[utterance]} <= edges
+        edges = {round(1000 * segment.start_s) for segment in phones[utterance]}
+        assert {round(1000 * segment.start_s) for segment in words[utterance]} <= edges
 
 
 def test_vowels_are_louder_than_silence(corpus: Path) -> None:
@@ -94,7 +94,7 @@ def test_vowels_are_louder_than_silence(corpus: Path) -> None:
             level: dict[bool, list[float]] = {True: [], False: []}
             for segment in phones[path.stem]:
                 if segment.label in VOWELS or segment.label == "SIL":
-                    span = power[round(segment.start * 16_000) : round(segment.stop * 16_000)]
+                    span = power[round(segment.start_s * 16_000) : round(segment.stop_s * 16_000)]
                     level[segment.label == "SIL"].append(10 * np.log10(span.mean()))
             # The noise is at least 15 dB under the speech, and vowels are the louder part of speech.
             assert np.median(level[False]) > np.median(level[True]) + 12

@@ -224,8 +224,8 @@ def as_text(tiers: list[Tier], long: bool) -> str:
         lines += [f"    item [{number}]:", '        class = "IntervalTier"', f"        name = {quoted(name)}"]
         lines += ["        xmin = 0", f"        xmax = {stop!r}", f"        intervals: size = {len(segments)}"]
         for index, segment in enumerate(segments, start=1):
-            lines += [f"        intervals [{index}]:", f"            xmin = {segment.start!r}"]
-            lines += [f"            xmax = {segment.stop!r}", f"            text = {quoted(segment.label)}"]
+            lines += [f"        intervals [{index}]:", f"            xmin = {segment.start_s!r}"]
+            lines += [f"            xmax = {segment.stop_s!r}", f"            text = {quoted(segment.label)}"]
     if not long:
         lines = [line.split(" = ", 1)[-1].replace("tiers? ", "") for line in lines if not line.endswith("]:")]
     return " \n".join(lines) + " \n"  # spaces at the ends of lines, as Praat leaves them

@@ -183,7 +183,7 @@ def test_the_example_prints_what_a_stream_gives_without_torch(settings, tmp_path
         found = [line.split()[2] for line in ran.stdout.splitlines()]
         assert found == list(labels.labels) and len(found) > 10
     else:
-        wanted = [f"{segment.start:.3f} {segment.stop:.3f} {segment.label}" for segment in labels.segments]
+        wanted = [f"{segment.start_s:.3f} {segment.stop_s:.3f} {segment.label}" for segment in labels.segments]
         assert ran.stdout.splitlines() == wanted and len(wanted) > 10
 
 

@@ -147,7 +147,7 @@ def _read_textgrid(path: Path, kinds: Sequence[str], fault: Fault) -> tuple[str,
         for kind in kinds:
             tier = find_tier(tiers, kind, path)
             if tier is not None:
-                return kind, {id: Alignment(tier.segments, tier.stop)}
+                return kind, {id: Alignment(tier.segments, tier.stop_s)}
         names = ", ".join(repr(tier.name) for tier in tiers) or "none"
         raise DataError(f"{path} has no interval tier called {' or '.join(map(repr, kinds))}; it has {names}.")
     except DataError as error:
@@ -158,13 +158,13 @@ def _read_textgrid(path: Path, kinds: Sequence[str], fault: Fault) -> tuple[str,
 def _read_ctm(path: Path, kind: str, fault: Fault) -> dict[str, Alignment]:
     rows = read_ctm(path, fault)
     if kind == "words" and not any(plain_word(word.label) == SILENCE for words in rows.values() for word in words):
-        return {id: Alignment(words, stop=None) for id, words in rows.items()}
+        return {id: Alignment(words, stop_s=None) for id, words in rows.items()}
     return {id: _closed(segments) for id, segments in rows.items()}
 
 
 def _closed(segments: Sequence[Segment]) -> Alignment:
     """An alignment that covers what its segments cover."""
-    return Alignment(segments, segments[-1].stop)
+    return Alignment(segments, segments[-1].stop_s)
 
 
 def _meaning(kind: str, classes: Sequence[str] | None) -> Callable[[str], str]:

@@ -97,8 +97,8 @@ def frame_labels(
         [0, 1, 1, -100]
     """
     index = {label: list(classes).index(label_class(label, classes)) for label in {s.label for s in segments}}
-    ordered = sorted(segments, key=lambda segment: (segment.start, segment.stop))
-    spans = [(framing.samples_at(s.start), framing.samples_at(s.stop), index[s.label]) for s in ordered]
+    ordered = sorted(segments, key=lambda segment: (segment.start_s, segment.stop_s))
+    spans = [(framing.samples_at(s.start_s), framing.samples_at(s.stop_s), index[s.label]) for s in ordered]
     for (_, stop, _), (start, _, _) in pairwise(spans):
         if start < stop:
             raise DataError(f"segments overlap: one ends at sample {stop}, the next begins at {start}.")

@@ -36,58 +36,58 @@ class Segment:
         0.25
     """
 
-    start: float
-    stop: float
+    start_s: float
+    stop_s: float
     label: str
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.start) and math.isfinite(self.stop)):
-            raise ValueError(f"Segment times must be finite seconds, got {self.start} to {self.stop}.")
-        if self.start < 0:
-            raise ValueError(f"Segment must start at 0 s or later, got {self.start}.")
-        if self.stop < self.start:
-            raise ValueError(f"Segment must not stop before it starts, got {self.start} to {self.stop}.")
+        if not (math.isfinite(self.start_s) and math.isfinite(self.stop_s)):
+            raise ValueError(f"Segment times must be finite seconds, got {self.start_s} to {self.stop_s}.")
+        if self.start_s < 0:
+            raise ValueError(f"Segment must start at 0 s or later, got {self.start_s}.")
+        if self.stop_s < self.start_s:
+            raise ValueError(f"Segment must not stop before it starts, got {self.start_s} to {self.stop_s}.")
 
     @property
     def duration(self) -> float:
         """Seconds from start to stop."""
-        return self.stop - self.start
+        return self.stop_s - self.start_s
 
 
 @dataclass(frozen=True)
 class Alignment:
     """What was said when: segments in order, and `stop`, the seconds that the alignment covers.
 
-    Between segments nobody knows. With `stop=None` it is the other way round: the file lists only what was
+    Between segments nobody knows. With `stop_s=None` it is the other way round: the file lists only what was
     spoken, so every gap is silence, up to the end of an audio whose length the file does not say.
     """
 
     segments: Sequence[Segment]
-    stop: float | None
+    stop_s: float | None
 
     def fits(self, duration: float, tolerance: float) -> bool:
         """Whether an audio of `duration` seconds may be the one that was aligned, give or take `tolerance`."""
-        end = self.segments[-1].stop if self.segments else 0.0
-        if self.stop is None:
+        end = self.segments[-1].stop_s if self.segments else 0.0
+        if self.stop_s is None:
             return end - duration <= tolerance
-        return abs(max(end, self.stop) - duration) <= tolerance
+        return abs(max(end, self.stop_s) - duration) <= tolerance
 
     def over(self, duration: float) -> list[Segment]:
         """The segments of an audio of `duration` seconds, with the silences that go without saying.
 
         Example:
-            >>> words = Alignment([Segment(0.5, 0.75, "go"), Segment(0.75, 1.0, "on")], stop=None)
-            >>> [(s.start, s.stop, s.label) for s in words.over(1.25)]
+            >>> words = Alignment([Segment(0.5, 0.75, "go"), Segment(0.75, 1.0, "on")], stop_s=None)
+            >>> [(s.start_s, s.stop_s, s.label) for s in words.over(1.25)]
             [(0.0, 0.5, 'SIL'), (0.5, 0.75, 'go'), (0.75, 1.0, 'on'), (1.0, 1.25, 'SIL')]
         """
-        if self.stop is not None:
+        if self.stop_s is not None:
             return list(self.segments)
         filled, at = [], 0.0
         for segment in self.segments:
-            if segment.start > at:
-                filled.append(Segment(at, segment.start, SILENCE))
+            if segment.start_s > at:
+                filled.append(Segment(at, segment.start_s, SILENCE))
             filled.append(segment)
-            at = segment.stop
+            at = segment.stop_s
         return [*filled, Segment(at, duration, SILENCE)] if duration > at else filled
 
 
@@ -108,9 +108,9 @@ def cut_segments(segments: Sequence[Segment], duration: float) -> list[Segment]:
 
     Example:
         >>> cut_segments([Segment(0, 1, "AH"), Segment(1, 2, "B"), Segment(2, 3, "SIL")], 1.5)
-        [Segment(start=0, stop=1, label='AH'), Segment(start=1, stop=1.5, label='B')]
+        [Segment(start_s=0, stop_s=1, label='AH'), Segment(start_s=1, stop_s=1.5, label='B')]
     """
-    return [replace(s, stop=min(s.stop, duration)) for s in segments if s.start < duration]
+    return [replace(s, stop_s=min(s.stop_s, duration)) for s in segments if s.start_s < duration]
 
 
 def raise_fault(id: str, error: DataError) -> None:
@@ -127,16 +127,16 @@ def in_order(rows: Iterable[tuple[Segment, int]], path: str | Path) -> list[Segm
     Raises:
         DataError: two segments overlap by more; file and line are named.
     """
-    ordered = sorted(rows, key=lambda row: (row[0].start, row[0].stop))
+    ordered = sorted(rows, key=lambda row: (row[0].start_s, row[0].stop_s))
     segments = []
     for (segment, _), (following, number) in pairwise(ordered):
-        overlap = segment.stop - following.start
+        overlap = segment.stop_s - following.start_s
         if overlap > ONE_FRAME_S + 1e-9:  # decimal seconds are not exact in binary
             raise DataError(
-                f"{path}:{number}: {following.label!r} from {following.start:g} s overlaps {segment.label!r}, "
-                f"which lasts until {segment.stop:g} s."
+                f"{path}:{number}: {following.label!r} from {following.start_s:g} s overlaps {segment.label!r}, "
+                f"which lasts until {segment.stop_s:g} s."
             )
-        segments.append(replace(segment, stop=following.start) if overlap > 0 else segment)
+        segments.append(replace(segment, stop_s=following.start_s) if overlap > 0 else segment)
     return [*segments, *(segment for segment, _ in ordered[-1:])]
 
 

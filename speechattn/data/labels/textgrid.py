@@ -29,7 +29,7 @@ class Tier(NamedTuple):
 
     name: str
     segments: list[Segment]
-    stop: float
+    stop_s: float
 
 
 def read_textgrid(path: str | Path) -> list[Tier]:
