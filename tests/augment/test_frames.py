@@ -11,11 +11,10 @@ from speechattn.augment.frames import (
     Augment,
     add_noise,
     filter_curve,
-    mask_frequency,
-    mask_time,
     time_stretch,
     warp_frequency,
 )
+from speechattn.augment.specaugment import draw_frequency_masks, draw_time_masks
 
 OFF = Augment(warp=None, tilt_db=0, curve_db=0, snr_db=None, gain_db=0, frequency_masks=0, time_masks=0)
 PARTS = {
@@ -57,7 +56,7 @@ def test_the_generator_decides_and_nothing_else(part: str) -> None:
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_padding_comes_back_as_it_was_and_is_never_heard(part: str) -> None:
+def test_padding_is_returned_unchanged_and_never_read(part: str) -> None:
     lengths = torch.tensor([300, 200, 0])
     frames = speech(3)
     quiet = PARTS[part](frames, lengths, generator())
@@ -123,12 +122,12 @@ def test_noise_fluctuates_like_chi_square_with_four_degrees_of_freedom() -> None
 
 def test_masks_have_the_sizes_allowed_and_stay_inside_the_row() -> None:
     frames, lengths = torch.zeros(500, 60, 80), torch.arange(500) % 61
-    hidden = mask_frequency(frames, generator(), 1, 12)
+    hidden = draw_frequency_masks(frames, generator(), 1, 12)
     widths = hidden.sum(1)
     assert widths.min() == 0 and widths.max() == 12 and hidden[:, 0].any() and hidden[:, -1].any()
     assert (hidden.int().diff(dim=1).abs().sum(1) <= 2).all(), "one mask is one span"
     longest = (lengths // 4).clamp(max=9)
-    hidden = mask_time(frames, lengths, generator(), 1, longest)
+    hidden = draw_time_masks(frames, lengths, generator(), 1, longest)
     assert (hidden.sum(1) <= longest).all() and hidden.sum(1).max() == 9
     assert not (hidden & (torch.arange(60) >= lengths[:, None])).any()
 
@@ -171,7 +170,7 @@ def test_time_stretch_of_nothing_and_of_something_wrong() -> None:
     [{"warp": (1.1, 0.9)}, {"warp": (0.0, 1.0)}, {"snr_db": (9.0, 1.0)}, {"gain_db": -1.0}, {"time_mask_share": 2.0}],
 )
 def test_settings_are_checked(wrong: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match=next(iter(wrong))):
+    with pytest.raises(ValueError, match=f"Augment.{next(iter(wrong))}"):
         Augment(**wrong)
 
 

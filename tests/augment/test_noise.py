@@ -72,7 +72,7 @@ def test_damaged_sound_is_named_and_left_out(folder: Path) -> None:
 
 
 def test_a_folder_without_sound_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="is no folder"):
+    with pytest.raises(DataError, match="is not a folder"):
         NoiseFolder(tmp_path / "nowhere")
     with pytest.raises(DataError, match="found nothing"):
         NoiseFolder(tmp_path)
