@@ -98,6 +98,7 @@ EQUALS = {
 
 
 def main() -> None:
+    """Print a table of time and memory."""
     parser = argparse.ArgumentParser(description="Time and memory of log-mel, ours and others'.")
     parser.add_argument("--minutes", type=float, default=60.0, help="length of the audio")
     parser.add_argument("--num-mels", type=int, default=80)
@@ -121,7 +122,7 @@ def main() -> None:
 
 
 def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """A row for each extractor."""
+    """Return a row for each extractor."""
     audio = noise(options.minutes * 60)
     extractors = {name: EXTRACTORS[name](options.num_mels) for name in options.extractors}
     short = noise(CHECKED_S)

@@ -25,6 +25,8 @@ BACKENDS = ("auto", "dense", "banded", "native", "sdpa", "windows", "flex", "tri
 STACKS = (1, 2, 4)
 FLAVORS = ("kaldi", "librosa")
 FEATURES = ("logmel", "mfcc")
+NUM_MELS = 80
+"""Default number of mel bands: of LogMel, MFCC, ModelConfig and `speechattn features`."""
 HEADS = ("frames", "ctc")
 
 DEFAULT_CONTEXT = Context.truncated(left=64, right=64)
@@ -245,7 +247,7 @@ class ModelConfig:
 
     classes: tuple[str, ...]
     encoder: EncoderConfig
-    num_mels: int = 80
+    num_mels: int = NUM_MELS
     flavor: str = "kaldi"
     framing: Framing = field(default_factory=Framing)
     features: str = "logmel"

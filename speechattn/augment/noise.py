@@ -41,9 +41,7 @@ class NoiseFolder:
     def __init__(self, folder: str | Path, sample_rate: int = SAMPLE_RATE) -> None:
         self.folder, self.sample_rate = Path(folder), sample_rate
         if not self.folder.is_dir():
-            raise DataError(
-                f"{folder} is not a folder: give a folder of sound files (wav, flac, ogg, mp3)."
-            )
+            raise DataError(f"{folder} is not a folder: give a folder of sound files (wav, flac, ogg, mp3).")
         self.sizes: dict[str, int] = {}
         skipped: list[str] = []
         damaged: list[str] = []

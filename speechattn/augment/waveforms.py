@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from speechattn.errors import UserError
-from speechattn.frontend.logmel import check_waveform, first_fault, is_sound
+from speechattn.frontend.waveform_checks import all_in_range, check_waveform, first_fault
 from speechattn.lengths import check_lengths, zero_padding
 from speechattn.system.optional_imports import require_torchaudio
 
@@ -119,8 +119,8 @@ def _checked(waveform: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor |
     checked = check_lengths(lengths, waveform.shape[0], waveform.shape[1], what="sample")
     checked = None if checked is None else checked.to(waveform.device)
     waveform = zero_padding(waveform, checked)
-    if not is_sound(waveform):
-        row = next(row for row, samples in enumerate(waveform) if not is_sound(samples))
+    if not all_in_range(waveform):
+        row = next(row for row, samples in enumerate(waveform) if not all_in_range(samples))
         first, reason = first_fault(waveform[row]) or (0, "")
         value = waveform[row, first].item()
         raise UserError(f"waveform row {row} holds {value:g} at sample {first}; {reason or 'audio must be finite.'}")

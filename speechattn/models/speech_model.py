@@ -25,9 +25,10 @@ from speechattn.encoder.baselines import build_encoder
 from speechattn.encoder.encoder import EncoderState, FramesEncoder
 from speechattn.encoder.input import Entry
 from speechattn.errors import UserError, reason
-from speechattn.frontend.logmel import FrontendState, LogMel, check_waveform
-from speechattn.frontend.mfcc import build_frontend
+from speechattn.frontend.factory import build_frontend
+from speechattn.frontend.logmel import FrontendState, LogMel
 from speechattn.frontend.normalize import Normalize
+from speechattn.frontend.waveform_checks import check_waveform
 from speechattn.models.heads import CTC, FrameClassifier
 from speechattn.stream_state import fingerprint, moved, num_bytes
 from speechattn.system.atomic_files import write_bytes, write_json

@@ -23,8 +23,8 @@ import torch
 from speechattn.data.labelled_corpus import Corpus, check_disjoint, load_corpus, split_by_speaker
 from speechattn.data.labels.classes import PHONES, SPEECH, word_classes
 from speechattn.errors import UserError
+from speechattn.frontend.factory import build_frontend
 from speechattn.frontend.logmel import LogMel
-from speechattn.frontend.mfcc import build_frontend
 from speechattn.frontend.normalize import Normalize
 from speechattn.models.speech_model import SpeechModel, load
 from speechattn.system.atomic_files import to_json, write_bytes, write_json

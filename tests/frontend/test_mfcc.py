@@ -1,4 +1,4 @@
-"""MFCC equals torchaudio's and librosa's, its deltas know each row's own ends, and it hears what it declares.
+"""MFCC equals torchaudio's and librosa's, its deltas end where a row does, and it depends on the frames it declares.
 
 Tolerances, as parts of the largest cepstrum: 1e-5 against torchaudio, whose cosines are float32; 2e-6 against librosa
 (float32 sums in another order); 1e-10 in float64.
@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rounding import assert_same
 
-from speechattn import context as law
 from speechattn.config import DELTA, EncoderConfig, ModelConfig
-from speechattn.context import Context
+from speechattn.context import Context, lookahead, reach
 from speechattn.errors import ConfigError, UserError
 from speechattn.framing import ALIGNMENTS, Framing
+from speechattn.frontend.factory import build_frontend
 from speechattn.frontend.logmel import LogMel
-from speechattn.frontend.mfcc import MFCC, append_deltas, build_frontend
+from speechattn.frontend.mfcc import MFCC, append_deltas
 
 FLAVORS = ("kaldi", "librosa")
 SNIP = Framing(align="snip")
@@ -79,7 +79,7 @@ class TestParity:
     @pytest.mark.parametrize("num_frames", [1, 2, 3, 4, 5, 9, 257])
     def test_deltas_are_torchaudio_s_for_any_length(self, torchaudio, num_frames):
         waveform = torch.randn(400 + 160 * (num_frames - 1)) * 0.1
-        frames, _ = MFCC(framing=SNIP)(waveform[None])
+        frames, _ = MFCC(num_mels=23, framing=SNIP)(waveform[None])
         assert_close(frames[0], reference(torchaudio, waveform, 2), 1e-5)
 
     @pytest.mark.parametrize("lifter", [None, 22])
@@ -100,12 +100,12 @@ class TestParity:
         waveform = torch.randn(1, 4000, dtype=torch.float64)
         log_mel, _ = LogMel(23).double()(waveform)
         expected = torch.from_numpy(scipy.dct(log_mel[0].numpy(), type=2, norm="ortho"))[:, :13]
-        assert_close(MFCC(deltas=0, lifter=0).double()(waveform)[0][0], expected, 1e-12)
+        assert_close(MFCC(num_mels=23, deltas=0, lifter=0).double()(waveform)[0][0], expected, 1e-12)
 
 
 @given(data=st.data())
 @settings(max_examples=40, deadline=None)
-def test_a_row_hears_neither_padding_nor_neighbours_nor_slabs(data) -> None:
+def test_a_row_depends_on_neither_padding_nor_neighbours_nor_slabs(data) -> None:
     align, flavor = data.draw(st.sampled_from(ALIGNMENTS)), data.draw(st.sampled_from(FLAVORS))
     framing = Framing(SMALL.sample_rate, SMALL.window, SMALL.hop, align)
     deltas, slab_frames = data.draw(st.integers(0, 3)), data.draw(st.integers(1, 9))
@@ -156,19 +156,19 @@ def test_a_ramp_has_its_slope_and_no_curvature_away_from_its_ends() -> None:
 
 
 @pytest.mark.parametrize("deltas", [0, 1, 2])
-def test_a_frame_hears_what_its_contexts_declare(deltas: int) -> None:
+def test_a_frame_depends_on_what_its_contexts_declare(deltas: int) -> None:
     module = MFCC(deltas=deltas, slab_frames=4)
     assert module.contexts == (DELTA,) * deltas and module.lookahead == 2 * deltas
     waveform = (torch.randn(1, 4000) * 0.1).requires_grad_()
     frames, _ = module(waveform)
     for t in (0, 1, 7, 12, 23, 24):
         (grad,) = torch.autograd.grad(frames[0, t].sum(), waveform, retain_graph=True)
-        heard = grad[0].nonzero().flatten()
-        first, stop = law.reach(module.contexts, t, frames.shape[1])
+        samples = grad[0].nonzero().flatten()
+        first, stop = reach(module.contexts, t, frames.shape[1])
         assert stop is not None
         span = module.framing.span_samples(first)[0], module.framing.span_samples(stop - 1)[1]
-        assert max(span[0], 0) <= heard.min() <= max(span[0], 0) + 1
-        assert span[1] - 2 <= heard.max() < span[1]
+        assert max(span[0], 0) <= samples.min() <= max(span[0], 0) + 1
+        assert span[1] - 2 <= samples.max() < span[1]
 
 
 @pytest.mark.parametrize("flavor", FLAVORS)
@@ -197,7 +197,7 @@ def test_the_kind_of_module_it_is() -> None:
     wide = copy.deepcopy(module).double()(waveform.double())[0]
     assert wide.dtype == torch.float64
     torch.testing.assert_close(wide.float(), expected, rtol=0, atol=1e-3)
-    for part in ("13 cepstra", "lifter 22", "2 deltas (look-ahead 4 frames (40 ms))", "23 mels", "kaldi"):
+    for part in ("13 cepstra", "lifter 22", "2 deltas (look-ahead 4 frames (40 ms))", "80 mels", "kaldi"):
         assert part in repr(module)
 
 
@@ -226,7 +226,7 @@ def test_nan_is_refused_or_silent_as_in_log_mel() -> None:
     ("wrong", "message"),
     [
         ({"num_ceps": 0}, "num_ceps must be a whole number from 1"),
-        ({"num_ceps": 24}, "got 24 cepstra of 23 mel bands"),
+        ({"num_ceps": 81}, "got 81 cepstra of 80 mel bands"),
         ({"deltas": -1}, "deltas must be a whole number from 0"),
         ({"lifter": -1.0}, "lifter"),
         ({"lifter": float("nan")}, "lifter"),
@@ -246,7 +246,7 @@ def test_a_frontend_is_built_from_what_the_config_says() -> None:
         build_frontend("plp", 40)
     encoder = EncoderConfig(input_dim=39, num_layers=2, context=Context(4, 1))
     config = ModelConfig(("SIL", "AA"), encoder, 23, features="mfcc")
-    assert config.contexts == (*MFCC().contexts, *encoder.contexts) and law.lookahead(config.contexts) == 6
+    assert config.contexts == (*MFCC().contexts, *encoder.contexts) and lookahead(config.contexts) == 6
     assert config.context_names == ("delta 1", "delta 2", "1", "2")
     assert ModelConfig.from_dict(config.to_dict()) == config
 
