@@ -20,8 +20,9 @@ from typing import Any
 
 import torch
 
-from speechattn.data.labelled_corpus import Corpus, check_disjoint, load_corpus, split_by_speaker
+from speechattn.data.labelled_corpus import Corpus, load_corpus
 from speechattn.data.labels.classes import PHONES, SPEECH, word_classes
+from speechattn.data.speaker_split import check_disjoint, split_by_speaker
 from speechattn.errors import UserError
 from speechattn.frontend.factory import build_frontend
 from speechattn.frontend.logmel import LogMel

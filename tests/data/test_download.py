@@ -79,7 +79,7 @@ DATA = bytes(range(256)) * 20
 def test_an_interrupted_download_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ranges: bool) -> None:
     target = tmp_path / "x.tar.gz"
     server = Server(monkeypatch, DATA, ranges, send=1000)
-    with pytest.raises(UserError, match=r"did not arrive whole \(1000 of 5120 bytes\). Run again to continue"):
+    with pytest.raises(UserError, match=r"did not arrive completely \(1000 of 5120 bytes\). Run again to continue"):
         fetch("http://example.org/x.tar.gz", target, sum_of(DATA), progress=False)
     assert not target.exists()
     server.send = None
@@ -108,7 +108,7 @@ def test_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         raise URLError("Name or service not known")
 
     monkeypatch.setattr(urllib.request, "urlopen", unreachable)
-    with pytest.raises(UserError, match=r"did not arrive whole .*Name or service not known"):
+    with pytest.raises(UserError, match=r"did not arrive completely .*Name or service not known"):
         fetch("http://example.org/x", tmp_path / "x", "0" * 64, progress=False)
 
 
@@ -193,7 +193,7 @@ def test_download_refuses_a_folder_that_is_half_there(table: Path, tmp_path: Pat
         download(tmp_path / "data", "dev-clean", progress=False)
     (base / "SPEAKERS.TXT").unlink()
     next((base / "dev-clean").rglob("*.flac")).unlink()
-    with pytest.raises(UserError, match="dev-clean is incomplete, 1 utterances are not whole"):
+    with pytest.raises(UserError, match="dev-clean is incomplete, 1 utterances are incomplete"):
         download(tmp_path / "data", "dev-clean", progress=False)
 
 

@@ -8,15 +8,13 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from speechattn.data.audio import files as audio
 from speechattn.data.audio.files import AudioError, AudioWarning
-from speechattn.data.labelled_corpus import Corpus, check_disjoint, load_corpus, split_by_speaker
+from speechattn.data.labelled_corpus import Corpus, load_corpus
 from speechattn.data.labels.classes import PHONES, SPEECH
 from speechattn.data.labels.frame_labels import frame_labels
-from speechattn.data.labels.segments import Segment, Utterance
+from speechattn.data.labels.segments import Segment
 from speechattn.errors import DataError
 from speechattn.framing import Framing
 
@@ -359,49 +357,3 @@ def test_the_real_corpus_is_sound(librispeech_shared: Path) -> None:
         assert len({item.speaker for item in got.utterances}) == speakers
         item = got.utterances[0]
         assert len(got.read(item)) == item.num_samples
-
-
-# Speakers
-
-
-def people(*speakers: str) -> list[Utterance]:
-    return [Utterance(f"{speaker}-{i}", speaker, Path("x.flac")) for speaker in speakers for i in range(3)]
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.sets(st.text(max_size=5), min_size=2, max_size=60), st.floats(0.01, 0.99), st.integers(0, 5))
-def test_a_split_keeps_every_speaker_whole(speakers: set[str], fraction: float, seed: int) -> None:
-    everybody = people(*sorted(speakers))
-    train, valid = split_by_speaker(everybody, fraction, seed)
-    check_disjoint(train, valid)
-    assert train
-    assert valid
-    assert sorted(train + valid, key=everybody.index) == everybody
-    assert split_by_speaker(everybody[::-1], fraction, seed)[1] == valid[::-1]
-
-
-def test_more_data_moves_nobody_across() -> None:
-    some = people(*map(str, range(200)))
-    train, valid = split_by_speaker(some)
-    more_train, more_valid = split_by_speaker(people(*map(str, range(300))) + some)
-    assert {item.speaker for item in train} <= {item.speaker for item in more_train}
-    assert {item.speaker for item in valid} <= {item.speaker for item in more_valid}
-    assert 0.05 < len(valid) / len(some) < 0.15
-    assert split_by_speaker(some, seed=1)[1] != valid
-
-
-@pytest.mark.parametrize("fraction", [0, 1, -0.5, 2])
-def test_a_fraction_leaves_both_sides_something(fraction: float) -> None:
-    with pytest.raises(ValueError, match="fraction must lie between 0 and 1"):
-        split_by_speaker(people("a", "b"), fraction)
-
-
-def test_one_speaker_cannot_be_split() -> None:
-    with pytest.raises(DataError, match="at least 2 speakers, got 1"):
-        split_by_speaker(people("a"))
-
-
-def test_a_speaker_on_both_sides_is_named() -> None:
-    check_disjoint(people("a", "b"), people("c"))
-    with pytest.raises(DataError, match="2 speakers are in both training and test data: b, c"):
-        check_disjoint(people("a", "b", "c"), people("c", "b", "d"))
