@@ -15,7 +15,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from speechattn.data.audio.files import SAMPLE_RATE, AudioError, AudioWarning, audio_samples, load_audio
+from speechattn.data.audio.errors import AudioError, AudioWarning
+from speechattn.data.audio.files import SAMPLE_RATE, audio_samples, load_audio
 from speechattn.errors import DataError
 from speechattn.system.folders import files_below
 

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from speechattn.data.audio.files import SAMPLE_RATE, AudioError, AudioWarning, audio_samples, load_audio
+from speechattn.data.audio.errors import AudioError, AudioWarning
+from speechattn.data.audio.files import SAMPLE_RATE, audio_samples, load_audio
 from speechattn.data.labels.alignments import load_alignments
 from speechattn.data.labels.classes import PHONES, SPEECH
 from speechattn.data.labels.energy_vad import speech_segments

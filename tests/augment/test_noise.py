@@ -8,7 +8,7 @@ import soundfile
 import torch
 
 from speechattn.augment.noise import NoiseFolder
-from speechattn.data.audio.files import AudioError, AudioWarning
+from speechattn.data.audio.errors import AudioError, AudioWarning
 from speechattn.errors import DataError
 
 RATE = 16_000

@@ -17,16 +17,17 @@ import pytest
 import soundfile
 import torch
 
-from speechattn.data.audio import files as audio
-from speechattn.data.audio.files import AudioError, AudioWarning, audio_blocks, audio_samples, load_audio
+from speechattn.data.audio import files, sound_file
+from speechattn.data.audio.errors import AudioError, AudioWarning
+from speechattn.data.audio.files import audio_blocks, audio_samples, load_audio
 from speechattn.errors import DataError
 
 RATE = 16000
 
 
 @pytest.fixture(autouse=True)
-def nothing_said_yet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audio, "_warned", set())
+def no_warning_shown_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_warned", set())
 
 
 def tone(num_samples: int = 24_000, rate: int = RATE) -> np.ndarray:
@@ -110,12 +111,12 @@ def test_blocks_are_joined_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     path = write(tmp_path / "a.wav", tone())
     whole, _ = load_audio(path)
     for block in (1000, 24_000, 999):
-        monkeypatch.setattr(audio, "BLOCK", block)
+        monkeypatch.setattr(sound_file, "BLOCK", block)
         assert torch.equal(load_audio(path)[0], whole)
 
 
 @pytest.mark.parametrize("channels", [2, 6])
-def test_channels_are_averaged_and_said_once(tmp_path: Path, channels: int) -> None:
+def test_channels_are_averaged_with_one_warning(tmp_path: Path, channels: int) -> None:
     samples = np.random.default_rng(0).uniform(-0.5, 0.5, (5000, channels))
     path = write(tmp_path / "a.wav", samples, subtype="FLOAT")
     with pytest.warns(AudioWarning, match=f"a.wav: {channels} channels are averaged"):
@@ -132,8 +133,8 @@ def test_a_file_in_blocks_is_one_file(tmp_path: Path) -> None:
     path = write(tmp_path / "a.wav", np.stack([tone(), tone()], 1), 8000)
     with pytest.warns(AudioWarning) as caught:
         assert sum(map(len, audio_blocks(path))) == 48_000
-    said = [str(warning.message) for warning in caught]
-    assert said == [f"{path}: 2 channels are averaged to one.", f"{path}: 8000 Hz is resampled to 16000 Hz."]
+    messages = [str(warning.message) for warning in caught]
+    assert messages == [f"{path}: 2 channels are averaged to one.", f"{path}: 8000 Hz is resampled to 16000 Hz."]
 
 
 @pytest.mark.parametrize("rate", [8000, 44_100, 48_000, 11_025])
@@ -154,12 +155,12 @@ def test_other_rates_are_resampled(tmp_path: Path, rate: int, num_samples: int) 
     assert audio_samples(path, sample_rate=None) == num_samples
 
 
-def test_resampling_is_said_once_and_apart_from_mixing(tmp_path: Path) -> None:
+def test_resampling_and_mixing_have_one_warning_each(tmp_path: Path) -> None:
     path = write(tmp_path / "a.wav", np.zeros((800, 2)), 8000)
-    with pytest.warns(AudioWarning) as said:
+    with pytest.warns(AudioWarning) as shown:
         load_audio(path)
         load_audio(path)
-    assert len(said) == 2
+    assert len(shown) == 2
 
 
 def test_no_samples_is_no_error(tmp_path: Path) -> None:
@@ -283,14 +284,14 @@ def test_a_truncated_flac(tmp_path: Path, kept: float) -> None:
     assert "truncated or corrupted" in refused(path, "corrupt", header_shows=False)
 
 
-@pytest.mark.filterwarnings("ignore::speechattn.data.audio.files.AudioWarning")
+@pytest.mark.filterwarnings("ignore::speechattn.data.audio.errors.AudioWarning")
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("block", [2**18, 5000])
 @pytest.mark.parametrize("damage", ["cut", "zeros", "noise"])
 def test_what_can_be_decoded_before_damage_is_given(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str, block: int, channels: int
 ) -> None:
-    monkeypatch.setattr(audio, "BLOCK", block)
+    monkeypatch.setattr(sound_file, "BLOCK", block)
     path = write(tmp_path / "a.flac", np.stack([tone()] * channels, 1))
     whole, data = load_audio(path)[0].numpy(), path.read_bytes()
     middle = len(data) * 6 // 10
@@ -305,7 +306,7 @@ def test_what_can_be_decoded_before_damage_is_given(
     assert caught.value.reason == "corrupt"
     given = np.concatenate(blocks)
     assert np.array_equal(given, whole[: len(given)])
-    assert len(given) > 0.6 * 24_000 - 4096 - audio.PIECE, "all but a FLAC frame and a piece"
+    assert len(given) > 0.6 * 24_000 - 4096 - sound_file.PIECE, "all but a FLAC frame and a piece"
 
 
 @pytest.mark.parametrize("damage", [b"\0" * 200, b"\xa5" * 200, b"\x10"])
@@ -354,7 +355,7 @@ def test_a_wav_whose_writer_was_interrupted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("value", "name"), [(np.nan, "nan"), (np.inf, "inf"), (-np.inf, "-inf")])
 def test_samples_must_be_finite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float, name: str) -> None:
-    monkeypatch.setattr(audio, "BLOCK", 1000)
+    monkeypatch.setattr(sound_file, "BLOCK", 1000)
     samples = np.stack([tone(), tone()], axis=1)
     samples[12_345:12_400, 1] = value
     path = write(tmp_path / "a.wav", samples, subtype="FLOAT")

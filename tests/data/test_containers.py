@@ -24,10 +24,11 @@ import torch
 
 import speechattn as sa
 from speechattn.cli.main import main
-from speechattn.data.audio import files as audio
+from speechattn.data.audio import files, sound_file
 from speechattn.data.audio.containers import links, ogg
 from speechattn.data.audio.containers.find import find_links
-from speechattn.data.audio.files import AudioError, audio_blocks, audio_samples, load_audio
+from speechattn.data.audio.errors import AudioError, AudioWarning
+from speechattn.data.audio.files import audio_blocks, audio_samples, load_audio
 
 RATE = 16_000
 NUM_SAMPLES = 36_000
@@ -38,7 +39,7 @@ APE_1 = bytes(40) + b"APETAGEX" + struct.pack("<IIII", 1000, 72, 0, 0) + bytes(8
 LYRICS_1 = b"LYRICSBEGIN" + b"x" * 1000 + b"LYRICSEND"
 LYRICS_2 = b"LYRICSBEGIN" + b"x" * 9000 + b"009011LYRICS200"
 
-pytestmark = pytest.mark.filterwarnings("ignore::speechattn.data.audio.files.AudioWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::speechattn.data.audio.errors.AudioWarning")
 
 
 def sound(num_samples: int = NUM_SAMPLES, rate: int = RATE) -> np.ndarray:
@@ -356,21 +357,21 @@ def test_long_form_and_the_command_decode_to_the_end_too(
 
 
 def test_a_link_of_another_rate_is_resampled_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audio, "_warned", set())
-    with pytest.warns(audio.AudioWarning) as caught:
+    monkeypatch.setattr(files, "_warned", set())
+    with pytest.warns(AudioWarning) as caught:
         waveform, rate = load_audio(io.BytesIO(vorbis() + vorbis(44_100, 2)), sample_rate=None)
     assert rate == RATE
     assert abs(len(waveform) - 2 * NUM_SAMPLES) <= 1
     assert {str(warning.message) for warning in caught} == {
-        "<BytesIO>: 2 channels are averaged to one. Said once.",
-        "<BytesIO>: 44100 Hz is resampled to 16000 Hz. Said once.",
+        "<BytesIO>: 2 channels are averaged to one. Shown once.",
+        "<BytesIO>: 44100 Hz is resampled to 16000 Hz. Shown once.",
     }
 
 
 def test_damage_in_a_later_block_of_a_container_comes_after_the_sound_before_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(audio, "BLOCK", 5000)
+    monkeypatch.setattr(sound_file, "BLOCK", 5000)
     given = []
     with pytest.raises(AudioError, match="decoding broke off"):
         given.extend(audio_blocks(io.BytesIO(half(flac(1)))))  # extend keeps what came before the error
@@ -458,8 +459,8 @@ def test_a_whole_rate_of_any_type_is_a_rate(rate: Any) -> None:
 def test_sound_that_does_not_fit_into_memory_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     memory = io.BytesIO()
     soundfile.write(memory, np.zeros(1_000_000), RATE, format="FLAC")
-    monkeypatch.setattr(audio, "FITS", 0)
-    monkeypatch.setattr(audio, "available_bytes", lambda: 7_999_999)
+    monkeypatch.setattr(files, "SMALL_BYTES", 0)
+    monkeypatch.setattr(files, "available_bytes", lambda: 7_999_999)
     monkeypatch.setattr(soundfile.SoundFile, "read", lambda *_, **__: pytest.fail("it was read"))
     with pytest.raises(AudioError, match="encode_long") as caught:
         load_audio(memory_at_start(memory))

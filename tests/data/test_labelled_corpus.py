@@ -9,8 +9,8 @@ import pytest
 import soundfile
 import torch
 
-from speechattn.data.audio import files as audio
-from speechattn.data.audio.files import AudioError, AudioWarning
+from speechattn.data.audio import files
+from speechattn.data.audio.errors import AudioError, AudioWarning
 from speechattn.data.labelled_corpus import Corpus, load_corpus
 from speechattn.data.labels.classes import PHONES, SPEECH
 from speechattn.data.labels.frame_labels import frame_labels
@@ -334,7 +334,7 @@ def test_a_header_and_its_sound_must_agree(root: Path, monkeypatch: pytest.Monke
 
 
 def test_other_rates_are_counted_in_the_rate_of_the_corpus(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audio, "_warned", set())
+    monkeypatch.setattr(files, "_warned", set())
     soundfile.write(flac(root, IDS[0]), np.zeros(1600), 8000)
     got = load(root)
     assert got.utterances[0].num_samples == 3200
