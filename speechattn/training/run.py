@@ -105,7 +105,8 @@ def prepare(config: TrainConfig, stop: StopSignal) -> Data:
     """Load, label and split the data: frames of every utterance, speakers of the three parts disjoint."""
     root, alignments, tests = Path(config.data), config.alignments, config.test_subsets
     if config.data == "synthetic":
-        from speechattn.data.synthetic.corpus import SyntheticConfig, default_cache, synthesize_corpus
+        from speechattn.data.synthetic.config import SyntheticConfig
+        from speechattn.data.synthetic.corpus import default_cache, synthesize_corpus
 
         root = synthesize_corpus(default_cache(), SyntheticConfig())
         stop.poll()
