@@ -1,6 +1,7 @@
 """Augment: the same generator gives the same batch, padding is left alone, and each part does what its name says."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -169,14 +170,14 @@ def test_time_stretch_of_nothing_and_of_something_wrong() -> None:
     "wrong",
     [{"warp": (1.1, 0.9)}, {"warp": (0.0, 1.0)}, {"snr_db": (9.0, 1.0)}, {"gain_db": -1.0}, {"time_mask_share": 2.0}],
 )
-def test_settings_are_checked(wrong: dict[str, object]) -> None:
+def test_settings_are_checked(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"Augment.{next(iter(wrong))}"):
         Augment(**wrong)
 
 
 def test_the_call_is_checked() -> None:
     with pytest.raises(TypeError, match=r"torch\.Generator"):
-        Augment()(speech(), None, 7)
+        Augment()(speech(), None, 7)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="B, T, F"):
         Augment()(torch.zeros(3, 80), None, generator())
     with pytest.raises(ValueError, match="lengths"):

@@ -23,7 +23,7 @@ def tolerance(dtype: torch.dtype) -> float:
 
 
 def noise() -> dict[str, torch.Tensor]:
-    """Signals with a hard side: loud, on a large offset, as loud as is taken, constant, one tone beside silence."""
+    """Return difficult signals: loud, with a large offset, at the largest amplitude, constant, a tone after silence."""
     seconds = torch.arange(8000) / 16_000
     return {
         "noise": torch.randn(8000) * 0.1,
@@ -52,7 +52,7 @@ def assert_equals_torchaudio(signals: dict[str, torch.Tensor], dtype: torch.dtyp
             expected = kaldi.fbank(signal[None].to(dtype), num_mel_bins=num_mels, dither=0.0)
             frames, lengths = module(signal[None].to(dtype))
             assert lengths.item() == len(expected), name
-            torch.testing.assert_close(frames[0], expected, rtol=0, atol=tolerance(dtype), msg=lambda m, n=name: n + m)
+            torch.testing.assert_close(frames[0], expected, rtol=0, atol=tolerance(dtype), msg=name)
 
 
 def assert_equals_librosa(signals: dict[str, torch.Tensor], dtype: torch.dtype) -> None:
@@ -62,9 +62,9 @@ def assert_equals_librosa(signals: dict[str, torch.Tensor], dtype: torch.dtype) 
     for align in ALIGNMENTS:
         module = LogMel(80, Framing(align=align), "librosa").to(dtype)
         for name, signal in signals.items():
-            heard = torch.nn.functional.pad(signal, (240, 0)) if align == "causal" else signal
+            padded = torch.nn.functional.pad(signal, (240, 0)) if align == "causal" else signal
             mel = librosa.feature.melspectrogram(
-                y=heard.to(dtype).numpy(),
+                y=padded.to(dtype).numpy(),
                 sr=16_000,
                 n_fft=400,
                 hop_length=160,
@@ -76,7 +76,7 @@ def assert_equals_librosa(signals: dict[str, torch.Tensor], dtype: torch.dtype) 
             expected = torch.from_numpy(mel).clamp(min=1e-10).log().T
             frames, lengths = module(signal[None].to(dtype))
             assert lengths.item() == len(expected), name
-            torch.testing.assert_close(frames[0], expected, rtol=0, atol=tolerance(dtype), msg=lambda m, n=name: n + m)
+            torch.testing.assert_close(frames[0], expected, rtol=0, atol=tolerance(dtype), msg=name)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -151,9 +151,9 @@ def test_a_frame_hears_exactly_the_span_that_framing_declares(flavor: str, align
     for t in range(frames.shape[1]):
         (grad,) = torch.autograd.grad(frames[0, t].sum(), waveform, retain_graph=True)
         start, stop = framing.span_samples(t)
-        heard = grad[0].nonzero().flatten()
-        assert max(start, 0) <= heard.min() <= max(start, 0) + 1, "a window may be 0 at its ends, no more"
-        assert min(stop, 2_000) - 2 <= heard.max() < min(stop, 2_000)
+        samples = grad[0].nonzero().flatten()
+        assert max(start, 0) <= samples.min() <= max(start, 0) + 1, "a window may be 0 at its ends, no more"
+        assert min(stop, 2_000) - 2 <= samples.max() < min(stop, 2_000)
 
 
 @pytest.mark.parametrize("align", ALIGNMENTS)

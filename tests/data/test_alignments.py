@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -36,11 +37,11 @@ def grid(path: Path, **tiers: str) -> Path:
     return put(path, TEXTGRID.format(size=len(lines), tiers="\n".join(lines)))
 
 
-def told(alignment: Alignment) -> list[str]:
+def labels_of(alignment: Alignment) -> list[str]:
     return [segment.label for segment in alignment.segments]
 
 
-# What is looked for
+# What is searched for
 
 
 def test_phones_as_ctm_then_textgrid_then_rows_then_what_was_looked_for(tmp_path: Path) -> None:
@@ -50,9 +51,9 @@ def test_phones_as_ctm_then_textgrid_then_rows_then_what_was_looked_for(tmp_path
     with pytest.raises(DataError, match="none does not exist: expected a folder or a file with alignments of phones"):
         load_alignments(tmp_path / "none", "x", PHONES)
     put(tmp_path / "x.frame_labels.txt", "a 1 0\n")
-    assert told(load_alignments(tmp_path, "x")["a"]) == ["AA", "SIL"]
+    assert labels_of(load_alignments(tmp_path, "x")["a"]) == ["AA", "SIL"]
     put(tmp_path / "classes.txt", "0 sil\n1 b\n")
-    assert told(load_alignments(str(tmp_path), "x")["a"]) == ["B", "SIL"]
+    assert labels_of(load_alignments(str(tmp_path), "x")["a"]) == ["B", "SIL"]
     grid(tmp_path / "a.TextGrid", words="the|", phones="sh|")
     assert load_alignments(tmp_path, "x") == {"a": Alignment([Segment(0, 1, "SH"), Segment(1, 2, "SIL")], 2.0)}
     path = put(tmp_path / "x.phones.ctm", "a 1 0 1 ih2\n")
@@ -69,12 +70,12 @@ def test_words_as_ctm_then_word_times_then_textgrid(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=wanted):
         load_alignments(tmp_path, "x", WORDS)
     grid(tmp_path / "a.TextGrid", words="The|cat", phones="sh|")
-    assert told(load_alignments(tmp_path, "x", WORDS)["a"]) == ["the", OTHER]
+    assert labels_of(load_alignments(tmp_path, "x", WORDS)["a"]) == ["the", OTHER]
     put(tmp_path / "1-2.alignment.txt", 'a ",SILENCE,THE," "0.5,1,1.5,2"\n')
-    assert told(load_alignments(tmp_path, "x", WORDS)["a"]) == ["SIL", OTHER, "the", "SIL"]
-    assert told(load_alignments(tmp_path, "x", None)["a"]) == ["SIL", "silence", "the", "SIL"]
+    assert labels_of(load_alignments(tmp_path, "x", WORDS)["a"]) == ["SIL", OTHER, "the", "SIL"]
+    assert labels_of(load_alignments(tmp_path, "x", None)["a"]) == ["SIL", "silence", "the", "SIL"]
     put(tmp_path / "x.words.ctm", "a 1 0 1 DOG\n")
-    assert told(load_alignments(tmp_path, "x", None)["a"]) == ["dog"]
+    assert labels_of(load_alignments(tmp_path, "x", None)["a"]) == ["dog"]
 
 
 def test_speech_from_phones_or_from_words(tmp_path: Path) -> None:
@@ -87,13 +88,13 @@ def test_speech_from_phones_or_from_words(tmp_path: Path) -> None:
     ]
     for make, path, text, wanted in forms:
         make(path, text)
-        assert told(load_alignments(tmp_path, "x", SPEECH)["a"]) == wanted
+        assert labels_of(load_alignments(tmp_path, "x", SPEECH)["a"]) == wanted
     grid(tmp_path / "a.TextGrid", words="|silence")
-    assert told(load_alignments(tmp_path, "x", SPEECH)["a"]) == ["SIL", "SPEECH"]
+    assert labels_of(load_alignments(tmp_path, "x", SPEECH)["a"]) == ["SIL", "SPEECH"]
     grid(tmp_path / "a.TextGrid", words="|", phones="ʃ|sil")
-    assert told(load_alignments(tmp_path, "x", SPEECH)["a"]) == ["SPEECH", "SIL"]
+    assert labels_of(load_alignments(tmp_path, "x", SPEECH)["a"]) == ["SPEECH", "SIL"]
     put(tmp_path / "x.phones.ctm", "a 1 0 1 silence\na 1 1 1 anything\n")
-    assert told(load_alignments(tmp_path, "x", SPEECH)["a"]) == ["SIL", "SPEECH"]
+    assert labels_of(load_alignments(tmp_path, "x", SPEECH)["a"]) == ["SIL", "SPEECH"]
 
 
 @pytest.mark.parametrize("base", ["x/84/12", "LibriSpeech/x/84/12", "", "84"])
@@ -106,7 +107,7 @@ def test_folders_nested_like_the_corpus_or_flat(tmp_path: Path, base: str) -> No
         grid(tmp_path / base.replace("x", "y") / "9-9-0000.TextGrid", phones="?|?")
     got = load_alignments(tmp_path, "x")
     assert set(got) == {"84-12-0000", "84-12-0001"}
-    assert told(got["84-12-0001"]) == ["AH", "SIL"]
+    assert labels_of(got["84-12-0001"]) == ["AH", "SIL"]
     assert set(load_alignments(tmp_path, "x", None)) == {"other"}
 
 
@@ -115,14 +116,14 @@ def test_folders_nested_like_the_corpus_or_flat(tmp_path: Path, base: str) -> No
 
 def test_one_file_of_each_form(tmp_path: Path) -> None:
     path = grid(tmp_path / "84-12-0000.TextGrid", Words="the|", Phones="AH0|sp")
-    assert told(load_alignments(path, "x")["84-12-0000"]) == ["AH", "SIL"]
-    assert told(load_alignments(path, "x", WORDS)["84-12-0000"]) == ["the", "SIL"]
-    assert told(load_alignments(put(tmp_path / "any.ctm", "a 1 0 1 THE\n"), "x", WORDS)["a"]) == ["the"]
-    assert told(load_alignments(put(tmp_path / "rows", "a 1\n"), "x")["a"]) == ["AA"]
+    assert labels_of(load_alignments(path, "x")["84-12-0000"]) == ["AH", "SIL"]
+    assert labels_of(load_alignments(path, "x", WORDS)["84-12-0000"]) == ["the", "SIL"]
+    assert labels_of(load_alignments(put(tmp_path / "any.ctm", "a 1 0 1 THE\n"), "x", WORDS)["a"]) == ["the"]
+    assert labels_of(load_alignments(put(tmp_path / "rows", "a 1\n"), "x")["a"]) == ["AA"]
 
 
 @pytest.mark.parametrize(
-    ("name", "classes", "said"),
+    ("name", "classes", "message"),
     [
         ("x.words.ctm", PHONES, "x.words.ctm holds words, and --labels phones needs phones"),
         ("x.phones.ctm", WORDS, "x.phones.ctm holds phones, and --labels words needs words"),
@@ -130,8 +131,10 @@ def test_one_file_of_each_form(tmp_path: Path) -> None:
         ("x.frame_labels.txt", None, "holds phones"),
     ],
 )
-def test_a_file_of_the_wrong_kind_is_refused(tmp_path: Path, name: str, classes, said: str) -> None:
-    with pytest.raises(DataError, match=said):
+def test_a_file_of_the_wrong_kind_is_refused(
+    tmp_path: Path, name: str, classes: Sequence[str] | None, message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
         load_alignments(put(tmp_path / name, "a 1 0 1 AA\n"), "x", classes)
 
 
@@ -167,7 +170,7 @@ def test_words_of_a_folder_that_is_not_there_are_no_phones(tmp_path: Path) -> No
 # Damage to one utterance
 
 
-def damaged_and_whole(path: Path, classes=PHONES) -> tuple[dict[str, str], set[str]]:
+def damaged_and_whole(path: Path, classes: Sequence[str] | None = PHONES) -> tuple[dict[str, str], set[str]]:
     with pytest.raises(DataError):
         load_alignments(path, "x", classes)
     damaged: dict[str, str] = {}
@@ -241,7 +244,7 @@ def test_a_gap_is_silence_only_where_the_format_says_it_by_leaving_it_out(tmp_pa
     path = put(tmp_path / "x.words.ctm", "a 1 0.5 0.5 the\nb 1 0 1 cat\n")
     got = load_alignments(path, "x", None)
     assert got["a"] == Alignment([Segment(0.5, 1.0, "the")], stop_s=None)
-    assert [told(Alignment(got[id].over(2.0), None)) for id in "ab"] == [["SIL", "the", "SIL"], ["cat", "SIL"]]
+    assert [labels_of(Alignment(got[id].over(2.0), None)) for id in "ab"] == [["SIL", "the", "SIL"], ["cat", "SIL"]]
     assert got["a"].fits(9.0, 0.5) and got["a"].fits(0.6, 0.5) and not got["a"].fits(0.4, 0.5)
     put(path, "a 1 0.5 0.5 the\nb 1 0 1 <eps>\n")  # one line of silence: this aligner writes it down
     got = load_alignments(path, "x", None)
@@ -264,8 +267,8 @@ def test_words_of_the_real_data_fit_its_transcripts_and_its_phones(librispeech_s
     framing = Framing()
     for utterance in LibriSpeech(librispeech_shared, subset):
         alignment = words[utterance.id]
-        said = [segment.label for segment in alignment.segments if segment.label != SILENCE]
-        assert " ".join(said).upper() == utterance.transcript
+        spoken_words = [segment.label for segment in alignment.segments if segment.label != SILENCE]
+        assert " ".join(spoken_words).upper() == utterance.transcript
         num_samples = framing.samples_at(alignment.segments[-1].stop_s)
         by_word = frame_labels(alignment.segments, num_samples, framing, classes)
         by_phone = frame_labels(speech[utterance.id].segments, num_samples, framing, SPEECH)

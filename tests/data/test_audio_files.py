@@ -20,7 +20,6 @@ import torch
 from speechattn.data.audio import files, sound_file
 from speechattn.data.audio.errors import AudioError, AudioWarning
 from speechattn.data.audio.files import audio_blocks, audio_samples, load_audio
-from speechattn.errors import DataError
 
 RATE = 16000
 
@@ -129,7 +128,7 @@ def test_channels_are_averaged_with_one_warning(tmp_path: Path, channels: int) -
 
 
 def test_a_file_in_blocks_is_one_file(tmp_path: Path) -> None:
-    """Of many files only the first is named, and says so; whoever streams a file has no others."""
+    """Of many files only the first is named; a file that is streamed is the only one."""
     path = write(tmp_path / "a.wav", np.stack([tone(), tone()], 1), 8000)
     with pytest.warns(AudioWarning) as caught:
         assert sum(map(len, audio_blocks(path))) == 48_000
@@ -370,7 +369,7 @@ def test_the_wanted_rate_must_be_a_rate(tmp_path: Path, rate: Any) -> None:
 
 
 def test_the_error_survives_a_worker_process(tmp_path: Path) -> None:
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(AudioError) as caught:
         load_audio(tmp_path / "none.wav")
     rebuilt = copy.copy(caught.value)  # from its args and attributes, as a worker's parent does
     assert (str(rebuilt), rebuilt.path, rebuilt.reason) == (str(caught.value), tmp_path / "none.wav", "missing")

@@ -118,6 +118,8 @@ def test_no_words_are_a_mistake() -> None:
         ("words", ["<sil>", "", "<eps>", "sil", "SIL", "sp"], ["silence", "PAU", "<unk>", "there's", "of_the"]),
     ],
 )
-def test_speech_is_what_is_not_silence_in_any_set_of_phones_or_words(kind, silent, voiced) -> None:
+def test_speech_is_what_is_not_silence_in_any_set_of_phones_or_words(
+    kind: str, silent: list[str], voiced: list[str]
+) -> None:
     assert {speech_class(label, kind) for label in silent} == {"SIL"}
     assert {speech_class(label, kind) for label in voiced} == {"SPEECH"}

@@ -13,7 +13,7 @@ import struct
 import tempfile
 import zipfile
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -160,9 +160,9 @@ WHOLE: dict[str, tuple[Callable[[], bytes], float]] = {
     "wave64": (lambda: encoded("W64"), 1),
     "wave64, a chunk at the end": (lambda: w64_with_a_chunk(), 1),
     "wave64, 24 bits, a chunk at the end": (lambda: w64_with_a_chunk("PCM_24"), 1),
-    **{f"wav, {codec}": (lambda codec=codec: encoded("WAV", codec), 1) for codec in ("ULAW", "ALAW")},
-    **{f"wav, {codec}": (lambda codec=codec: encoded("WAV", codec), 1) for codec in ("IMA_ADPCM", "MS_ADPCM")},
-    **{f"aiff, {codec}": (lambda codec=codec: encoded("AIFF", codec), 1) for codec in ("ULAW", "FLOAT", "IMA_ADPCM")},
+    **{f"wav, {codec}": (partial(encoded, "WAV", codec), 1) for codec in ("ULAW", "ALAW")},
+    **{f"wav, {codec}": (partial(encoded, "WAV", codec), 1) for codec in ("IMA_ADPCM", "MS_ADPCM")},
+    **{f"aiff, {codec}": (partial(encoded, "AIFF", codec), 1) for codec in ("ULAW", "FLOAT", "IMA_ADPCM")},
     "wav, extensible floats": (lambda: encoded("WAVEX", "FLOAT"), 1),
     "wav, no block size": (lambda: changed(encoded("WAV"), 32, bytes(2)), 1),
     "aiff, the header behind the samples": (lambda: comm_last(encoded("AIFF")), 1),
@@ -372,7 +372,7 @@ def test_damage_in_a_later_block_of_a_container_comes_after_the_sound_before_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sound_file, "BLOCK", 5000)
-    given = []
+    given: list[np.ndarray] = []
     with pytest.raises(AudioError, match="decoding broke off"):
         given.extend(audio_blocks(io.BytesIO(half(flac(1)))))  # extend keeps what came before the error
     assert sum(map(len, given)) > 0.4 * NUM_SAMPLES

@@ -203,7 +203,7 @@ def test_download_of_an_unknown_subset(table: Path, tmp_path: Path) -> None:
 
 
 def test_torchaudio_still_has_its_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    torchaudio = pytest.importorskip("torchaudio", exc_type=Exception)
+    torchaudio = pytest.importorskip("torchaudio", exc_type=Exception)  # type: ignore[arg-type]
     assert torchaudio.datasets.librispeech._CHECKSUMS["http://www.openslr.org/resources/12/dev-clean.tar.gz"]
     with pytest.raises(UserError, match=r"one of dev-clean, dev-other, test-clean, .*Did you mean train-clean-100"):
         download(tmp_path, "train-clean-10", progress=False)

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from tqdm import tqdm
 
 from speechattn.data.labels.classes import PHONES
 from speechattn.data.labels.ctm import read_ctm
@@ -63,8 +64,8 @@ def test_voices_and_texts_of_test_are_new(corpus: Path) -> None:
     texts = [u.transcript for u in itertools.chain(train, test)]
     assert len(set(texts)) == 9
     by_subset = {"train": set[str](), "test": set[str]()}
-    for reading in speaker_texts(SyntheticConfig()):
-        by_subset[reading.subset] |= {reading.voice.name.split("+")[1]}
+    for speaker in speaker_texts(SyntheticConfig()):
+        by_subset[speaker.subset] |= {speaker.voice.name.split("+")[1]}
     assert by_subset["train"].isdisjoint(by_subset["test"])
 
 
@@ -129,7 +130,7 @@ def test_a_damaged_cache_is_made_again(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_leaves_nothing_that_looks_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Interrupted(worker_pool.tqdm):  # type: ignore[misc, type-arg]
+    class Interrupted(tqdm):  # type: ignore[misc]
         def update(self, n: float | None = 1) -> None:
             raise KeyboardInterrupt
 

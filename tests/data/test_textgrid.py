@@ -159,7 +159,7 @@ def test_two_speakers_in_one_file_are_told_apart_by_their_reader(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "line", "said"),
+    ("old", "new", "line", "message"),
     [
         ('xmax = 0.7\n            text = ""', 'xmax = 0.7\n            text = "', 18, "no closing quote|expected"),
         ("xmin = 0.7", "xmin = ?", 22, "expected the end of interval 2 of tier 'Mary - words', got \"say"),
@@ -178,9 +178,9 @@ def test_two_speakers_in_one_file_are_told_apart_by_their_reader(tmp_path: Path)
         ("tiers? <exists>", "tiers?", 7, "expected the flag <exists>, got 3"),
     ],
 )
-def test_a_broken_file_is_refused_at_its_line(tmp_path: Path, old: str, new: str, line: int, said: str) -> None:
+def test_a_broken_file_is_refused_at_its_line(tmp_path: Path, old: str, new: str, line: int, message: str) -> None:
     assert LONG.count(old) >= 1
-    with pytest.raises(DataError, match=rf"(?s)a b\.TextGrid:{line}: .*(?:{said})"):
+    with pytest.raises(DataError, match=rf"(?s)a b\.TextGrid:{line}: .*(?:{message})"):
         read_textgrid(written(tmp_path, LONG.replace(old, new, 1)))
 
 
@@ -242,7 +242,9 @@ def tiers(draw: st.DrawFn) -> Tier:
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(tiers(), max_size=3), st.booleans(), st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]))
-def test_what_praat_writes_is_read_back(tmp_path_factory, drawn: list[Tier], long: bool, encoding: str) -> None:
+def test_what_praat_writes_is_read_back(
+    tmp_path_factory: pytest.TempPathFactory, drawn: list[Tier], long: bool, encoding: str
+) -> None:
     path = tmp_path_factory.getbasetemp() / "round-trip.TextGrid"
     path.write_bytes(as_text(drawn, long).encode(encoding))
     assert read_textgrid(path) == drawn

@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from typing import Any
 
 import pytest
 import torch
@@ -125,7 +126,7 @@ def test_at_every_rate_the_frames_are_those_of_kaldi_and_librosa(rate: int) -> N
     )
     frames, _ = LogMel(20, Framing(sample_rate=rate, align="snip"), "librosa")(waveform)
     assert (frames[0].T - torch.from_numpy(power).clamp(min=1e-10).log()).abs().max() < 1e-4
-    for flavor, low in (("kaldi", 20.0), ("librosa", 0.0)):  # what pictures write beside the bands
+    for flavor, low in (("kaldi", 20.0), ("librosa", 0.0)):  # what figures write at the bands
         edges = librosa.mel_frequencies(42, fmin=low, fmax=rate / 2, htk=flavor == "kaldi")
         found = band_centres_hz(flavor, 40, low, rate / 2)
         torch.testing.assert_close(found, torch.from_numpy(edges[1:-1]).double(), rtol=1e-5, atol=0)
@@ -214,7 +215,7 @@ def test_lengths_are_checked(lengths: torch.Tensor, error: type[Exception]) -> N
         {"high_hz": 8001.0},
     ],
 )
-def test_settings_are_checked(wrong: dict[str, object]) -> None:
+def test_settings_are_checked(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         LogMel(**wrong)
 

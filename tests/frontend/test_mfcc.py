@@ -7,6 +7,8 @@ Tolerances, as parts of the largest cepstrum: 1e-5 against torchaudio, whose cos
 import copy
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -38,7 +40,7 @@ def assert_close(found: torch.Tensor, expected: torch.Tensor, part: float) -> No
     torch.testing.assert_close(found, expected, rtol=0, atol=part * expected.abs().max().item())
 
 
-def reference(torchaudio, waveform: torch.Tensor, deltas: int, **options) -> torch.Tensor:
+def reference(torchaudio: ModuleType, waveform: torch.Tensor, deltas: int, **options: float) -> torch.Tensor:
     """torchaudio's cepstra, and its deltas of them, [T, F]."""
     kaldi = import_module("torchaudio.compliance.kaldi")
     orders = [kaldi.mfcc(waveform[None], **options).T]
@@ -59,7 +61,9 @@ def plain_deltas(frames: torch.Tensor) -> torch.Tensor:
 
 class TestParity:
     @pytest.mark.parametrize(("num_ceps", "num_mels", "deltas"), [(13, 23, 2), (13, 40, 2), (20, 80, 1), (40, 40, 0)])
-    def test_kaldi_flavor_is_torchaudio_on_speech(self, torchaudio, librispeech_tiny, num_ceps, num_mels, deltas):
+    def test_kaldi_flavor_is_torchaudio_on_speech(
+        self, torchaudio: ModuleType, librispeech_tiny: Path, num_ceps: int, num_mels: int, deltas: int
+    ) -> None:
         module = MFCC(num_ceps, num_mels, SNIP, deltas=deltas)
         for waveform in speech(librispeech_tiny):
             expected = reference(torchaudio, waveform, deltas, num_ceps=num_ceps, num_mel_bins=num_mels)
@@ -69,7 +73,7 @@ class TestParity:
                 columns = slice(order * num_ceps, (order + 1) * num_ceps)
                 assert_close(frames[0, :, columns], expected[:, columns], 1e-5)
 
-    def test_other_bands_and_lifters_are_torchaudio_s_too(self, torchaudio):
+    def test_other_bands_and_lifters_are_torchaudio_s_too(self, torchaudio: ModuleType) -> None:
         waveform = torch.randn(8000) * 0.1
         for lifter in (0.0, 10.0):
             options = {"cepstral_lifter": lifter, "low_freq": 100.0, "high_freq": 7000.0, "num_ceps": 9}
@@ -77,13 +81,13 @@ class TestParity:
             assert_close(module(waveform[None])[0][0], reference(torchaudio, waveform, 0, **options), 1e-5)
 
     @pytest.mark.parametrize("num_frames", [1, 2, 3, 4, 5, 9, 257])
-    def test_deltas_are_torchaudio_s_for_any_length(self, torchaudio, num_frames):
+    def test_deltas_are_torchaudio_s_for_any_length(self, torchaudio: ModuleType, num_frames: int) -> None:
         waveform = torch.randn(400 + 160 * (num_frames - 1)) * 0.1
         frames, _ = MFCC(num_mels=23, framing=SNIP)(waveform[None])
         assert_close(frames[0], reference(torchaudio, waveform, 2), 1e-5)
 
     @pytest.mark.parametrize("lifter", [None, 22])
-    def test_librosa_flavor_is_librosa_on_speech(self, librispeech_tiny, lifter):
+    def test_librosa_flavor_is_librosa_on_speech(self, librispeech_tiny: Path, lifter: float | None) -> None:
         pytest.importorskip("numba", reason="librosa computes with numba")
         librosa = pytest.importorskip("librosa")
         module = MFCC(20, 80, SNIP, "librosa", deltas=0, lifter=lifter)
@@ -95,7 +99,7 @@ class TestParity:
             expected = torch.from_numpy(librosa.feature.mfcc(S=power_db, n_mfcc=20, lifter=lifter or 0))
             assert_close(module(waveform[None])[0][0], expected.T, 2e-6)
 
-    def test_cosines_are_exact_in_float64(self):
+    def test_cosines_are_exact_in_float64(self) -> None:
         scipy = pytest.importorskip("scipy.fft")
         waveform = torch.randn(1, 4000, dtype=torch.float64)
         log_mel, _ = LogMel(23).double()(waveform)
@@ -105,7 +109,7 @@ class TestParity:
 
 @given(data=st.data())
 @settings(max_examples=40, deadline=None)
-def test_a_row_depends_on_neither_padding_nor_neighbours_nor_slabs(data) -> None:
+def test_a_row_depends_on_neither_padding_nor_neighbours_nor_slabs(data: st.DataObject) -> None:
     align, flavor = data.draw(st.sampled_from(ALIGNMENTS)), data.draw(st.sampled_from(FLAVORS))
     framing = Framing(SMALL.sample_rate, SMALL.window, SMALL.hop, align)
     deltas, slab_frames = data.draw(st.integers(0, 3)), data.draw(st.integers(1, 9))
@@ -148,7 +152,7 @@ def test_no_frame_one_frame_two_frames(num_samples: int, grad: bool) -> None:
 def test_a_ramp_has_its_slope_and_no_curvature_away_from_its_ends() -> None:
     ramp = 3 * torch.arange(20.0, dtype=torch.float64)[:, None]
     for size in (1, 2, 3, 20):
-        slabs = append_deltas(append_deltas(iter(ramp.split(size)), 1), 1)
+        slabs = append_deltas(append_deltas(iter(torch.split(ramp, size)), 1), 1)
         frames = torch.cat(list(slabs))
         assert torch.equal(frames[:, :1], ramp)
         torch.testing.assert_close(frames[2:-2, 1], torch.full((16,), 3.0, dtype=torch.float64))
@@ -233,7 +237,7 @@ def test_nan_is_refused_or_silent_as_in_log_mel() -> None:
         ({"flavor": "htk"}, "flavor"),
     ],
 )
-def test_settings_are_checked(wrong: dict[str, object], message: str) -> None:
+def test_settings_are_checked(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         MFCC(**wrong)
 

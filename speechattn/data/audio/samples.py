@@ -11,6 +11,7 @@ from typing import Any, SupportsFloat
 import numpy as np
 import soxr
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from speechattn.amplitude import MAX_AMPLITUDE, MAX_INTEGER, unscaled
@@ -27,7 +28,7 @@ CONVERSIONS = {
 Samples = np.ndarray[Any, Any]
 
 
-def as_floats(samples: Tensor | Samples, dtype: Any = np.float32) -> Samples:
+def as_floats(samples: Tensor | ArrayLike, dtype: Any = np.float32) -> Samples:
     """Return a copy of samples [n], floats in [-1, 1] or 16-bit integers, a tensor or an array, as floats of `dtype`.
 
     Values that do not fit into `dtype` become infinite; `first_fault` finds them.
