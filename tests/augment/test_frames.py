@@ -71,7 +71,7 @@ def test_padding_is_returned_unchanged_and_never_read(part: str) -> None:
 
 
 @pytest.mark.parametrize("shape", [(0, 10, 80), (2, 0, 80), (1, 1, 80), (2, 3, 1), (2, 3, 2)])
-def test_awkward_sizes(shape: tuple[int, int, int]) -> None:
+def test_awkward_sizes_keep_their_shape(shape: tuple[int, int, int]) -> None:
     result = Augment()(torch.zeros(shape), None, generator())
     assert result.shape == shape and result.isfinite().all()
 

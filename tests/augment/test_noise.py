@@ -38,7 +38,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_sound_is_found_below_the_folder_and_the_rest_passed_over(folder: Path) -> None:
+def test_sound_files_below_the_folder_are_found_and_others_skipped(folder: Path) -> None:
     assert NoiseFolder(folder).sizes == {"b.wav": 10, "street/a.flac": 1000}
     assert NoiseFolder(folder, 8000).sizes == {"b.wav": 5, "street/a.flac": 500}
 

@@ -1,4 +1,4 @@
-"""SpecAugment: masks of torchaudio's distribution, each inside its own row, decided by the generator alone."""
+"""SpecAugment's masks have torchaudio's widths, lie inside their own row, and depend on the generator alone."""
 
 import math
 from types import ModuleType
@@ -77,7 +77,7 @@ def test_masks_are_filled_with_the_mean_of_each_bin() -> None:
 
 
 @pytest.mark.parametrize("shape", [(0, 10, 8), (2, 0, 8), (1, 1, 8), (2, 3, 1), (2, 3, 0)])
-def test_awkward_sizes(shape: tuple[int, int, int]) -> None:
+def test_awkward_sizes_keep_their_shape(shape: tuple[int, int, int]) -> None:
     masked = SpecAugment(time_mask_share=1.0)(torch.ones(shape, dtype=torch.float64), None, generator())
     assert masked.shape == shape and masked.dtype == torch.float64
 

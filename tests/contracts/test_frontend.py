@@ -1,4 +1,4 @@
-"""What the frontend promises, whatever becomes of its code.
+"""The contracts of the frontend.
 
 Tolerances in log: 1e-5 in float32 against torchaudio and librosa (the same operations in the same order: a few
 units in the last place; a quiet band magnifies any other rounding to 3e-4); 1e-9 in float64.
@@ -122,7 +122,7 @@ def test_padding_and_neighbours_change_nothing(flavor: str, align: str, grad: bo
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("align", ALIGNMENTS)
 @pytest.mark.parametrize("flavor", FLAVORS)
-def test_the_slab_is_not_heard(flavor: str, align: str, dtype: torch.dtype) -> None:
+def test_the_slab_does_not_change_the_frames(flavor: str, align: str, dtype: torch.dtype) -> None:
     waveform = torch.randn(2, 9_000, dtype=dtype) * 0.1
     framing = Framing(align=align)
     whole, _ = LogMel(80, framing, flavor, slab_frames=10_000).to(dtype)(waveform)
@@ -144,7 +144,7 @@ def test_less_than_one_hop_is_no_frame(flavor: str, align: str) -> None:
 
 @pytest.mark.parametrize("align", ALIGNMENTS)
 @pytest.mark.parametrize("flavor", FLAVORS)
-def test_a_frame_hears_exactly_the_span_that_framing_declares(flavor: str, align: str) -> None:
+def test_a_frame_depends_on_exactly_the_span_that_framing_declares(flavor: str, align: str) -> None:
     framing = Framing(align=align)
     waveform = (torch.randn(1, 2_000) * 0.1).requires_grad_()
     frames, _ = LogMel(40, framing, flavor, slab_frames=4)(waveform)

@@ -1,4 +1,4 @@
-"""A stream of samples gives the frames of the whole, for any split, and none of them late."""
+"""A stream of samples gives the frames of the whole, for any split, and each as early as possible."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Whichever form of alignments a folder has is found, with the labels that were asked for; gaps mean what they mean."""
+"""The first format of alignments that a folder has is read, with the labels asked for; gaps follow the format."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def labels_of(alignment: Alignment) -> list[str]:
 # What is searched for
 
 
-def test_phones_as_ctm_then_textgrid_then_rows_then_what_was_looked_for(tmp_path: Path) -> None:
+def test_phones_are_read_as_ctm_then_textgrid_then_rows_or_the_search_is_listed(tmp_path: Path) -> None:
     wanted = r"no alignments of 'x': looked for x.phones.ctm, \*.TextGrid or x.frame_labels.txt, found nothing\."
     with pytest.raises(DataError, match=wanted):
         load_alignments(tmp_path, "x", PHONES)
@@ -114,7 +114,7 @@ def test_folders_nested_like_the_corpus_or_flat(tmp_path: Path, base: str) -> No
 # Files that are given by name
 
 
-def test_one_file_of_each_form(tmp_path: Path) -> None:
+def test_one_file_of_each_format_is_read(tmp_path: Path) -> None:
     path = grid(tmp_path / "84-12-0000.TextGrid", Words="the|", Phones="AH0|sp")
     assert labels_of(load_alignments(path, "x")["84-12-0000"]) == ["AH", "SIL"]
     assert labels_of(load_alignments(path, "x", WORDS)["84-12-0000"]) == ["the", "SIL"]
@@ -222,7 +222,7 @@ def test_a_damaged_textgrid_costs_its_utterance_alone(tmp_path: Path) -> None:
     assert "the file ends here" in damaged["d"] and "no interval tier called 'phones'" in damaged["g"]
 
 
-def test_when_nothing_is_whole_the_first_damage_is_the_diagnosis(tmp_path: Path) -> None:
+def test_the_first_fault_is_raised_when_every_alignment_is_damaged(tmp_path: Path) -> None:
     path = put(tmp_path / "x.phones.ctm", "utterance,channel,start\na,1,0\n")
     with pytest.raises(DataError, match=r"x.phones.ctm:1: expected 'utterance channel start duration label'"):
         load_alignments(path, "x", PHONES, {})
@@ -240,7 +240,7 @@ def test_two_channels_of_a_call_are_named_and_do_not_overlap(tmp_path: Path) -> 
 # Gaps
 
 
-def test_a_gap_is_silence_only_where_the_format_says_it_by_leaving_it_out(tmp_path: Path) -> None:
+def test_a_gap_is_silence_only_in_a_word_ctm_without_silence(tmp_path: Path) -> None:
     path = put(tmp_path / "x.words.ctm", "a 1 0.5 0.5 the\nb 1 0 1 cat\n")
     got = load_alignments(path, "x", None)
     assert got["a"] == Alignment([Segment(0.5, 1.0, "the")], stop_s=None)

@@ -1,4 +1,4 @@
-"""Every way a sound file can be wrong, as a real file; and that the right ones arrive scaled, mixed and resampled.
+"""Every fault of a sound file, as a real file, is refused; good files are scaled, averaged and resampled.
 
 Tolerance: 16-bit samples are within 2^-15 of what was written, 8-bit within 2^-7, float formats within 1e-7.
 """
@@ -232,7 +232,7 @@ def test_a_socket_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         refused(Path("s.wav"), "socket", header_shows=True)
 
 
-def test_unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "a.wav", tone())
     path.chmod(0)
     if os.geteuid() == 0:  # root reads everything: deny it as the system would
@@ -245,7 +245,7 @@ def test_unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path.chmod(stat.S_IRUSR | stat.S_IWUSR)
 
 
-def test_zero_bytes_text_and_noise_are_told_apart(tmp_path: Path) -> None:
+def test_empty_files_text_and_random_bytes_have_different_reasons(tmp_path: Path) -> None:
     path = tmp_path / "a.flac"
     path.touch()
     assert "0 bytes" in refused(path, "empty file", header_shows=True)
@@ -276,7 +276,7 @@ def test_a_wav_cut_inside_its_header(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kept", [0.5, 0.99])
-def test_a_truncated_flac(tmp_path: Path, kept: float) -> None:
+def test_a_truncated_flac_is_refused(tmp_path: Path, kept: float) -> None:
     path = write(tmp_path / "a.flac", tone())
     data = path.read_bytes()
     path.write_bytes(data[: int(kept * len(data))])
@@ -287,7 +287,7 @@ def test_a_truncated_flac(tmp_path: Path, kept: float) -> None:
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("block", [2**18, 5000])
 @pytest.mark.parametrize("damage", ["cut", "zeros", "noise"])
-def test_what_can_be_decoded_before_damage_is_given(
+def test_samples_before_damage_are_yielded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str, block: int, channels: int
 ) -> None:
     monkeypatch.setattr(sound_file, "BLOCK", block)
@@ -309,7 +309,7 @@ def test_what_can_be_decoded_before_damage_is_given(
 
 
 @pytest.mark.parametrize("damage", [b"\0" * 200, b"\xa5" * 200, b"\x10"])
-def test_a_corrupted_flac(tmp_path: Path, damage: bytes) -> None:
+def test_a_corrupted_flac_is_refused(tmp_path: Path, damage: bytes) -> None:
     path = write(tmp_path / "a.flac", tone())
     patched(path, path.stat().st_size // 2, damage)
     refused(path, "corrupt", header_shows=False)
@@ -322,7 +322,7 @@ def test_a_truncated_mp3_has_fewer_samples_than_promised(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("rate", [2**31 - 1, 800_000, 999, 1])
-def test_an_absurd_sample_rate(tmp_path: Path, rate: int) -> None:
+def test_an_absurd_sample_rate_is_refused(tmp_path: Path, rate: int) -> None:
     path = patched(write(tmp_path / "a.wav", tone()), 24, struct.pack("<I", rate))
     assert str(rate) in refused(path, "lying header", header_shows=True)
 

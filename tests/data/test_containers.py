@@ -1,4 +1,4 @@
-"""Sound is decoded to its end or refused in words, whatever its container promises, at every entrance alike.
+"""Audio is decoded to its end or refused with a message, whatever its container promises, by every reader.
 
 Files are made by libsndfile and then changed as other writers and accidents would. Lossy codecs are compared by power:
 a part that was lost, or came twice, changes it by far more than the 10 % that they do.
@@ -306,7 +306,7 @@ def in_blocks(data: bytes, folder: Path) -> np.ndarray:
 
 @pytest.mark.parametrize("read", [by_path, in_memory, in_blocks])
 @pytest.mark.parametrize("name", WHOLE)
-def test_all_sound_of_a_file_is_decoded(name: str, read: Any, tmp_path: Path) -> None:
+def test_all_audio_of_a_file_is_decoded(name: str, read: Any, tmp_path: Path) -> None:
     make, times = WHOLE[name]
     data = make()
     waveform = read(data, tmp_path)
@@ -321,7 +321,7 @@ def test_all_sound_of_a_file_is_decoded(name: str, read: Any, tmp_path: Path) ->
 
 @pytest.mark.parametrize("read", [by_path, in_memory, in_blocks])
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_not_whole_is_refused_in_one_line(name: str, read: Any, tmp_path: Path) -> None:
+def test_an_incomplete_file_is_refused_in_one_line(name: str, read: Any, tmp_path: Path) -> None:
     make, reason = REFUSED[name]
     with pytest.raises(AudioError) as caught:
         read(make(), tmp_path)
@@ -368,7 +368,7 @@ def test_a_link_of_another_rate_is_resampled_with_a_warning(monkeypatch: pytest.
     }
 
 
-def test_damage_in_a_later_block_of_a_container_comes_after_the_sound_before_it(
+def test_damage_in_a_later_block_is_raised_after_the_samples_before_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sound_file, "BLOCK", 5000)
@@ -401,7 +401,7 @@ def test_a_file_is_read_in_pieces(format: str) -> None:
     assert 0 < file.largest <= links.PIECE
 
 
-def test_a_file_is_read_from_where_it_stands_and_left_there(tmp_path: Path) -> None:
+def test_a_file_is_read_from_its_position_which_is_restored(tmp_path: Path) -> None:
     data = encoded("FLAC")
     whole = load_audio(io.BytesIO(data))[0]
     file = io.BytesIO(b"before" + data)
@@ -425,7 +425,7 @@ def test_a_file_is_read_from_where_it_stands_and_left_there(tmp_path: Path) -> N
         assert torch.equal(load_audio(member)[0], whole)  # type: ignore[arg-type]
 
 
-def test_what_is_no_binary_file_is_refused_with_what_to_give(tmp_path: Path) -> None:
+def test_a_source_that_is_not_a_binary_file_is_refused_with_the_remedy(tmp_path: Path) -> None:
     data = encoded("WAV")
     (tmp_path / "a.wav").write_bytes(data)
     for read in (load_audio, audio_samples):
@@ -456,7 +456,7 @@ def test_a_whole_rate_of_any_type_is_a_rate(rate: Any) -> None:
 # Bounds
 
 
-def test_sound_that_does_not_fit_into_memory_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_audio_that_does_not_fit_into_memory_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     memory = io.BytesIO()
     soundfile.write(memory, np.zeros(1_000_000), RATE, format="FLAC")
     monkeypatch.setattr(files, "SMALL_BYTES", 0)
@@ -475,7 +475,7 @@ def memory_at_start(memory: io.BytesIO) -> BinaryIO:
 @pytest.mark.parametrize(
     "name", ["mp3, two with tags", "vorbis, chained", "flac, tags around it", "wav, a tag at the end"]
 )
-def test_changed_bytes_give_sound_or_one_line(name: str) -> None:
+def test_changed_bytes_give_audio_or_an_error_of_one_line(name: str) -> None:
     """Whatever is changed, nothing else is raised, and what is counted is what is decoded."""
     data, generator = WHOLE[name][0](), np.random.default_rng(0)
     for _ in range(30):

@@ -1,4 +1,4 @@
-"""CTM as people write it is read, and a line that cannot be true is refused by file and line."""
+"""CTM files with comments, marks and confidences are read; an impossible line is refused by file and line."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Download, continue, verify and extract work on a local archive and a pretended server: no test opens a socket."""
+"""Download, continue, verify and extract work on a local archive and a simulated server: no test opens a socket."""
 
 import hashlib
 import io
@@ -103,7 +103,7 @@ def test_a_wrong_sum_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_network_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def unreachable(*_: object, **__: object) -> None:
         raise URLError("Name or service not known")
 
@@ -123,7 +123,7 @@ def test_extraction_is_all_or_nothing_and_starts_over(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kept", [0.5, 0.0])
-def test_a_damaged_archive(tmp_path: Path, kept: float) -> None:
+def test_a_damaged_archive_is_refused(tmp_path: Path, kept: float) -> None:
     archive = archive_of(tmp_path)
     data = archive.read_bytes()
     archive.write_bytes(data[: int(kept * len(data))])

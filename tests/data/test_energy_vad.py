@@ -1,4 +1,4 @@
-"""The detector keeps its promises exactly, and agrees with the aligner on real speech."""
+"""The energy detector covers the audio without gaps, and agrees with the aligner on real speech."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_bad_samples_are_refused(bad: float) -> None:
         speech_segments(waveform, RATE)
 
 
-def test_other_mistakes() -> None:
+def test_shapes_and_thresholds_are_checked() -> None:
     with pytest.raises(ValueError, match=r"waveform must be \[N\], got \[1, 1000\]"):
         speech_segments(torch.zeros(1, 1000), RATE)
     for onset, offset in ((0.2, 0.3), (1.0, 0.3), (0.5, 0.0)):

@@ -1,4 +1,4 @@
-"""Labels survive the trip to seconds and back in every framing, and rows of them are read as what they cover."""
+"""Labels converted to seconds and back are the same in every framing, and rows of labels cover their frames."""
 
 from pathlib import Path
 
@@ -41,7 +41,7 @@ def text_file(tmp_path: Path, text: str, name: str) -> Path:
         ("\n\n", "names no classes"),
     ],
 )
-def test_bad_classes(tmp_path: Path, text: str, message: str) -> None:
+def test_bad_classes_are_refused(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         read_classes(text_file(tmp_path, text, "classes.txt"))
 
@@ -55,7 +55,7 @@ def test_bad_classes(tmp_path: Path, text: str, message: str) -> None:
         ("a 0 x\n", "rows.txt:1: invalid literal"),
     ],
 )
-def test_bad_rows(tmp_path: Path, text: str, message: str) -> None:
+def test_bad_rows_are_refused(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         read_frame_rows(text_file(tmp_path, text, "rows.txt"), PHONES)
 
@@ -68,7 +68,7 @@ def test_rows_begin_at_zero_and_change_half_way_between_centres(tmp_path: Path) 
     assert rows["empty"] == Alignment([], stop_s=0.0)
 
 
-def test_a_row_covers_its_frames_at_the_end_that_nobody_knows(tmp_path: Path) -> None:
+def test_a_row_covers_unlabelled_frames_at_its_end(tmp_path: Path) -> None:
     rows = read_frame_rows(text_file(tmp_path, f"a 1 {'-100 ' * 99}\nb {'-100 ' * 60}\n", "rows.txt"), PHONES)
     assert rows["a"] == Alignment([Segment(0.0, 0.0175, "AA")], stop_s=1.0075)
     assert rows["b"] == Alignment([], stop_s=0.6075)

@@ -1,4 +1,4 @@
-"""Nothing bad becomes training data in silence: each fault in a small corpus on disk is left out, named and counted."""
+"""Each fault in a small corpus on disk is left out, named and counted."""
 
 import shutil
 from pathlib import Path
@@ -65,7 +65,7 @@ def load(root: Path, max_bad: float = 0.01) -> Corpus:
     return load_corpus(root, "train", root, max_bad=max_bad)
 
 
-def test_a_sound_corpus(root: Path) -> None:
+def test_an_undamaged_corpus_is_complete(root: Path) -> None:
     got = load(root, max_bad=0)
     assert [item.id for item in got.utterances] == sorted(IDS)
     first = got.utterances[0]
@@ -87,7 +87,7 @@ def test_missing_alignments_are_counted_and_are_no_damage(root: Path) -> None:
     assert "left out, no alignment: 60 (10-1-0000, 10-1-0010, 10-1-0020, ...)" in got.summary()
 
 
-def test_all_alignments_missing(root: Path) -> None:
+def test_a_corpus_without_any_alignment_is_an_error(root: Path) -> None:
     (root / "train.phones.ctm").write_text("other-1 1 0 1 AA\n")
     with pytest.raises(DataError, match=r"none of the 100 recordings in .* called 10-1-0000, alignments other-1\."):
         load(root)
@@ -149,7 +149,7 @@ def test_audio_that_is_longer_than_its_alignment(root: Path) -> None:
     assert load(root).skipped == {"alignment and audio differ in length": [IDS[0]]}
 
 
-def test_rows_of_frame_labels_count_with_their_end_that_nobody_knows(root: Path) -> None:
+def test_rows_of_frame_labels_count_with_their_unlabelled_end(root: Path) -> None:
     """A row that fits its audio, whose last second is -100, was once taken for the row of another audio."""
     (root / "train.phones.ctm").unlink()
     for id in IDS:
@@ -185,7 +185,7 @@ def damage(root: Path, number: int) -> str:
 
 
 @pytest.mark.parametrize("number", range(5))
-def test_an_utterance_that_is_not_whole_is_left_out_and_counted_under_the_limit(root: Path, number: int) -> None:
+def test_an_incomplete_utterance_is_left_out_and_counted(root: Path, number: int) -> None:
     reason = damage(root, number)
     got = load(root)
     assert got.skipped == {reason: [IDS[number]]} and len(got.utterances) == 99
@@ -197,7 +197,7 @@ def test_an_utterance_that_is_not_whole_is_left_out_and_counted_under_the_limit(
         assert "train.phones.ctm:10: expected 'utterance channel start duration label'" in str(caught.value)
 
 
-def test_what_is_not_aligned_is_no_damage_whole_or_not(root: Path) -> None:
+def test_an_utterance_without_alignment_is_not_damage(root: Path) -> None:
     for number in range(4):
         damage(root, number)
     without(root, *IDS[:4])
@@ -216,7 +216,7 @@ def test_the_share_that_the_limit_proposes_is_enough(root: Path) -> None:
         assert share == bad / 100 and len(load(root, share).utterances) == 100 - bad
 
 
-def test_speech_that_is_heard_needs_no_words_and_no_alignment(root: Path) -> None:
+def test_detected_speech_needs_no_words_and_no_alignment(root: Path) -> None:
     for number in range(5):
         damage(root, number)
     got = load_corpus(root, "train", None, SPEECH, max_bad=0.02)
@@ -350,7 +350,7 @@ def test_max_bad_is_a_share(root: Path, max_bad: Any) -> None:
         load(root, max_bad)
 
 
-def test_the_real_corpus_is_sound(librispeech_shared: Path) -> None:
+def test_the_real_corpus_has_no_damage(librispeech_shared: Path) -> None:
     for subset, speakers in (("train-clean-100", 200), ("test-other", 5)):
         got = load_corpus(librispeech_shared, subset, librispeech_shared / "alignments", PHONES, max_bad=0)
         assert got.skipped == {}

@@ -1,4 +1,4 @@
-"""The text format of librispeech-alignments: words and silences that join, and every other line refused."""
+"""The text format of librispeech-alignments is read without gaps, and every other line is refused."""
 
 from pathlib import Path
 

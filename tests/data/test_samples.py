@@ -1,4 +1,4 @@
-"""Samples in any form become the same floats, and are resampled and cut the same wherever they were cut before."""
+"""Samples in any form become the same floats, and are resampled and cut the same whatever their blocks are."""
 
 import array
 import itertools

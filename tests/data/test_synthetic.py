@@ -1,4 +1,4 @@
-"""The synthetic corpus: the same loader reads it, labels fit the sound, and the cache is whole or not there."""
+"""The synthetic corpus is read by the same loader, its labels fit the audio, and the cache is complete or absent."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_a_damaged_cache_is_made_again(tmp_path: Path) -> None:
     assert tree(folder) == whole
 
 
-def test_ctrl_c_leaves_nothing_that_looks_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_leaves_no_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Interrupted(tqdm):  # type: ignore[misc]
         def update(self, n: float | None = 1) -> None:
             raise KeyboardInterrupt

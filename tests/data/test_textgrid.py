@@ -1,4 +1,4 @@
-"""Every form in which Praat and its friends write a TextGrid gives the same tiers, and a broken one its line."""
+"""Every form of a TextGrid gives the same tiers, and a damaged one is refused with its line."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_all_forms_give_the_same_tiers(tmp_path: Path, content: str, encoding: s
     assert got == wanted
 
 
-def test_a_grid_without_tiers(tmp_path: Path) -> None:
+def test_a_textgrid_without_tiers_gives_none(tmp_path: Path) -> None:
     assert read_textgrid(written(tmp_path, '"ooTextFile" "TextGrid" 0 1 <absent>')) == []
 
 
@@ -149,7 +149,7 @@ def test_tiers_are_found_by_name(name: str) -> None:
     assert find_tier([tier], "words", "x") is None
 
 
-def test_two_speakers_in_one_file_are_told_apart_by_their_reader(tmp_path: Path) -> None:
+def test_tiers_of_two_speakers_are_refused(tmp_path: Path) -> None:
     tiers = [Tier("a - words", [], 1.0), Tier("b - words", [], 1.0)]
     with pytest.raises(DataError, match=r"x has 2 tiers of words: 'a - words', 'b - words'\."):
         find_tier(tiers, "words", "x")
@@ -185,7 +185,7 @@ def test_a_broken_file_is_refused_at_its_line(tmp_path: Path, old: str, new: str
 
 
 @pytest.mark.parametrize("cut", range(30, len(SHORT) - 1, 23))
-def test_half_a_file_is_never_taken_for_a_whole_one(tmp_path: Path, cut: int) -> None:
+def test_half_a_textgrid_is_refused(tmp_path: Path, cut: int) -> None:
     with pytest.raises(DataError, match=r"a b\.TextGrid:\d+: "):
         read_textgrid(written(tmp_path, SHORT[:cut]))
 

@@ -1,4 +1,4 @@
-"""Speakers: what they do to audio, and that labels stay where the sound is."""
+"""Speakers change the audio, and the labels keep their place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""scripts/compare_mfcc.py runs as a person runs it, and finds the references equal."""
+"""scripts/compare_mfcc.py runs from the command line, and finds the references equal."""
 
 import os
 import re

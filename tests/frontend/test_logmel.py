@@ -1,4 +1,4 @@
-"""LogMel's own corners: shapes, errors, dtypes, constants. Its promises are in tests/contracts/test_frontend.py."""
+"""LogMel's edge cases: shapes, errors, dtypes, constants. Its contracts are in tests/contracts/test_frontend.py."""
 
 import copy
 import warnings
@@ -141,7 +141,7 @@ def test_a_sample_that_is_not_finite_is_named(bad: float) -> None:
 
 
 @pytest.mark.parametrize("grad", [False, True])
-def test_nan_zero_hears_silence(grad: bool) -> None:
+def test_nan_policy_zero_reads_silence(grad: bool) -> None:
     waveform = torch.randn(2, 1600)
     holed, silent = waveform.clone(), waveform.clone()
     holed[1, 100:200], silent[1, 100:200] = float("nan"), 0.0
@@ -185,7 +185,7 @@ def test_samples_up_to_100_pass_and_beyond_2_to_31_are_as_nan(dtype: torch.dtype
         (torch.zeros(1, 2, 1600), ValueError, "Average the channels"),
     ],
 )
-def test_what_is_not_a_waveform_is_told(waveform: object, error: type[Exception], message: str) -> None:
+def test_other_inputs_are_refused_with_the_remedy(waveform: object, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         LogMel()(waveform)
 
@@ -228,7 +228,7 @@ def test_bands_without_an_fft_bin_warn_once() -> None:
         module.double()
 
 
-def test_repr_says_what_it_is() -> None:
+def test_repr_shows_the_settings() -> None:
     text = repr(LogMel(framing=Framing(align="snip")))
     for part in ("80 mels", "20-8000 Hz", "kaldi", "16000 Hz", "window=400", "hop=160 (10 ms)", "snip", "n_fft=512"):
         assert part in text

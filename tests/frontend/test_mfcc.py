@@ -20,9 +20,10 @@ from speechattn.config import DELTA, EncoderConfig, ModelConfig
 from speechattn.context import Context, lookahead, reach
 from speechattn.errors import ConfigError, UserError
 from speechattn.framing import ALIGNMENTS, Framing
+from speechattn.frontend.deltas import append_deltas
 from speechattn.frontend.factory import build_frontend
 from speechattn.frontend.logmel import LogMel
-from speechattn.frontend.mfcc import MFCC, append_deltas
+from speechattn.frontend.mfcc import MFCC
 
 FLAVORS = ("kaldi", "librosa")
 SNIP = Framing(align="snip")
@@ -190,7 +191,7 @@ def test_with_and_without_gradient_the_same_frames() -> None:
     assert_same(with_gradient.detach(), module(waveform, lengths)[0])
 
 
-def test_the_kind_of_module_it_is() -> None:
+def test_mfcc_has_no_weights_and_follows_the_dtype() -> None:
     waveform, module = torch.randn(1, 4000), MFCC()
     expected, _ = module(waveform)
     assert module.state_dict() == {} and module.num_features == 39
@@ -242,7 +243,7 @@ def test_settings_are_checked(wrong: dict[str, Any], message: str) -> None:
         MFCC(**wrong)
 
 
-def test_a_frontend_is_built_from_what_the_config_says() -> None:
+def test_the_factory_builds_the_frontend_of_a_config() -> None:
     assert type(build_frontend("logmel", 40)) is LogMel
     built = build_frontend("mfcc", 40, SNIP, "librosa", num_ceps=20, deltas=1)
     assert isinstance(built, MFCC) and built.num_features == 40 and built.framing == SNIP
