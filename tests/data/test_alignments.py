@@ -233,7 +233,7 @@ def test_two_channels_of_a_call_are_named_and_do_not_overlap(tmp_path: Path) -> 
     path = put(tmp_path / "x.words.ctm", "a A 0 1 the\na B 0.5 1 cat\na A 1 1 the\nb 1 0 1 the\nb A 1 1 cat\n")
     damaged, whole = damaged_and_whole(path, WORDS)
     assert whole == {"b"}  # 1 and A are names of the same channel
-    assert f"{path}:2: utterance a has labels of 2 channels (A, B), and its sound is averaged to one" in damaged["a"]
+    assert f"{path}:2: utterance a has labels of 2 channels (A, B), and its audio is averaged to one" in damaged["a"]
     assert "remix 1" in damaged["a"]
 
 

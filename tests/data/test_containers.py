@@ -525,6 +525,16 @@ def test_a_table_that_the_end_of_the_file_cuts_counts_nothing() -> None:
     assert find_links(io.BytesIO(data), 0, len(data), "MP3") == [links.Link(0, 72, 3 * 576, padded=True)]
 
 
+def test_an_mp3_without_a_table_that_is_cut_between_frames_is_read_as_complete() -> None:
+    """A limitation, which containers/mpeg.py states: nothing in the file has the number of its frames."""
+    frame = b"\xff\xf3\x14\xc0" + bytes(20)  # MPEG 2, layer 3, 8 kbit/s, 24 kHz, mono
+    whole = frame * 5
+    cut = whole[: 3 * len(frame)]
+    assert find_links(io.BytesIO(cut), 0, len(cut), "MP3") == [links.Link(0, len(cut), 3 * 576, padded=True)]
+    with pytest.raises(links.ContainerError, match="its last MPEG frame is cut"):
+        find_links(io.BytesIO(whole[:-1]), 0, len(whole) - 1, "MP3")
+
+
 def test_oggs_checksum_is_that_of_the_pages() -> None:
     """The check value of CRC-32 with polynomial 04C11DB7, neither reflected nor inverted, of "123456789"."""
     assert ogg.checksum(b"123456789") == 0x89A1897F.to_bytes(4, "little")

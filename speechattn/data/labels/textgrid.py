@@ -54,7 +54,7 @@ def read_textgrid(path: str | Path) -> list[Tier]:
             if tier is not None:
                 tiers.append(tier)
     if values.advance() is not None:
-        raise values.wrong("values follow the last tier: a number of tiers or intervals is wrong.")
+        raise values.wrong("more follows than the file announces: a number of tiers or intervals is wrong.")
     return tiers
 
 
