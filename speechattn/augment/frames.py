@@ -28,15 +28,8 @@ NOISE_TILT_DB, NOISE_CURVE_DB = 15.0, 4.0
 class Augment(SpecAugment):
     """Random changes of the spectrum, then the masks of `SpecAugment`, drawn per row; each part can be switched off.
 
-    Args:
-        warp: (lowest, highest) factor by which spectral features move along the mel axis; None is off.
-        tilt_db: largest slope, up or down, at the ends of the band; 0 is off.
-        curve_db: standard deviation of a smooth random filter curve; 0 is off.
-        snr_db: (lowest, highest) signal-to-noise ratio of the noise added; None is off.
-        gain_db: largest change of level, up or down; 0 is off.
-        frequency_masks, frequency_mask_bins, time_masks, time_mask_frames, time_mask_share: as in `SpecAugment`.
-        fill: value under a mask: the corpus mean of each bin [F] (`Normalize.mean`). The default 0 is right only for
-            frames that are normalised already, with warp to gain switched off.
+    Set `fill` to the corpus mean of each bin [F] (`Normalize.mean`): the default 0 is right only for frames that are
+    normalised already, with warp to gain switched off.
 
     Raises:
         ValueError: a range is empty or a number is negative.
@@ -50,10 +43,15 @@ class Augment(SpecAugment):
     """
 
     warp: tuple[float, float] | None = (0.88, 1.12)
+    """(lowest, highest) factor by which spectral features move along the mel axis; None is off."""
     tilt_db: float = 6.0
+    """Largest slope of a random filter, up or down, at the ends of the band, in dB; 0 is off."""
     curve_db: float = 2.0
+    """Standard deviation of a smooth random filter curve, in dB; 0 is off."""
     snr_db: tuple[float, float] | None = (5.0, 40.0)
+    """(lowest, highest) signal-to-noise ratio of the noise added, in dB; None is off."""
     gain_db: float = 6.0
+    """Largest change of level, up or down, in dB; 0 is off."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -25,15 +25,6 @@ class SpecAugment:
     The masks of a row depend on the generator, the number of rows, the row's place and its own length, not on padding
     or on what other rows hold.
 
-    Args:
-        frequency_masks: number of masks over feature bins; 0 is off.
-        frequency_mask_bins: largest width of one, in bins.
-        time_masks: number of masks over frames; 0 is off.
-        time_mask_frames: largest length of one, in frames.
-        time_mask_share: largest length of one, as a share of the row's valid frames.
-        fill: value under a mask: a number, or one for each bin [F], such as `Normalize.mean`. The default 0 is the mean
-            of frames that are normalised already.
-
     Raises:
         ValueError: a number is negative or the share above 1.
 
@@ -46,11 +37,20 @@ class SpecAugment:
     """
 
     frequency_masks: int = 2
+    """Masks over feature bins; 0 is off."""
     frequency_mask_bins: int = 12
+    """Largest width of one, in bins."""
     time_masks: int = 2
+    """Masks over frames; 0 is off."""
     time_mask_frames: int = 20
+    """Largest length of one, in frames."""
     time_mask_share: float = 0.1
+    """Largest length of one, as a share of the row's valid frames, 0 to 1."""
     fill: Tensor | float = 0.0
+    """Value under a mask: a number, or one for each bin [F], such as `Normalize.mean`.
+
+    The default 0 is the mean of frames that are normalised already.
+    """
 
     def __post_init__(self) -> None:
         take_numbers(self)

@@ -324,7 +324,7 @@ def test_a_truncated_mp3_has_fewer_samples_than_promised(tmp_path: Path) -> None
 @pytest.mark.parametrize("rate", [2**31 - 1, 800_000, 999, 1])
 def test_an_absurd_sample_rate_is_refused(tmp_path: Path, rate: int) -> None:
     path = patched(write(tmp_path / "a.wav", tone()), 24, struct.pack("<I", rate))
-    assert str(rate) in refused(path, "lying header", header_shows=True)
+    assert str(rate) in refused(path, "wrong header", header_shows=True)
 
 
 def test_a_flac_that_claims_more_than_could_fit_is_refused_before_it_is_read(
@@ -332,7 +332,7 @@ def test_a_flac_that_claims_more_than_could_fit_is_refused_before_it_is_read(
 ) -> None:
     path = flac_header(write(tmp_path / "a.flac", tone()), RATE, 2**36 - 1)
     monkeypatch.setattr(soundfile.SoundFile, "read", lambda *_, **__: pytest.fail("it was read"))
-    assert "cannot fit" in refused(path, "lying header", header_shows=True)
+    assert "cannot fit" in refused(path, "wrong header", header_shows=True)
 
 
 def test_a_flac_that_claims_twice_its_samples(tmp_path: Path) -> None:
@@ -349,7 +349,7 @@ def test_digital_silence_is_small_and_still_no_lie(tmp_path: Path) -> None:
 
 def test_a_wav_whose_writer_was_interrupted(tmp_path: Path) -> None:
     path = patched(write(tmp_path / "a.wav", tone()), 40, b"\0\0\0\0")
-    assert "48000 bytes follow" in refused(path, "lying header", header_shows=True)
+    assert "48000 bytes follow" in refused(path, "wrong header", header_shows=True)
 
 
 @pytest.mark.parametrize(("value", "name"), [(np.nan, "nan"), (np.inf, "inf"), (-np.inf, "-inf")])

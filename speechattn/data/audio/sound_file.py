@@ -82,7 +82,7 @@ class SoundFile:
             fault = f"{frames} samples, which cannot fit into {size} bytes"
         if fault is not None:
             decoder.close()
-            raise AudioError(f"{self.name}: the header claims {fault}.", self.name, "lying header")
+            raise AudioError(f"{self.name}: the header claims {fault}.", self.name, "wrong header")
         return decoder
 
     def _mono_blocks(self, link: Link, decoder: Any) -> Iterator[Samples]:
@@ -145,7 +145,7 @@ def open_sound_file(source: AudioSource) -> Iterator[SoundFile]:
         stop = file.seek(0, os.SEEK_END)
         try:
             if start >= stop:
-                rewind = f" behind byte {start}: seek(0) first" if start else ""
+                rewind = f" after byte {start}: seek(0) first" if start else ""
                 raise AudioError(f"{name} is an empty file (0 bytes{rewind}).", name, "empty file")
             with _open_decoder(file, Link(start, stop), name) as decoder:
                 kind = decoder.format

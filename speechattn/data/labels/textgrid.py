@@ -116,7 +116,7 @@ class _Values:
             self.line += self._content.count("\n", self._at, token.start())
             self._at = token.start()
             if other and other.startswith('"'):
-                raise self.wrong("the text that begins here has no closing quote, or no space behind it.")
+                raise self.wrong("the text that begins here has no closing quote, or no space after it.")
             return token
         return None
 

@@ -18,10 +18,15 @@ class SyntheticConfig:
     """
 
     train_utterances: int = 440
+    """Utterances of the training subset, 3.9 s long on average."""
     test_utterances: int = 52
+    """Utterances of the test subset."""
     train_speakers: int = 40
+    """Speakers of the training subset, no more than its utterances."""
     test_speakers: int = 26
+    """Speakers of the test subset, none of them in training."""
     seed: int = 0
+    """Seed of sentences, speakers and rooms."""
 
     def __post_init__(self) -> None:
         take_numbers(self)

@@ -95,7 +95,7 @@ def _check_wav_format(fields: bytes, order: Literal["little", "big"]) -> None:
     cool_edit = bits == 24 and align == 4 * channels  # floats of 32 bits, which libsndfile reads
     if codec in WAV_PLAIN and align not in (0, channels * (-(-bits // 8))) and not cool_edit:
         message = f"the header claims {channels} channels of {bits} bits, but {align} bytes for one sample of them all."
-        raise ContainerError(message, "lying header")
+        raise ContainerError(message, "wrong header")
 
 
 def _check_aiff_size(file: BinaryIO, start: int, stop: int, size: int) -> None:
@@ -109,7 +109,7 @@ def _check_aiff_size(file: BinaryIO, start: int, stop: int, size: int) -> None:
             needed = count * channels * (-(-bits // 8))
             if plain and size not in (needed, needed + needed % 2):  # libsndfile counts an odd chunk's padding
                 claim = f"{count} samples of {channels} channels of {bits} bits"
-                raise ContainerError(f"the header claims {claim}, but {size} bytes of samples.", "lying header")
+                raise ContainerError(f"the header claims {claim}, but {size} bytes of samples.", "wrong header")
             return
 
 

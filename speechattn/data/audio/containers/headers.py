@@ -33,7 +33,7 @@ def check_nist(file: BinaryIO, start: int, stop: int) -> None:
         header = int(lines[1])
         claimed = int(fields["sample_count"]) * int(fields["sample_n_bytes"]) * int(fields["channel_count"])
     except (IndexError, KeyError, ValueError) as error:
-        raise ContainerError("its header does not say how many samples follow.", "lying header") from error
+        raise ContainerError("its header does not say how many samples follow.", "wrong header") from error
     _check_size(file, start + header, stop, claimed)
 
 

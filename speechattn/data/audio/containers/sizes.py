@@ -32,4 +32,4 @@ def unclaimed(claimed: int, rest: int) -> ContainerError:
     """Return the error for a header that promises fewer bytes of samples than follow."""
     promised = f"promises {claimed} bytes of" if claimed else "claims no"
     message = f"the header {promised} samples, but {rest} bytes follow: its writer was interrupted."
-    return ContainerError(message, "lying header")
+    return ContainerError(message, "wrong header")
