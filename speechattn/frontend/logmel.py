@@ -17,18 +17,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from speechattn.config import NUM_MELS
+from speechattn.config import FLAVORS, NUM_MELS
 from speechattn.context import Context
 from speechattn.framing import Framing
-from speechattn.frontend.mel import kaldi_filterbank, slaney_filterbank
+from speechattn.frontend.spectrum import LOW_HZ, fft_size, log_mel, make_filterbank, make_window
 from speechattn.frontend.waveform_checks import check_samples, check_waveform
 from speechattn.lengths import check_lengths
 from speechattn.system.serialization import whole
 
-PREEMPHASIS = 0.97
-LOW_HZ = {"kaldi": 20.0, "librosa": 0.0}
-FLOOR = {"kaldi": torch.finfo(torch.float32).eps, "librosa": 1e-10}
-"""Smallest mel energy; the logarithm of less would only measure rounding."""
 SLAB_FRAMES = 128
 """Frames computed at once: larger temporaries leave the cache and are mapped and unmapped for every slab."""
 
@@ -87,7 +83,7 @@ class LogMel(nn.Module):
         slab_frames: int = SLAB_FRAMES,
     ) -> None:
         super().__init__()
-        if flavor not in FLOOR:
+        if flavor not in FLAVORS:
             raise ValueError(f'flavor must be "kaldi" or "librosa", got {flavor!r}.')
         if nan_policy not in ("error", "zero"):
             raise ValueError(f'nan_policy must be "error" or "zero", got {nan_policy!r}.')
@@ -102,8 +98,7 @@ class LogMel(nn.Module):
                 f"mel bands need 0 <= low_hz < high_hz <= {nyquist:g} (half the sample rate), "
                 f"got low_hz={self.low_hz:g} and high_hz={self.high_hz:g}."
             )
-        size = self.framing.window
-        self.n_fft = 1 << (size - 1).bit_length() if flavor == "kaldi" else size
+        self.n_fft = fft_size(flavor, self.framing.window)
         window, filterbank = self._constants(torch.get_default_dtype(), torch.device("cpu"))
         self.register_buffer("window", window, persistent=False)
         self.register_buffer("filterbank", filterbank, persistent=False)
@@ -228,22 +223,7 @@ class LogMel(nn.Module):
             yield self._log_mel(samples.unfold(0, self.framing.window, self.framing.hop))
 
     def _log_mel(self, framed: Tensor) -> Tensor:
-        """Return the log-mel [n, num_mels] of framed samples [n, window].
-
-        Rounding is magnified in a quiet band next to a loud one: the order of operations is the reference's, and the
-        librosa flavor transforms in float64 as librosa does. Another order would differ by 3e-4.
-        """
-        if self.flavor == "kaldi":
-            window = self.window.to(framed.dtype)
-            x = framed - framed.mean(-1, keepdim=True)
-            # The Povey window is 0 at the first sample, so its pre-emphasis does not matter.
-            x = (x[:, 1:] - PREEMPHASIS * x[:, :-1]).mul_(window[1:])
-            x = F.pad(x, (1, self.n_fft - len(window)))
-        else:
-            x = framed.to(self.window.dtype) * self.window
-        x = torch.view_as_real(torch.fft.rfft(x)).square()
-        power = (x[..., 0] + x[..., 1]).to(framed.dtype)
-        return (power @ self.filterbank.to(framed.dtype)).clamp(min=FLOOR[self.flavor]).log()
+        return log_mel(framed, self.flavor, self.window, self.filterbank)
 
     def _checked(self, row: Tensor, b: int, origin: int = 0) -> Tensor:
         return check_samples(row, b, origin, self.framing.sample_rate, self.nan_policy, type(self).__name__)
@@ -251,15 +231,9 @@ class LogMel(nn.Module):
     def _constants(self, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
         """Return window [window] and filterbank [n_fft//2 + 1, num_mels], in float32 at least."""
         dtype = torch.promote_types(dtype, torch.float32)
-        size, bands = self.framing.window, (self.num_mels, self.n_fft, self.framing.sample_rate)
-        if self.flavor == "kaldi":
-            window = torch.hann_window(size, periodic=False, dtype=dtype, device="cpu").pow(0.85)
-            filterbank = kaldi_filterbank(*bands, self.low_hz, self.high_hz)
-        else:
-            wide = torch.float32 if device.type == "mps" else torch.float64  # Apple's GPUs have no float64
-            window = torch.hann_window(size, dtype=torch.float64, device="cpu").to(wide)
-            filterbank = slaney_filterbank(*bands, self.low_hz, self.high_hz)
-        return window.to(device), filterbank.to(device, dtype)
+        size, rate = self.framing.window, self.framing.sample_rate
+        filterbank = make_filterbank(self.flavor, self.num_mels, size, rate, self.low_hz, self.high_hz)
+        return make_window(self.flavor, size, dtype, device), filterbank.to(device, dtype)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Compute the constants again after .to() instead of casting them, so that .double() is exact."""

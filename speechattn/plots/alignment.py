@@ -105,8 +105,8 @@ def draw_mel(
 ) -> None:
     """The part of the log-mel inside `window` (seconds), mel bins evenly spaced and named in Hz."""
     # Here, for both import torch, which pictures of contexts do without.
-    from speechattn.frontend.logmel import LOW_HZ
     from speechattn.frontend.mel import band_centres_hz
+    from speechattn.frontend.spectrum import LOW_HZ
 
     first, last = (int(i) for i in np.searchsorted(edges, window))
     first, last = max(first - 1, 0), min(last, len(mel))
