@@ -1,19 +1,19 @@
-"""Time and memory of log-mel over long audio, ours beside librosa's and torchaudio's, and how far they are apart.
+"""Time and memory of log-mel over long audio: ours, librosa's and torchaudio's, and their differences.
 
     python scripts/benchmark_frontend.py
     python scripts/benchmark_frontend.py --minutes 2
 
-Measured, on one thread, float32, 16 kHz, 25 ms windows every 10 ms, 80 bands, natural logarithm included, on noise in
-place of speech: both flavors of `speechattn.LogMel`, and what each of them equals:
+Measured on noise, with one thread, float32, 16 kHz, 25 ms windows every 10 ms, 80 bands, natural logarithm included:
+both flavors of `speechattn.LogMel`, and the references that they equal:
 
     torchaudio kaldi.fbank      without dither, else its defaults: our kaldi
     librosa melspectrogram      its defaults: our librosa
     torchaudio MelSpectrogram   with Slaney's bands and norm: our librosa
 
-How: interleaved rounds and fresh processes, see benchmark_measuring.py; ms are of the processor, and the least of the
-rounds. `extra MB` is what one pass adds to the peak memory, `of output` that over the frames themselves. `difference`
-is the largest of ten seconds from ours of that definition, over the largest value of ours. `GFLOP/s` is the calibration
-beside that row.
+Rounds are interleaved, in new processes: see benchmark_measuring.py. Times are processor times, the smallest of the
+rounds. `extra MB` is the growth of the peak memory in one pass, `of output` its ratio to the size of the frames.
+`difference` is the largest difference from ours in ten seconds, over the largest value of ours. `GFLOP/s` is the
+calibration next to that row.
 """
 
 from __future__ import annotations
@@ -40,26 +40,26 @@ import speechattn as sa
 SNIP = sa.Framing(align="snip")
 RATE, WINDOW, HOP = SNIP.sample_rate, SNIP.window, SNIP.hop
 FLOOR = 1e-10
-"""Under the logarithm, as librosa and we have it."""
+"""Smallest energy, of librosa and of ours."""
 CHECKED_S = 10
 Extract = Callable[[Tensor], Tensor]
 
 
 def ours(flavor: str, num_mels: int) -> Extract:
-    """[1, N] -> [T, M], as all of these."""
+    """Return our extractor, [1, N] -> [T, M]."""
     frontend = sa.LogMel(num_mels, SNIP, flavor)
     return lambda waveform: frontend(waveform)[0][0]
 
 
 def torchaudio_kaldi(num_mels: int) -> Extract:
-    """torchaudio.compliance.kaldi."""
+    """Return the extractor of torchaudio.compliance.kaldi."""
     from torchaudio.compliance import kaldi
 
     return lambda waveform: kaldi.fbank(waveform, num_mel_bins=num_mels, dither=0.0)
 
 
 def torchaudio_mel(num_mels: int) -> Extract:
-    """torchaudio.transforms.MelSpectrogram."""
+    """Return the extractor of torchaudio.transforms.MelSpectrogram."""
     from torchaudio.transforms import MelSpectrogram
 
     mel = MelSpectrogram(
@@ -69,7 +69,7 @@ def torchaudio_mel(num_mels: int) -> Extract:
 
 
 def librosa_mel(num_mels: int) -> Extract:
-    """librosa.feature.melspectrogram."""
+    """Return the extractor of librosa.feature.melspectrogram."""
     import librosa
     import numpy as np
 
@@ -94,10 +94,11 @@ EQUALS = {
     "librosa melspectrogram": "speechattn librosa",
     "torchaudio MelSpectrogram": "speechattn librosa",
 }
-"""Which of ours somebody else's must give."""
+"""The flavor of ours that each reference equals."""
 
 
 def main() -> None:
+    """Print a table of time and memory."""
     parser = argparse.ArgumentParser(description="Time and memory of log-mel, ours and others'.")
     parser.add_argument("--minutes", type=float, default=60.0, help="length of the audio")
     parser.add_argument("--num-mels", type=int, default=80)
@@ -121,7 +122,7 @@ def main() -> None:
 
 
 def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """A row for each extractor."""
+    """Return a row for each extractor."""
     audio = noise(options.minutes * 60)
     extractors = {name: EXTRACTORS[name](options.num_mels) for name in options.extractors}
     short = noise(CHECKED_S)
@@ -148,12 +149,12 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def noise(seconds: float) -> Tensor:
-    """[1, N], within 0.1."""
+    """Return noise [1, N] within 0.1."""
     return torch.empty(1, round(seconds * RATE)).uniform_(-0.1, 0.1)
 
 
 def extra_of_pass(name: str, num_mels: int, minutes: float) -> int:
-    """Extra bytes of one pass in this process."""
+    """Return the extra bytes of one pass in this process."""
     return_memory()
     extract, audio = EXTRACTORS[name](num_mels), noise(60 * minutes)
     extract(audio[:, :RATE])

@@ -1,8 +1,8 @@
-"""MFCC beside torchaudio's and librosa's: `python scripts/compare_mfcc.py FOLDER [--minutes 60]`.
+"""Compare MFCC with torchaudio's and librosa's: `python scripts/compare_mfcc.py FOLDER [--minutes 60]`.
 
-First the largest difference on the sound files below FOLDER, as a part of the largest value. Then time and extra memory
-over noise of that many minutes, one thread, float32: the least processor time of three passes, so that a busy machine
-does little harm, and what the peak resident size grows by in the first of them, output included.
+Prints the largest difference on the sound files below FOLDER, as a part of the largest value; then time and extra
+memory for noise of that many minutes, one thread, float32: the smallest processor time of three passes, which a busy
+machine changes little, and the growth of the peak resident size in the first pass, output included.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ SNIP = sa.Framing(align="snip")
 
 
 def with_deltas(cepstra: Tensor, orders: int = 2) -> Tensor:
-    """Torchaudio's deltas beside cepstra [T, C]."""
+    """Return cepstra [T, C] with torchaudio's deltas, [T, C * (1 + orders)]."""
     parts = [cepstra.T]
     for _ in range(orders):
         parts.append(compute_deltas(parts[-1]))
     return torch.cat(parts).T
 
 
-def of_torchaudio(waveform: Tensor, num_ceps: int = 13, num_mels: int = 23) -> Tensor:
-    """[1, N] -> [T, 3 * num_ceps]."""
+def torchaudio_features(waveform: Tensor, num_ceps: int = 13, num_mels: int = 23) -> Tensor:
+    """Return the features [T, 3 * num_ceps] of a waveform [1, N]."""
     return with_deltas(kaldi.mfcc(waveform, num_ceps=num_ceps, num_mel_bins=num_mels))
 
 
-def of_librosa(waveform: Tensor, num_ceps: int = 13, num_mels: int = 80) -> Tensor:
-    """[1, N] -> [T, 3 * num_ceps]: decibels without top_db, which would depend on the loudest frame."""
+def librosa_features(waveform: Tensor, num_ceps: int = 13, num_mels: int = 80) -> Tensor:
+    """Return the features [T, 3 * num_ceps] of a waveform [1, N], without top_db, which needs the loudest frame."""
     mel = librosa.feature.melspectrogram(
         y=waveform[0].numpy(), sr=16_000, n_fft=400, hop_length=160, n_mels=num_mels, center=False
     )
@@ -50,7 +50,7 @@ def of_librosa(waveform: Tensor, num_ceps: int = 13, num_mels: int = 80) -> Tens
 
 
 def recordings(folder: Path) -> Iterator[Tensor]:
-    """The sound files below `folder`, [1, N]."""
+    """Yield the sound files below `folder`, [1, N]."""
     files = sorted(path for path in folder.rglob("*") if path.suffix in (".flac", ".wav", ".ogg"))
     if not files:
         sys.exit(f"{folder} holds no .flac, .wav or .ogg: give a folder of recordings.")
@@ -61,10 +61,10 @@ def recordings(folder: Path) -> Iterator[Tensor]:
 def compare(waveforms: list[Tensor]) -> None:
     """Print the largest differences."""
     rows: list[tuple[str, MFCC, Callable[..., Tensor]]] = [
-        (f"torchaudio, {ceps} of {mels}", MFCC(ceps, mels, SNIP), of_torchaudio)
+        (f"torchaudio, {ceps} of {mels}", MFCC(ceps, mels, SNIP), torchaudio_features)
         for ceps, mels in ((13, 23), (13, 40), (40, 40))
     ]
-    rows.append(("librosa, 13 of 80", MFCC(13, 80, SNIP, "librosa"), of_librosa))
+    rows.append(("librosa, 13 of 80", MFCC(13, 80, SNIP, "librosa"), librosa_features))
     print(f"{'against':22} {'cepstra':>9} {'slopes':>9} {'curvature':>9}")
     for name, module, reference in rows:
         worst = torch.zeros(3)
@@ -78,8 +78,8 @@ def compare(waveforms: list[Tensor]) -> None:
 def measure(minutes: float) -> None:
     """Print time and memory."""
     waveform = torch.empty(1, round(minutes * 60 * SNIP.sample_rate)).uniform_(-0.1, 0.1)
-    module = MFCC(framing=SNIP)
-    for name, compute in (("speechattn", lambda x: module(x)[0][0]), ("torchaudio", of_torchaudio)):
+    module = MFCC(13, 23, SNIP)
+    for name, compute in (("speechattn", lambda x: module(x)[0][0]), ("torchaudio", torchaudio_features)):
         compute(waveform[:, : SNIP.sample_rate])  # what is loaded once is not counted
         seconds, extra = [], []
         for _ in range(3):
@@ -97,6 +97,7 @@ def measure(minutes: float) -> None:
 
 
 def main() -> None:
+    """Print differences, then time and memory."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="recordings, read at 16 kHz")
     parser.add_argument("--minutes", type=float, default=60.0, help="length of the noise that is timed")

@@ -67,7 +67,7 @@ def say() -> tuple[Tensor, list[Segment]]:
     rate = spoken.sample_rate
     hum = 0.001 * np.random.default_rng(0).normal(size=len(spoken.waveform))  # without it, silence has no logarithm
     phones = [Segment(phone.start / rate, phone.stop / rate, phone.label) for phone in spoken.phones]
-    end = max(phone.stop for phone in phones if phone.label != "SIL") + 0.15
+    end = max(phone.stop_s for phone in phones if phone.label != "SIL") + 0.15
     waveform = soxr.resample((spoken.waveform + hum)[: round(end * rate)], rate, RATE)
     return torch.tensor(waveform, dtype=torch.float32), phones
 

@@ -1,4 +1,4 @@
-"""Where the real data lies, for every test that reads it: beside the checkout, or skipped with a reason."""
+"""Fixtures of all tests: the real data of ../shared/data (without it such tests are skipped), torchaudio, seeds."""
 
 import contextlib
 from pathlib import Path
@@ -16,7 +16,7 @@ SHARED = Path(__file__).parents[1].parent / "shared" / "data"
 def shared_folder(name: str) -> Path:
     folder = SHARED / name
     if not folder.is_dir():
-        pytest.skip(f"{name} is not in ../shared/data beside this checkout")
+        pytest.skip(f"{name} is not in ../shared/data")
     return folder
 
 
@@ -53,7 +53,7 @@ def torchaudio() -> ModuleType:
         pytest.skip(str(error))
 
 
-torch.set_num_threads(1)  # the tensors of tests are small: more threads only wait for each other
+torch.set_num_threads(1)  # the tensors of tests are small: more threads do not help
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -67,7 +67,7 @@ def seeded() -> None:
     torch.manual_seed(0)
 
 
-with contextlib.suppress(ImportError):  # environments of adapters have pytest alone
+with contextlib.suppress(ImportError):  # environments of integrations have pytest alone
     from hypothesis import HealthCheck, settings
 
     # The same examples in every run, however slow the machine is.

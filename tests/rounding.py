@@ -1,7 +1,7 @@
-"""What two computations of the same thing may differ by: rounding, and labels that rounding decides.
+"""Comparisons of two computations of the same numbers, up to rounding.
 
-No sum of floats is promised bit for bit: a processor, a shape, a thread or an alignment may choose another order. What
-is only copied is compared with torch.equal; a resumed run, on one machine and as many threads, too.
+Sums of floats are not equal bit for bit: their order depends on processor, shape, threads and alignment. Tensors that
+are only copied are compared with torch.equal, and so is a resumed run on one machine with the same number of threads.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 ROUNDING = {torch.float64: 1e-12, torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2}
-"""Largest difference, of the largest value or of 1: some units in the last place of sums of some hundred products.
+"""Largest difference, as a part of the largest value or of 1: units in the last place of sums of products.
 
-A frame that is forgotten, or padding that is read, differs by far more.
+A missing frame, or padding that is read, makes a far larger difference.
 """
 CERTAIN = 1e-4
-"""Difference of the two best logits from which rounding decides no label."""
+"""Difference of the two best logits above which rounding cannot change the label."""
 
 
 def assert_same(found: Tensor | Sequence[Tensor], expected: Tensor | Sequence[Tensor]) -> None:
@@ -34,7 +34,7 @@ def assert_same(found: Tensor | Sequence[Tensor], expected: Tensor | Sequence[Te
 
 
 def assert_labels(names: Sequence[str], logits: Tensor, classes: Sequence[str]) -> None:
-    """Fail where a label [T] is not that of the largest logit [T, C], unless two are the largest but for rounding."""
+    """Fail where a label [T] is not that of the largest logit [T, C], unless rounding decides between two."""
     assert len(names) == len(logits)
     best, indices = logits.topk(2)
     certain = best[:, 0] - best[:, 1] > CERTAIN

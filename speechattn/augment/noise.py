@@ -1,8 +1,9 @@
 """A folder of sound files as a source of noise: a piece of any length, the same one for the same generator.
 
-Whatever in the folder and below it holds sound is used, in order of name; text and pictures beside it (licences,
-lists) are passed over, and damaged sound is named in a warning. Files are read when a piece is cut, one at a time, so
-that a large collection such as MUSAN costs no memory. Mixing is done by augment/waveforms.py.
+All sound files in the folder and below it are used, in order of name; text and pictures (licences, lists) are skipped,
+and damaged sound files are named in a warning. A file is read when a piece is cut from it, so that a large collection
+such as MUSAN takes no memory. A file is known by its name and its number of samples: one that is exchanged for another
+of the same name and length between two runs changes the noise and is not noticed. Mixing is in waveforms.py.
 """
 
 from __future__ import annotations
@@ -14,16 +15,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from speechattn.data.audio.files import SAMPLE_RATE, AudioError, AudioWarning, audio_samples, load_audio
+from speechattn.data.audio.errors import AudioError, AudioWarning
+from speechattn.data.audio.files import SAMPLE_RATE, audio_samples, load_audio
 from speechattn.errors import DataError
 from speechattn.system.folders import files_below
 
-SOUND = (".aif", ".aiff", ".au", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".sph", ".w64", ".wav")
-"""Names that promise sound: such a file without any is damaged. All others are tried too, and may be anything."""
+SOUND_SUFFIXES = (".aif", ".aiff", ".au", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".sph", ".w64", ".wav")
+"""Suffixes of sound files: such a file that does not decode is damaged. Others are tried too, and may be anything."""
 
 
 class NoisePiece(NamedTuple):
-    """Samples [N] of noise, and where they come from: a path below the folder, and the first sample taken."""
+    """Samples [N] of noise and their origin: the path of a file below the folder, and the first sample taken."""
 
     waveform: Tensor
     name: str
@@ -31,7 +33,7 @@ class NoisePiece(NamedTuple):
 
 
 class NoiseFolder:
-    """The sound files below `folder`, at `sample_rate` Hz: `sizes` maps each path below the folder to its samples.
+    """Sound files below `folder`, at `sample_rate` Hz; `sizes` has the number of samples of each, by path below it.
 
     Raises:
         DataError: the folder does not exist, or holds no sound (what was found instead is named).
@@ -40,27 +42,27 @@ class NoiseFolder:
     def __init__(self, folder: str | Path, sample_rate: int = SAMPLE_RATE) -> None:
         self.folder, self.sample_rate = Path(folder), sample_rate
         if not self.folder.is_dir():
-            raise DataError(f"{folder} is no folder: noise comes from a folder of sound files (wav, flac, ogg, mp3).")
+            raise DataError(f"{folder} is not a folder: give a folder of sound files (wav, flac, ogg, mp3).")
         self.sizes: dict[str, int] = {}
-        passed: list[str] = []
+        skipped: list[str] = []
         damaged: list[str] = []
         paths = files_below(self.folder)
         for name in sorted(path.relative_to(self.folder).as_posix() for path in paths):
             try:
                 samples = audio_samples(self.folder / name, sample_rate)
             except AudioError as error:
-                (damaged if name.lower().endswith(SOUND) else passed).append(f"{name} ({error.reason})")
+                (damaged if name.lower().endswith(SOUND_SUFFIXES) else skipped).append(f"{name} ({error.reason})")
                 continue
             if samples:
                 self.sizes[name] = samples
             else:
-                passed.append(f"{name} (no samples)")
+                skipped.append(f"{name} (no samples)")
         if not self.sizes:
-            found = ", ".join([*damaged, *passed][:5]) or "nothing"
+            found = ", ".join([*damaged, *skipped][:5]) or "nothing"
             raise DataError(f"{folder} holds no sound to take noise from, found {found}. Give a folder of sound files.")
         if damaged:
-            told = ", ".join(damaged[:10]) + (", ..." if len(damaged) > 10 else "")
-            warnings.warn(f"{folder}: {len(damaged)} sound files cannot be used as noise: {told}.", AudioWarning, 2)
+            names = ", ".join(damaged[:10]) + (", ..." if len(damaged) > 10 else "")
+            warnings.warn(f"{folder}: {len(damaged)} sound files cannot be used as noise: {names}.", AudioWarning, 2)
         self._names = list(self.sizes)
 
     def __len__(self) -> int:
@@ -68,14 +70,13 @@ class NoiseFolder:
         return len(self._names)
 
     def cut(self, num_samples: int, generator: torch.Generator) -> NoisePiece:
-        """`num_samples` samples from somewhere in one file, all files equally likely.
+        """Return `num_samples` samples from a random place in one file, all files equally likely.
 
-        A file that is too short begins again at its start as often as it takes; a longer one is never
-        taken across its end.
+        A file that is too short is repeated; a piece of a longer one never crosses the file's end.
 
         Raises:
             ValueError: num_samples is negative.
-            AudioError: the file turned out to be damaged; it is named, and must be mended or taken out.
+            AudioError: the file is damaged; it is named, and must be repaired or removed.
         """
         if num_samples < 0:
             raise ValueError(f"num_samples must be 0 or more, got {num_samples}.")
@@ -83,7 +84,7 @@ class NoiseFolder:
         try:
             waveform, _ = load_audio(self.folder / name, self.sample_rate)
         except AudioError as error:
-            message = f"{error} Mend it, or take it out of the folder of noise."
+            message = f"{error} Repair it, or remove it from the folder of noise."
             raise AudioError(message, error.path, error.reason) from error
         size = len(waveform)
         start = _draw(size - num_samples + 1 if size >= num_samples else size, generator)
@@ -95,5 +96,5 @@ class NoiseFolder:
 
 
 def _draw(limit: int, generator: torch.Generator) -> int:
-    """A whole number in [0, limit)."""
+    """Return a whole number in [0, limit)."""
     return int(torch.randint(limit, (), generator=generator, device=generator.device))

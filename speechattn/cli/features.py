@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from speechattn.cli.options import positive
-from speechattn.config import FLAVORS
+from speechattn.config import FLAVORS, NUM_MELS
 from speechattn.errors import UserError
 
 
@@ -23,7 +23,8 @@ def add(commands: Any) -> None:
         "files", nargs="+", type=Path, metavar="FILE", help="wav, flac, ogg or mp3; resampled if need be"
     )
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help="where <name>.npy goes, [T, F] float32")
-    command.add_argument("--num-mels", type=positive, default=80, metavar="F", help="mel bands (default 80)")
+    help_mels = f"mel bands (default {NUM_MELS})"
+    command.add_argument("--num-mels", type=positive, default=NUM_MELS, metavar="F", help=help_mels)
     command.add_argument("--flavor", choices=FLAVORS, default="kaldi", help="whose log-mel (default kaldi)")
     command.add_argument("--picture", action="store_true", help="write <name>.png too")
 

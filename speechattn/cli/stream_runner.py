@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from speechattn.data.audio.files import AudioWarning, audio_blocks
+from speechattn.data.audio.errors import AudioWarning
+from speechattn.data.audio.files import audio_blocks
 from speechattn.data.audio.samples import MAX_RATE, MIN_RATE, Samples, cut
 from speechattn.errors import UserError
 from speechattn.models.heads import CTC

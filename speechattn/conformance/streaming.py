@@ -130,9 +130,8 @@ def stream_batch(subject: Subject) -> Outcome:
 
 
 def require_stream(subject: Subject) -> None:
-    """
-    Raises:
-        NotOfferedError: there is no stream, or there can be none.
+    """Raises:
+    NotOfferedError: there is no stream, or there can be none.
     """
     if not subject.streams:
         raise NotOfferedError("No stream: it has no methods initial_state, step and flush.")

@@ -1,8 +1,8 @@
-"""Which utterances share a batch, and how a batch becomes one padded tensor.
+"""Batches of utterances of similar length, and padding of a batch to one tensor.
 
-Utterances of similar length go together, so that little is computed on padding. No sampler object that
-remembers: epoch e is computed from (lengths, seed, e) alone, and its batch k is element k of that list. Any
-process can resume anywhere, and workers or ranks cannot disagree.
+Similar lengths keep padding small. There is no sampler with state: the batches of epoch e are computed from (lengths,
+seed, e) alone, and batch k is element k of that list, so that any process can resume anywhere and all workers and ranks
+agree.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from torch.nn.utils.rnn import pad_sequence
 from speechattn.data.labels.segments import IGNORE
 
 JITTER = 0.1
-"""Lengths within 10 % count as similar: near neighbours change places from epoch to epoch."""
+"""Lengths within 10 % count as similar and are shuffled from epoch to epoch."""
 
 
 class Batches:
-    """Batches of indices whose padded size, longest length times rows, is at most `max_frames`.
+    """Batches of indices whose padded size, largest length times rows, is at most `max_frames`.
 
     An item longer than `max_frames` is a batch of its own. `lengths` are in frames.
 
@@ -45,30 +45,29 @@ class Batches:
         self.seed = seed
 
     def batches(self, epoch: int) -> list[list[int]]:
-        """All batches of one epoch, in order: every index once."""
+        """Return all batches of one epoch, in order: every index once."""
         generator = np.random.default_rng(np.random.SeedSequence([self.seed, epoch]))
         stretched = self.lengths * generator.uniform(1, 1 + JITTER, len(self.lengths))
         batches: list[list[int]] = []
-        longest = 0
+        max_length = 0
         for i in np.lexsort((generator.permutation(len(self.lengths)), stretched)).tolist():
             length = int(self.lengths[i])
-            longest = max(longest, length, 1)
-            if batches and longest * (len(batches[-1]) + 1) <= self.max_frames:
+            max_length = max(max_length, length, 1)
+            if batches and max_length * (len(batches[-1]) + 1) <= self.max_frames:
                 batches[-1].append(i)
             else:
                 batches.append([i])
-                longest = max(length, 1)
+                max_length = max(length, 1)
         return [batches[k] for k in generator.permutation(len(batches)).tolist()]
 
 
 def collate(frames: Sequence[Tensor], labels: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """(frames [B, T, F] padded with 0, lengths [B] int64, labels [B, T] int64 padded with IGNORE).
+    """Return (frames [B, T, F] padded with 0, lengths [B] int64, labels [B, T] int64 padded with IGNORE).
 
-    Takes B tensors [T_b, F] and B tensors [T_b].
+    `frames` are B tensors [T_b, F], `labels` B tensors [T_b].
 
     Raises:
         ValueError: no item, different B, an item whose frames and labels differ in length, or different F.
-            A difference is never padded away: the labels would slide along the sound.
     """
     if not frames or len(frames) != len(labels):
         raise ValueError(f"collate needs as many frames as labels, at least one, got {len(frames)} and {len(labels)}.")

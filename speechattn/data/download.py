@@ -1,7 +1,6 @@
-"""LibriSpeech from its server, continued where it broke off; half a download never looks like a whole one.
+"""Download of LibriSpeech from its server. Interrupted downloads are continued; a subset appears when it is complete.
 
-Nothing in the package calls this by itself: `download` is for the person who wants the corpus. Not here: reading
-what arrived, which is librispeech.py.
+Nothing in the package downloads by itself: a user calls `download`. librispeech.py reads the corpus.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ from speechattn.system.optional_imports import require_torchaudio
 def download(root: str | Path, subset: str, progress: bool = True) -> Path:
     """Fetch `subset` from openslr.org into root/LibriSpeech/<subset> and return that folder.
 
-    Address and SHA-256 come from torchaudio's table. An interrupted download is continued, its sum is
-    verified, and the folder appears only when all of it has been extracted. Needs twice the archive's size.
+    Address and SHA-256 come from torchaudio's table. An interrupted download is continued, its SHA-256 is verified, and
+    the folder appears only when all of it has been extracted. Needs twice the archive's size.
 
     Raises:
-        UserError: unknown subset, no torchaudio, no network, or the folder is there but incomplete.
+        UserError: unknown subset, no torchaudio, no network, or the folder exists but is incomplete.
         DataError: the archive is damaged or would write outside its folder.
     """
     module = require_torchaudio("Downloading LibriSpeech").datasets.librispeech
@@ -45,8 +44,8 @@ def download(root: str | Path, subset: str, progress: bool = True) -> Path:
         corpus = LibriSpeech(root, subset)
         if corpus.missing or corpus.faults:
             speakers, utterances = len(corpus.missing), len(corpus.faults)
-            lacks = f"{speakers} speakers are missing" if speakers else f"{utterances} utterances are not whole"
-            raise UserError(f"{folder} is incomplete, {lacks}: remove it and run again.")
+            fault = f"{speakers} speakers are missing" if speakers else f"{utterances} utterances are incomplete"
+            raise UserError(f"{folder} is incomplete, {fault}: remove it and run again.")
         return folder
     root.mkdir(parents=True, exist_ok=True)
     url, digest = table[subset]
@@ -62,14 +61,14 @@ def fetch(url: str, target: Path, sha256: str, progress: bool = True) -> None:
     """Download `url` into `target`, continuing a `.part` file; `target` exists only with the right SHA-256.
 
     Raises:
-        UserError: the connection failed or broke off; what came so far is kept for the next try.
-        DataError: the sum is wrong; the part is removed.
+        UserError: the connection failed; what has arrived is kept for the next try.
+        DataError: the SHA-256 is wrong; the part is removed.
     """
     part = target.with_name(target.name + ".part")
     try:
         _receive(url, part, progress)
     except (OSError, HTTPException) as error:  # URLError is an OSError; so is a full disk
-        raise UserError(f"{url} did not arrive whole ({error}). Run again to continue after {part}.") from error
+        raise UserError(f"{url} did not arrive completely ({error}). Run again to continue after {part}.") from error
     try:
         verify(part, sha256)
     except DataError:
@@ -79,17 +78,17 @@ def fetch(url: str, target: Path, sha256: str, progress: bool = True) -> None:
 
 
 def _receive(url: str, part: Path, progress: bool) -> None:
-    """Append to `part` what it still lacks."""
+    """Append the missing bytes to `part`."""
     done = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
     try:
         response = urllib.request.urlopen(request, timeout=60)
     except HTTPError as error:
-        if done and error.code == 416:  # nothing is left to send
+        if done and error.code == 416:  # no bytes are missing
             return
         raise
     with response:
-        if response.status != 206:  # this server sends everything again
+        if response.status != 206:  # the server ignores Range and sends all of it
             done = 0
         total = done + int(response.headers.get("Content-Length", 0))
         bar = tqdm(total=total or None, initial=done, unit="B", unit_scale=True, disable=not progress)
@@ -110,12 +109,12 @@ def verify(path: Path, sha256: str) -> None:
 
 
 def extract(archive: Path, root: Path, subset: str) -> Path:
-    """Unpack `archive` beside root/LibriSpeech and move the subset into it in one step; returns its folder.
+    """Unpack `archive` next to root/LibriSpeech, move the subset into it in one step, and return its folder.
 
     Raises:
         DataError: the archive is damaged, lacks the subset, or holds a member that would leave the folder.
     """
-    staging = root / f".{subset}.extracting"  # whatever an earlier run left half done starts over
+    staging = root / f".{subset}.extracting"  # an interrupted extraction starts again
     shutil.rmtree(staging, ignore_errors=True)
     try:
         with tarfile.open(archive) as tar:

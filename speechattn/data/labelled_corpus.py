@@ -1,25 +1,23 @@
-"""A labelled corpus: recordings that have labels, minus those that cannot be trusted, each one accounted for.
+"""A labelled corpus: recordings with labels, without damaged ones, which are counted by reason.
 
-Labels come from an alignment, or, speech and silence only, from the sound itself when it is read.
+Labels come from an alignment, or, for speech and silence, from an energy detector when the audio is read.
 
-Bad audio never becomes training data in silence. It is left out, counted by reason, and when more than `max_bad`
-of the corpus is bad the run stops: then the disk or the download is at fault, not a file. Headers are checked
-when the corpus is loaded, sound when it is read. Not a data loader: it yields one utterance after the other.
+Damaged recordings are left out and counted, and if they are more than `max_bad` of the corpus the run stops: then the
+disk or the download is at fault, not a file. Headers are checked when the corpus is loaded, audio when it is decoded.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, TypeVar
 
 from torch import Tensor
 
-from speechattn.data.audio.files import SAMPLE_RATE, AudioError, AudioWarning, audio_samples, load_audio
+from speechattn.data.audio.errors import AudioError, AudioWarning
+from speechattn.data.audio.files import SAMPLE_RATE, audio_samples, load_audio
 from speechattn.data.labels.alignments import load_alignments
 from speechattn.data.labels.classes import PHONES, SPEECH
 from speechattn.data.labels.energy_vad import speech_segments
@@ -37,7 +35,7 @@ MISMATCH = "alignment and audio differ in length"
 class LabelledUtterance:
     """An utterance, its length in samples at the corpus' rate, and its labels in seconds.
 
-    Without an alignment there are no segments until the sound is read: `Corpus.waveforms` brings them.
+    Without an alignment there are no segments until the audio is decoded: `Corpus.waveforms` adds them.
     """
 
     utterance: Utterance
@@ -56,11 +54,12 @@ class LabelledUtterance:
 
 
 class Corpus:
-    """What `load_corpus` found: `utterances` sorted by id, and in `skipped` the ids that were left out, by reason.
+    """The labelled utterances of a subset: `utterances` sorted by id, and in `skipped` the ids left out, by reason.
 
-    A missing alignment is no damage; every other reason counts against `max_bad`, a share of the utterances that are
-    aligned or damaged. A file found bad later leaves `utterances`, which is then a new list: older ones stay as they
-    are. With `detect` there are no alignments, all recordings count, and speech is detected in what is read.
+    A missing alignment is not damage; every other reason counts towards `max_bad`, a share of the utterances that are
+    aligned or damaged. A file found damaged later is removed from `utterances`, which is then a new list: older ones
+    are not changed. With `detect` there are no alignments, all recordings count, and speech is detected when they are
+    decoded.
     """
 
     def __init__(
@@ -77,10 +76,10 @@ class Corpus:
         self.skipped: dict[str, list[str]] = {}
         self._bad: dict[str, str] = {}
         self._found: dict[str, str] = {}
-        self._wanted = 0
+        self._considered = 0
 
     def read(self, item: LabelledUtterance) -> Tensor:
-        """The waveform [N] of one utterance, N = item.num_samples. Raises AudioError; nothing is counted."""
+        """Return the waveform [N] of one utterance, N = item.num_samples, or raise AudioError; nothing is counted."""
         path = item.utterance.path
         waveform, _ = load_audio(path, self.sample_rate)
         if len(waveform) != item.num_samples:
@@ -91,9 +90,9 @@ class Corpus:
     def waveforms(
         self, utterances: Iterable[LabelledUtterance] | None = None
     ) -> Iterator[tuple[LabelledUtterance, Tensor]]:
-        """Each utterance (all by default, or these) with its waveform [N]; those that do not decode are left out.
+        """Yield each utterance (all by default, or these) with its waveform [N], except those that do not decode.
 
-        They move to `skipped`, and a warning says how many at the end.
+        Those are moved to `skipped`, and counted in a warning at the end.
 
         Raises:
             DataError: as soon as more than `max_bad` of the corpus is bad.
@@ -113,10 +112,10 @@ class Corpus:
                 item = replace(item, segments=speech_segments(waveform, self.sample_rate))
             yield item, waveform
         if len(self._bad) > known:
-            warnings.warn(f"{self._complaint()}. They are left out.", AudioWarning, stacklevel=2)
+            warnings.warn(f"{self._bad_summary()}. They are left out.", AudioWarning, stacklevel=2)
 
     def summary(self) -> str:
-        """What is there and what was left out, a line for each reason."""
+        """Return a text: the size of the corpus, and a line for each reason for which utterances were left out."""
         minutes = sum(item.num_samples for item in self.utterances) / self.sample_rate / 60
         speakers = len({item.speaker for item in self.utterances})
         lines = [f"{self.subset}: {len(self.utterances)} utterances, {speakers} speakers, {minutes:.1f} minutes"]
@@ -124,16 +123,16 @@ class Corpus:
         return "\n".join(lines)
 
     def losses(self) -> list[dict[str, str]]:
-        """Return what was left out: subset, id, reason, and what was found where that says more than the reason."""
+        """Return the utterances left out: subset, id, reason, and the full message if there is one."""
         return [
             {"subset": self.subset, "id": id, "reason": reason, "found": self._found.get(id, reason)}
             for reason, ids in self.skipped.items()
             for id in ids
         ]
 
-    def _admit(self, utterance: Utterance, alignment: Alignment | None) -> None:
-        """Take a recording if its header is sound and its length is the alignment's, where there is one."""
-        self._wanted += 1
+    def _add(self, utterance: Utterance, alignment: Alignment | None) -> None:
+        """Add a recording if its header is valid and its length is the alignment's, if there is one."""
+        self._considered += 1
         try:
             num_samples = audio_samples(utterance.path, self.sample_rate)
         except AudioError as error:
@@ -146,9 +145,9 @@ class Corpus:
             segments = alignment.over(duration) if alignment is not None else []
             self.utterances.append(LabelledUtterance(utterance, num_samples, segments))
 
-    def _refuse(self, id: str, reason: str, found: str = "") -> None:
-        """Count an utterance that is not whole; `found` says more than the reason that it is counted by."""
-        self._wanted += 1
+    def _count_bad(self, id: str, reason: str, found: str = "") -> None:
+        """Count an incomplete utterance; `found` says more than the reason by which it is counted."""
+        self._considered += 1
         self._reject(id, reason, found)
 
     def _skip(self, id: str, reason: str) -> None:
@@ -159,17 +158,17 @@ class Corpus:
         self._bad[id] = reason if isinstance(found, AudioError) else self._found[id].removesuffix(".")
         self._skip(id, reason)
 
-    def _complaint(self) -> str:
-        bad, share = len(self._bad), len(self._bad) / self._wanted
+    def _bad_summary(self) -> str:
+        bad, share = len(self._bad), len(self._bad) / self._considered
         named = _first([f"{id} ({reason})" for id, reason in self._bad.items()], 10)
-        return f"{self.subset}: {bad} of {self._wanted} utterances ({share:.1%}) cannot be used: {named}"
+        return f"{self.subset}: {bad} of {self._considered} utterances ({share:.1%}) cannot be used: {named}"
 
     def _check_limit(self) -> None:
-        if len(self._bad) > self.max_bad * self._wanted + 1e-9:  # 0.29 * 100 is 28.999999999999996
-            enough = math.ceil(1000 * len(self._bad) / self._wanted) / 1000
+        if len(self._bad) > self.max_bad * self._considered + 1e-9:  # 0.29 * 100 is 28.999999999999996
+            enough = math.ceil(1000 * len(self._bad) / self._considered) / 1000
             raise DataError(
-                f"{self._complaint()}. max_bad allows {self.max_bad:.1%}: restore these files, or leave them out with "
-                f"--max-bad {enough:g} (in Python max_bad={enough:g})."
+                f"{self._bad_summary()}. max_bad allows {self.max_bad:.1%}: restore these files, or leave them out "
+                f"with --max-bad {enough:g} (in Python max_bad={enough:g})."
             )
 
 
@@ -182,14 +181,13 @@ def load_corpus(
     *,
     sample_rate: int = SAMPLE_RATE,
 ) -> Corpus:
-    """The labelled utterances of `subset`: folders and headers are read, sound is not decoded.
+    """Return the labelled utterances of `subset`: folders and headers are read, audio is not decoded.
 
-    `alignments` is a folder or file for `load_alignments`, and `classes=None` asks it for words as they were said;
-    alignments=None leaves SIL and SPEECH to the detector. Recordings without an alignment are left out and
-    counted. So is what is not whole: no recording or two, a bad header, a damaged alignment or one that ends more than
-    0.5 s from the audio's end, and, where the subset has transcripts and alignments, no words or two transcripts.
-    Of these at most `max_bad` of the utterances that are aligned or damaged is forgiven; for a test set give
-    `max_bad=0`.
+    `alignments` is a folder or file for `load_alignments`, and `classes=None` means all words; alignments=None means
+    that SIL and SPEECH are detected. Recordings without an alignment are left out and counted. So are incomplete
+    utterances: no recording or two, a bad header, a damaged alignment or one that ends more than 0.5 s from the audio's
+    end, and, if the subset has transcripts and alignments, no words or two transcripts. These may be at most `max_bad`
+    of the utterances that are aligned or damaged; for a test set use `max_bad=0`.
 
     Raises:
         ValueError: alignments=None, and classes other than SIL and SPEECH.
@@ -206,82 +204,30 @@ def load_corpus(
     for id in sorted(known.keys() | recordings.faults.keys()):
         fault = recordings.faults.get(id)
         if corpus.detect and fault not in RECORDING_FAULTS:
-            fault = None  # no words are needed
+            fault = None  # a detector needs no words
         if not (corpus.detect or id in by_id or id in damaged):
             corpus._skip(id, fault or NO_ALIGNMENT)
         elif fault is not None:
-            corpus._refuse(id, fault)
+            corpus._count_bad(id, fault)
         elif id in damaged:
-            corpus._refuse(id, DAMAGED_ALIGNMENT, damaged[id])
+            corpus._count_bad(id, DAMAGED_ALIGNMENT, damaged[id])
         else:
-            corpus._admit(known[id], by_id.get(id))
+            corpus._add(known[id], by_id.get(id))
     if alignments is not None and known and not any(id in by_id or id in damaged for id in known):
         hint = f" Give the folder that holds those of {corpus.subset} too." if Path(alignments).is_file() else ""
         raise DataError(
             f"none of the {len(recordings)} recordings in {recordings.folder} has an alignment in {alignments}: "
             f"recordings are called {min(known)}, alignments {_first(sorted(by_id), 1) or 'nothing'}.{hint}"
         )
-    strangers = [error for id, error in damaged.items() if id not in known and id not in recordings.faults]
-    if strangers:
+    unknown = [error for id, error in damaged.items() if id not in known and id not in recordings.faults]
+    if unknown:
         warnings.warn(
-            f"{len(strangers)} damaged alignments belong to no recording of {corpus.subset}: {_first(strangers, 3)}",
+            f"{len(unknown)} damaged alignments belong to no recording of {corpus.subset}: {_first(unknown, 3)}",
             AudioWarning,
             stacklevel=2,
         )
     corpus._check_limit()
     return corpus
-
-
-class Spoken(Protocol):
-    """Anything with a speaker: Utterance, LabelledUtterance."""
-
-    @property
-    def speaker(self) -> str:
-        """The speaker's id."""
-
-
-S = TypeVar("S", bound=Spoken)
-
-
-def split_by_speaker(utterances: Sequence[S], fraction: float = 0.1, seed: int = 0) -> tuple[list[S], list[S]]:
-    """(train, valid): about `fraction` of the speakers, with all they said, are valid.
-
-    Each speaker's side is decided by a hash of its id and the seed alone, so more data never moves a speaker
-    across; a side that would be empty gets the speaker nearest to it.
-
-    Raises:
-        ValueError: fraction is not between 0 and 1.
-        DataError: there are fewer than two speakers.
-
-    Example:
-        >>> people = [Utterance(f"{speaker}-1", speaker, Path("x.flac")) for speaker in "ab"]
-        >>> [len(side) for side in split_by_speaker(people)]
-        [1, 1]
-    """
-    if not 0 < fraction < 1:
-        raise ValueError(f"fraction must lie between 0 and 1, got {fraction}.")
-    place = {speaker: _place(speaker, seed) for speaker in {item.speaker for item in utterances}}
-    if len(place) < 2:
-        raise DataError(f"a split by speaker needs at least 2 speakers, got {len(place)}: add speakers to the subset.")
-    ranked = sorted(place, key=lambda speaker: (place[speaker], speaker))
-    chosen = {speaker for speaker in ranked[1:-1] if place[speaker] < fraction} | {ranked[0]}
-    train = [item for item in utterances if item.speaker not in chosen]
-    return train, [item for item in utterances if item.speaker in chosen]
-
-
-def check_disjoint(train: Iterable[Spoken], test: Iterable[Spoken]) -> None:
-    """Raise DataError, naming the speakers, when somebody is heard on both sides."""
-    shared = sorted({item.speaker for item in train} & {item.speaker for item in test})
-    if shared:
-        raise DataError(
-            f"{len(shared)} speakers are in both training and test data: {_first(shared, 10)}. Use another subset, "
-            "or split_by_speaker."
-        )
-
-
-def _place(speaker: str, seed: int) -> float:
-    """A number in [0, 1) that this speaker keeps, whoever else is there."""
-    return int.from_bytes(hashlib.sha256(f"{seed}:{speaker}".encode()).digest()[:8], "big") / 2**64
 
 
 def _first(names: Sequence[str], count: int) -> str:

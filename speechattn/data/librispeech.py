@@ -1,7 +1,7 @@
-"""The LibriSpeech layout: `<subset>/<speaker>/<chapter>/<utterance>.flac` beside `<speaker>-<chapter>.trans.txt`.
+"""The LibriSpeech layout: `<subset>/<speaker>/<chapter>/<utterance>.flac` and `<speaker>-<chapter>.trans.txt`.
 
-A walker over names: it lists files and reads transcripts, and leaves every sound file closed. Any corpus laid
-out this way is read by it, the synthetic one too. Not here: fetching the corpus, which is download.py.
+It lists files and reads transcripts, and opens no sound file. Any corpus in this layout can be read, such as the
+synthetic one. download.py fetches LibriSpeech itself.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import overload
 
-from speechattn.data.labels.segments import Utterance, read_lines
+from speechattn.data.labels.segments import Utterance
+from speechattn.data.text_files import read_lines
 from speechattn.errors import DataError
 from speechattn.system.folders import files_below, has_suffix, utterance_id
 
@@ -25,7 +26,7 @@ LAYOUT = "<subset>/<speaker>/<chapter>/<utterance>.flac"
 
 @dataclass(frozen=True)
 class Speaker:
-    """One line of SPEAKERS.TXT. What the table does not say is None, or an empty name."""
+    """One line of SPEAKERS.TXT. Fields that the table lacks are None or empty."""
 
     id: str
     sex: str | None = None
@@ -37,16 +38,16 @@ class Speaker:
 class LibriSpeech(Sequence[Utterance]):
     """The utterances of one subset, sorted by id. `root` is LibriSpeech itself or the folder that holds it.
 
-    A corpus need not be whole. `faults` says why an utterance cannot be trusted, by id: no or two recordings, or,
-    where the subset has transcripts, no words or two transcripts. The sequence holds every utterance with one
-    recording; its `transcript` is None where there is not exactly one.
+    A corpus may be incomplete. `faults` has the fault of an utterance by id: no or two recordings, or, if the subset
+    has transcripts, no words or two transcripts. The sequence holds every utterance with one recording; its
+    `transcript` is None unless there is exactly one.
 
     Raises:
         DataError: the folder is missing or holds no recordings; the message lists the subsets that are there.
     """
 
     def __init__(self, root: str | Path, subset: str) -> None:
-        subset = subset and posixpath.normpath(subset)  # completion leaves a slash behind it
+        subset = subset and posixpath.normpath(subset)  # shell completion adds a slash
         self.root = _corpus_folder(Path(root), subset)
         self.subset = subset
         self.folder = self.root / subset
@@ -67,7 +68,7 @@ class LibriSpeech(Sequence[Utterance]):
         self.faults = dict(sorted(self.faults.items()))
 
     def _walk(self) -> dict[Path, str]:
-        """Fill the tables; returns the chapters whose transcripts cannot be read, and why."""
+        """Fill the tables; return the chapters whose transcripts cannot be read, and why."""
         unreadable = {}
         for path in files_below(self.folder):
             if len(path.relative_to(self.folder).parts) != 3:  # speaker, chapter, file
@@ -108,15 +109,15 @@ class LibriSpeech(Sequence[Utterance]):
 
     @cached_property
     def speakers(self) -> dict[str, Speaker]:
-        """The speakers who have recordings here, by id; SPEAKERS.TXT adds what it knows about them."""
+        """The speakers who have recordings here, by id, with the fields of SPEAKERS.TXT."""
         present = {path.parent.parent.name for path in self._audio.values()}
         return {id: self._table.get(id, Speaker(id, subset=self.subset)) for id in sorted(present)}
 
     @cached_property
     def missing(self) -> list[str]:
-        """Ids of speakers that SPEAKERS.TXT puts into this subset and who have no recording here.
+        """Ids of speakers that SPEAKERS.TXT lists in this subset and who have no recording here.
 
-        In the whole corpus that is the mark of an extraction that stopped half way.
+        In a complete corpus they show that an extraction was interrupted.
         """
         return sorted(id for id, row in self._table.items() if row.subset == self.subset and id not in self.speakers)
 
@@ -132,7 +133,7 @@ class LibriSpeech(Sequence[Utterance]):
 
 
 def read_speakers(path: str | Path) -> dict[str, Speaker]:
-    """SPEAKERS.TXT (`id | sex | subset | minutes | name`, `;` before comments) as speakers by id.
+    """Return the speakers of SPEAKERS.TXT (`id | sex | subset | minutes | name`, `;` before comments) by id.
 
     Raises:
         DataError: a line has other fields; file and line are named.
@@ -159,7 +160,7 @@ def _read_transcripts(path: Path) -> list[tuple[str, str]]:
 
 
 def _corpus_folder(root: Path, subset: str) -> Path:
-    """The folder that holds `subset`: root/LibriSpeech or root."""
+    """Return the folder that holds `subset`: root/LibriSpeech or root."""
     bases = [base for base in (root / "LibriSpeech", root) if base.is_dir()]
     if not bases:
         raise DataError(f"{root} is not a folder: expected the one that holds {LAYOUT}.")

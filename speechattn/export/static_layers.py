@@ -19,8 +19,9 @@ from speechattn.context import Context
 from speechattn.dtypes import like
 from speechattn.encoder.convolution import FramesConvolution
 from speechattn.encoder.self_attention import SelfAttention
+from speechattn.frontend.deltas import deltas_step
 from speechattn.frontend.logmel import LogMel
-from speechattn.frontend.mfcc import MFCC, deltas_step
+from speechattn.frontend.mfcc import MFCC
 
 
 class Clock(NamedTuple):

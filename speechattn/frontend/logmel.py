@@ -1,10 +1,10 @@
 """Log-mel features: waveform [B, N] becomes frames [B, T, num_mels], one per hop of `Framing`.
 
-Two flavors, each equal to someone else's answer: "kaldi" is torchaudio.compliance.kaldi.fbank without dither,
-"librosa" is the log of librosa.feature.melspectrogram. Both work with every alignment. Audio is read in
-slabs of overlapping views, so an hour costs its output and a few megabytes. A stream gives the same frames, each as
-soon as its last sample is there. There is no dither, no energy column and no per-utterance normalisation, which
-could not stream.
+Two flavors, each equal to a reference: "kaldi" is torchaudio.compliance.kaldi.fbank without dither, "librosa" is the
+logarithm of librosa.feature.melspectrogram. Both work with every alignment. Audio is read in slabs of overlapping
+views, so an hour takes the memory of its frames and a few megabytes. A stream gives the same frames, each as soon as
+its last sample has arrived. There is no dither, no energy column and no per-utterance normalisation, which could not
+stream.
 """
 
 from __future__ import annotations
@@ -17,27 +17,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from speechattn.amplitude import MAX_AMPLITUDE, MAX_INTEGER, SCALED, unscaled
+from speechattn.config import FLAVORS, NUM_MELS
 from speechattn.context import Context
-from speechattn.errors import UserError
 from speechattn.framing import Framing
-from speechattn.frontend.mel import kaldi_filterbank, slaney_filterbank
+from speechattn.frontend.spectrum import LOW_HZ, fft_size, log_mel, make_filterbank, make_window
+from speechattn.frontend.waveform_checks import check_samples, check_waveform
 from speechattn.lengths import check_lengths
 from speechattn.system.serialization import whole
 
-PREEMPHASIS = 0.97
-LOW_HZ = {"kaldi": 20.0, "librosa": 0.0}
-FLOOR = {"kaldi": torch.finfo(torch.float32).eps, "librosa": 1e-10}
-"""Least mel energy; below it the logarithm would only measure rounding."""
 SLAB_FRAMES = 128
 """Frames computed at once: larger temporaries leave the cache and are mapped and unmapped for every slab."""
 
 
 class FrontendState(NamedTuple):
-    """What a stream keeps of a frontend: samples that frames to come will hear again, and frames that still wait."""
+    """State of a stream: samples that later frames will read again, and frames that wait for their deltas."""
 
     samples: Tensor  # [B, n], n < window + hop
-    num_samples: int  # that have come in
+    num_samples: int  # that have arrived
     waiting: tuple[Tensor, ...]  # [B, n, F] for each order of deltas
 
 
@@ -48,19 +44,23 @@ class LogMel(nn.Module):
     Kaldi's own binaries, which read integers, give 2 ln 32768 = 20.8 more.
 
     Args:
-        num_mels: bands per frame.
-        framing: sample rate, window, hop and alignment. Around the audio stand zeros.
+        num_mels: mel bands of a frame.
+        framing: sample rate, window, hop and alignment. The audio is padded with zeros on both sides.
         flavor: "kaldi" (DC removal, pre-emphasis 0.97, Povey window, FFT of the next power of two, HTK mel,
             floor 1.2e-7) or "librosa" (FFT of the window, periodic Hann, Slaney mel and norm, floor 1e-10).
-        low_hz, high_hz: ends of the mel bands; None is 20 Hz (kaldi) or 0 (librosa), and half the sample rate.
-        nan_policy: "error" refuses a valid sample that is NaN, infinite or beyond 2^31, "zero" reads it as 0. Samples
-            beyond 100 are integers that were not scaled: always refused.
+        low_hz: lower end of the mel bands; None is 20 Hz (kaldi) or 0 Hz (librosa).
+        high_hz: upper end of the mel bands; None is half the sample rate.
+        nan_policy: "error" raises for a valid sample that is NaN, infinite or beyond 2^31, "zero" reads it as 0.
+            Samples beyond 100 are integers that were not scaled: always an error.
         slab_frames: frames computed at once; it changes speed and memory, not the result.
 
     Shape:
         waveform [B, N] float32 or float64, lengths [B] int64 samples -> frames [B, T, num_mels] of the same
-        dtype, lengths [B] int64 frames, T = framing.num_frames(N). Frames at and past a row's length are
-        exactly 0, and what the padding holds is never read; less than one hop of audio is 0 frames.
+        dtype, lengths [B] int64 frames, T = framing.num_frames(N). Frames at and past a row's length are exactly 0,
+        and padding is never read; less than one hop of audio is 0 frames.
+
+    Raises:
+        ValueError: a number is out of range, or flavor or nan_policy is unknown.
 
     Example:
         >>> frames, lengths = LogMel()(torch.zeros(2, 16000), torch.tensor([16000, 8000]))
@@ -73,7 +73,7 @@ class LogMel(nn.Module):
 
     def __init__(
         self,
-        num_mels: int = 80,
+        num_mels: int = NUM_MELS,
         framing: Framing | None = None,
         flavor: str = "kaldi",
         *,
@@ -83,7 +83,7 @@ class LogMel(nn.Module):
         slab_frames: int = SLAB_FRAMES,
     ) -> None:
         super().__init__()
-        if flavor not in FLOOR:
+        if flavor not in FLAVORS:
             raise ValueError(f'flavor must be "kaldi" or "librosa", got {flavor!r}.')
         if nan_policy not in ("error", "zero"):
             raise ValueError(f'nan_policy must be "error" or "zero", got {nan_policy!r}.')
@@ -98,8 +98,7 @@ class LogMel(nn.Module):
                 f"mel bands need 0 <= low_hz < high_hz <= {nyquist:g} (half the sample rate), "
                 f"got low_hz={self.low_hz:g} and high_hz={self.high_hz:g}."
             )
-        size = self.framing.window
-        self.n_fft = 1 << (size - 1).bit_length() if flavor == "kaldi" else size
+        self.n_fft = fft_size(flavor, self.framing.window)
         window, filterbank = self._constants(torch.get_default_dtype(), torch.device("cpu"))
         self.register_buffer("window", window, persistent=False)
         self.register_buffer("filterbank", filterbank, persistent=False)
@@ -117,15 +116,15 @@ class LogMel(nn.Module):
 
     @property
     def contexts(self) -> tuple[Context, ...]:
-        """What mixes neighbouring frames, next to the waveform first: nothing here."""
+        """Contexts that mix neighbouring frames, nearest to the waveform first: none."""
         return ()
 
     def to_log_mel(self, frames: Tensor) -> Tensor:
-        """The log-mel [..., num_mels] that `frames` [..., num_features] describe, to be drawn: here, themselves."""
+        """Return the log-mel [..., num_mels] that `frames` [..., num_features] describe: here, themselves."""
         return frames
 
     def forward(self, waveform: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Frames [B, T, num_features] and lengths [B] in frames; see the class for shapes.
+        """Return frames [B, T, num_features] and lengths [B] in frames; see the class for shapes.
 
         Raises:
             TypeError: waveform is not a float32 or float64 tensor, or lengths is not an integer one.
@@ -138,22 +137,22 @@ class LogMel(nn.Module):
         samples = [num_samples] * batch_size if lengths is None else lengths.tolist()
         counts = [self.framing.num_frames(n) for n in samples]
         with torch.autocast(waveform.device.type, enabled=False):
-            rows = [self._sound(waveform[b, :n], b) for b, n in enumerate(samples)]
+            rows = [self._checked(waveform[b, :n], b) for b, n in enumerate(samples)]
             frames = self._gather(rows, counts, self.framing.num_frames(num_samples), like=waveform)
         return frames, torch.tensor(counts, dtype=torch.int64, device=waveform.device)
 
     def initial_state(self, batch_size: int = 1) -> FrontendState:
-        """The state of `batch_size` streams in lock-step that have not begun; its dtype is that of the filterbank.
+        """Return the state of `batch_size` streams in lock-step before the first sample, in the filterbank's dtype.
 
         Raises:
-            ValueError: frames are centred, so that they hear samples that are not there yet.
+            ValueError: frames are centred, so that they need samples that have not arrived.
         """
         self.framing.require_streamable()
         batch_size = whole("batch_size", batch_size)
         return FrontendState(self.filterbank.new_empty(batch_size, 0), 0, ())
 
     def step(self, waveform: Tensor, state: FrontendState) -> tuple[Tensor, FrontendState]:
-        """The frames [B, m, num_features] that the next samples [B, n], n >= 0, complete, and the new state.
+        """Return the frames [B, m, num_features] that the next samples [B, n], n >= 0, complete, and the new state.
 
         Raises:
             TypeError, ValueError, UserError: as `forward`; and a waveform of another dtype or batch than the state.
@@ -161,7 +160,7 @@ class LogMel(nn.Module):
         return self._step(waveform, state, final=False)
 
     def flush(self, state: FrontendState) -> Tensor:
-        """The frames [B, m, num_features] still owed when no more samples will come: a part of a frame is none."""
+        """Return the pending frames [B, m, num_features] at the end of the samples; a part of a frame is dropped."""
         return self._step(state.samples[:, :0], state, final=True)[0]
 
     @torch.no_grad()
@@ -174,24 +173,24 @@ class LogMel(nn.Module):
                 f"[{len(kept)}, n] on {kept.device}: begin with initial_state(batch_size) of a frontend of that dtype."
             )
         first, origin = state.num_samples, state.num_samples - kept.shape[1]
-        waveform = torch.stack([self._sound(row, b, first) for b, row in enumerate(waveform)])
-        heard, total = torch.cat((kept, waveform), 1), first + waveform.shape[1]
+        waveform = torch.stack([self._checked(row, b, first) for b, row in enumerate(waveform)])
+        available, total = torch.cat((kept, waveform), 1), first + waveform.shape[1]
         done, ready = self.framing.num_frames(first), self.framing.num_frames(total)
         none = kept.new_empty(0, self.num_mels)
         with torch.autocast(kept.device.type, enabled=False):
-            rows = [torch.cat([none, *self._windows(row, done, ready, origin)]) for row in heard]
+            rows = [torch.cat([none, *self._windows(row, done, ready, origin)]) for row in available]
         keep = max(0, max(0, self.framing.span_samples(ready)[0]) - origin)
-        frames, waiting = self._waited_for(torch.stack(rows), state.waiting, final)
-        return frames, FrontendState(heard[:, keep:].clone(), total, waiting)
+        frames, waiting = self._from_log_mel(torch.stack(rows), state.waiting, final)
+        return frames, FrontendState(available[:, keep:].clone(), total, waiting)
 
-    def _waited_for(
+    def _from_log_mel(
         self, log_mel: Tensor, waiting: tuple[Tensor, ...], final: bool
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Frames [B, m, num_features] after the next log-mel [B, n, num_mels], and those that wait: here, none."""
+        """Return the frames [B, m, num_features] that log-mel [B, n, num_mels] completes, and those that wait."""
         return log_mel, waiting
 
     def _gather(self, rows: list[Tensor], counts: list[int], num_frames: int, like: Tensor) -> Tensor:
-        """The slabs of all rows in one [B, num_frames, num_features] tensor, zeros after each row's count."""
+        """Join the slabs of all rows in one [B, num_frames, num_features] tensor, zeros after each row's count."""
         if rows and torch.is_grad_enabled() and like.requires_grad:
             # Writing slabs into one tensor would send the gradient of all of it through every slab.
             zeros = like.new_zeros(num_frames, self.num_features)
@@ -207,118 +206,44 @@ class LogMel(nn.Module):
         return frames
 
     def _slabs(self, row: Tensor, count: int) -> Iterator[Tensor]:
-        """Features [n, num_features] of `count` frames of one row, slab by slab."""
+        """Yield the features [n, num_features] of `count` frames of one row, slab by slab."""
         return self._windows(row, 0, count)
 
     def _windows(self, row: Tensor, first: int, stop: int, origin: int = 0) -> Iterator[Tensor]:
-        """Log-mel [n, num_mels] of the frames [first, stop), slab by slab; `row` begins with the sample `origin`.
+        """Yield the log-mel [n, num_mels] of the frames [first, stop), slab by slab; `row` begins with sample `origin`.
 
         Only a slab at an edge is copied.
         """
         for start in range(first, stop, self.slab_frames):
             last = min(start + self.slab_frames, stop) - 1
             begin, end = self.framing.span_samples(start)[0] - origin, self.framing.span_samples(last)[1] - origin
-            heard = row[max(begin, 0) : end]
+            samples = row[max(begin, 0) : end]
             if begin < 0 or end > len(row):
-                heard = F.pad(heard, (max(-begin, 0), max(end - len(row), 0)))
-            yield self._log_mel(heard.unfold(0, self.framing.window, self.framing.hop))
+                samples = F.pad(samples, (max(-begin, 0), max(end - len(row), 0)))
+            yield self._log_mel(samples.unfold(0, self.framing.window, self.framing.hop))
 
     def _log_mel(self, framed: Tensor) -> Tensor:
-        """Framed samples [n, window] -> log-mel [n, num_mels]: the arithmetic, written once.
+        return log_mel(framed, self.flavor, self.window, self.filterbank)
 
-        A quiet band beside a loud one magnifies rounding: the order of operations is the reference's, and
-        the librosa flavor transforms in float64 as librosa does. Another order would differ by 3e-4.
-        """
-        if self.flavor == "kaldi":
-            window = self.window.to(framed.dtype)
-            x = framed - framed.mean(-1, keepdim=True)
-            # The Povey window is 0 at the first sample: what pre-emphasis makes of that sample is never heard.
-            x = (x[:, 1:] - PREEMPHASIS * x[:, :-1]).mul_(window[1:])
-            x = F.pad(x, (1, self.n_fft - len(window)))
-        else:
-            x = framed.to(self.window.dtype) * self.window
-        x = torch.view_as_real(torch.fft.rfft(x)).square()
-        power = (x[..., 0] + x[..., 1]).to(framed.dtype)
-        return (power @ self.filterbank.to(framed.dtype)).clamp(min=FLOOR[self.flavor]).log()
-
-    def _sound(self, row: Tensor, b: int, origin: int = 0) -> Tensor:
-        """Return `row` [n] with zeros for NaN if nan_policy="zero"; raise for it, or for integers.
-
-        Messages count samples from `origin`.
-        """
-        if torch.compiler.is_compiling() or is_sound(row):
-            return row
-        if self.nan_policy == "zero":
-            row = torch.where(row.detach().abs() <= MAX_INTEGER, row, row.new_zeros(()))
-        if fault := first_fault(row):
-            at = origin + fault[0]
-            fix = f'Repair it, or use {type(self).__name__}(nan_policy="zero") to read such samples as silence.'
-            raise UserError(
-                f"waveform row {b} holds {row[fault[0]].item():g} at sample {at} "
-                f"({at / self.framing.sample_rate:.3f} s); {fault[1] or f'audio must be finite. {fix}'}"
-            )
-        return row
+    def _checked(self, row: Tensor, b: int, origin: int = 0) -> Tensor:
+        return check_samples(row, b, origin, self.framing.sample_rate, self.nan_policy, type(self).__name__)
 
     def _constants(self, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Window [window] and filterbank [n_fft//2 + 1, num_mels], in float32 at least."""
+        """Return window [window] and filterbank [n_fft//2 + 1, num_mels], in float32 at least."""
         dtype = torch.promote_types(dtype, torch.float32)
-        size, bands = self.framing.window, (self.num_mels, self.n_fft, self.framing.sample_rate)
-        if self.flavor == "kaldi":
-            window = torch.hann_window(size, periodic=False, dtype=dtype, device="cpu").pow(0.85)
-            filterbank = kaldi_filterbank(*bands, self.low_hz, self.high_hz)
-        else:
-            wide = torch.float32 if device.type == "mps" else torch.float64  # Apple's GPUs have no float64
-            window = torch.hann_window(size, dtype=torch.float64, device="cpu").to(wide)
-            filterbank = slaney_filterbank(*bands, self.low_hz, self.high_hz)
-        return window.to(device), filterbank.to(device, dtype)
+        size, rate = self.framing.window, self.framing.sample_rate
+        filterbank = make_filterbank(self.flavor, self.num_mels, size, rate, self.low_hz, self.high_hz)
+        return make_window(self.flavor, size, dtype, device), filterbank.to(device, dtype)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Constants are computed again after .to(), never cast: .double() is exact and .half() does no harm."""
-        self.window = self.window.float()  # Apple's GPUs refuse float64
+        """Compute the constants again after .to() instead of casting them, so that .double() is exact."""
+        self.window = self.window.float()  # Apple's GPUs have no float64
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self.window, self.filterbank = self._constants(self.filterbank.dtype, self.filterbank.device)
         return self
 
     def extra_repr(self) -> str:
+        """Return the settings that `repr` shows."""
         f = self.framing
         bands = f"{self.num_mels} mels {self.low_hz:g}-{self.high_hz:g} Hz, {self.flavor}, n_fft={self.n_fft}"
         return f"{bands}, {f.align}, {f.sample_rate} Hz, window={f.window}, hop={f.hop} ({f.hop_ms:g} ms)"
-
-
-def check_waveform(waveform: Tensor) -> None:
-    """Raise TypeError or ValueError when `waveform` is no float32 or float64 tensor [B, N]."""
-    if not isinstance(waveform, Tensor):
-        raise TypeError(f"waveform must be a tensor [B, N], got {type(waveform).__name__}. Use torch.as_tensor(...).")
-    if waveform.dtype not in (torch.float32, torch.float64):
-        fix = SCALED.get(str(waveform.dtype).removeprefix("torch."))
-        next_step = f": use {fix}." if fix else "."
-        raise TypeError(f"waveform must be float32 or float64 in [-1, 1], got {waveform.dtype}{next_step}")
-    if waveform.ndim != 2:
-        fix = {1: " One recording is waveform[None].", 3: " Average the channels first."}.get(waveform.ndim, "")
-        raise ValueError(f"waveform must be [B, N], one recording a row, got {list(waveform.shape)}.{fix}")
-
-
-def is_sound(samples: Tensor) -> bool:
-    """Return whether all samples, of any shape, are finite and at most MAX_AMPLITUDE, in one pass.
-
-    Example:
-        >>> is_sound(torch.tensor([0.5, -1.2])), is_sound(torch.tensor([0.5, torch.nan])), is_sound(torch.tensor([1e4]))
-        (True, False, False)
-    """
-    if not samples.numel():
-        return True
-    least, most = samples.detach().aminmax()
-    return torch.maximum(-least, most).item() <= MAX_AMPLITUDE  # False for NaN, which aminmax keeps
-
-
-def first_fault(samples: Tensor) -> tuple[int, str] | None:
-    """Return (index, what it is) of the first of samples [n] that is no sample, or None; "" stands for not finite."""
-    sizes = samples.detach().abs()
-    wrong = (sizes <= MAX_AMPLITUDE).logical_not()
-    if not bool(wrong.any()):
-        return None
-    first = int(wrong.nonzero()[0])
-    if not sizes[first].item() <= MAX_INTEGER:
-        return first, ""
-    reason = unscaled(sizes[sizes <= MAX_INTEGER].max().item())
-    return first, f"it {reason}: waveform / {reason.split()[-1]}."

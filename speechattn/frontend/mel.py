@@ -1,8 +1,8 @@
-"""Mel filterbanks: the weights that gather FFT bins into bands. The two formulas that speech people mean by "mel".
+"""Mel filterbanks: the weights that sum FFT bins into bands, in the two formulas that are called "mel".
 
-Kaldi's triangles are straight on the mel axis (HTK's 1127 ln(1 + f/700)) and peak at 1; librosa's are straight
-on the Hz axis (Slaney's scale: linear to 1 kHz, logarithmic above) and have equal area. Both are written out
-here, so that features need neither torchaudio nor librosa; the tests compare with both.
+Kaldi's triangles are straight on the mel axis (HTK's 1127 ln(1 + f/700)) and peak at 1; librosa's are straight on the
+Hz axis (Slaney's scale: linear to 1 kHz, logarithmic above) and have equal area. Both are implemented here, so that
+features need neither torchaudio nor librosa; the tests compare with both.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ SLANEY_LOG_STEP = math.log(6.4) / 27
 
 
 def kaldi_filterbank(num_mels: int, n_fft: int, sample_rate: int, low_hz: float, high_hz: float) -> Tensor:
-    """Weights [n_fft//2 + 1, num_mels] float32: triangles of height 1, equally spaced on the HTK mel axis.
+    """Return weights [n_fft//2 + 1, num_mels] float32: triangles of height 1, equally spaced on the HTK mel axis.
 
-    Source: Kaldi's mel-computations.cc. It is float32 arithmetic as there: a narrow low band whose only FFT bin
-    lies near the triangle's foot magnifies rounding, by 2e-4 in the logarithm. The Nyquist bin lies on the last foot.
+    Source: Kaldi's mel-computations.cc, in float32 as there: in a narrow low band whose only FFT bin lies near the
+    triangle's foot, rounding changes the logarithm by 2e-4. The Nyquist bin lies on the last foot.
 
     Example:
         >>> kaldi_filterbank(80, 512, 16000, 20.0, 8000.0).shape
@@ -34,7 +34,7 @@ def kaldi_filterbank(num_mels: int, n_fft: int, sample_rate: int, low_hz: float,
 
 
 def slaney_filterbank(num_mels: int, n_fft: int, sample_rate: int, low_hz: float, high_hz: float) -> Tensor:
-    """Weights [n_fft//2 + 1, num_mels] float64: triangles of area 1 on the Hz axis, equally spaced in Slaney's mels.
+    """Return weights [n_fft//2 + 1, num_mels] float64: triangles of area 1 in Hz, equally spaced on Slaney's mel axis.
 
     The transpose of ``librosa.filters.mel`` with its defaults.
     """
@@ -56,13 +56,13 @@ def band_centres_hz(flavor: str, num_mels: int, low_hz: float, high_hz: float) -
 
 
 def _kaldi_edges(num_mels: int, low_hz: float, high_hz: float) -> Tensor:
-    """Feet and peaks [num_mels + 2] of the triangles, in HTK's mels, float32."""
+    """Return feet and peaks [num_mels + 2] of the triangles, in HTK's mels, float32."""
     low, high = (1127 * math.log(1 + hz / 700) for hz in (low_hz, high_hz))
     return low + torch.arange(num_mels + 2, dtype=torch.float32, device="cpu") * ((high - low) / (num_mels + 1))
 
 
 def _slaney_edges_hz(num_mels: int, low_hz: float, high_hz: float) -> Tensor:
-    """Feet and peaks [num_mels + 2] of the triangles, in Hz, float64."""
+    """Return feet and peaks [num_mels + 2] of the triangles, in Hz, float64."""
     low, high = _slaney_mel(low_hz), _slaney_mel(high_hz)
     mels = torch.linspace(low, high, num_mels + 2, dtype=torch.float64, device="cpu")
     break_mel = SLANEY_BREAK_HZ / SLANEY_HZ_PER_MEL
@@ -71,7 +71,7 @@ def _slaney_edges_hz(num_mels: int, low_hz: float, high_hz: float) -> Tensor:
 
 
 def _triangles(bins: Tensor, edges: Tensor) -> Tensor:
-    """[bins, len(edges) - 2]: triangle j rises from edges[j] to 1 at edges[j+1] and falls to edges[j+2]."""
+    """Return weights [bins, len(edges) - 2]: triangle j rises from edges[j] to 1 at edges[j+1], falls to edges[j+2]."""
     width = edges.diff()
     rise = (bins[:, None] - edges[:-2]) / width[:-1]
     fall = (edges[2:] - bins[:, None]) / width[1:]
@@ -79,7 +79,7 @@ def _triangles(bins: Tensor, edges: Tensor) -> Tensor:
 
 
 def _bins_hz(n_fft: int, sample_rate: int, dtype: torch.dtype) -> Tensor:
-    """Frequencies of the FFT bins from 0 to Nyquist."""
+    """Return the frequencies of the FFT bins from 0 to Nyquist, in Hz."""
     return torch.arange(n_fft // 2 + 1, dtype=dtype, device="cpu") * (sample_rate / n_fft)
 
 

@@ -1,6 +1,6 @@
-"""Normalisation by the mean and standard deviation of a corpus: two vectors, learned once, saved with the model.
+"""Normalisation by the mean and standard deviation of a corpus: two vectors, fitted once, saved with the model.
 
-Never by those of an utterance: its mean is known only when it has ended, so a stream could not give the same frames.
+Not by those of an utterance, whose mean is known only at its end, so that a stream could not give the same frames.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from speechattn.lengths import check_lengths, zero_padding
 from speechattn.system.serialization import whole
 
 MIN_STD = 1e-2
-"""In log-mel 0.01 is 0.04 dB: a feature that varies less is constant, and dividing by it would magnify nothing else."""
+"""0.04 dB in log-mel: a feature that varies less is constant, and dividing by its deviation would magnify rounding."""
 
 
 class Normalize(nn.Module):
-    """(frames - mean) / std per feature; the identity until it is fitted or loaded.
+    """Module that returns (frames - mean) / std per feature; the identity until it is fitted or loaded.
 
     It has no state: a stream calls it on the frames of each push, and there is nothing to flush. Mean and deviation
     stay float32 in a half precision model, and it computes in float32 at least.
@@ -47,10 +47,10 @@ class Normalize(nn.Module):
 
     @classmethod
     def fit(cls, corpus: Iterable[Tensor], *, min_std: float = MIN_STD) -> Normalize:
-        """A Normalize with the mean and population deviation of all frames of `corpus`, an iterable of [T, F].
+        """Return a Normalize with the mean and population deviation of all frames of `corpus`, an iterable of [T, F].
 
-        Every frame weighs the same, however long its utterance. Sums are float64 and merged utterance by
-        utterance (Chan, Golub and LeVeque 1979), so a large mean costs no digits. `std` is at least `min_std`.
+        Every frame has the same weight, however long its utterance. Sums are float64 and merged utterance by utterance
+        (Chan, Golub and LeVeque 1979), so that a large mean loses no precision. `std` is at least `min_std`.
 
         Raises:
             ValueError: an item is not [T, F], or F changes.
@@ -72,22 +72,22 @@ class Normalize(nn.Module):
                 count, mean, squares = len(frames), own_mean, own_squares
                 continue
             total = count + len(frames)
-            apart = own_mean - mean
-            squares = squares + own_squares + apart.square() * (count * len(frames) / total)
-            mean = mean + apart * (len(frames) / total)
+            difference = own_mean - mean
+            squares = squares + own_squares + difference.square() * (count * len(frames) / total)
+            mean = mean + difference * (len(frames) / total)
             count = total
         if not count:
-            raise UserError("there are no frames to learn a mean from: the corpus is empty, or shorter than one hop.")
+            raise UserError("there are no frames to compute a mean from: the corpus is empty, or shorter than one hop.")
         normalize = cls(len(mean))
         normalize.mean.copy_(mean)
         normalize.std.copy_((squares / count).sqrt().clamp(min=min_std))
         return normalize
 
     def forward(self, frames: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Normalised frames, exactly 0 at and past `lengths` whatever the padding holds.
+        """Return normalised frames, exactly 0 at and past `lengths` whatever the padding holds.
 
         Raises:
-            TypeError: frames are no floats.
+            TypeError: frames are not floats.
             ValueError: frames are not [B, T, num_features], or a length is outside [0, T].
         """
         check_floating(frames)
@@ -99,7 +99,7 @@ class Normalize(nn.Module):
         return zero_padding(normalized.to(frames.dtype), lengths)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Keep the digits of mean and deviation: .half() moves them and does not round them."""
+        """Move mean and deviation without rounding them to half precision."""
         kept = self.mean, self.std
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name, before in zip(("mean", "std"), kept, strict=True):
@@ -109,4 +109,5 @@ class Normalize(nn.Module):
         return self
 
     def extra_repr(self) -> str:
+        """Return the settings that `repr` shows."""
         return f"{len(self.mean)}"

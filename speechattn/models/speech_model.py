@@ -18,9 +18,10 @@ from speechattn.encoder.baselines import build_encoder
 from speechattn.encoder.encoder import EncoderState
 from speechattn.encoder.frames_encoder import FramesEncoder
 from speechattn.errors import UserError
-from speechattn.frontend.logmel import FrontendState, LogMel, check_waveform
-from speechattn.frontend.mfcc import build_frontend
+from speechattn.frontend.factory import build_frontend
+from speechattn.frontend.logmel import FrontendState, LogMel
 from speechattn.frontend.normalize import Normalize
+from speechattn.frontend.waveform_checks import check_waveform
 from speechattn.models.heads import CTC, FrameClassifier
 from speechattn.models.own_parts import PARTS
 from speechattn.models.serialization import differing_weights, read_model, write_model

@@ -55,7 +55,7 @@ def phone_strips(
     """
     mel = as_array(log_mel, "T, F")
     edges = frame_edges(framing, len(mel))
-    end = max([float(edges[-1]), *(segment.stop for segment in (*reference, *predicted))])
+    end = max([float(edges[-1]), *(segment.stop_s for segment in (*reference, *predicted))])
     # Lines of about 4 s keep 40 ms phones readable; past a minute the lines grow longer instead of more.
     lines = min(max(1, math.ceil(end / 4.2)), 15)
     span = max(end / lines, 1.0)
@@ -105,8 +105,8 @@ def draw_mel(
 ) -> None:
     """The part of the log-mel inside `window` (seconds), mel bins evenly spaced and named in Hz."""
     # Here, for both import torch, which pictures of contexts do without.
-    from speechattn.frontend.logmel import LOW_HZ
     from speechattn.frontend.mel import band_centres_hz
+    from speechattn.frontend.spectrum import LOW_HZ
 
     first, last = (int(i) for i in np.searchsorted(edges, window))
     first, last = max(first - 1, 0), min(last, len(mel))
@@ -157,7 +157,7 @@ def draw_lane(axes: Axes, segments: Sequence[Labelled], window: tuple[float, flo
     # A capital is about 0.7 of the font's size wide, and the axes are 0.93 of the picture.
     letter = 0.7 * PHONE_SIZE / 72 * (window[1] - window[0]) / (0.93 * WIDTH)
     for segment in segments:
-        start, stop = max(segment.start, window[0]), min(segment.stop, window[1])
+        start, stop = max(segment.start_s, window[0]), min(segment.stop_s, window[1])
         if start >= stop:
             continue
         _draw_box(axes, start, stop, bottom, 1.0, fill(segment.label), edge="white")

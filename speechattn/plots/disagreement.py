@@ -8,12 +8,12 @@ from typing import Protocol
 
 
 class Labelled(Protocol):
-    """A label from `start` to `stop`, in seconds: what `speechattn.data.labels.segments.Segment` is."""
+    """A label from `start_s` to `stop_s`, in seconds: what `speechattn.data.labels.segments.Segment` is."""
 
     @property
-    def start(self) -> float: ...
+    def start_s(self) -> float: ...
     @property
-    def stop(self) -> float: ...
+    def stop_s(self) -> float: ...
     @property
     def label(self) -> str: ...
 
@@ -36,14 +36,14 @@ def disagreements(reference: Sequence[Labelled], predicted: Sequence[Labelled]) 
 def overlaps(reference: Sequence[Labelled], predicted: Sequence[Labelled]) -> list[tuple[float, float, str, str]]:
     """Stretches that both label: (start, stop, reference label, predicted label), in order of time."""
     found = []
-    first = sorted(reference, key=lambda segment: segment.start)
-    second = sorted(predicted, key=lambda segment: segment.start)
+    first = sorted(reference, key=lambda segment: segment.start_s)
+    second = sorted(predicted, key=lambda segment: segment.start_s)
     i = j = 0
     while i < len(first) and j < len(second):
-        start, stop = max(first[i].start, second[j].start), min(first[i].stop, second[j].stop)
+        start, stop = max(first[i].start_s, second[j].start_s), min(first[i].stop_s, second[j].stop_s)
         if stop - start > 1e-9:
             found.append((start, stop, first[i].label, second[j].label))
-        if first[i].stop < second[j].stop:
+        if first[i].stop_s < second[j].stop_s:
             i += 1
         else:
             j += 1

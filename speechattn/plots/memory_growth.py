@@ -37,7 +37,8 @@ HALO = [withStroke(linewidth=2.5, foreground="white")]
 
 class Failure(NamedTuple):
     """The first length that an encoder did not survive, "memory" or "time" or another word, and how much it was given:
-    bytes or seconds, None if that is not known."""
+    bytes or seconds, None if that is not known.
+    """
 
     audio_s: float
     kind: str

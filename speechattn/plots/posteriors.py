@@ -86,5 +86,5 @@ def _outline(axes: Axes, names: Sequence[str], reference: Sequence[Labelled]) ->
     rows = {name: row for row, name in enumerate(names)}
     for segment in reference:
         if segment.label in rows:
-            corner, width = (segment.start, rows[segment.label] - 0.5), segment.stop - segment.start
+            corner, width = (segment.start_s, rows[segment.label] - 0.5), segment.stop_s - segment.start_s
             axes.add_patch(Rectangle(corner, width, 1.0, facecolor="none", edgecolor=OUTLINE, linewidth=1.1))

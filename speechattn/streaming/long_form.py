@@ -20,8 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from speechattn.data.audio.files import AudioSource, audio_blocks, audio_samples
+from speechattn.data.audio.files import audio_blocks, audio_samples
 from speechattn.data.audio.samples import Samples, as_floats, cut, first_fault, resampled, whole_rate
+from speechattn.data.audio.source import AudioSource
 from speechattn.dtypes import like, widened
 from speechattn.encoder.encoder import Encoder
 from speechattn.errors import UserError

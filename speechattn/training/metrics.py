@@ -189,5 +189,5 @@ def _record(line: str) -> dict[str, Any] | None:
 
 
 def _share(part: int, whole: int) -> float:
-    """part / whole; NaN when there is nothing to share."""
+    """Part / whole; NaN when there is nothing to share."""
     return part / whole if whole else math.nan

@@ -96,9 +96,9 @@ def segments_at_speed(segments: Sequence[Segment], speed: float) -> list[Segment
 
     Example:
         >>> segments_at_speed([Segment(0.5, 0.75, "AH")], 2.0)
-        [Segment(start=0.25, stop=0.375, label='AH')]
+        [Segment(start_s=0.25, stop_s=0.375, label='AH')]
     """
-    return [replace(segment, start=segment.start / speed, stop=segment.stop / speed) for segment in segments]
+    return [replace(segment, start_s=segment.start_s / speed, stop_s=segment.stop_s / speed) for segment in segments]
 
 
 def _renamed(utterance: LabelledUtterance, id: str) -> LabelledUtterance:

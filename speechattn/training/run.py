@@ -20,11 +20,12 @@ from typing import Any
 
 import torch
 
-from speechattn.data.labelled_corpus import Corpus, check_disjoint, load_corpus, split_by_speaker
+from speechattn.data.labelled_corpus import Corpus, load_corpus
 from speechattn.data.labels.classes import PHONES, SPEECH, word_classes
+from speechattn.data.speaker_split import check_disjoint, split_by_speaker
 from speechattn.errors import UserError
+from speechattn.frontend.factory import build_frontend
 from speechattn.frontend.logmel import LogMel
-from speechattn.frontend.mfcc import build_frontend
 from speechattn.frontend.normalize import Normalize
 from speechattn.models.speech_model import SpeechModel, load
 from speechattn.system.atomic_files import to_json, write_bytes, write_json
@@ -104,7 +105,8 @@ def prepare(config: TrainConfig, stop: StopSignal) -> Data:
     """Load, label and split the data: frames of every utterance, speakers of the three parts disjoint."""
     root, alignments, tests = Path(config.data), config.alignments, config.test_subsets
     if config.data == "synthetic":
-        from speechattn.data.synthetic.corpus import SyntheticConfig, default_cache, synthesize_corpus
+        from speechattn.data.synthetic.config import SyntheticConfig
+        from speechattn.data.synthetic.corpus import default_cache, synthesize_corpus
 
         root = synthesize_corpus(default_cache(), SyntheticConfig())
         stop.poll()

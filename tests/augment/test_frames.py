@@ -1,6 +1,7 @@
 """Augment: the same generator gives the same batch, padding is left alone, and each part does what its name says."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -11,11 +12,10 @@ from speechattn.augment.frames import (
     Augment,
     add_noise,
     filter_curve,
-    mask_frequency,
-    mask_time,
     time_stretch,
     warp_frequency,
 )
+from speechattn.augment.specaugment import draw_frequency_masks, draw_time_masks
 
 OFF = Augment(warp=None, tilt_db=0, curve_db=0, snr_db=None, gain_db=0, frequency_masks=0, time_masks=0)
 PARTS = {
@@ -57,7 +57,7 @@ def test_the_generator_decides_and_nothing_else(part: str) -> None:
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_padding_comes_back_as_it_was_and_is_never_heard(part: str) -> None:
+def test_padding_is_returned_unchanged_and_never_read(part: str) -> None:
     lengths = torch.tensor([300, 200, 0])
     frames = speech(3)
     quiet = PARTS[part](frames, lengths, generator())
@@ -71,7 +71,7 @@ def test_padding_comes_back_as_it_was_and_is_never_heard(part: str) -> None:
 
 
 @pytest.mark.parametrize("shape", [(0, 10, 80), (2, 0, 80), (1, 1, 80), (2, 3, 1), (2, 3, 2)])
-def test_awkward_sizes(shape: tuple[int, int, int]) -> None:
+def test_awkward_sizes_keep_their_shape(shape: tuple[int, int, int]) -> None:
     result = Augment()(torch.zeros(shape), None, generator())
     assert result.shape == shape and result.isfinite().all()
 
@@ -123,12 +123,12 @@ def test_noise_fluctuates_like_chi_square_with_four_degrees_of_freedom() -> None
 
 def test_masks_have_the_sizes_allowed_and_stay_inside_the_row() -> None:
     frames, lengths = torch.zeros(500, 60, 80), torch.arange(500) % 61
-    hidden = mask_frequency(frames, generator(), 1, 12)
+    hidden = draw_frequency_masks(frames, generator(), 1, 12)
     widths = hidden.sum(1)
     assert widths.min() == 0 and widths.max() == 12 and hidden[:, 0].any() and hidden[:, -1].any()
     assert (hidden.int().diff(dim=1).abs().sum(1) <= 2).all(), "one mask is one span"
     longest = (lengths // 4).clamp(max=9)
-    hidden = mask_time(frames, lengths, generator(), 1, longest)
+    hidden = draw_time_masks(frames, lengths, generator(), 1, longest)
     assert (hidden.sum(1) <= longest).all() and hidden.sum(1).max() == 9
     assert not (hidden & (torch.arange(60) >= lengths[:, None])).any()
 
@@ -170,14 +170,14 @@ def test_time_stretch_of_nothing_and_of_something_wrong() -> None:
     "wrong",
     [{"warp": (1.1, 0.9)}, {"warp": (0.0, 1.0)}, {"snr_db": (9.0, 1.0)}, {"gain_db": -1.0}, {"time_mask_share": 2.0}],
 )
-def test_settings_are_checked(wrong: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match=next(iter(wrong))):
+def test_settings_are_checked(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"Augment.{next(iter(wrong))}"):
         Augment(**wrong)
 
 
 def test_the_call_is_checked() -> None:
     with pytest.raises(TypeError, match=r"torch\.Generator"):
-        Augment()(speech(), None, 7)
+        Augment()(speech(), None, 7)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="B, T, F"):
         Augment()(torch.zeros(3, 80), None, generator())
     with pytest.raises(ValueError, match="lengths"):

@@ -8,7 +8,7 @@ import soundfile
 import torch
 
 from speechattn.augment.noise import NoiseFolder
-from speechattn.data.audio.files import AudioError, AudioWarning
+from speechattn.data.audio.errors import AudioError, AudioWarning
 from speechattn.errors import DataError
 
 RATE = 16_000
@@ -38,7 +38,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_sound_is_found_below_the_folder_and_the_rest_passed_over(folder: Path) -> None:
+def test_sound_files_below_the_folder_are_found_and_others_skipped(folder: Path) -> None:
     assert NoiseFolder(folder).sizes == {"b.wav": 10, "street/a.flac": 1000}
     assert NoiseFolder(folder, 8000).sizes == {"b.wav": 5, "street/a.flac": 500}
 
@@ -72,7 +72,7 @@ def test_damaged_sound_is_named_and_left_out(folder: Path) -> None:
 
 
 def test_a_folder_without_sound_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="is no folder"):
+    with pytest.raises(DataError, match="is not a folder"):
         NoiseFolder(tmp_path / "nowhere")
     with pytest.raises(DataError, match="found nothing"):
         NoiseFolder(tmp_path)

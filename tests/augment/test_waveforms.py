@@ -1,6 +1,9 @@
-"""Speed and noise on waveforms: torchaudio's numbers, exact lengths, and padding that is neither heard nor kept."""
+"""Speed and noise on waveforms: torchaudio's numbers, exact lengths, and padding that is neither read nor kept."""
 
 import math
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -22,7 +25,7 @@ speeds = st.sampled_from([0.5, 0.9, 0.95, 1.0, 1.1, 1.25, 1.33, 2.0])
 
 @needs_torchaudio
 @pytest.mark.parametrize("speed", [0.9, 1.0, 1.1, 0.85, 1.37])
-def test_speed_is_torchaudio_s(torchaudio, speed: float) -> None:
+def test_speed_is_torchaudio_s(torchaudio: ModuleType, speed: float) -> None:
     waveform, lengths = torch.randn(3, 16_000), torch.tensor([16_000, 9_001, 1])
     faster, new_lengths = change_speed(waveform, speed)
     expected, _ = torchaudio.functional.speed(waveform, 16_000, speed)
@@ -35,7 +38,7 @@ def test_speed_is_torchaudio_s(torchaudio, speed: float) -> None:
 @needs_torchaudio
 @given(data=st.data(), speed=speeds, wide=st.booleans())
 @settings(max_examples=40, deadline=None)
-def test_speed_hears_no_padding_and_leaves_zeros(data, speed: float, wide: bool) -> None:
+def test_speed_reads_no_padding_and_leaves_zeros(data: st.DataObject, speed: float, wide: bool) -> None:
     samples = data.draw(st.lists(st.integers(0, 400), min_size=1, max_size=4))
     clean = torch.randn(len(samples), max(samples) + 7, dtype=torch.float64 if wide else torch.float32)
     junk = data.draw(st.sampled_from([0.0, math.nan, math.inf, 1e30]))
@@ -63,7 +66,7 @@ def test_a_tone_moves_by_the_factor(speed: float) -> None:
 
 @needs_torchaudio
 @pytest.mark.parametrize(("speed", "samples"), [(1.37, 192_111), (0.9, 1_888_003)])
-def test_lengths_of_long_rows_are_whole_numbers(torchaudio, speed: float, samples: int) -> None:
+def test_lengths_of_long_rows_are_whole_numbers(torchaudio: ModuleType, speed: float, samples: int) -> None:
     """torchaudio reckons them in float32 and drops the last sample here."""
     waveform = torch.zeros(1, samples)
     waveform[0, -1] = 1.0
@@ -78,7 +81,7 @@ def test_lengths_of_long_rows_are_whole_numbers(torchaudio, speed: float, sample
 @needs_torchaudio
 def test_the_gradient_of_speed_stays_inside_the_row() -> None:
     waveform = torch.randn(2, 300, requires_grad=True)
-    change_speed(waveform, 1.1, torch.tensor([300, 100]))[0].square().sum().backward()
+    change_speed(waveform, 1.1, torch.tensor([300, 100]))[0].square().sum().backward()  # type: ignore[no-untyped-call]
     assert waveform.grad is not None and waveform.grad.isfinite().all()
     assert (waveform.grad[1, 100:] == 0).all() and (waveform.grad[1, :100] != 0).any()
 
@@ -109,7 +112,7 @@ def test_speeds_are_checked(speed: float, message: str) -> None:
 
 
 @pytest.mark.parametrize("call", [lambda x, n: change_speed(x, 1.1, n), lambda x, n: mix_noise(x, x, 5.0, n)])
-def test_waveforms_and_lengths_are_checked(call) -> None:
+def test_waveforms_and_lengths_are_checked(call: Callable[..., object]) -> None:
     with pytest.raises(TypeError, match=r"torch\.int16"):
         call(torch.zeros(1, 10, dtype=torch.int16), None)
     with pytest.raises(ValueError, match=r"waveform\[None\]"):
@@ -128,7 +131,7 @@ def test_waveforms_and_lengths_are_checked(call) -> None:
 @needs_torchaudio
 @given(data=st.data(), wide=st.booleans())
 @settings(max_examples=40, deadline=None)
-def test_noise_has_the_ratio_asked_for_over_the_valid_samples(data, wide: bool) -> None:
+def test_noise_has_the_ratio_asked_for_over_the_valid_samples(data: st.DataObject, wide: bool) -> None:
     samples = data.draw(st.lists(st.integers(0, 300), min_size=1, max_size=4))
     snr = torch.tensor(data.draw(st.lists(st.floats(-20, 40), min_size=len(samples), max_size=len(samples))))
     junk = data.draw(st.sampled_from([0.0, math.nan, math.inf, 1e30]))
@@ -151,7 +154,7 @@ def test_noise_has_the_ratio_asked_for_over_the_valid_samples(data, wide: bool) 
 
 
 @needs_torchaudio
-def test_noise_is_torchaudio_s(torchaudio) -> None:
+def test_noise_is_torchaudio_s(torchaudio: ModuleType) -> None:
     waveform, noise, snr = torch.randn(3, 500), torch.randn(3, 500), torch.tensor([0.0, 10.0, -5.0])
     lengths = torch.tensor([500, 200, 1])
     expected = torchaudio.functional.add_noise(waveform, noise, snr, lengths)
@@ -168,14 +171,14 @@ def test_silence_has_no_ratio() -> None:
 
 
 @pytest.mark.parametrize("snr", [math.nan, math.inf, torch.zeros(3), torch.zeros(2, 1)])
-def test_ratios_and_noise_are_checked(snr) -> None:
+def test_ratios_and_noise_are_checked(snr: Any) -> None:
     with pytest.raises(ValueError, match="snr_db must be one finite number"):
         mix_noise(torch.ones(2, 10), torch.ones(2, 10), snr)
     with pytest.raises(ValueError, match=r"shape \[2, 10\], got \[1, 10\]"):
         mix_noise(torch.ones(2, 10), torch.ones(1, 10), 5.0)
 
 
-def test_without_torchaudio_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_torchaudio_one_line_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "torchaudio", None)
     with pytest.raises(UserError, match="Changing the speed of a waveform needs torchaudio"):
         change_speed(torch.ones(1, 10), 1.1)

@@ -170,7 +170,7 @@ def sounds(tmp_path: Path) -> list[Path]:
     return files
 
 
-@pytest.mark.filterwarnings("ignore::speechattn.data.audio.files.AudioWarning")
+@pytest.mark.filterwarnings("ignore::speechattn.data.audio.errors.AudioWarning")
 def test_features_are_frames_and_pictures(sounds: list[Path], tmp_path: Path, capsys) -> None:
     out = tmp_path / "deep" / "out"
     assert cli.main(["features", *map(str, sounds), "--out", str(out), "--num-mels", "40", "--picture"]) == 0

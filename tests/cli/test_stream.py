@@ -126,7 +126,7 @@ def test_samples_on_stdin_are_those_of_the_file(model: Path, flac: Path, pipe, c
     assert_are_offline(capsys.readouterr().out, load(model), torch.from_numpy(samples / 32768).float())
 
 
-@pytest.mark.filterwarnings("default::speechattn.data.audio.files.AudioWarning")
+@pytest.mark.filterwarnings("default::speechattn.data.audio.errors.AudioWarning")
 def test_stdin_that_closes_inside_a_sample(model: Path, pipe, capsys) -> None:
     samples = (1000 * np.sin(np.arange(8000))).astype("<i2").tobytes()
     pipe(samples)

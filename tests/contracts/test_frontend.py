@@ -1,4 +1,4 @@
-"""What the frontend promises, whatever becomes of its code.
+"""The contracts of the frontend.
 
 Tolerances in log: 1e-5 in float32 against torchaudio and librosa (the same operations in the same order: a few
 units in the last place; a quiet band magnifies any other rounding to 3e-4); 1e-9 in float64.
@@ -23,7 +23,7 @@ def tolerance(dtype: torch.dtype) -> float:
 
 
 def noise() -> dict[str, torch.Tensor]:
-    """Signals with a hard side: loud, on a large offset, as loud as is taken, constant, one tone beside silence."""
+    """Return difficult signals: loud, with a large offset, at the largest amplitude, constant, a tone after silence."""
     seconds = torch.arange(8000) / 16_000
     return {
         "noise": torch.randn(8000) * 0.1,
@@ -52,7 +52,7 @@ def assert_equals_torchaudio(signals: dict[str, torch.Tensor], dtype: torch.dtyp
             expected = kaldi.fbank(signal[None].to(dtype), num_mel_bins=num_mels, dither=0.0)
             frames, lengths = module(signal[None].to(dtype))
             assert lengths.item() == len(expected), name
-            torch.testing.assert_close(frames[0], expected, rtol=0, atol=tolerance(dtype), msg=lambda m, n=name: n + m)
+            torch.testing.assert_close(frames[0], expected, rtol=0, atol=tolerance(dtype), msg=name)
 
 
 def assert_equals_librosa(signals: dict[str, torch.Tensor], dtype: torch.dtype) -> None:
@@ -62,9 +62,9 @@ def assert_equals_librosa(signals: dict[str, torch.Tensor], dtype: torch.dtype) 
     for align in ALIGNMENTS:
         module = LogMel(80, Framing(align=align), "librosa").to(dtype)
         for name, signal in signals.items():
-            heard = torch.nn.functional.pad(signal, (240, 0)) if align == "causal" else signal
+            padded = torch.nn.functional.pad(signal, (240, 0)) if align == "causal" else signal
             mel = librosa.feature.melspectrogram(
-                y=heard.to(dtype).numpy(),
+                y=padded.to(dtype).numpy(),
                 sr=16_000,
                 n_fft=400,
                 hop_length=160,
@@ -76,7 +76,7 @@ def assert_equals_librosa(signals: dict[str, torch.Tensor], dtype: torch.dtype) 
             expected = torch.from_numpy(mel).clamp(min=1e-10).log().T
             frames, lengths = module(signal[None].to(dtype))
             assert lengths.item() == len(expected), name
-            torch.testing.assert_close(frames[0], expected, rtol=0, atol=tolerance(dtype), msg=lambda m, n=name: n + m)
+            torch.testing.assert_close(frames[0], expected, rtol=0, atol=tolerance(dtype), msg=name)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -122,7 +122,7 @@ def test_padding_and_neighbours_change_nothing(flavor: str, align: str, grad: bo
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("align", ALIGNMENTS)
 @pytest.mark.parametrize("flavor", FLAVORS)
-def test_the_slab_is_not_heard(flavor: str, align: str, dtype: torch.dtype) -> None:
+def test_the_slab_does_not_change_the_frames(flavor: str, align: str, dtype: torch.dtype) -> None:
     waveform = torch.randn(2, 9_000, dtype=dtype) * 0.1
     framing = Framing(align=align)
     whole, _ = LogMel(80, framing, flavor, slab_frames=10_000).to(dtype)(waveform)
@@ -144,16 +144,16 @@ def test_less_than_one_hop_is_no_frame(flavor: str, align: str) -> None:
 
 @pytest.mark.parametrize("align", ALIGNMENTS)
 @pytest.mark.parametrize("flavor", FLAVORS)
-def test_a_frame_hears_exactly_the_span_that_framing_declares(flavor: str, align: str) -> None:
+def test_a_frame_depends_on_exactly_the_span_that_framing_declares(flavor: str, align: str) -> None:
     framing = Framing(align=align)
     waveform = (torch.randn(1, 2_000) * 0.1).requires_grad_()
     frames, _ = LogMel(40, framing, flavor, slab_frames=4)(waveform)
     for t in range(frames.shape[1]):
         (grad,) = torch.autograd.grad(frames[0, t].sum(), waveform, retain_graph=True)
         start, stop = framing.span_samples(t)
-        heard = grad[0].nonzero().flatten()
-        assert max(start, 0) <= heard.min() <= max(start, 0) + 1, "a window may be 0 at its ends, no more"
-        assert min(stop, 2_000) - 2 <= heard.max() < min(stop, 2_000)
+        samples = grad[0].nonzero().flatten()
+        assert max(start, 0) <= samples.min() <= max(start, 0) + 1, "a window may be 0 at its ends, no more"
+        assert min(stop, 2_000) - 2 <= samples.max() < min(stop, 2_000)
 
 
 @pytest.mark.parametrize("align", ALIGNMENTS)

@@ -1,4 +1,4 @@
-"""A stream of samples gives the frames of the whole, for any split, and none of them late."""
+"""A stream of samples gives the frames of the whole, for any split, and each as early as possible."""
 
 import pytest
 import torch
@@ -21,10 +21,12 @@ frontends = st.builds(
 )
 
 
-def streamed(frontend, waveform, sizes):
-    """All frames, pushed in pieces of `sizes` samples and the rest; and how many had come after each push."""
-    state, pieces, counts = frontend.initial_state(len(waveform)), [], []
-    for piece in waveform.split([*sizes, waveform.shape[1] - sum(sizes)], 1):
+def streamed(frontend: LogMel, waveform: torch.Tensor, sizes: list[int]) -> tuple[torch.Tensor, list[tuple[int, int]]]:
+    """Push pieces of `sizes` samples and the rest; return all frames, and (samples, frames) after each push."""
+    state = frontend.initial_state(len(waveform))
+    pieces: list[torch.Tensor] = []
+    counts = []
+    for piece in torch.split(waveform, [*sizes, waveform.shape[1] - sum(sizes)], 1):
         frames, state = frontend.step(piece, state)
         pieces.append(frames)
         counts.append((state.num_samples, sum(x.shape[1] for x in pieces)))
@@ -39,7 +41,9 @@ def streamed(frontend, waveform, sizes):
     batch_size=st.integers(1, 3),
     seed=st.integers(0, 2**31),
 )
-def test_any_split_gives_the_frames_of_the_whole(frontend, num_samples, cuts, batch_size, seed):
+def test_any_split_gives_the_frames_of_the_whole(
+    frontend: LogMel, num_samples: int, cuts: list[int], batch_size: int, seed: int
+) -> None:
     waveform = torch.rand(batch_size, num_samples, dtype=torch.float64, generator=torch.manual_seed(seed)) - 0.5
     places = sorted(min(cut, num_samples) for cut in cuts)
     sizes = [stop - start for start, stop in zip([0, *places], places, strict=False)]
@@ -48,19 +52,19 @@ def test_any_split_gives_the_frames_of_the_whole(frontend, num_samples, cuts, ba
     assert found.shape == expected.shape
     assert found.numel() == 0 or (found - expected).abs().max() <= 1e-10 * expected.abs().max()
     wait = getattr(frontend, "lookahead", 0)
-    for heard, out in counts:  # as many as are whole, but for those that the deltas wait for
-        assert out == max(0, frontend.framing.num_frames(heard) - wait)
+    for samples, frames in counts:  # all complete frames, except those that wait for their deltas
+        assert frames == max(0, frontend.framing.num_frames(samples) - wait)
 
 
 @pytest.mark.parametrize("frontend", [LogMel(12), MFCC(5, 12, deltas=2)], ids=["logmel", "mfcc"])
-def test_sample_by_sample(frontend):
+def test_frames_come_sample_by_sample(frontend: LogMel) -> None:
     waveform = torch.rand(1, 900) - 0.5
     expected, _ = frontend(waveform)
     found, _ = streamed(frontend, waveform, [1] * 900)
     assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
-def test_a_state_is_never_changed_and_stays_small():
+def test_a_state_is_never_changed_and_stays_small() -> None:
     frontend, generator = MFCC(5, 12), torch.manual_seed(0)
     state = frontend.initial_state(2)
     _, state = frontend.step(torch.rand(2, 10_000, generator=generator), state)
@@ -74,7 +78,7 @@ def test_a_state_is_never_changed_and_stays_small():
     assert [x.shape[1] for x in after.waiting] == [4, 4]
 
 
-def test_what_cannot_stream_says_so():
+def test_centred_frames_and_wrong_waveforms_are_refused() -> None:
     with pytest.raises(ValueError, match="cannot stream"):
         LogMel(12, Framing(align="center")).initial_state()
     frontend = LogMel(12)
@@ -85,13 +89,13 @@ def test_what_cannot_stream_says_so():
         frontend.initial_state(0)
 
 
-def test_a_bad_sample_is_counted_from_the_beginning_of_the_stream():
+def test_a_bad_sample_is_counted_from_the_beginning_of_the_stream() -> None:
     frontend = LogMel(12)
     _, state = frontend.step(torch.zeros(1, 16_000), frontend.initial_state())
     bad = torch.zeros(1, 100)
     bad[0, 7] = torch.nan
     with pytest.raises(ValueError, match=r"nan at sample 16007 \(1\.000 s\)"):
         frontend.step(bad, state)
-    deaf = LogMel(12, nan_policy="zero")
-    _, state = deaf.step(bad, deaf.initial_state())
+    lenient = LogMel(12, nan_policy="zero")
+    _, state = lenient.step(bad, lenient.initial_state())
     assert state.samples.isfinite().all()

@@ -1,8 +1,9 @@
-"""Whichever form of alignments a folder has is found, with the labels that were asked for; gaps mean what they mean."""
+"""The first format of alignments that a folder has is read, with the labels asked for; gaps follow the format."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -36,23 +37,23 @@ def grid(path: Path, **tiers: str) -> Path:
     return put(path, TEXTGRID.format(size=len(lines), tiers="\n".join(lines)))
 
 
-def told(alignment: Alignment) -> list[str]:
+def labels_of(alignment: Alignment) -> list[str]:
     return [segment.label for segment in alignment.segments]
 
 
-# What is looked for
+# What is searched for
 
 
-def test_phones_as_ctm_then_textgrid_then_rows_then_what_was_looked_for(tmp_path: Path) -> None:
+def test_phones_are_read_as_ctm_then_textgrid_then_rows_or_the_search_is_listed(tmp_path: Path) -> None:
     wanted = r"no alignments of 'x': looked for x.phones.ctm, \*.TextGrid or x.frame_labels.txt, found nothing\."
     with pytest.raises(DataError, match=wanted):
         load_alignments(tmp_path, "x", PHONES)
     with pytest.raises(DataError, match="none does not exist: expected a folder or a file with alignments of phones"):
         load_alignments(tmp_path / "none", "x", PHONES)
     put(tmp_path / "x.frame_labels.txt", "a 1 0\n")
-    assert told(load_alignments(tmp_path, "x")["a"]) == ["AA", "SIL"]
+    assert labels_of(load_alignments(tmp_path, "x")["a"]) == ["AA", "SIL"]
     put(tmp_path / "classes.txt", "0 sil\n1 b\n")
-    assert told(load_alignments(str(tmp_path), "x")["a"]) == ["B", "SIL"]
+    assert labels_of(load_alignments(str(tmp_path), "x")["a"]) == ["B", "SIL"]
     grid(tmp_path / "a.TextGrid", words="the|", phones="sh|")
     assert load_alignments(tmp_path, "x") == {"a": Alignment([Segment(0, 1, "SH"), Segment(1, 2, "SIL")], 2.0)}
     path = put(tmp_path / "x.phones.ctm", "a 1 0 1 ih2\n")
@@ -69,12 +70,12 @@ def test_words_as_ctm_then_word_times_then_textgrid(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=wanted):
         load_alignments(tmp_path, "x", WORDS)
     grid(tmp_path / "a.TextGrid", words="The|cat", phones="sh|")
-    assert told(load_alignments(tmp_path, "x", WORDS)["a"]) == ["the", OTHER]
+    assert labels_of(load_alignments(tmp_path, "x", WORDS)["a"]) == ["the", OTHER]
     put(tmp_path / "1-2.alignment.txt", 'a ",SILENCE,THE," "0.5,1,1.5,2"\n')
-    assert told(load_alignments(tmp_path, "x", WORDS)["a"]) == ["SIL", OTHER, "the", "SIL"]
-    assert told(load_alignments(tmp_path, "x", None)["a"]) == ["SIL", "silence", "the", "SIL"]
+    assert labels_of(load_alignments(tmp_path, "x", WORDS)["a"]) == ["SIL", OTHER, "the", "SIL"]
+    assert labels_of(load_alignments(tmp_path, "x", None)["a"]) == ["SIL", "silence", "the", "SIL"]
     put(tmp_path / "x.words.ctm", "a 1 0 1 DOG\n")
-    assert told(load_alignments(tmp_path, "x", None)["a"]) == ["dog"]
+    assert labels_of(load_alignments(tmp_path, "x", None)["a"]) == ["dog"]
 
 
 def test_speech_from_phones_or_from_words(tmp_path: Path) -> None:
@@ -87,13 +88,13 @@ def test_speech_from_phones_or_from_words(tmp_path: Path) -> None:
     ]
     for make, path, text, wanted in forms:
         make(path, text)
-        assert told(load_alignments(tmp_path, "x", SPEECH)["a"]) == wanted
+        assert labels_of(load_alignments(tmp_path, "x", SPEECH)["a"]) == wanted
     grid(tmp_path / "a.TextGrid", words="|silence")
-    assert told(load_alignments(tmp_path, "x", SPEECH)["a"]) == ["SIL", "SPEECH"]
+    assert labels_of(load_alignments(tmp_path, "x", SPEECH)["a"]) == ["SIL", "SPEECH"]
     grid(tmp_path / "a.TextGrid", words="|", phones="ʃ|sil")
-    assert told(load_alignments(tmp_path, "x", SPEECH)["a"]) == ["SPEECH", "SIL"]
+    assert labels_of(load_alignments(tmp_path, "x", SPEECH)["a"]) == ["SPEECH", "SIL"]
     put(tmp_path / "x.phones.ctm", "a 1 0 1 silence\na 1 1 1 anything\n")
-    assert told(load_alignments(tmp_path, "x", SPEECH)["a"]) == ["SIL", "SPEECH"]
+    assert labels_of(load_alignments(tmp_path, "x", SPEECH)["a"]) == ["SIL", "SPEECH"]
 
 
 @pytest.mark.parametrize("base", ["x/84/12", "LibriSpeech/x/84/12", "", "84"])
@@ -106,23 +107,23 @@ def test_folders_nested_like_the_corpus_or_flat(tmp_path: Path, base: str) -> No
         grid(tmp_path / base.replace("x", "y") / "9-9-0000.TextGrid", phones="?|?")
     got = load_alignments(tmp_path, "x")
     assert set(got) == {"84-12-0000", "84-12-0001"}
-    assert told(got["84-12-0001"]) == ["AH", "SIL"]
+    assert labels_of(got["84-12-0001"]) == ["AH", "SIL"]
     assert set(load_alignments(tmp_path, "x", None)) == {"other"}
 
 
 # Files that are given by name
 
 
-def test_one_file_of_each_form(tmp_path: Path) -> None:
+def test_one_file_of_each_format_is_read(tmp_path: Path) -> None:
     path = grid(tmp_path / "84-12-0000.TextGrid", Words="the|", Phones="AH0|sp")
-    assert told(load_alignments(path, "x")["84-12-0000"]) == ["AH", "SIL"]
-    assert told(load_alignments(path, "x", WORDS)["84-12-0000"]) == ["the", "SIL"]
-    assert told(load_alignments(put(tmp_path / "any.ctm", "a 1 0 1 THE\n"), "x", WORDS)["a"]) == ["the"]
-    assert told(load_alignments(put(tmp_path / "rows", "a 1\n"), "x")["a"]) == ["AA"]
+    assert labels_of(load_alignments(path, "x")["84-12-0000"]) == ["AH", "SIL"]
+    assert labels_of(load_alignments(path, "x", WORDS)["84-12-0000"]) == ["the", "SIL"]
+    assert labels_of(load_alignments(put(tmp_path / "any.ctm", "a 1 0 1 THE\n"), "x", WORDS)["a"]) == ["the"]
+    assert labels_of(load_alignments(put(tmp_path / "rows", "a 1\n"), "x")["a"]) == ["AA"]
 
 
 @pytest.mark.parametrize(
-    ("name", "classes", "said"),
+    ("name", "classes", "message"),
     [
         ("x.words.ctm", PHONES, "x.words.ctm holds words, and --labels phones needs phones"),
         ("x.phones.ctm", WORDS, "x.phones.ctm holds phones, and --labels words needs words"),
@@ -130,8 +131,10 @@ def test_one_file_of_each_form(tmp_path: Path) -> None:
         ("x.frame_labels.txt", None, "holds phones"),
     ],
 )
-def test_a_file_of_the_wrong_kind_is_refused(tmp_path: Path, name: str, classes, said: str) -> None:
-    with pytest.raises(DataError, match=said):
+def test_a_file_of_the_wrong_kind_is_refused(
+    tmp_path: Path, name: str, classes: Sequence[str] | None, message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
         load_alignments(put(tmp_path / name, "a 1 0 1 AA\n"), "x", classes)
 
 
@@ -167,7 +170,7 @@ def test_words_of_a_folder_that_is_not_there_are_no_phones(tmp_path: Path) -> No
 # Damage to one utterance
 
 
-def damaged_and_whole(path: Path, classes=PHONES) -> tuple[dict[str, str], set[str]]:
+def damaged_and_whole(path: Path, classes: Sequence[str] | None = PHONES) -> tuple[dict[str, str], set[str]]:
     with pytest.raises(DataError):
         load_alignments(path, "x", classes)
     damaged: dict[str, str] = {}
@@ -219,7 +222,7 @@ def test_a_damaged_textgrid_costs_its_utterance_alone(tmp_path: Path) -> None:
     assert "the file ends here" in damaged["d"] and "no interval tier called 'phones'" in damaged["g"]
 
 
-def test_when_nothing_is_whole_the_first_damage_is_the_diagnosis(tmp_path: Path) -> None:
+def test_the_first_fault_is_raised_when_every_alignment_is_damaged(tmp_path: Path) -> None:
     path = put(tmp_path / "x.phones.ctm", "utterance,channel,start\na,1,0\n")
     with pytest.raises(DataError, match=r"x.phones.ctm:1: expected 'utterance channel start duration label'"):
         load_alignments(path, "x", PHONES, {})
@@ -230,22 +233,22 @@ def test_two_channels_of_a_call_are_named_and_do_not_overlap(tmp_path: Path) -> 
     path = put(tmp_path / "x.words.ctm", "a A 0 1 the\na B 0.5 1 cat\na A 1 1 the\nb 1 0 1 the\nb A 1 1 cat\n")
     damaged, whole = damaged_and_whole(path, WORDS)
     assert whole == {"b"}  # 1 and A are names of the same channel
-    assert f"{path}:2: utterance a has labels of 2 channels (A, B), and its sound is averaged to one" in damaged["a"]
+    assert f"{path}:2: utterance a has labels of 2 channels (A, B), and its audio is averaged to one" in damaged["a"]
     assert "remix 1" in damaged["a"]
 
 
 # Gaps
 
 
-def test_a_gap_is_silence_only_where_the_format_says_it_by_leaving_it_out(tmp_path: Path) -> None:
+def test_a_gap_is_silence_only_in_a_word_ctm_without_silence(tmp_path: Path) -> None:
     path = put(tmp_path / "x.words.ctm", "a 1 0.5 0.5 the\nb 1 0 1 cat\n")
     got = load_alignments(path, "x", None)
-    assert got["a"] == Alignment([Segment(0.5, 1.0, "the")], stop=None)
-    assert [told(Alignment(got[id].over(2.0), None)) for id in "ab"] == [["SIL", "the", "SIL"], ["cat", "SIL"]]
+    assert got["a"] == Alignment([Segment(0.5, 1.0, "the")], stop_s=None)
+    assert [labels_of(Alignment(got[id].over(2.0), None)) for id in "ab"] == [["SIL", "the", "SIL"], ["cat", "SIL"]]
     assert got["a"].fits(9.0, 0.5) and got["a"].fits(0.6, 0.5) and not got["a"].fits(0.4, 0.5)
     put(path, "a 1 0.5 0.5 the\nb 1 0 1 <eps>\n")  # one line of silence: this aligner writes it down
     got = load_alignments(path, "x", None)
-    assert got["a"] == Alignment([Segment(0.5, 1.0, "the")], stop=1.0) and got["a"].over(2.0) == got["a"].segments
+    assert got["a"] == Alignment([Segment(0.5, 1.0, "the")], stop_s=1.0) and got["a"].over(2.0) == got["a"].segments
     put(tmp_path / "x.phones.ctm", "a 1 0.5 0.5 AA\n")
     assert load_alignments(tmp_path, "x")["a"].over(2.0) == [Segment(0.5, 1.0, "AA")]
     (tmp_path / "x.phones.ctm").unlink()
@@ -264,9 +267,9 @@ def test_words_of_the_real_data_fit_its_transcripts_and_its_phones(librispeech_s
     framing = Framing()
     for utterance in LibriSpeech(librispeech_shared, subset):
         alignment = words[utterance.id]
-        said = [segment.label for segment in alignment.segments if segment.label != SILENCE]
-        assert " ".join(said).upper() == utterance.transcript
-        num_samples = framing.samples_at(alignment.segments[-1].stop)
+        spoken_words = [segment.label for segment in alignment.segments if segment.label != SILENCE]
+        assert " ".join(spoken_words).upper() == utterance.transcript
+        num_samples = framing.samples_at(alignment.segments[-1].stop_s)
         by_word = frame_labels(alignment.segments, num_samples, framing, classes)
         by_phone = frame_labels(speech[utterance.id].segments, num_samples, framing, SPEECH)
         assert ((by_word > 0) == (by_phone > 0)).all()
@@ -279,10 +282,10 @@ def test_the_same_words_in_the_other_two_formats(librispeech_tiny: Path, tmp_pat
     for id, alignment in words.items():
         segments = alignment.segments
         label = {segment: "" if segment.label == SILENCE else segment.label.upper() for segment in segments}
-        intervals = " ".join(f'{s.start:.3f} {s.stop:.3f} "{label[s]}"' for s in segments)
-        tier = f'"IntervalTier" "words" 0 {alignment.stop} {len(segments)} {intervals}'
+        intervals = " ".join(f'{s.start_s:.3f} {s.stop_s:.3f} "{label[s]}"' for s in segments)
+        tier = f'"IntervalTier" "words" 0 {alignment.stop_s} {len(segments)} {intervals}'
         put(tmp_path / "grids" / f"{id}.TextGrid", TEXTGRID.format(size=1, tiers=tier))
-        times = ",".join(f"{segment.stop:.3f}" for segment in segments)
+        times = ",".join(f"{segment.stop_s:.3f}" for segment in segments)
         rows.append(f'{id} "{",".join(label[segment] for segment in segments)}" "{times}"\n')
     put(tmp_path / "times" / "1089-134686.alignment.txt", "".join(rows))
     classes = word_classes((alignment.segments for alignment in words.values()), 20)
@@ -290,6 +293,6 @@ def test_the_same_words_in_the_other_two_formats(librispeech_tiny: Path, tmp_pat
         other = load_alignments(tmp_path / source, "test-clean", classes)
         assert other.keys() == words.keys()
         for id, alignment in words.items():
-            num_samples = round(16_000 * alignment.segments[-1].stop)
+            num_samples = round(16_000 * alignment.segments[-1].stop_s)
             wanted = frame_labels(alignment.segments, num_samples, Framing(), classes)
             assert frame_labels(other[id].segments, num_samples, Framing(), classes).tolist() == wanted.tolist()

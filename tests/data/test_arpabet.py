@@ -1,4 +1,4 @@
-"""From the engine's marks to phones, without the engine: splits, silent r, syllable ends, closures, pauses."""
+"""The engine's marks become phones, without the engine: splits, silent r, syllable ends, closures, pauses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every way a sound file can be wrong, as a real file; and that the right ones arrive scaled, mixed and resampled.
+"""Every fault of a sound file, as a real file, is refused; good files are scaled, averaged and resampled.
 
 Tolerance: 16-bit samples are within 2^-15 of what was written, 8-bit within 2^-7, float formats within 1e-7.
 """
@@ -17,16 +17,16 @@ import pytest
 import soundfile
 import torch
 
-from speechattn.data.audio import files as audio
-from speechattn.data.audio.files import AudioError, AudioWarning, audio_blocks, audio_samples, load_audio
-from speechattn.errors import DataError
+from speechattn.data.audio import files, sound_file
+from speechattn.data.audio.errors import AudioError, AudioWarning
+from speechattn.data.audio.files import audio_blocks, audio_samples, load_audio
 
 RATE = 16000
 
 
 @pytest.fixture(autouse=True)
-def nothing_said_yet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audio, "_warned", set())
+def no_warning_shown_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_warned", set())
 
 
 def tone(num_samples: int = 24_000, rate: int = RATE) -> np.ndarray:
@@ -110,12 +110,12 @@ def test_blocks_are_joined_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     path = write(tmp_path / "a.wav", tone())
     whole, _ = load_audio(path)
     for block in (1000, 24_000, 999):
-        monkeypatch.setattr(audio, "BLOCK", block)
+        monkeypatch.setattr(sound_file, "BLOCK", block)
         assert torch.equal(load_audio(path)[0], whole)
 
 
 @pytest.mark.parametrize("channels", [2, 6])
-def test_channels_are_averaged_and_said_once(tmp_path: Path, channels: int) -> None:
+def test_channels_are_averaged_with_one_warning(tmp_path: Path, channels: int) -> None:
     samples = np.random.default_rng(0).uniform(-0.5, 0.5, (5000, channels))
     path = write(tmp_path / "a.wav", samples, subtype="FLOAT")
     with pytest.warns(AudioWarning, match=f"a.wav: {channels} channels are averaged"):
@@ -128,12 +128,12 @@ def test_channels_are_averaged_and_said_once(tmp_path: Path, channels: int) -> N
 
 
 def test_a_file_in_blocks_is_one_file(tmp_path: Path) -> None:
-    """Of many files only the first is named, and says so; whoever streams a file has no others."""
+    """Of many files only the first is named; a file that is streamed is the only one."""
     path = write(tmp_path / "a.wav", np.stack([tone(), tone()], 1), 8000)
     with pytest.warns(AudioWarning) as caught:
         assert sum(map(len, audio_blocks(path))) == 48_000
-    said = [str(warning.message) for warning in caught]
-    assert said == [f"{path}: 2 channels are averaged to one.", f"{path}: 8000 Hz is resampled to 16000 Hz."]
+    messages = [str(warning.message) for warning in caught]
+    assert messages == [f"{path}: 2 channels are averaged to one.", f"{path}: 8000 Hz is resampled to 16000 Hz."]
 
 
 @pytest.mark.parametrize("rate", [8000, 44_100, 48_000, 11_025])
@@ -154,12 +154,12 @@ def test_other_rates_are_resampled(tmp_path: Path, rate: int, num_samples: int) 
     assert audio_samples(path, sample_rate=None) == num_samples
 
 
-def test_resampling_is_said_once_and_apart_from_mixing(tmp_path: Path) -> None:
+def test_resampling_and_mixing_have_one_warning_each(tmp_path: Path) -> None:
     path = write(tmp_path / "a.wav", np.zeros((800, 2)), 8000)
-    with pytest.warns(AudioWarning) as said:
+    with pytest.warns(AudioWarning) as shown:
         load_audio(path)
         load_audio(path)
-    assert len(said) == 2
+    assert len(shown) == 2
 
 
 def test_no_samples_is_no_error(tmp_path: Path) -> None:
@@ -232,7 +232,7 @@ def test_a_socket_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         refused(Path("s.wav"), "socket", header_shows=True)
 
 
-def test_unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "a.wav", tone())
     path.chmod(0)
     if os.geteuid() == 0:  # root reads everything: deny it as the system would
@@ -245,7 +245,7 @@ def test_unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path.chmod(stat.S_IRUSR | stat.S_IWUSR)
 
 
-def test_zero_bytes_text_and_noise_are_told_apart(tmp_path: Path) -> None:
+def test_empty_files_text_and_random_bytes_have_different_reasons(tmp_path: Path) -> None:
     path = tmp_path / "a.flac"
     path.touch()
     assert "0 bytes" in refused(path, "empty file", header_shows=True)
@@ -276,21 +276,21 @@ def test_a_wav_cut_inside_its_header(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kept", [0.5, 0.99])
-def test_a_truncated_flac(tmp_path: Path, kept: float) -> None:
+def test_a_truncated_flac_is_refused(tmp_path: Path, kept: float) -> None:
     path = write(tmp_path / "a.flac", tone())
     data = path.read_bytes()
     path.write_bytes(data[: int(kept * len(data))])
     assert "truncated or corrupted" in refused(path, "corrupt", header_shows=False)
 
 
-@pytest.mark.filterwarnings("ignore::speechattn.data.audio.files.AudioWarning")
+@pytest.mark.filterwarnings("ignore::speechattn.data.audio.errors.AudioWarning")
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("block", [2**18, 5000])
 @pytest.mark.parametrize("damage", ["cut", "zeros", "noise"])
-def test_what_can_be_decoded_before_damage_is_given(
+def test_samples_before_damage_are_yielded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str, block: int, channels: int
 ) -> None:
-    monkeypatch.setattr(audio, "BLOCK", block)
+    monkeypatch.setattr(sound_file, "BLOCK", block)
     path = write(tmp_path / "a.flac", np.stack([tone()] * channels, 1))
     whole, data = load_audio(path)[0].numpy(), path.read_bytes()
     middle = len(data) * 6 // 10
@@ -305,11 +305,11 @@ def test_what_can_be_decoded_before_damage_is_given(
     assert caught.value.reason == "corrupt"
     given = np.concatenate(blocks)
     assert np.array_equal(given, whole[: len(given)])
-    assert len(given) > 0.6 * 24_000 - 4096 - audio.PIECE, "all but a FLAC frame and a piece"
+    assert len(given) > 0.6 * 24_000 - 4096 - sound_file.PIECE, "all but a FLAC frame and a piece"
 
 
 @pytest.mark.parametrize("damage", [b"\0" * 200, b"\xa5" * 200, b"\x10"])
-def test_a_corrupted_flac(tmp_path: Path, damage: bytes) -> None:
+def test_a_corrupted_flac_is_refused(tmp_path: Path, damage: bytes) -> None:
     path = write(tmp_path / "a.flac", tone())
     patched(path, path.stat().st_size // 2, damage)
     refused(path, "corrupt", header_shows=False)
@@ -322,9 +322,9 @@ def test_a_truncated_mp3_has_fewer_samples_than_promised(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("rate", [2**31 - 1, 800_000, 999, 1])
-def test_an_absurd_sample_rate(tmp_path: Path, rate: int) -> None:
+def test_an_absurd_sample_rate_is_refused(tmp_path: Path, rate: int) -> None:
     path = patched(write(tmp_path / "a.wav", tone()), 24, struct.pack("<I", rate))
-    assert str(rate) in refused(path, "lying header", header_shows=True)
+    assert str(rate) in refused(path, "wrong header", header_shows=True)
 
 
 def test_a_flac_that_claims_more_than_could_fit_is_refused_before_it_is_read(
@@ -332,7 +332,7 @@ def test_a_flac_that_claims_more_than_could_fit_is_refused_before_it_is_read(
 ) -> None:
     path = flac_header(write(tmp_path / "a.flac", tone()), RATE, 2**36 - 1)
     monkeypatch.setattr(soundfile.SoundFile, "read", lambda *_, **__: pytest.fail("it was read"))
-    assert "cannot fit" in refused(path, "lying header", header_shows=True)
+    assert "cannot fit" in refused(path, "wrong header", header_shows=True)
 
 
 def test_a_flac_that_claims_twice_its_samples(tmp_path: Path) -> None:
@@ -349,12 +349,12 @@ def test_digital_silence_is_small_and_still_no_lie(tmp_path: Path) -> None:
 
 def test_a_wav_whose_writer_was_interrupted(tmp_path: Path) -> None:
     path = patched(write(tmp_path / "a.wav", tone()), 40, b"\0\0\0\0")
-    assert "48000 bytes follow" in refused(path, "lying header", header_shows=True)
+    assert "48000 bytes follow" in refused(path, "wrong header", header_shows=True)
 
 
 @pytest.mark.parametrize(("value", "name"), [(np.nan, "nan"), (np.inf, "inf"), (-np.inf, "-inf")])
 def test_samples_must_be_finite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float, name: str) -> None:
-    monkeypatch.setattr(audio, "BLOCK", 1000)
+    monkeypatch.setattr(sound_file, "BLOCK", 1000)
     samples = np.stack([tone(), tone()], axis=1)
     samples[12_345:12_400, 1] = value
     path = write(tmp_path / "a.wav", samples, subtype="FLOAT")
@@ -369,7 +369,7 @@ def test_the_wanted_rate_must_be_a_rate(tmp_path: Path, rate: Any) -> None:
 
 
 def test_the_error_survives_a_worker_process(tmp_path: Path) -> None:
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(AudioError) as caught:
         load_audio(tmp_path / "none.wav")
     rebuilt = copy.copy(caught.value)  # from its args and attributes, as a worker's parent does
     assert (str(rebuilt), rebuilt.path, rebuilt.reason) == (str(caught.value), tmp_path / "none.wav", "missing")

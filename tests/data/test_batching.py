@@ -55,7 +55,7 @@ def test_an_item_that_is_too_long_is_alone() -> None:
     assert sorted(map(sorted, got)) == [[0, 2], [1]]
 
 
-def test_no_items_no_batches() -> None:
+def test_no_items_give_no_batches() -> None:
     assert Batches([], 100, seed=0).batches(0) == []
 
 
@@ -63,7 +63,7 @@ def test_no_items_no_batches() -> None:
     ("arguments", "message"),
     [(([-1], 10, 0), "lengths"), (([1], 0, 0), "max_frames"), (([1], 10, -1), "seed")],
 )
-def test_bad_arguments(arguments: tuple[list[int], int, int], message: str) -> None:
+def test_bad_arguments_are_refused(arguments: tuple[list[int], int, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Batches(*arguments)
 

@@ -1,4 +1,4 @@
-"""Labels of other people's alignments find their class, and the classes of a model tell which labels it speaks."""
+"""Labels of foreign alignments find their class, and the classes of a model identify its label set."""
 
 from pathlib import Path
 
@@ -72,7 +72,7 @@ def test_a_model_s_classes_tell_its_labels() -> None:
     assert label_set(["SIL", OTHER, "the"]) == label_set(("SIL", OTHER)) == "words"
 
 
-def test_label_class_asks_the_set() -> None:
+def test_label_class_depends_on_the_label_set() -> None:
     assert label_class("AH0", PHONES) == "AH"
     words = ("SIL", OTHER, "the", "silence")
     labels = ["THE", "the", "silence", "SILENCE", "<eps>", "", "cat", "<unk>", "SIL", OTHER]
@@ -103,7 +103,7 @@ def test_the_most_frequent_words_first_and_ties_by_the_alphabet() -> None:
     assert word_classes(alignments, 1) == ("SIL", OTHER, "the")
 
 
-def test_no_words_are_a_mistake() -> None:
+def test_alignments_without_words_are_refused() -> None:
     with pytest.raises(DataError, match="hold no words"):
         word_classes([spoken("<sil>", "<unk>"), []], 10)
 
@@ -118,6 +118,8 @@ def test_no_words_are_a_mistake() -> None:
         ("words", ["<sil>", "", "<eps>", "sil", "SIL", "sp"], ["silence", "PAU", "<unk>", "there's", "of_the"]),
     ],
 )
-def test_speech_is_what_is_not_silence_in_any_set_of_phones_or_words(kind, silent, voiced) -> None:
+def test_speech_is_what_is_not_silence_in_any_set_of_phones_or_words(
+    kind: str, silent: list[str], voiced: list[str]
+) -> None:
     assert {speech_class(label, kind) for label in silent} == {"SIL"}
     assert {speech_class(label, kind) for label in voiced} == {"SPEECH"}

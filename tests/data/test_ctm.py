@@ -1,4 +1,4 @@
-"""CTM as people write it is read, and a line that cannot be true is refused by file and line."""
+"""CTM files with comments, marks and confidences are read; an impossible line is refused by file and line."""
 
 from pathlib import Path
 
@@ -28,9 +28,15 @@ def test_ctm_is_sorted_grouped_and_keeps_words(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("end", ["\n\ufeff", "\u2028", "\u2029"], ids=["joined files", "U+2028", "U+2029"])
+def test_no_line_is_lost_at_a_mark_or_separator_of_unicode(tmp_path: Path, end: str) -> None:
+    got = read_ctm(ctm(tmp_path, f"a 1 0.0 0.5 SIL{end}a 1 0.5 0.5 AA\n"))
+    assert got == {"a": [Segment(0.0, 0.5, "SIL"), Segment(0.5, 1.0, "AA")]}
+
+
 def test_an_overlap_of_one_frame_is_cut(tmp_path: Path) -> None:
     got = read_ctm(ctm(tmp_path, "a 1 0.00 0.51 SIL\na 1 0.50 0.10 AA\na 1 0.60 0.00 B\na 1 0.60 0.10 K\n"))["a"]
-    assert [(s.start, s.stop) for s in got] == [(0.0, 0.5), (0.5, 0.6), (0.6, 0.6), (0.6, pytest.approx(0.7))]
+    assert [(s.start_s, s.stop_s) for s in got] == [(0.0, 0.5), (0.5, 0.6), (0.6, 0.6), (0.6, pytest.approx(0.7))]
     assert frame_labels(got, 11_200, Framing()).tolist().count(IGNORE) == 0
 
 
@@ -47,6 +53,6 @@ def test_an_overlap_of_one_frame_is_cut(tmp_path: Path) -> None:
         ("hello", "a.ctm:2: expected"),
     ],
 )
-def test_bad_ctm_lines(tmp_path: Path, line: str, message: str) -> None:
+def test_bad_ctm_lines_are_refused(tmp_path: Path, line: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         read_ctm(ctm(tmp_path, f"a 1 0.00 0.50 SIL\n{line}\n"))

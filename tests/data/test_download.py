@@ -1,4 +1,4 @@
-"""Download, continue, verify and extract work on a local archive and a pretended server: no test opens a socket."""
+"""Download, continue, verify and extract work on a local archive and a simulated server: no test opens a socket."""
 
 import hashlib
 import io
@@ -79,7 +79,7 @@ DATA = bytes(range(256)) * 20
 def test_an_interrupted_download_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ranges: bool) -> None:
     target = tmp_path / "x.tar.gz"
     server = Server(monkeypatch, DATA, ranges, send=1000)
-    with pytest.raises(UserError, match=r"did not arrive whole \(1000 of 5120 bytes\). Run again to continue"):
+    with pytest.raises(UserError, match=r"did not arrive completely \(1000 of 5120 bytes\). Run again to continue"):
         fetch("http://example.org/x.tar.gz", target, sum_of(DATA), progress=False)
     assert not target.exists()
     server.send = None
@@ -103,12 +103,12 @@ def test_a_wrong_sum_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_network_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def unreachable(*_: object, **__: object) -> None:
         raise URLError("Name or service not known")
 
     monkeypatch.setattr(urllib.request, "urlopen", unreachable)
-    with pytest.raises(UserError, match=r"did not arrive whole .*Name or service not known"):
+    with pytest.raises(UserError, match=r"did not arrive completely .*Name or service not known"):
         fetch("http://example.org/x", tmp_path / "x", "0" * 64, progress=False)
 
 
@@ -123,7 +123,7 @@ def test_extraction_is_all_or_nothing_and_starts_over(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kept", [0.5, 0.0])
-def test_a_damaged_archive(tmp_path: Path, kept: float) -> None:
+def test_a_damaged_archive_is_refused(tmp_path: Path, kept: float) -> None:
     archive = archive_of(tmp_path)
     data = archive.read_bytes()
     archive.write_bytes(data[: int(kept * len(data))])
@@ -193,7 +193,7 @@ def test_download_refuses_a_folder_that_is_half_there(table: Path, tmp_path: Pat
         download(tmp_path / "data", "dev-clean", progress=False)
     (base / "SPEAKERS.TXT").unlink()
     next((base / "dev-clean").rglob("*.flac")).unlink()
-    with pytest.raises(UserError, match="dev-clean is incomplete, 1 utterances are not whole"):
+    with pytest.raises(UserError, match="dev-clean is incomplete, 1 utterances are incomplete"):
         download(tmp_path / "data", "dev-clean", progress=False)
 
 
@@ -203,7 +203,7 @@ def test_download_of_an_unknown_subset(table: Path, tmp_path: Path) -> None:
 
 
 def test_torchaudio_still_has_its_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    torchaudio = pytest.importorskip("torchaudio", exc_type=Exception)
+    torchaudio = pytest.importorskip("torchaudio", exc_type=Exception)  # type: ignore[arg-type]
     assert torchaudio.datasets.librispeech._CHECKSUMS["http://www.openslr.org/resources/12/dev-clean.tar.gz"]
     with pytest.raises(UserError, match=r"one of dev-clean, dev-other, test-clean, .*Did you mean train-clean-100"):
         download(tmp_path, "train-clean-10", progress=False)

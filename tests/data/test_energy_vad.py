@@ -1,4 +1,4 @@
-"""The detector keeps its promises exactly, and agrees with the aligner on real speech."""
+"""The energy detector covers the audio without gaps, and agrees with the aligner on real speech."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def silence(seconds: float, rate: int = RATE) -> torch.Tensor:
 
 
 def spoken(segments: list[Segment]) -> list[tuple[float, float]]:
-    return [(segment.start, segment.stop) for segment in segments if segment.label == "SPEECH"]
+    return [(segment.start_s, segment.stop_s) for segment in segments if segment.label == "SPEECH"]
 
 
 def check_tiling(segments: list[Segment], num_samples: int, rate: int = RATE) -> None:
     """In turn, without a gap, from the first sample to the last."""
-    starts, stops = [segment.start for segment in segments], [segment.stop for segment in segments]
+    starts, stops = [segment.start_s for segment in segments], [segment.stop_s for segment in segments]
     assert [*starts, num_samples / rate] == [0.0, *stops]
     assert all(segment.duration > 0 for segment in segments)
     labels = [segment.label for segment in segments]
@@ -118,7 +118,7 @@ def test_bad_samples_are_refused(bad: float) -> None:
         speech_segments(waveform, RATE)
 
 
-def test_other_mistakes() -> None:
+def test_shapes_and_thresholds_are_checked() -> None:
     with pytest.raises(ValueError, match=r"waveform must be \[N\], got \[1, 1000\]"):
         speech_segments(torch.zeros(1, 1000), RATE)
     for onset, offset in ((0.2, 0.3), (1.0, 0.3), (0.5, 0.0)):
@@ -155,11 +155,11 @@ def test_spoken_digits_at_8_khz(fsdd_mini: Path) -> None:
     """Digits cut close to the word, at 8 kHz: most of each is speech or has no contrast to tell."""
     from speechattn.data.audio.files import load_audio
 
-    heard = 0
+    found = 0
     paths = sorted((fsdd_mini / "recordings").glob("*.wav"))[::10]
     for path in paths:
         waveform, rate = load_audio(path, sample_rate=None)
         segments = speech_segments(waveform, rate)
         check_tiling(segments, len(waveform), rate)
-        heard += bool(spoken(segments))
-    assert heard > 0.8 * len(paths)
+        found += bool(spoken(segments))
+    assert found > 0.8 * len(paths)

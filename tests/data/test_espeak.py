@@ -1,4 +1,4 @@
-"""The engine itself: one process, one sentence, phones that cover it; and what is said when it is not there."""
+"""The engine itself: one process, one sentence, phones that cover it; and the error when it is not installed."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def test_the_version_needs_no_engine() -> None:
 
 def test_phones_of_a_sentence_are_the_ones_of_the_dictionary(engine: Engine) -> None:
     spoken = engine.speak("She had your dark suit.", "en-us", rate=160, pitch=50, pitch_range=50, word_gap=0)
-    said = " ".join(phone.label for phone in spoken.phones if phone.label != "SIL")
-    assert said == "SH IY HH AE D Y UH R D AA R K S UW T"
+    labels = " ".join(phone.label for phone in spoken.phones if phone.label != "SIL")
+    assert labels == "SH IY HH AE D Y UH R D AA R K S UW T"
 
 
 @pytest.mark.parametrize("accent", ACCENTS)

@@ -1,4 +1,4 @@
-"""Labels survive the trip to seconds and back in every framing, and rows of them are read as what they cover."""
+"""Labels converted to seconds and back are the same in every framing, and rows of labels cover their frames."""
 
 from pathlib import Path
 
@@ -41,7 +41,7 @@ def text_file(tmp_path: Path, text: str, name: str) -> Path:
         ("\n\n", "names no classes"),
     ],
 )
-def test_bad_classes(tmp_path: Path, text: str, message: str) -> None:
+def test_bad_classes_are_refused(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         read_classes(text_file(tmp_path, text, "classes.txt"))
 
@@ -55,7 +55,7 @@ def test_bad_classes(tmp_path: Path, text: str, message: str) -> None:
         ("a 0 x\n", "rows.txt:1: invalid literal"),
     ],
 )
-def test_bad_rows(tmp_path: Path, text: str, message: str) -> None:
+def test_bad_rows_are_refused(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         read_frame_rows(text_file(tmp_path, text, "rows.txt"), PHONES)
 
@@ -64,14 +64,14 @@ def test_rows_begin_at_zero_and_change_half_way_between_centres(tmp_path: Path) 
     rows = read_frame_rows(text_file(tmp_path, "a 0 0 1 -100 2\nempty\n", "rows.txt"), PHONES)
     # centres at 12.5, 22.5, 32.5, 42.5, 52.5 ms
     segments = [Segment(0.0, 0.0275, "SIL"), Segment(0.0275, 0.0375, "AA"), Segment(0.0475, 0.0575, "AE")]
-    assert rows["a"] == Alignment(segments, stop=0.0575)
-    assert rows["empty"] == Alignment([], stop=0.0)
+    assert rows["a"] == Alignment(segments, stop_s=0.0575)
+    assert rows["empty"] == Alignment([], stop_s=0.0)
 
 
-def test_a_row_covers_its_frames_at_the_end_that_nobody_knows(tmp_path: Path) -> None:
+def test_a_row_covers_unlabelled_frames_at_its_end(tmp_path: Path) -> None:
     rows = read_frame_rows(text_file(tmp_path, f"a 1 {'-100 ' * 99}\nb {'-100 ' * 60}\n", "rows.txt"), PHONES)
-    assert rows["a"] == Alignment([Segment(0.0, 0.0175, "AA")], stop=1.0075)
-    assert rows["b"] == Alignment([], stop=0.6075)
+    assert rows["a"] == Alignment([Segment(0.0, 0.0175, "AA")], stop_s=1.0075)
+    assert rows["b"] == Alignment([], stop_s=0.6075)
     assert rows["a"].fits(1.0, tolerance=0.5) and rows["b"].fits(1.0, tolerance=0.5)
     assert frame_labels(rows["a"].over(1.0), 16_000, SNIP).tolist() == [1] + [IGNORE] * 97
 
@@ -134,7 +134,7 @@ def test_labels_to_seconds_to_labels_is_the_identity(data: st.DataObject, framin
     assert frame_labels(segments, num_samples, framing).tolist() == labels
     assert labels_to_segments(labels, framing, PHONES, num_samples if known_end else None) == segments
     if known_end and segments:
-        assert segments[-1].stop <= num_samples / framing.sample_rate
+        assert segments[-1].stop_s <= num_samples / framing.sample_rate
 
 
 @pytest.mark.parametrize("align", ALIGNMENTS)
@@ -144,8 +144,8 @@ def test_the_identity_holds_after_an_hour(align: str) -> None:
     count = framing.num_frames(num_samples)
     labels = torch.randint(0, 41, (count // 9 + 1,)).repeat_interleave(9)[:count]
     segments = labels_to_segments(labels, framing, PHONES, num_samples)
-    assert segments[0].start == 0
-    assert segments[-1].stop == num_samples / 16_000
+    assert segments[0].start_s == 0
+    assert segments[-1].stop_s == num_samples / 16_000
     assert torch.equal(frame_labels(segments, num_samples, framing), labels)
 
 
@@ -188,7 +188,7 @@ def test_seconds_give_the_frame_labels_of_the_data(request: pytest.FixtureReques
         assert len(got) == len(row)
         assert got[:-1] == row[:-1]
         if got[-1] == IGNORE:
-            late = SNIP.seconds_at(len(row) - 1) - seconds[path.stem].segments[-1].stop
+            late = SNIP.seconds_at(len(row) - 1) - seconds[path.stem].segments[-1].stop_s
             assert -1e-9 <= late <= 0.0025 + 1e-9
         else:
             assert got[-1] == row[-1]

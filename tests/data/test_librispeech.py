@@ -1,4 +1,4 @@
-"""The walker pairs recordings with transcripts, says what it misses, and leaves every sound closed."""
+"""The LibriSpeech reader pairs recordings with transcripts, reports what is missing, and opens no sound file."""
 
 from pathlib import Path
 
@@ -45,7 +45,7 @@ def test_a_lazy_sorted_sequence_of_utterances(tmp_path: Path) -> None:
     assert repr(corpus).endswith("6 utterances, 3 speakers")
 
 
-def test_speakers_say_what_the_table_knows(tmp_path: Path) -> None:
+def test_speakers_have_the_fields_of_the_table(tmp_path: Path) -> None:
     base = lay_out(tmp_path)
     assert LibriSpeech(tmp_path, "train-clean-100").speakers["19"] == Speaker("19", subset="train-clean-100")
     (base / "SPEAKERS.TXT").write_text(SPEAKERS)
@@ -75,7 +75,7 @@ def test_crlf_mark_blank_lines_and_hidden_files(tmp_path: Path) -> None:
     assert [u.transcript for u in LibriSpeech(tmp_path, "train-clean-100")] == ["ZWÖLF UHR", "A"]
 
 
-def test_wav_in_the_same_layout(tmp_path: Path) -> None:
+def test_wav_files_in_the_same_layout_are_read(tmp_path: Path) -> None:
     chapter = lay_out(tmp_path, speakers=("19",)) / "train-clean-100" / "19" / "198"
     (chapter / "19-198-0000.flac").rename(chapter / "19-198-0000.wav")
     assert [u.path.suffix for u in LibriSpeech(tmp_path, "train-clean-100")] == [".wav", ".flac"]
@@ -101,7 +101,7 @@ def test_missing_folders_say_what_is_there(tmp_path: Path) -> None:
         LibriSpeech(tmp_path, "dev-clean")
 
 
-def test_utterances_that_are_not_whole_are_named_with_the_reason(tmp_path: Path) -> None:
+def test_incomplete_utterances_are_named_with_the_reason(tmp_path: Path) -> None:
     base = lay_out(tmp_path, count=8)
     chapter = base / "train-clean-100" / "19" / "198"
     (chapter / "19-198-0000.flac").unlink()
@@ -157,7 +157,7 @@ def test_an_id_is_the_same_composed_and_decomposed(tmp_path: Path) -> None:
     assert (utterance.id, utterance.transcript, utterance.path.is_file()) == ("zo\u00eb-1", "HELLO", True)
 
 
-def test_the_real_corpus(librispeech_shared: Path, librispeech_tiny: Path) -> None:
+def test_the_real_corpus_is_read(librispeech_shared: Path, librispeech_tiny: Path) -> None:
     train = LibriSpeech(librispeech_shared, "train-clean-100")
     assert (len(train), len(train.speakers), train.missing) == (315, 200, [])
     assert train.speakers["19"].name == "Kara Shallenberg"

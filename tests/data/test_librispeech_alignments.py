@@ -1,4 +1,4 @@
-"""The text format of librispeech-alignments: words and silences that join, and every other line refused."""
+"""The text format of librispeech-alignments is read without gaps, and every other line is refused."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def test_words_and_silences_join(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ('a ",GO," "0.49,0.89"', r"3 words \(silences included\) and 2 end times do not pair one to one"),
         ('a ",GO," "0.49,0.39,1"', "end times must not fall, got 0.39 after 0.49 s"),
@@ -49,6 +49,6 @@ def test_words_and_silences_join(tmp_path: Path) -> None:
         ('first "A" "1"', "utterance first occurs twice"),
     ],
 )
-def test_other_lines_are_refused(tmp_path: Path, line: str, said: str) -> None:
-    with pytest.raises(DataError, match=rf"84-121123\.alignment\.txt:2: .*{said}"):
+def test_other_lines_are_refused(tmp_path: Path, line: str, message: str) -> None:
+    with pytest.raises(DataError, match=rf"84-121123\.alignment\.txt:2: .*{message}"):
         read_word_times(written(tmp_path, f'first ",GO," "0.5,1,1"\n{line}\n'))

@@ -1,7 +1,8 @@
-"""Samples in any form become the same floats, and are resampled and cut the same wherever they were cut before."""
+"""Samples in any form become the same floats, and are resampled and cut the same whatever their blocks are."""
 
 import array
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from speechattn.data.audio.samples import as_floats, cut, first_fault, resampled
 
 INTEGERS = np.array([-32768, -1, 0, 1, 32767], np.int16)
 FLOATS = INTEGERS / 32768
-FORMS = {
+FORMS: dict[str, Any] = {
     "int16 array": INTEGERS,
     "int16 tensor": torch.from_numpy(INTEGERS),
     "array.array": array.array("h", INTEGERS.tolist()),
@@ -27,12 +28,12 @@ FORMS = {
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("form", FORMS)
-def test_16_bit_integers_and_floats_are_the_same_samples(form, dtype):
+def test_16_bit_integers_and_floats_are_the_same_samples(form: str, dtype: type) -> None:
     found = as_floats(FORMS[form], dtype)
     assert found.dtype == dtype and np.array_equal(found, FLOATS), "16 bits fit into float32"
 
 
-def test_it_is_a_copy_and_nothing_is_a_vector_too():
+def test_the_result_is_a_copy_and_an_empty_list_is_a_vector() -> None:
     floats = FLOATS.astype(np.float32)
     as_floats(floats)[:] = 7
     assert np.array_equal(floats, FLOATS)
@@ -41,7 +42,7 @@ def test_it_is_a_copy_and_nothing_is_a_vector_too():
 
 
 @pytest.mark.parametrize(
-    ("samples", "error", "said"),
+    ("samples", "error", "message"),
     [
         (np.float32(0.5), ValueError, r"a vector \[n\], got float32\.$"),
         (torch.tensor(0.5), ValueError, r"a vector \[n\], got Tensor\.$"),
@@ -61,8 +62,8 @@ def test_it_is_a_copy_and_nothing_is_a_vector_too():
     ],
     ids=lambda x: repr(x)[:30],
 )
-def test_what_are_no_samples_is_one_clear_line(samples, error, said):
-    with pytest.raises(error, match=said) as caught:
+def test_other_types_are_refused_in_one_clear_line(samples: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message) as caught:
         as_floats(samples)
     assert "\n" not in str(caught.value)
 
@@ -80,7 +81,9 @@ def test_what_are_no_samples_is_one_clear_line(samples, error, said):
         ([-np.inf], (0, "is -inf; samples must be finite, in [-1, 1]")),
     ],
 )
-def test_the_first_sample_that_cannot_be_heard(samples, found, dtype):
+def test_the_first_sample_out_of_range_is_found(
+    samples: list[float], found: tuple[int, str] | None, dtype: type
+) -> None:
     assert first_fault(np.array(samples, dtype)) == found
 
 
@@ -88,7 +91,7 @@ pieces = st.lists(st.integers(0, 3000), max_size=6)
 
 
 @given(sizes=pieces, rate=st.sampled_from([8000, 11_025, 44_100]))
-def test_resampling_does_not_depend_on_the_cut(sizes, rate):
+def test_resampling_does_not_depend_on_the_cut(sizes: list[int], rate: int) -> None:
     samples = np.random.default_rng(0).uniform(-0.5, 0.5, sum(sizes))
     blocks = np.split(samples, np.cumsum(sizes)[:-1]) if sizes else []
     found = np.concatenate(list(resampled(blocks, rate, 16_000, "float64")))
@@ -97,8 +100,8 @@ def test_resampling_does_not_depend_on_the_cut(sizes, rate):
 
 
 @pytest.mark.parametrize(("rate", "about_ms"), [(8000, 116), (22_050, 40), (44_100, 40), (48_000, 37)])
-def test_how_late_a_resampler_is(rate, about_ms):
-    """What docs/streaming.md says: the most by which samples come after those they are made of, 1 ms at a time."""
+def test_a_resampler_is_as_late_as_documented(rate: int, about_ms: float) -> None:
+    """docs/streaming.md has these numbers: the largest delay of samples that are pushed 1 ms at a time."""
     size, given, out, late = rate // 1000, 0, 0, []
     for block in resampled(itertools.repeat(np.zeros(size), 1000), rate, 16_000, "float64"):
         given, out = given + size, out + len(block)
@@ -107,7 +110,7 @@ def test_how_late_a_resampler_is(rate, about_ms):
 
 
 @given(sizes=pieces, size=st.integers(1, 4000), columns=st.sampled_from([(), (3,)]))
-def test_cutting_gives_the_same_rows_in_equal_blocks(sizes, size, columns):
+def test_cutting_gives_the_same_rows_in_equal_blocks(sizes: list[int], size: int, columns: tuple[int, ...]) -> None:
     rows = np.arange(sum(sizes) * 3).reshape(-1, 3)[:, :3] if columns else np.arange(sum(sizes))
     blocks = np.split(rows, np.cumsum(sizes)[:-1]) if sizes else []
     found = list(cut(blocks, size))

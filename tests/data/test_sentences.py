@@ -1,4 +1,4 @@
-"""Sentences: enough of them, all different, in letters that the engine can read."""
+"""Sentences are all different, in letters that the engine can read."""
 
 from __future__ import annotations
 

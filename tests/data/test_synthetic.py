@@ -1,4 +1,4 @@
-"""The synthetic corpus: the same loader reads it, labels fit the sound, and the cache is whole or not there."""
+"""The synthetic corpus is read by the same loader, its labels fit the audio, and the cache is complete or absent."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from tqdm import tqdm
 
 from speechattn.data.labels.classes import PHONES
 from speechattn.data.labels.ctm import read_ctm
 from speechattn.data.labels.frame_labels import read_classes
 from speechattn.data.librispeech import LibriSpeech
 from speechattn.data.synthetic import corpus as synthetic
-from speechattn.data.synthetic import worker as narrator
+from speechattn.data.synthetic import worker, worker_pool
 from speechattn.data.synthetic.arpabet import VOWELS
-from speechattn.data.synthetic.corpus import SyntheticConfig, default_cache, synthesize_corpus
-from speechattn.data.synthetic.worker import readings
+from speechattn.data.synthetic.config import SyntheticConfig
+from speechattn.data.synthetic.corpus import default_cache, synthesize_corpus
+from speechattn.data.synthetic.worker import speaker_texts
 from speechattn.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -62,8 +64,8 @@ def test_voices_and_texts_of_test_are_new(corpus: Path) -> None:
     texts = [u.transcript for u in itertools.chain(train, test)]
     assert len(set(texts)) == 9
     by_subset = {"train": set[str](), "test": set[str]()}
-    for reading in readings(SyntheticConfig()):
-        by_subset[reading.subset] |= {reading.voice.name.split("+")[1]}
+    for speaker in speaker_texts(SyntheticConfig()):
+        by_subset[speaker.subset] |= {speaker.voice.name.split("+")[1]}
     assert by_subset["train"].isdisjoint(by_subset["test"])
 
 
@@ -77,13 +79,13 @@ def test_labels_cover_the_audio(corpus: Path, subset: str) -> None:
     for utterance, path in recordings.items():
         duration = soundfile.info(path).frames / 16_000
         for segments in (phones[utterance], words[utterance]):
-            assert segments[0].start == 0 and segments[-1].stop == pytest.approx(duration, abs=1e-9)
-            assert all(a.stop == pytest.approx(b.start, abs=1e-9) for a, b in itertools.pairwise(segments))
+            assert segments[0].start_s == 0 and segments[-1].stop_s == pytest.approx(duration, abs=1e-9)
+            assert all(a.stop_s == pytest.approx(b.start_s, abs=1e-9) for a, b in itertools.pairwise(segments))
         assert {segment.label for segment in phones[utterance]} <= set(PHONES[:-1])
         spoken = [segment.label for segment in words[utterance] if segment.label != "<sil>"]
         assert " ".join(spoken).replace("_", " ").upper() == transcripts[utterance]
-        edges = {round(1000 * segment.start) for segment in phones[utterance]}
-        assert {round(1000 * segment.start) for segment in words[utterance]} <= edges
+        edges = {round(1000 * segment.start_s) for segment in phones[utterance]}
+        assert {round(1000 * segment.start_s) for segment in words[utterance]} <= edges
 
 
 def test_vowels_are_louder_than_silence(corpus: Path) -> None:
@@ -94,7 +96,7 @@ def test_vowels_are_louder_than_silence(corpus: Path) -> None:
             level: dict[bool, list[float]] = {True: [], False: []}
             for segment in phones[path.stem]:
                 if segment.label in VOWELS or segment.label == "SIL":
-                    span = power[round(segment.start * 16_000) : round(segment.stop * 16_000)]
+                    span = power[round(segment.start_s * 16_000) : round(segment.stop_s * 16_000)]
                     level[segment.label == "SIL"].append(10 * np.log10(span.mean()))
             # The noise is at least 15 dB under the speech, and vowels are the louder part of speech.
             assert np.median(level[False]) > np.median(level[True]) + 12
@@ -127,12 +129,12 @@ def test_a_damaged_cache_is_made_again(tmp_path: Path) -> None:
     assert tree(folder) == whole
 
 
-def test_ctrl_c_leaves_nothing_that_looks_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Interrupted(synthetic.tqdm):  # type: ignore[misc, type-arg]
+def test_ctrl_c_leaves_no_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted(tqdm):  # type: ignore[misc]
         def update(self, n: float | None = 1) -> None:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(synthetic, "tqdm", Interrupted)
+    monkeypatch.setattr(worker_pool, "tqdm", Interrupted)
     with pytest.raises(KeyboardInterrupt):
         synthesize_corpus(tmp_path, SMALL, progress=False)
     assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
@@ -140,7 +142,7 @@ def test_ctrl_c_leaves_nothing_that_looks_whole(tmp_path: Path, monkeypatch: pyt
     assert len(LibriSpeech(synthesize_corpus(tmp_path, SMALL, progress=False), "train")) == 6
 
 
-def test_kill_9_and_the_same_call_again(tmp_path: Path) -> None:
+def test_the_same_call_after_kill_9_makes_the_corpus(tmp_path: Path) -> None:
     config = SyntheticConfig(train_utterances=60, test_utterances=1, seed=9)
     source = (
         f"from speechattn.data.synthetic.corpus import *; synthesize_corpus(Path({str(tmp_path)!r}), {config}, False)"
@@ -157,14 +159,14 @@ def test_kill_9_and_the_same_call_again(tmp_path: Path) -> None:
     assert [path for path in tmp_path.iterdir() if path.is_dir()] == [folder]
 
 
-def test_two_at_once_make_it_once(tmp_path: Path) -> None:
+def test_two_processes_at_once_make_one_corpus(tmp_path: Path) -> None:
     source = (
         "from speechattn.data.synthetic.corpus import *; "
         f"print(synthesize_corpus(Path({str(tmp_path)!r}), SyntheticConfig(1, 1), progress=False))"
     )
     both = [subprocess.Popen([sys.executable, "-c", source], cwd=ROOT, stdout=subprocess.PIPE) for _ in range(2)]
-    said = {process.communicate()[0] for process in both}
-    assert [process.returncode for process in both] == [0, 0] and len(said) == 1
+    folders = {process.communicate()[0] for process in both}
+    assert [process.returncode for process in both] == [0, 0] and len(folders) == 1
     assert len([path for path in tmp_path.iterdir() if path.is_dir()]) == 1
 
 
@@ -173,14 +175,16 @@ def test_neither_parent_nor_worker_imports_torch() -> None:
     assert subprocess.run([sys.executable, "-c", source], cwd=ROOT, check=False).returncode == 0
 
 
-def test_the_missing_extra_is_said_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_extra_is_reported_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
     with pytest.raises(UserError, match="pip install espeakng-loader"):
         synthesize_corpus(tmp_path / "new", SMALL, progress=False)
     assert not (tmp_path / "new").exists()
 
 
-def test_a_place_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(UserError, match=r"Cannot write.*SPEECHATTN_CACHE="):
         synthesize_corpus(tmp_path / "file", TINY, progress=False)
@@ -191,23 +195,23 @@ def test_a_place_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_worker_that_fails_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(synthetic, "asdict", lambda _: {"seed": -1})
+    monkeypatch.setattr(worker_pool, "asdict", lambda _: {"seed": -1})
     with pytest.raises(RuntimeError, match=r"SyntheticConfig.seed must be a whole number from 0, got -1"):
         synthesize_corpus(tmp_path, TINY, progress=False)
     assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
 
 
 @pytest.mark.parametrize(("error", "status"), [(OSError("disk full"), 3), (UserError("no voices"), 4)])
-def test_a_narrator_says_why_it_ends(
+def test_a_worker_that_ends_reports_the_reason(
     error: Exception, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail() -> None:
         raise error
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(narrator, "Engine", fail)
+    monkeypatch.setattr(worker, "Engine", fail)
     with pytest.raises(SystemExit) as ended:
-        narrator.main(str(tmp_path), "0", "2", "{}")
+        worker.main(str(tmp_path), "0", "2", "{}")
     assert ended.value.code == status and capsys.readouterr().err == f"{error}\n"
 
 
@@ -218,12 +222,14 @@ def test_a_wrong_config_is_refused(wrong: dict[str, int]) -> None:
 
 
 def test_more_training_data_leaves_the_test_texts() -> None:
-    few, many = (readings(SyntheticConfig(train_utterances=count)) for count in (50, 500))
+    few, many = (speaker_texts(SyntheticConfig(train_utterances=count)) for count in (50, 500))
     assert [r.texts for r in few if r.subset == "test"] == [r.texts for r in many if r.subset == "test"]
     assert sum(len(r.texts) for r in many if r.subset == "train") == 500
 
 
-def test_where_the_cache_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_is_in_the_home_unless_the_environment_names_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SPEECHATTN_CACHE", str(tmp_path / "mine"))
     assert default_cache() == tmp_path / "mine"
     monkeypatch.delenv("SPEECHATTN_CACHE")

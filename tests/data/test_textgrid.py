@@ -1,4 +1,4 @@
-"""Every form in which Praat and its friends write a TextGrid gives the same tiers, and a broken one its line."""
+"""Every form of a TextGrid gives the same tiers, and a damaged one is refused with its line."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_all_forms_give_the_same_tiers(tmp_path: Path, content: str, encoding: s
     assert got == wanted
 
 
-def test_a_grid_without_tiers(tmp_path: Path) -> None:
+def test_a_textgrid_without_tiers_gives_none(tmp_path: Path) -> None:
     assert read_textgrid(written(tmp_path, '"ooTextFile" "TextGrid" 0 1 <absent>')) == []
 
 
@@ -149,7 +149,7 @@ def test_tiers_are_found_by_name(name: str) -> None:
     assert find_tier([tier], "words", "x") is None
 
 
-def test_two_speakers_in_one_file_are_told_apart_by_their_reader(tmp_path: Path) -> None:
+def test_tiers_of_two_speakers_are_refused(tmp_path: Path) -> None:
     tiers = [Tier("a - words", [], 1.0), Tier("b - words", [], 1.0)]
     with pytest.raises(DataError, match=r"x has 2 tiers of words: 'a - words', 'b - words'\."):
         find_tier(tiers, "words", "x")
@@ -159,7 +159,7 @@ def test_two_speakers_in_one_file_are_told_apart_by_their_reader(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "line", "said"),
+    ("old", "new", "line", "message"),
     [
         ('xmax = 0.7\n            text = ""', 'xmax = 0.7\n            text = "', 18, "no closing quote|expected"),
         ("xmin = 0.7", "xmin = ?", 22, "expected the end of interval 2 of tier 'Mary - words', got \"say"),
@@ -178,14 +178,14 @@ def test_two_speakers_in_one_file_are_told_apart_by_their_reader(tmp_path: Path)
         ("tiers? <exists>", "tiers?", 7, "expected the flag <exists>, got 3"),
     ],
 )
-def test_a_broken_file_is_refused_at_its_line(tmp_path: Path, old: str, new: str, line: int, said: str) -> None:
+def test_a_broken_file_is_refused_at_its_line(tmp_path: Path, old: str, new: str, line: int, message: str) -> None:
     assert LONG.count(old) >= 1
-    with pytest.raises(DataError, match=rf"(?s)a b\.TextGrid:{line}: .*(?:{said})"):
+    with pytest.raises(DataError, match=rf"(?s)a b\.TextGrid:{line}: .*(?:{message})"):
         read_textgrid(written(tmp_path, LONG.replace(old, new, 1)))
 
 
 @pytest.mark.parametrize("cut", range(30, len(SHORT) - 1, 23))
-def test_half_a_file_is_never_taken_for_a_whole_one(tmp_path: Path, cut: int) -> None:
+def test_half_a_textgrid_is_refused(tmp_path: Path, cut: int) -> None:
     with pytest.raises(DataError, match=r"a b\.TextGrid:\d+: "):
         read_textgrid(written(tmp_path, SHORT[:cut]))
 
@@ -224,8 +224,8 @@ def as_text(tiers: list[Tier], long: bool) -> str:
         lines += [f"    item [{number}]:", '        class = "IntervalTier"', f"        name = {quoted(name)}"]
         lines += ["        xmin = 0", f"        xmax = {stop!r}", f"        intervals: size = {len(segments)}"]
         for index, segment in enumerate(segments, start=1):
-            lines += [f"        intervals [{index}]:", f"            xmin = {segment.start!r}"]
-            lines += [f"            xmax = {segment.stop!r}", f"            text = {quoted(segment.label)}"]
+            lines += [f"        intervals [{index}]:", f"            xmin = {segment.start_s!r}"]
+            lines += [f"            xmax = {segment.stop_s!r}", f"            text = {quoted(segment.label)}"]
     if not long:
         lines = [line.split(" = ", 1)[-1].replace("tiers? ", "") for line in lines if not line.endswith("]:")]
     return " \n".join(lines) + " \n"  # spaces at the ends of lines, as Praat leaves them
@@ -242,7 +242,9 @@ def tiers(draw: st.DrawFn) -> Tier:
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(tiers(), max_size=3), st.booleans(), st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]))
-def test_what_praat_writes_is_read_back(tmp_path_factory, drawn: list[Tier], long: bool, encoding: str) -> None:
+def test_what_praat_writes_is_read_back(
+    tmp_path_factory: pytest.TempPathFactory, drawn: list[Tier], long: bool, encoding: str
+) -> None:
     path = tmp_path_factory.getbasetemp() / "round-trip.TextGrid"
     path.write_bytes(as_text(drawn, long).encode(encoding))
     assert read_textgrid(path) == drawn

@@ -1,4 +1,4 @@
-"""Speakers: what they do to audio, and that labels stay where the sound is."""
+"""Speakers change the audio, and the labels keep their place."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from speechattn.data.synthetic.arpabet import Phone
-from speechattn.data.synthetic.espeak import Spoken
+from speechattn.data.synthetic.espeak import SynthesizedSpeech
 from speechattn.data.synthetic.voices import SAMPLE_RATE, Voice, record, voices
 
 
 @pytest.fixture
-def spoken() -> Spoken:
+def spoken() -> SynthesizedSpeech:
     """One second: silence, a tone from 0.2 to 0.4 s, silence, a tone from 0.6 to 0.9 s, silence."""
     rate = 22_050
     waveform = 0.3 * np.sin(2 * np.pi * 500 * np.arange(rate) / rate).astype(np.float32)
@@ -24,7 +24,7 @@ def spoken() -> Spoken:
         phones.append(Phone(round(start * rate), round(stop * rate), label, word))
         if label == "SIL":
             waveform[phones[-1].start : phones[-1].stop] = 0
-    return Spoken(waveform, rate, phones)
+    return SynthesizedSpeech(waveform, rate, phones)
 
 
 def test_train_and_test_share_no_voice() -> None:
@@ -38,7 +38,7 @@ def test_train_and_test_share_no_voice() -> None:
 
 @pytest.mark.parametrize("speed", [0.90, 1.0, 1.12])
 @pytest.mark.parametrize("index", range(4))
-def test_labels_stay_where_the_sound_is(spoken: Spoken, index: int, speed: float) -> None:
+def test_labels_stay_where_the_sound_is(spoken: SynthesizedSpeech, index: int, speed: float) -> None:
     voice = dataclasses.replace(voices("train", 4, seed=5)[index], speed=speed, snr_db=30.0, room_db=-20.0)
     recording = record(spoken, voice, np.random.default_rng(1))
     assert [phone.label for phone in recording.phones] == ["SIL", "AA", "SIL", "IY", "SIL"]
@@ -54,7 +54,7 @@ def test_labels_stay_where_the_sound_is(spoken: Spoken, index: int, speed: float
         assert rise[rise < phone.stop + 20].max() == pytest.approx(phone.stop, abs=8)  # the room rings on
 
 
-def test_recordings_are_whole_and_never_silent(spoken: Spoken) -> None:
+def test_recordings_are_whole_and_never_silent(spoken: SynthesizedSpeech) -> None:
     for voice in voices("test", 8, seed=2):
         waveform, phones = record(spoken, voice, np.random.default_rng(3))
         assert waveform.dtype == np.float32 and len(waveform) == phones[-1].stop * SAMPLE_RATE // 1000
@@ -64,7 +64,7 @@ def test_recordings_are_whole_and_never_silent(spoken: Spoken) -> None:
         assert np.square(waveform).reshape(-1, 16).mean(axis=1).min() > 1e-10  # a noise floor, not zeros
 
 
-def test_noise_is_as_loud_as_asked(spoken: Spoken) -> None:
+def test_noise_is_as_loud_as_asked(spoken: SynthesizedSpeech) -> None:
     voice: Voice = dataclasses.replace(voices("train", 1, seed=0)[0], snr_db=20.0, room_db=-60.0)
     waveform, phones = record(spoken, voice, np.random.default_rng(0))
     parts = {True: [], False: []}  # type: dict[bool, list[float]]

@@ -8,7 +8,6 @@ import importlib.util
 import io
 import subprocess
 import sys
-from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -192,7 +191,7 @@ def test_the_example_prints_what_a_stream_gives_without_torch(settings: Any, tmp
         found = [line.split()[2] for line in ran.stdout.splitlines()]
         assert found == list(labels.labels) and len(found) > 10
     else:
-        wanted = ["{:.3f} {:.3f} {}".format(*astuple(segment)) for segment in labels.segments]
+        wanted = [f"{segment.start_s:.3f} {segment.stop_s:.3f} {segment.label}" for segment in labels.segments]
         assert ran.stdout.splitlines() == wanted and len(wanted) > 10
 
 

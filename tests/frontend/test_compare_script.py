@@ -1,10 +1,11 @@
-"""scripts/compare_mfcc.py runs as a person runs it, and finds the references equal."""
+"""scripts/compare_mfcc.py runs from the command line, and finds the references equal."""
 
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_comparison_prints_small_differences_and_times(torchaudio, tmp_path: Path) -> None:
+def test_the_comparison_prints_small_differences_and_times(torchaudio: ModuleType, tmp_path: Path) -> None:
     pytest.importorskip("numba", reason="librosa computes with numba")
     soundfile = pytest.importorskip("soundfile", reason="soundfile writes the recording")
     soundfile.write(tmp_path / "a.wav", np.random.default_rng(0).normal(scale=0.1, size=16_000), 16_000)

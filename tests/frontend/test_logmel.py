@@ -1,7 +1,8 @@
-"""LogMel's own corners: shapes, errors, dtypes, constants. Its promises are in tests/contracts/test_frontend.py."""
+"""LogMel's edge cases: shapes, errors, dtypes, constants. Its contracts are in tests/contracts/test_frontend.py."""
 
 import copy
 import warnings
+from typing import Any
 
 import pytest
 import torch
@@ -125,7 +126,7 @@ def test_at_every_rate_the_frames_are_those_of_kaldi_and_librosa(rate: int) -> N
     )
     frames, _ = LogMel(20, Framing(sample_rate=rate, align="snip"), "librosa")(waveform)
     assert (frames[0].T - torch.from_numpy(power).clamp(min=1e-10).log()).abs().max() < 1e-4
-    for flavor, low in (("kaldi", 20.0), ("librosa", 0.0)):  # what pictures write beside the bands
+    for flavor, low in (("kaldi", 20.0), ("librosa", 0.0)):  # what figures write at the bands
         edges = librosa.mel_frequencies(42, fmin=low, fmax=rate / 2, htk=flavor == "kaldi")
         found = band_centres_hz(flavor, 40, low, rate / 2)
         torch.testing.assert_close(found, torch.from_numpy(edges[1:-1]).double(), rtol=1e-5, atol=0)
@@ -140,7 +141,7 @@ def test_a_sample_that_is_not_finite_is_named(bad: float) -> None:
 
 
 @pytest.mark.parametrize("grad", [False, True])
-def test_nan_zero_hears_silence(grad: bool) -> None:
+def test_nan_policy_zero_reads_silence(grad: bool) -> None:
     waveform = torch.randn(2, 1600)
     holed, silent = waveform.clone(), waveform.clone()
     holed[1, 100:200], silent[1, 100:200] = float("nan"), 0.0
@@ -184,7 +185,7 @@ def test_samples_up_to_100_pass_and_beyond_2_to_31_are_as_nan(dtype: torch.dtype
         (torch.zeros(1, 2, 1600), ValueError, "Average the channels"),
     ],
 )
-def test_what_is_not_a_waveform_is_told(waveform: object, error: type[Exception], message: str) -> None:
+def test_other_inputs_are_refused_with_the_remedy(waveform: object, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         LogMel()(waveform)
 
@@ -214,7 +215,7 @@ def test_lengths_are_checked(lengths: torch.Tensor, error: type[Exception]) -> N
         {"high_hz": 8001.0},
     ],
 )
-def test_settings_are_checked(wrong: dict[str, object]) -> None:
+def test_settings_are_checked(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         LogMel(**wrong)
 
@@ -227,7 +228,7 @@ def test_bands_without_an_fft_bin_warn_once() -> None:
         module.double()
 
 
-def test_repr_says_what_it_is() -> None:
+def test_repr_shows_the_settings() -> None:
     text = repr(LogMel(framing=Framing(align="snip")))
     for part in ("80 mels", "20-8000 Hz", "kaldi", "16000 Hz", "window=400", "hop=160 (10 ms)", "snip", "n_fft=512"):
         assert part in text

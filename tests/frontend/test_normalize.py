@@ -13,7 +13,7 @@ def corpus() -> list[torch.Tensor]:
     return [torch.randn(t, 3) * deviation + offset for t in (1, 0, 7, 500, 33)]
 
 
-def test_identity_until_fitted() -> None:
+def test_normalize_is_the_identity_until_fitted() -> None:
     frames = torch.randn(2, 5, 3)
     assert torch.equal(Normalize(3)(frames), frames)
 
@@ -31,7 +31,7 @@ def test_fit_equals_all_frames_at_once() -> None:
 
 def test_a_large_mean_costs_no_digits() -> None:
     frames = torch.randn(1000, 1, dtype=torch.float64) + 1e8
-    normalize = Normalize.fit(frames.split(10))
+    normalize = Normalize.fit(torch.chunk(frames, 100))
     torch.testing.assert_close(normalize.std.double(), frames.std(0, correction=0), rtol=1e-5, atol=0)
 
 
@@ -56,7 +56,7 @@ def test_padding_is_zero_whatever_it_holds(grad: bool) -> None:
 
 
 @pytest.mark.parametrize("shape", [(0, 4, 3), (2, 0, 3)])
-def test_empty_batches(shape: tuple[int, ...]) -> None:
+def test_empty_batches_stay_empty(shape: tuple[int, ...]) -> None:
     assert Normalize(3)(torch.zeros(shape)).shape == shape
 
 
@@ -81,13 +81,13 @@ def test_frames_that_are_not_finite_are_named() -> None:
 
 
 @pytest.mark.parametrize("item", [torch.zeros(3), torch.zeros(1, 2, 3), torch.zeros(2, 4)])
-def test_a_wrong_shape_is_told(item: torch.Tensor) -> None:
+def test_a_wrong_shape_is_refused(item: torch.Tensor) -> None:
     with pytest.raises(ValueError, match=r"item 1 of the corpus must be frames \[T, 3\]"):
         Normalize.fit([torch.zeros(2, 3), item])
 
 
 @pytest.mark.parametrize("frames", [torch.zeros(3), torch.zeros(2, 3), torch.zeros(1, 2, 4)])
-def test_a_wrong_batch_is_told(frames: torch.Tensor) -> None:
+def test_a_wrong_batch_is_refused(frames: torch.Tensor) -> None:
     with pytest.raises(ValueError, match=r"frames must be \[B, T, 3\], got"):
         Normalize(3)(frames)
 

@@ -425,7 +425,7 @@ def test_a_real_utterance_draws(librispeech_tiny: Path) -> None:
     rows = [row.split() for row in ctm.read_text().splitlines()]
     mine = [row for row in rows if row[0] == rows[0][0]]
     reference = [Segment(float(row[2]), float(row[2]) + float(row[3]), row[4]) for row in mine]
-    mel = np.random.default_rng(0).normal(size=(int(reference[-1].stop * 100), 80))
-    shifted = [Segment(max(0.0, s.start - 0.01), s.stop - 0.01, s.label) for s in reference]
+    mel = np.random.default_rng(0).normal(size=(int(reference[-1].stop_s * 100), 80))
+    shifted = [Segment(max(0.0, s.start_s - 0.01), s.stop_s - 0.01, s.label) for s in reference]
     picture = drawn(phone_strips(mel, Framing(), reference, shifted, rows[0][0]))
     assert len(np.unique(picture[..., 0])) > 100

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from speechattn.data.audio.files import AudioError, audio_samples, load_audio
+from speechattn.data.audio.errors import AudioError
+from speechattn.data.audio.files import audio_samples, load_audio
 
 
 def noise(seconds: float) -> np.ndarray:

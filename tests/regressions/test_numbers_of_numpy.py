@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import speechattn as sa
-from speechattn.data.synthetic.corpus import SyntheticConfig
+from speechattn.data.synthetic.config import SyntheticConfig
 from speechattn.system.serialization import from_dict, to_dict
 from speechattn.training.config import TrainConfig
 

@@ -22,8 +22,9 @@ from rounding import assert_labels, assert_same
 
 from speechattn.config import EncoderConfig, ModelConfig
 from speechattn.context import Context
-from speechattn.data.audio import files as audio
-from speechattn.data.audio.files import AudioError, audio_blocks, load_audio
+from speechattn.data.audio import sound_file
+from speechattn.data.audio.errors import AudioError
+from speechattn.data.audio.files import audio_blocks, load_audio
 from speechattn.data.audio.samples import cut
 from speechattn.encoder.encoder import Encoder
 from speechattn.errors import UserError
@@ -204,7 +205,7 @@ def test_two_writers_of_one_file(tmp_path: Path) -> None:
 def test_a_file_is_read_in_blocks_and_equals_load_audio(
     librispeech_tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(audio, "BLOCK", 3001)
+    monkeypatch.setattr(sound_file, "BLOCK", 3001)
     path = min(librispeech_tiny.rglob("*.flac"), key=lambda flac: flac.stat().st_size)
     waveform, rate = load_audio(path)
     blocks = list(audio_blocks(path))
@@ -214,7 +215,7 @@ def test_a_file_is_read_in_blocks_and_equals_load_audio(
     assert np.abs(rows - offline(model_of(), waveform.double().numpy()).numpy()).max() < 1e-10
 
 
-@pytest.mark.filterwarnings("ignore::speechattn.data.audio.files.AudioWarning")
+@pytest.mark.filterwarnings("ignore::speechattn.data.audio.errors.AudioWarning")
 def test_other_rates_from_a_file_and_from_blocks(tmp_path: Path) -> None:
     samples = noise(0.4).astype(np.float32)
     soundfile.write(tmp_path / "a.wav", samples, 44100, subtype="FLOAT")

@@ -85,7 +85,7 @@ def test_what_was_admitted_stays_admitted_at_any_speed(speed: float) -> None:
 
 def test_segments_divide_by_the_speed_and_keep_touching() -> None:
     moved = segments_at_speed([Segment(0.0, 0.3, "AA"), Segment(0.3, 1.1, "B")], 1.1)
-    assert moved[0].stop == moved[1].start and moved[1].stop == pytest.approx(1.0)
+    assert moved[0].stop_s == moved[1].start_s and moved[1].stop_s == pytest.approx(1.0)
 
 
 def test_noise_is_a_second_copy_at_a_ratio_in_the_range(noise: Path) -> None:

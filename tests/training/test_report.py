@@ -27,7 +27,7 @@ EVIL = """<script>alert("1")</script> & 'quoted' {title}"""
 
 class Segment:
     def __init__(self, start: float, stop: float, label: str) -> None:
-        self.start, self.stop, self.label = start, stop, label
+        self.start_s, self.stop_s, self.label = start, stop, label
 
 
 class Reader(HTMLParser):

@@ -1,6 +1,6 @@
-"""Vectors of samples as they come: made floats, looked at, resampled and cut into blocks, the same for any cut before.
+"""Vectors of samples: converted to floats, checked, resampled and cut into blocks, whatever blocks they arrive in.
 
-Not here: files, which are `files.py`, and what is done with a sample that cannot be heard, which its hearer decides.
+files.py reads files. The caller decides what happens to a sample that is out of range.
 """
 
 from __future__ import annotations
@@ -11,29 +11,31 @@ from typing import Any, SupportsFloat
 import numpy as np
 import soxr
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from speechattn.amplitude import MAX_AMPLITUDE, MAX_INTEGER, unscaled
 
-MIN_RATE, MAX_RATE = 1000, 768_000  # Hz; below is no speech, above is no converter anybody sells
+MIN_RATE, MAX_RATE = 1000, 768_000  # Hz; below is no speech, above is no audio converter
 INT16_SCALE = 32768
-INSTEAD = {
+CONVERSIONS = {
     "int32": " Divide by 2**31.",
     "int64": " Divide by 2**31; or if they are 16-bit, make them int16.",
     "uint8": " If they are 8-bit sound, (samples - 128.0) / 128.",
     "float16": " Make them float32.",
 }
-"""What next, if samples have another dtype."""
+"""What to do with samples of another dtype."""
 Samples = np.ndarray[Any, Any]
 
 
-def as_floats(samples: Tensor | Samples, dtype: Any = np.float32) -> Samples:
-    """A copy of samples [n], floats in [-1, 1] or 16-bit integers, a tensor or an array, as floats of `dtype`.
+def as_floats(samples: Tensor | ArrayLike, dtype: Any = np.float32) -> Samples:
+    """Return a copy of samples [n], floats in [-1, 1] or 16-bit integers, a tensor or an array, as floats of `dtype`.
 
-    What does not fit into `dtype` becomes infinite: whether that can be heard is not decided here.
+    Values that do not fit into `dtype` become infinite; `first_fault` finds them.
 
     Raises:
-        TypeError, ValueError: they are no such vector.
+        TypeError: the samples have another dtype.
+        ValueError: the samples are not a vector.
 
     Example:
         >>> as_floats(np.array([-32768, 16384], np.int16))
@@ -55,17 +57,17 @@ def as_floats(samples: Tensor | Samples, dtype: Any = np.float32) -> Samples:
     if array.dtype == np.int16:
         return (array / INT16_SCALE).astype(dtype)
     if array.size and array.dtype not in (np.float32, np.float64):
-        next_step = INSTEAD.get(array.dtype.name, "")
+        next_step = CONVERSIONS.get(array.dtype.name, "")
         raise TypeError(f"samples must be floats in [-1, 1] or 16-bit integers, got {array.dtype}.{next_step}")
     with np.errstate(over="ignore"):
         return array.astype(dtype)
 
 
 def whole_rate(sample_rate: SupportsFloat) -> int:
-    """Return a sample rate in Hz as an int, from any kind of number that is whole.
+    """Return a sample rate in Hz as an int, from any number that is whole.
 
     Raises:
-        ValueError: it is no number, has a fraction, or is out of range.
+        ValueError: it is not a number, has a fraction, or is out of range.
 
     Example:
         >>> whole_rate(44100.0)
@@ -78,7 +80,7 @@ def whole_rate(sample_rate: SupportsFloat) -> int:
 
 
 def first_fault(samples: Samples) -> tuple[int, str] | None:
-    """(index, what is wrong) of the first of some samples [n] that cannot be heard, or None.
+    """Return (index, description) of the first of samples [n] that is out of range or not finite, or None.
 
     Example:
         >>> first_fault(np.array([0.5, -1.2, 1234.0, 20000.0]))
@@ -94,7 +96,7 @@ def first_fault(samples: Samples) -> tuple[int, str] | None:
 
 
 def resampled(blocks: Iterable[Samples], rate: int, sample_rate: int, dtype: str = "float32") -> Iterator[Samples]:
-    """Blocks of samples at `rate` Hz as blocks at `sample_rate` Hz, the same for any cut into blocks."""
+    """Yield blocks of samples at `rate` Hz as blocks at `sample_rate` Hz, the same samples for any cut into blocks."""
     stream = soxr.ResampleStream(rate, sample_rate, 1, dtype)
     for block in blocks:
         yield stream.resample_chunk(block)
@@ -102,16 +104,16 @@ def resampled(blocks: Iterable[Samples], rate: int, sample_rate: int, dtype: str
 
 
 def cut(blocks: Iterable[Samples], size: int) -> Iterator[Samples]:
-    """The same rows, samples [n] or frames [n, F], in blocks of `size`, the last one shorter."""
-    held: list[Samples] = []
+    """Yield the same rows, samples [n] or frames [n, F], in blocks of `size`, the last one shorter."""
+    pending: list[Samples] = []
     count = 0
     for block in blocks:
-        held.append(block)
+        pending.append(block)
         count += len(block)
         if count >= size:
-            rows = np.concatenate(held)
+            rows = np.concatenate(pending)
             whole = count // size * size
             yield from (rows[begin : begin + size] for begin in range(0, whole, size))
-            held, count = [rows[whole:]], count - whole
+            pending, count = [rows[whole:]], count - whole
     if count:
-        yield np.concatenate(held)
+        yield np.concatenate(pending)

@@ -1,13 +1,12 @@
-"""The alignments of a subset, in whichever of the known forms they are there, with the labels of one label set.
+"""The alignments of a subset, from a folder or file in any of the known formats, with the labels of one label set.
 
-    <subset>.phones.ctm, <subset>.words.ctm      a line for each phone or word (ctm)
-    [[LibriSpeech/]<subset>/]**/<utt>.TextGrid   tiers "phones", "words", of the Montreal Forced Aligner (textgrid)
-    [[LibriSpeech/]<subset>/]**/*.alignment.txt  words, of librispeech-alignments (wordtimes)
-    <subset>.frame_labels.txt, classes.txt       a class per frame, phones (framelabels)
+    <subset>.phones.ctm, <subset>.words.ctm      a line for each phone or word: ctm.py
+    [[LibriSpeech/]<subset>/]**/<utt>.TextGrid   tiers "phones", "words", of the Montreal Forced Aligner: textgrid.py
+    [[LibriSpeech/]<subset>/]**/*.alignment.txt  words, of librispeech-alignments: librispeech_alignments.py
+    <subset>.frame_labels.txt, classes.txt       a class per frame, phones: frame_labels.py
 
-Here is decided where to look and what a gap means. Time that no phone covers is unknown, and so is time that no
-word covers, save in one case: a CTM of words without a single line of silence says silence by leaving it out.
-Not an aligner; audio without any alignment is for `vad`.
+Time that no phone or word covers is unlabelled, with one exception: in a CTM of words without any line of silence, gaps
+are silence. This is not an aligner; energy_vad.py labels audio without alignments.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from speechattn.data.labels.classes import PHONES, label_class, label_set, plain
 from speechattn.data.labels.ctm import read_ctm
 from speechattn.data.labels.frame_labels import read_classes, read_frame_rows
 from speechattn.data.labels.librispeech_alignments import SUFFIX, read_word_times
-from speechattn.data.labels.segments import SILENCE, Alignment, Segment
+from speechattn.data.labels.segments import SILENCE, Alignment, FaultHandler, Segment
 from speechattn.data.labels.textgrid import find_tier, read_textgrid
 from speechattn.errors import DataError
 from speechattn.system.folders import files_below, has_suffix, utterance_id
@@ -30,7 +29,6 @@ from speechattn.system.folders import files_below, has_suffix, utterance_id
 _TEXTGRID = ".textgrid"
 _PACKED = (".zip", ".gz", ".tgz", ".tar", ".bz2", ".xz", ".7z")
 _KINDS = {"phones": ("phones",), "words": ("words",), "speech": ("phones", "words")}
-Fault = Callable[[str, DataError], object]
 
 
 def load_alignments(
@@ -39,18 +37,18 @@ def load_alignments(
     classes: Sequence[str] | None = PHONES,
     damaged: dict[str, str] | None = None,
 ) -> dict[str, Alignment]:
-    """Alignments by utterance id with labels from `classes`, from a file or the first form that a folder has.
+    """Return alignments by utterance id with labels from `classes`, from a file or the first format that a folder has.
 
-    Phones are looked for as CTM, TextGrid, rows of frame labels, in this order; words as CTM, *.alignment.txt,
-    TextGrid; for SIL and SPEECH either will do, phones first. `classes=None` asks for words as they were said,
-    in lower case. Suffixes may be in capitals, and folders behind links are searched too.
+    Phones are searched for as CTM, TextGrid, rows of frame labels, in this order; words as CTM, *.alignment.txt,
+    TextGrid; SIL and SPEECH as phones, then as words. `classes=None` means all words, in lower case. Suffixes may be in
+    capitals, and linked folders are searched too.
 
-    Utterances whose alignment is damaged (a line, a TextGrid file, a phone that is in no class, two alignments) are
-    left out where there are others that are whole: `damaged`, if given, takes what is wrong with each, by id.
+    Utterances whose alignment is damaged (a line, a TextGrid file, a phone without a class, two alignments) are left
+    out if others are good: `damaged`, if given, receives the reason of each, by id.
 
     Raises:
-        DataError: nothing is found (the message says what was looked for), a table cannot be read or holds something
-            else; without `damaged`, or when nothing is whole, the first that is damaged.
+        DataError: nothing is found (the message lists what was searched for), or a table cannot be read or holds
+            something else; without `damaged`, or when no alignment is good, the first fault.
     """
     path, subset = Path(directory_or_file), subset and posixpath.normpath(subset)
     labels = "words" if classes is None else label_set(classes)
@@ -65,12 +63,12 @@ def load_alignments(
     faults: dict[str, DataError] = {}
     for file in _find(path, subset, kinds) if path.is_dir() else [path]:
         kind, alignments = _read(file, kinds, classes, faults.setdefault)
-        means = _meaning(kind, classes)
+        to_class = _class_lookup(kind, classes)
         for id, alignment in alignments.items():
             try:
                 if id in found:
                     raise DataError(f"it was already found in another file below {path}.")
-                found[id] = _translated(alignment, means)
+                found[id] = _relabelled(alignment, to_class)
             except DataError as error:
                 faults.setdefault(id, DataError(f"{file}: utterance {id}: {error}"))
     found = {id: alignment for id, alignment in found.items() if id not in faults}
@@ -82,10 +80,10 @@ def load_alignments(
 
 
 def _find(folder: Path, subset: str, kinds: Sequence[str]) -> list[Path]:
-    """The files of the first form that is there."""
+    """Return the files of the first format that is there."""
     wanted = []
     for kind in kinds:
-        for name, files in _forms(folder, subset, kind):
+        for name, files in _candidates(folder, subset, kind):
             if files:
                 return files
             wanted.append(name)
@@ -96,33 +94,33 @@ def _find(folder: Path, subset: str, kinds: Sequence[str]) -> list[Path]:
     )
 
 
-def _forms(folder: Path, subset: str, kind: str) -> Iterator[tuple[str, list[Path]]]:
-    """What is looked for, and the files of that name, in order of preference."""
+def _candidates(folder: Path, subset: str, kind: str) -> Iterator[tuple[str, list[Path]]]:
+    """Yield what is searched for, and the files of that name, in order of preference."""
     table, rows = f"{subset}.{kind}.ctm", f"{subset}.frame_labels.txt"
-    yield table, _called(folder, table)
+    yield table, _named(folder, table)
     if kind == "words":
         yield f"*{SUFFIX}", _below(folder, subset, SUFFIX)
     yield "*.TextGrid", _below(folder, subset, _TEXTGRID)
     if kind == "phones":
-        yield rows, _called(folder, rows)
+        yield rows, _named(folder, rows)
 
 
-def _called(folder: Path, name: str) -> list[Path]:
-    """The file of this name in the folder, or the first whose name differs in capitals only."""
+def _named(folder: Path, name: str) -> list[Path]:
+    """Return the file of this name in the folder, or the first whose name differs in capitals only."""
     files = [path for path in folder.iterdir() if path.name.lower() == name.lower() and path.is_file()]
     return sorted(files, key=lambda path: (path.name != name, path))[:1]
 
 
 def _below(folder: Path, subset: str, suffix: str) -> list[Path]:
-    """Files at any depth below the subset's own folder if it has one, else below `folder`."""
+    """Return files at any depth below the subset's own folder if it has one, else below `folder`."""
     own = (base for base in (folder / "LibriSpeech" / subset, folder / subset) if base.is_dir())
     return [path for path in files_below(next(own, folder)) if has_suffix(path, suffix) and path.is_file()]
 
 
 def _read(
-    path: Path, kinds: Sequence[str], classes: Sequence[str] | None, fault: Fault
+    path: Path, kinds: Sequence[str], classes: Sequence[str] | None, fault: FaultHandler
 ) -> tuple[str, dict[str, Alignment]]:
-    """The kind of labels that a file holds, one of `kinds`, and its alignments as they are written."""
+    """Return the kind of labels in a file, one of `kinds`, and its alignments as they are written."""
     name, ctm = path.name.lower(), has_suffix(path, ".ctm")
     if has_suffix(path, _TEXTGRID):
         return _read_textgrid(path, kinds, fault)
@@ -135,19 +133,19 @@ def _read(
     if ctm:
         return kind, _read_ctm(path, kind, fault)
     if kind == "words":
-        return kind, {id: _closed(words) for id, words in read_word_times(path, fault).items()}
+        return kind, {id: _ending_with(words) for id, words in read_word_times(path, fault).items()}
     names = path.parent / "classes.txt"
     return kind, read_frame_rows(path, read_classes(names) if names.is_file() else PHONES, fault=fault)
 
 
-def _read_textgrid(path: Path, kinds: Sequence[str], fault: Fault) -> tuple[str, dict[str, Alignment]]:
+def _read_textgrid(path: Path, kinds: Sequence[str], fault: FaultHandler) -> tuple[str, dict[str, Alignment]]:
     id = utterance_id(path, _TEXTGRID)
     try:
         tiers = read_textgrid(path)
         for kind in kinds:
             tier = find_tier(tiers, kind, path)
             if tier is not None:
-                return kind, {id: Alignment(tier.segments, tier.stop)}
+                return kind, {id: Alignment(tier.segments, tier.stop_s)}
         names = ", ".join(repr(tier.name) for tier in tiers) or "none"
         raise DataError(f"{path} has no interval tier called {' or '.join(map(repr, kinds))}; it has {names}.")
     except DataError as error:
@@ -155,20 +153,20 @@ def _read_textgrid(path: Path, kinds: Sequence[str], fault: Fault) -> tuple[str,
         return kinds[0], {}
 
 
-def _read_ctm(path: Path, kind: str, fault: Fault) -> dict[str, Alignment]:
+def _read_ctm(path: Path, kind: str, fault: FaultHandler) -> dict[str, Alignment]:
     rows = read_ctm(path, fault)
     if kind == "words" and not any(plain_word(word.label) == SILENCE for words in rows.values() for word in words):
-        return {id: Alignment(words, stop=None) for id, words in rows.items()}
-    return {id: _closed(segments) for id, segments in rows.items()}
+        return {id: Alignment(words, stop_s=None) for id, words in rows.items()}
+    return {id: _ending_with(segments) for id, segments in rows.items()}
 
 
-def _closed(segments: Sequence[Segment]) -> Alignment:
-    """An alignment that covers what its segments cover."""
-    return Alignment(segments, segments[-1].stop)
+def _ending_with(segments: Sequence[Segment]) -> Alignment:
+    """Return an alignment that ends with its last segment."""
+    return Alignment(segments, segments[-1].stop_s)
 
 
-def _meaning(kind: str, classes: Sequence[str] | None) -> Callable[[str], str]:
-    """From a label of an alignment of `kind` to the class it means; equal labels are looked up once."""
+def _class_lookup(kind: str, classes: Sequence[str] | None) -> Callable[[str], str]:
+    """Return the function from a label of an alignment of `kind` to its class, with a cache."""
     if classes is None:
         return cache(plain_word)
     if label_set(classes) == "speech":
@@ -176,5 +174,5 @@ def _meaning(kind: str, classes: Sequence[str] | None) -> Callable[[str], str]:
     return cache(lambda label: label_class(label, classes))
 
 
-def _translated(alignment: Alignment, means: Callable[[str], str]) -> Alignment:
-    return replace(alignment, segments=[replace(s, label=means(s.label)) for s in alignment.segments])
+def _relabelled(alignment: Alignment, to_class: Callable[[str], str]) -> Alignment:
+    return replace(alignment, segments=[replace(s, label=to_class(s.label)) for s in alignment.segments])

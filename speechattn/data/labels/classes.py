@@ -1,12 +1,12 @@
-"""Which classes a frame can have, and which class a label of somebody's alignment means.
+"""The classes of frames, and the class of each label of an alignment.
 
-Three sets of labels, each with silence as class 0. A model keeps only its classes, and they tell the set apart:
+Three sets of labels, each with silence as class 0. A saved model has its classes, which identify the set:
 
     phones   the 41 phones: SIL, 39 of ARPAbet, SPN
     words    SIL, <OTHER>, and the most frequent words of the training subset
     speech   SIL and SPEECH
 
-Words are compared in lower case. No times here, and no files.
+Words are compared in lower case.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ SPEECH = (SILENCE, "SPEECH")
 """The two classes of a voice activity detector."""
 
 OTHER = "<OTHER>"
-"""The class of a word that has none of its own."""
+"""The class of all words that have none of their own."""
 
 _SILENT_PHONES = dict.fromkeys(("", "SIL", "SP", "PAU", "SILENCE", "<EPS>", "<SIL>"), SILENCE)
 _NOISES = dict.fromkeys(("SPN", "NSN", "<UNK>", "<SPN>"), "SPN")
-_SILENT_WORDS = ("", "sil", "sp", "<eps>", "<sil>", "<silence>", "<sp>")  # not "silence": people say that
+_SILENT_WORDS = ("", "sil", "sp", "<eps>", "<sil>", "<silence>", "<sp>")  # not "silence", which is a word
 
 
 def label_set(classes: Sequence[str]) -> Labels:
-    """The set that `classes` belong to.
+    """Return the set that `classes` belong to.
 
     Example:
         >>> [label_set(classes) for classes in (PHONES, SPEECH, ("SIL", "<OTHER>", "the"))]
@@ -50,10 +50,10 @@ def label_set(classes: Sequence[str]) -> Labels:
 
 
 def label_class(label: str, classes: Sequence[str]) -> str:
-    """The entry of `classes` that `label` means, if it is a label of the same set.
+    """Return the entry of `classes` that `label`, of the same set, belongs to; an unknown word is <OTHER>.
 
     Raises:
-        DataError: an unknown phone; of words, those that are not there are <OTHER>.
+        DataError: the label is an unknown phone.
     """
     if label in classes:
         return label
@@ -61,10 +61,10 @@ def label_class(label: str, classes: Sequence[str]) -> str:
 
 
 def phone_class(label: str, classes: Sequence[str] = PHONES) -> str:
-    """The entry of `classes` that `label` means: case, stress digits, word positions and names of silence aside.
+    """Return the entry of `classes` for `label`, ignoring case, stress digits, word positions and names of silence.
 
     Raises:
-        DataError: no class fits; the nearest one is named.
+        DataError: no class matches; the nearest one is named.
 
     Example:
         >>> [phone_class(label) for label in ("AH0", "ih", "T_B", "sp", "")]
@@ -84,7 +84,7 @@ def phone_class(label: str, classes: Sequence[str] = PHONES) -> str:
 
 
 def plain_word(label: str) -> str:
-    """A word in lower case, or SIL for what aligners write where nobody speaks; "silence" is a word.
+    """Return a word in lower case, or SIL for the labels that aligners give to silence; "silence" is a word.
 
     Example:
         >>> [plain_word(label) for label in ("HEAR", "there's", "<eps>", "", "SILENCE")]
@@ -95,15 +95,15 @@ def plain_word(label: str) -> str:
 
 
 def word_class(label: str, classes: Sequence[str]) -> str:
-    """The word of `classes` that `label` is, SIL where nobody speaks, else <OTHER>."""
+    """Return the word of `classes` that equals `label`, SIL for silence, else <OTHER>."""
     plain = plain_word(label)
     return plain if plain in classes else OTHER
 
 
 def speech_class(label: str, kind: str) -> str:
-    """SIL or SPEECH for a label of an alignment of `kind` "phones" or "words", of any set of phones or any words.
+    """Return SIL or SPEECH for a label of an alignment of `kind` "phones" or "words", of any set of phones or words.
 
-    Noise that nobody speaks (NSN) is SIL.
+    Non-speech noise (NSN) is SIL.
 
     Example:
         >>> [speech_class(label, "phones") for label in ("AH0", "sp", "NSN", "SPN", "silence")]
@@ -117,9 +117,9 @@ def speech_class(label: str, kind: str) -> str:
 
 
 def word_classes(alignments: Iterable[Sequence[Segment]], num_words: int) -> tuple[str, ...]:
-    """SIL, <OTHER> and the `num_words` most frequent words, the most frequent first and ties by the alphabet.
+    """Return SIL, <OTHER> and the `num_words` most frequent words, most frequent first, ties in alphabetical order.
 
-    Labels in brackets, such as <unk>, are no words. Fewer words than asked for are all of them.
+    Labels in brackets, such as <unk>, are not words. If there are fewer words, all are returned.
 
     Raises:
         DataError: there are no words.

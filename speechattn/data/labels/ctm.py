@@ -1,33 +1,33 @@
 """CTM, the table of NIST's scoring tools: a line for each phone or word, `utterance channel start duration label`.
 
-Labels stay as they are written; what they mean is said in `labels`. Only CTM is read here.
+Labels are returned as they are written; classes.py maps them to classes.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from speechattn.data.labels.segments import Segment, check_text, in_order, raise_fault, read_table
+from speechattn.data.labels.segments import FaultHandler, Segment, raise_fault, sort_segments
+from speechattn.data.text_files import check_text, read_table
 from speechattn.errors import DataError
 
 _CHANNELS = {"A": "1", "B": "2"}
-
 
 Row = tuple[str, Segment, int]
 """The channel, the segment and the number of a line."""
 
 
-def read_ctm(path: str | Path, fault: Callable[[str, DataError], object] = raise_fault) -> dict[str, list[Segment]]:
-    """Segments by utterance id, sorted, times in seconds. Lines that begin with ;; are comments.
+def read_ctm(path: str | Path, fault: FaultHandler = raise_fault) -> dict[str, list[Segment]]:
+    """Return the segments of each utterance by id, sorted, in seconds. Lines that begin with ;; are comments.
 
-    A segment that reaches at most one frame (10 ms) into the next is cut there. What is wrong with an utterance, once a
-    line, goes to `fault`, with file and line; the segments that are left of it are returned.
+    A segment that reaches at most one frame (10 ms) into the next is cut there. Each bad line is passed to `fault` with
+    file and line number; the good lines of its utterance are returned.
 
     Raises:
-        DataError: the file cannot be read; and, unless `fault` keeps them: a line has too few fields, a time is no
-            finite number or negative, two segments overlap by more, or an utterance has several channels.
+        DataError: the file cannot be read; and, unless `fault` keeps them: a line has too few fields, a time is not a
+            finite number or is negative, two segments overlap by more, or an utterance has several channels.
     """
     rows: dict[str, list[Row]] = {}
     for number, line in enumerate(read_table(Path(path)), start=1):
@@ -44,7 +44,7 @@ def read_ctm(path: str | Path, fault: Callable[[str, DataError], object] = raise
     for id, lines in rows.items():
         try:
             _check_channel(id, lines, path)
-            found[id] = in_order([(segment, number) for _, segment, number in lines], path)
+            found[id] = sort_segments([(segment, number) for _, segment, number in lines], path)
         except DataError as error:
             fault(id, error)
     return found
@@ -68,12 +68,12 @@ def _row(fields: list[str], path: str | Path, number: int) -> Row:
 
 
 def _check_channel(id: str, lines: Sequence[Row], path: str | Path) -> None:
-    """Refuse labels of several channels, whose sound is averaged; 1 and A are the same one, and so are 2 and B."""
+    """Raise DataError for labels of several channels, whose audio is averaged; 1 equals A, and 2 equals B."""
     first = {_CHANNELS.get(channel.upper(), channel): (number, channel) for channel, _, number in reversed(lines)}
     if len(first) > 1:
         names = ", ".join(sorted(channel for _, channel in first.values()))
         raise DataError(
             f"{path}:{max(first.values())[0]}: utterance {id} has labels of {len(first)} channels "
-            f"({names}), and its sound is averaged to one. Write each channel to a file of its own "
+            f"({names}), and its audio is averaged to one. Write each channel to a file of its own "
             "(sox in.wav left.wav remix 1), and give its lines that file's id."
         )

@@ -1,16 +1,14 @@
-"""Speech or silence from the audio alone: an energy detector, for recordings that nobody has aligned.
+"""Speech or silence from the audio alone: an energy detector, for recordings without alignments.
 
-The classical recipe, in the order of the code. The power above 200 Hz of every 32 ms, each 10 ms, in decibels.
-A noise floor under it, tracked as the tenth percentile of the 20 s around, and the loudness of the speaker, the
-95th percentile of the whole. Speech begins where the level has climbed `onset` of the way from floor to loudness
-and lasts as long as it stays above `offset` of it (hysteresis); what is shorter than `min_speech_s` is dropped.
-It is then widened by `margin_s` to both sides, because soft consonants begin and end words, and a pause shorter
-than `min_silence_s` is part of the speech around it.
+The steps, in the order of the code: the power above 200 Hz of windows of 32 ms, each 10 ms, in decibels; a noise floor,
+the tenth percentile of the 20 s around; the loudness of the speaker, the 95th percentile of the whole recording. Speech
+begins where the level exceeds `onset` of the way from floor to loudness and lasts as long as it stays above `offset` of
+it (hysteresis); runs shorter than `min_speech_s` are dropped. Each run is then extended by `margin_s` on both sides,
+because soft consonants begin and end words, and pauses shorter than `min_silence_s` become speech.
 
-It knows loud from quiet and nothing else: music is speech to it and so is a loud click, whose 32 ms window is as
-long as a short sound; a noise that sets in all at once is speech for up
-to 8 s, and a recording without any pause is silence, for there is nothing that the level could rise from. Nor does
-it stream: it looks at the whole recording.
+Limits: the detector compares levels only. Music is speech, and so is a loud click, whose 32 ms window is as long as a
+short phone; noise that begins suddenly is speech for up to 8 s; a recording without any pause is silence, because its
+level never rises above its floor. It needs the whole recording, so it does not stream.
 """
 
 from __future__ import annotations
@@ -29,10 +27,10 @@ from speechattn.data.labels.segments import SILENCE, Segment
 _HOP_S, _WINDOW_S = 0.01, 0.032
 _LOWEST_HZ = 200.0  # hum, rumble and breath on the microphone are below, all vowels reach above
 _FLOOR, _LOUD = 10, 95  # percentiles
-_FLOOR_SPAN_S = 20.0  # of them: longer than a sentence, shorter than a change of room
-_RANGE_DB = 60.0  # under the loudness everything is equally silent, digital zeros too
-_LEAST_DB = 6.0  # that speech must rise: the level of steady noise varies by a few dB
-_SLAB = 4096  # frames that are transformed at once
+_FLOOR_SPAN_S = 20.0  # of the floor: longer than a sentence, shorter than a change of room
+_RANGE_DB = 60.0  # levels further below the loudness are clipped, digital zeros too
+_MIN_RISE_DB = 6.0  # above the floor: the level of steady noise varies by a few dB
+_CHUNK = 4096  # frames that are transformed at once
 
 Level = NDArray[np.float64]
 Runs = list[tuple[int, int]]
@@ -48,10 +46,10 @@ def speech_segments(
     min_silence_s: float = 0.15,
     margin_s: float = 0.03,
 ) -> list[Segment]:
-    """SIL and SPEECH in turn over a waveform [N], without a gap from 0 to N / sample_rate seconds.
+    """Return alternating SIL and SPEECH segments of a waveform [N], without gaps from 0 to N / sample_rate seconds.
 
-    The same samples give the same segments, and so do samples that are twice as loud: only differences of level
-    count. Zeros are silence. Against the phone alignments of LibriSpeech see recipes/frame_classifier/README.md.
+    The scale of the waveform does not matter. Zeros are silence. For its accuracy against the phone alignments of
+    LibriSpeech see recipes/frame_classifier/README.md.
 
     Raises:
         ValueError: the waveform is not [N] or holds NaN or infinity, or the shares are not 0 < offset <= onset < 1.
@@ -76,10 +74,10 @@ def speech_segments(
         raise ValueError("waveform holds NaN or infinity; load_audio refuses such files.")
     hop = max(1, round(_HOP_S * sample_rate))
     level = _level_db(samples, sample_rate, hop)
-    found = _spoken(level, onset, offset, _frames(min_speech_s))
+    found = _speech_runs(level, onset, offset, _frames(min_speech_s))
     margin = _frames(margin_s)
     wide = ((max(0, start - margin), min(len(level), stop + margin)) for start, stop in found)
-    return _segments(_joined(wide, _frames(min_silence_s)), hop, len(samples), sample_rate)
+    return _segments(_join(wide, _frames(min_silence_s)), hop, len(samples), sample_rate)
 
 
 def _frames(seconds: float) -> int:
@@ -87,7 +85,7 @@ def _frames(seconds: float) -> int:
 
 
 def _level_db(samples: NDArray[np.float32], sample_rate: int, hop: int) -> Level:
-    """The level [T] of each hop in dB below the loudness, from -60 up; a window is centred on its hop."""
+    """Return the level [T] of each hop in dB relative to the loudness, from -60 up; windows are centred on hops."""
     window = max(hop, round(_WINDOW_S * sample_rate))
     before = (window - hop) // 2
     padded = np.pad(samples, (before, window - hop - before))
@@ -97,27 +95,27 @@ def _level_db(samples: NDArray[np.float32], sample_rate: int, hop: int) -> Level
     views = np.lib.stride_tricks.sliding_window_view(padded, window)[::hop][: len(samples) // hop]
     taper, first = np.hanning(window), int(np.ceil(_LOWEST_HZ * window / sample_rate))
     power = np.empty(len(views))
-    for start in range(0, len(views), _SLAB):
-        spectrum = np.fft.rfft(views[start : start + _SLAB] / peak * taper)[:, first:]
-        power[start : start + _SLAB] = np.square(np.abs(spectrum)).sum(1)
+    for start in range(0, len(views), _CHUNK):
+        spectrum = np.fft.rfft(views[start : start + _CHUNK] / peak * taper)[:, first:]
+        power[start : start + _CHUNK] = np.square(np.abs(spectrum)).sum(1)
     tiny = np.finfo(np.float64).tiny
     level = 10 * np.log10(np.maximum(power, tiny))
     level = np.maximum(level - np.percentile(level, _LOUD), -_RANGE_DB)
     return np.convolve(np.pad(level, 1, mode="edge"), np.full(3, 1 / 3), mode="valid")
 
 
-def _spoken(level: Level, onset: float, offset: float, shortest: int) -> Runs:
-    """Runs of frames that stay above the lower threshold and reach the upper one."""
+def _speech_runs(level: Level, onset: float, offset: float, min_frames: int) -> Runs:
+    """Return runs of frames that stay above the lower threshold and reach the upper one."""
     floor = _tracked_floor(level)
-    high = floor + np.maximum(_LEAST_DB, -onset * floor)  # the loudness is 0 dB
-    low = floor + np.maximum(_LEAST_DB / 2, -offset * floor)
+    high = floor + np.maximum(_MIN_RISE_DB, -onset * floor)  # the loudness is 0 dB
+    low = floor + np.maximum(_MIN_RISE_DB / 2, -offset * floor)
     edges = np.flatnonzero(np.diff(np.concatenate([[0], level > low, [0]])))
     runs = ((int(a), int(b)) for a, b in edges.reshape(-1, 2))
-    return [(a, b) for a, b in runs if b - a >= shortest and (level[a:b] > high[a:b]).any()]
+    return [(a, b) for a, b in runs if b - a >= min_frames and (level[a:b] > high[a:b]).any()]
 
 
 def _tracked_floor(level: Level) -> Level:
-    """The tenth percentile [T] of the 20 s around each frame, computed once a second."""
+    """Return the tenth percentile [T] of the 20 s around each frame, computed once a second."""
     span, step = _frames(_FLOOR_SPAN_S), _frames(1.0)
     if len(level) <= span:
         return np.full(len(level), np.percentile(level, _FLOOR) if len(level) else 0.0)
@@ -127,11 +125,11 @@ def _tracked_floor(level: Level) -> Level:
     return np.interp(np.arange(len(level)), centers, floors)
 
 
-def _joined(runs: Iterable[tuple[int, int]], shortest_pause: int) -> Runs:
-    """Runs with the pauses between them that are too short to be pauses."""
+def _join(runs: Iterable[tuple[int, int]], min_pause: int) -> Runs:
+    """Return the runs with those joined whose pause is shorter than `min_pause`."""
     joined: Runs = []
     for start, stop in runs:
-        if joined and start - joined[-1][1] < shortest_pause:
+        if joined and start - joined[-1][1] < min_pause:
             joined[-1] = (joined[-1][0], stop)
         else:
             joined.append((start, stop))
@@ -139,7 +137,7 @@ def _joined(runs: Iterable[tuple[int, int]], shortest_pause: int) -> Runs:
 
 
 def _segments(runs: Runs, hop: int, num_samples: int, sample_rate: int) -> list[Segment]:
-    """Runs of frames and what lies between them, in seconds; the last frame takes the samples that are left over."""
+    """Return runs of frames and the gaps between them as segments; the last one ends with the last sample."""
     last = num_samples // hop
     edges = [0]
     for start, stop in runs:

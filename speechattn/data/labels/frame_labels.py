@@ -1,13 +1,13 @@
 """Segments in seconds to one label per frame and back, through `Framing`, and files that hold such labels.
 
-Seconds are the truth. A frame's label is that of the segment at its window's centre, looked up in whole samples;
-outside every segment it is IGNORE. So one alignment serves all framings, and labels made for one framing move
-to another by way of segments, never by copying rows whose frames lie elsewhere.
+A frame's label is that of the segment at its window's centre, in whole samples; outside every segment it is IGNORE. One
+alignment serves all framings, and labels of one framing are converted to another through segments, because equal frame
+numbers of two framings are not equal times.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import groupby, pairwise
 from pathlib import Path
 
@@ -15,21 +15,23 @@ import torch
 from torch import Tensor
 
 from speechattn.data.labels.classes import PHONES, label_class
-from speechattn.data.labels.segments import IGNORE, Alignment, Segment, check_text, raise_fault, read_lines, read_table
+from speechattn.data.labels.segments import IGNORE, Alignment, FaultHandler, Segment, raise_fault
+from speechattn.data.text_files import check_text, read_lines, read_table
 from speechattn.errors import DataError
 from speechattn.framing import Framing
 
 MAX_OVERHANG_S = 0.5
-"""How far an alignment may end from its audio's end before the two do not belong together."""
+"""Largest distance between the end of an alignment and the end of its audio, in seconds."""
 
 SNIP = Framing(align="snip")
+"""Kaldi's frames."""
 
 
 def read_classes(path: str | Path) -> tuple[str, ...]:
-    """Class names by index, from lines `index name` that count up from 0.
+    """Return class names by index, from lines `index name` that count up from 0.
 
     Raises:
-        DataError: a line is no such pair, an index is out of turn, or a name occurs twice; file and line are named.
+        DataError: a line is not such a pair, an index is out of order, or a name occurs twice; file and line are named.
     """
     names: list[str] = []
     for number, line in enumerate(read_lines(Path(path)), start=1):
@@ -48,16 +50,16 @@ def read_frame_rows(
     path: str | Path,
     classes: Sequence[str] = PHONES,
     framing: Framing = SNIP,
-    fault: Callable[[str, DataError], object] = raise_fault,
+    fault: FaultHandler = raise_fault,
 ) -> dict[str, Alignment]:
-    """Alignments by utterance id, from lines `utterance c c c ...` with one class index per frame.
+    """Return alignments by utterance id, from lines `utterance c c c ...` with one class index per frame.
 
-    Such rows were made for Kaldi's frames, hence `snip`. An alignment covers all frames of its row, those at its
-    end that are -100 (unlabelled) too. What is wrong with a line goes to `fault`, with its utterance, file and line.
+    Such rows are made for Kaldi's frames, hence `snip`. An alignment covers all frames of its row, including those at
+    its end that are -100 (unlabelled). A bad line is passed to `fault`, with its utterance, file and line number.
 
     Raises:
-        DataError: the file cannot be read; and, unless `fault` keeps them: a number is no index of `classes` and not
-            -100, or an utterance occurs twice.
+        DataError: the file cannot be read; and, unless `fault` keeps them: a number is not an index of `classes` and
+            not -100, or an utterance occurs twice.
     """
     rows: dict[str, Alignment] = {}
     for number, line in enumerate(read_table(Path(path)), start=1):
@@ -80,11 +82,13 @@ def read_frame_rows(
 def frame_labels(
     segments: Sequence[Segment], num_samples: int, framing: Framing, classes: Sequence[str] = PHONES
 ) -> Tensor:
-    """The class index of each frame, [T] int64 with T = framing.num_frames(num_samples), IGNORE outside segments.
+    """Return the class index of each frame, [T] int64, T = framing.num_frames(num_samples), IGNORE outside segments.
+
+    A segment that ends up to 0.5 s after the audio is clipped; an unknown word is <OTHER>.
 
     Raises:
-        DataError: a phone is unknown (the nearest is named; an unknown word is <OTHER>), two segments overlap,
-            or the last one ends more than 0.5 s after the audio. Up to there it is clipped.
+        DataError: a phone is unknown (the nearest is named), two segments overlap, or the last one ends more than 0.5 s
+            after the audio.
 
     Example:
         >>> framing = Framing(sample_rate=1000, window=4, hop=2, align="snip")  # centres at 2, 4, 6, 8 ms
@@ -92,8 +96,8 @@ def frame_labels(
         [0, 1, 1, -100]
     """
     index = {label: list(classes).index(label_class(label, classes)) for label in {s.label for s in segments}}
-    ordered = sorted(segments, key=lambda segment: (segment.start, segment.stop))
-    spans = [(framing.samples_at(s.start), framing.samples_at(s.stop), index[s.label]) for s in ordered]
+    ordered = sorted(segments, key=lambda segment: (segment.start_s, segment.stop_s))
+    spans = [(framing.samples_at(s.start_s), framing.samples_at(s.stop_s), index[s.label]) for s in ordered]
     for (_, stop, _), (start, _, _) in pairwise(spans):
         if start < stop:
             raise DataError(f"segments overlap: one ends at sample {stop}, the next begins at {start}.")
@@ -116,14 +120,14 @@ def frame_labels(
 def labels_to_segments(
     labels: Tensor | Sequence[int], framing: Framing, classes: Sequence[str] = PHONES, num_samples: int | None = None
 ) -> list[Segment]:
-    """Runs of equal labels, [T] class indices, as segments in seconds; IGNORE leaves a gap.
+    """Return runs of equal labels, [T] class indices, as segments in seconds; IGNORE leaves a gap.
 
-    A label holds half way to the neighbouring centres, the first one from 0, the last one to the end of the
-    audio (without `num_samples`: for half a hop). `frame_labels` with the same framing gives the labels back.
-    Frames clipped to the same centre (causal windows longer than four hops begin with such) share the last one's.
+    A label extends half way to the neighbouring centres, the first one from 0, the last one to the end of the audio
+    (without `num_samples`: for half a hop). `frame_labels` with the same framing is the inverse. Frames clipped to the
+    same centre (the first ones of causal windows longer than four hops) get the label of the last of them.
 
     Raises:
-        ValueError: a label is no class index, or T is not the number of frames in `num_samples`.
+        ValueError: a label is not a class index, or T is not the number of frames in `num_samples`.
     """
     values: list[int] = labels.tolist() if isinstance(labels, Tensor) else list(labels)
     if num_samples is not None and len(values) != framing.num_frames(num_samples):

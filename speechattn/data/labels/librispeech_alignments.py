@@ -1,6 +1,6 @@
 """The text format of librispeech-alignments: a line for each utterance with its words and where each one ends.
 
-`<speaker>-<chapter>.alignment.txt` lies beside the chapter's audio (or in folders of its own with the same names)::
+`<speaker>-<chapter>.alignment.txt` is in the chapter's folder (or in a tree of its own with the same names)::
 
     84-121123-0000 ",GO,,DO,YOU,HEAR," "0.490,0.890,1.270,1.380,1.490,1.920,2.290"
 
@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
-from speechattn.data.labels.segments import Segment, check_text, raise_fault, read_table
+from speechattn.data.labels.segments import FaultHandler, Segment, raise_fault
+from speechattn.data.text_files import check_text, read_table
 from speechattn.errors import DataError
 
 SUFFIX = ".alignment.txt"
@@ -25,17 +25,15 @@ SUFFIX = ".alignment.txt"
 _LINE = re.compile(r'\s*(\S+)\s+"([^"]*)"\s+"([^"]*)"\s*')
 
 
-def read_word_times(
-    path: str | Path, fault: Callable[[str, DataError], object] = raise_fault
-) -> dict[str, list[Segment]]:
-    """Words by utterance id, in seconds, without gaps; the label of silence is empty.
+def read_word_times(path: str | Path, fault: FaultHandler = raise_fault) -> dict[str, list[Segment]]:
+    """Return the words of each utterance by id, in seconds, without gaps; the label of silence is empty.
 
-    What is wrong with a line goes to `fault`, with its utterance, file and line.
+    A bad line is passed to `fault`, with its utterance, file and line number.
 
     Raises:
-        DataError: the file cannot be read; and, unless `fault` keeps them: a line has other fields, another number of
-            words than of times, a time that is no number or lies before the one in front of it, or an utterance
-            occurs twice.
+        DataError: the file cannot be read; and, unless `fault` keeps them: a line has other fields, the numbers of
+            words and times differ, a time is not a number or is before the previous one, or an utterance occurs
+            twice.
     """
     utterances: dict[str, list[Segment]] = {}
     for number, line in enumerate(read_table(Path(path)), start=1):
@@ -53,7 +51,7 @@ def read_word_times(
 
 
 def _words(line: str) -> list[Segment]:
-    """The words of a line; ValueError says what is wrong with it."""
+    """Return the words of a line, or raise ValueError."""
     found = _LINE.fullmatch(line)
     if found is None:
         raise ValueError(f'expected \'utterance ",WORD,,WORD," "0.5,0.8,..."\', got {line.strip()[:80]!r}.')
@@ -62,7 +60,7 @@ def _words(line: str) -> list[Segment]:
 
 
 def _segments(words: list[str], times: list[str]) -> list[Segment]:
-    """One segment a word; ValueError says what does not fit."""
+    """Return one segment a word, or raise ValueError."""
     if len(words) != len(times):
         raise ValueError(f"{len(words)} words (silences included) and {len(times)} end times do not pair one to one.")
     edges = [0.0]

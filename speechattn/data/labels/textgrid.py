@@ -1,9 +1,9 @@
 """Praat's TextGrid, in its long and its short text form, as tiers of segments in seconds.
 
-Both forms are one: Praat reads the free-standing numbers, texts in double quotes and flags of the file in their
-order, and skips everything else (``xmin =``, ``intervals [1]:``, comments after ``!``), and so does this file.
-Read from http://www.fon.hum.uva.nl/praat/manual/TextGrid_file_formats.html. Point tiers are skipped; the binary
-and the chronological form are refused with what to do about it. Not a writer.
+One reader serves both forms: as Praat does, it reads the free-standing numbers, texts in double quotes and flags in
+their order, and skips everything else (``xmin =``, ``intervals [1]:``, comments after ``!``). Source:
+http://www.fon.hum.uva.nl/praat/manual/TextGrid_file_formats.html. Point tiers are skipped; the binary and the
+chronological form are refused with a message that names the remedy.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from speechattn.data.labels.segments import Segment, in_order, refuse_device
+from speechattn.data.labels.segments import Segment, sort_segments
+from speechattn.data.text_files import check_not_device
 from speechattn.errors import DataError
 
 _TOKEN = re.compile(r'"(?P<text>(?:[^"]|"")*)"(?!\S)|!.*|<(?P<flag>\w+)>|(?P<other>\S+)')
@@ -25,18 +26,18 @@ _ENCODINGS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (
 
 
 class Tier(NamedTuple):
-    """One interval tier: its segments in order, labels as they are written, and the second at which it ends."""
+    """One interval tier: its segments in order, labels as they are written, and its end in seconds."""
 
     name: str
     segments: list[Segment]
-    stop: float
+    stop_s: float
 
 
 def read_textgrid(path: str | Path) -> list[Tier]:
-    """The interval tiers of a TextGrid file, in UTF-8 or, behind a byte-order mark, UTF-16.
+    """Return the interval tiers of a TextGrid file, in UTF-8, or in UTF-16 with a byte-order mark.
 
     Raises:
-        DataError: the file cannot be read, is no TextGrid in text form, or ends early; a value is of another kind
+        DataError: the file cannot be read, is not a TextGrid in text form, or ends early; a value is of another kind
             than expected, or intervals overlap. File and line are named.
     """
     values = _Values(_decode(Path(path)), path)
@@ -53,17 +54,17 @@ def read_textgrid(path: str | Path) -> list[Tier]:
             if tier is not None:
                 tiers.append(tier)
     if values.advance() is not None:
-        raise values.wrong("more follows than the file announced: a number of tiers or intervals is wrong.")
+        raise values.wrong("more follows than the file announces: a number of tiers or intervals is wrong.")
     return tiers
 
 
 def find_tier(tiers: Sequence[Tier], kind: str, path: str | Path) -> Tier | None:
-    """The tier of `kind` ("phones" or "words"), upper or lower case; None when no tier is called so.
+    """Return the tier of `kind` ("phones" or "words"), in upper or lower case; None if no tier has this name.
 
-    The Montreal Forced Aligner calls it "phones", or "<speaker> - phones"; "phone" is common elsewhere.
+    The Montreal Forced Aligner names it "phones", or "<speaker> - phones"; "phone" is common elsewhere.
 
     Raises:
-        DataError: several are called so.
+        DataError: several tiers have this name.
     """
     name = re.compile(rf"(.* - )?{kind.removesuffix('s')}s?", re.IGNORECASE)
     found = [tier for tier in tiers if name.fullmatch(tier.name.strip())]
@@ -74,7 +75,7 @@ def find_tier(tiers: Sequence[Tier], kind: str, path: str | Path) -> Tier | None
 
 
 def _read_tier(values: _Values, path: str | Path) -> Tier | None:
-    """The next tier; None after a tier of points has been read past."""
+    """Return the next tier; None for a tier of points, which is skipped."""
     kind = values.text("the class of a tier")
     if kind not in ("IntervalTier", "TextTier"):
         raise values.wrong(f'expected "IntervalTier" or "TextTier", got "{kind}".')
@@ -90,11 +91,11 @@ def _read_tier(values: _Values, path: str | Path) -> Tier | None:
             rows.append((Segment(start, end, values.text(f"the text of {what}").strip()), values.line))
         except ValueError as error:
             raise values.wrong(f"{what}: {error}") from error
-    return Tier(name, in_order(rows, path), stop) if kind == "IntervalTier" else None
+    return Tier(name, sort_segments(rows, path), stop) if kind == "IntervalTier" else None
 
 
 class _Values:
-    """The values of a file one after the other, and the line of the last one."""
+    """The values of a file in order, and the line number of the last one."""
 
     def __init__(self, content: str, path: str | Path) -> None:
         self._content, self._path = content, path
@@ -103,11 +104,11 @@ class _Values:
         self.line = 1
 
     def wrong(self, message: str) -> DataError:
-        """An error at the line that was read last."""
+        """Return an error that names the line read last."""
         return DataError(f"{self._path}:{self.line}: {message}")
 
     def advance(self) -> re.Match[str] | None:
-        """The next text, number or flag; None at the end."""
+        """Return the next text, number or flag; None at the end."""
         for token in self._tokens:
             other = token["other"]
             if token[0].startswith("!") or (other and not _NUMBER.fullmatch(other) and not other.startswith('"')):
@@ -115,27 +116,27 @@ class _Values:
             self.line += self._content.count("\n", self._at, token.start())
             self._at = token.start()
             if other and other.startswith('"'):
-                raise self.wrong("the text that begins here has no closing quote, or no space behind it.")
+                raise self.wrong("the text that begins here has no closing quote, or no space after it.")
             return token
         return None
 
     def text(self, what: str) -> str:
-        """The next value, which must be a text, doubled quotes made single."""
+        """Return the next value, which must be a text, with doubled quotes made single."""
         return self._next("text", what).replace('""', '"')
 
     def flag(self, what: str) -> str:
-        """The next value, which must be a flag, without its brackets."""
+        """Return the next value, which must be a flag, without its brackets."""
         return self._next("flag", what)
 
     def number(self, what: str) -> float:
-        """The next value, which must be a finite number."""
+        """Return the next value, which must be a finite number."""
         value = float(self._next("other", what))
         if not math.isfinite(value):
             raise self.wrong(f"{what} must be a finite number.")
         return value
 
     def count(self, what: str) -> int:
-        """The next value, which must be a whole number from 0."""
+        """Return the next value, which must be a whole number from 0."""
         value = self.number(what)
         if value < 0 or value != int(value):
             raise self.wrong(f"{what} must be a whole number, got {value:g}.")
@@ -153,7 +154,7 @@ class _Values:
 
 def _decode(path: Path) -> str:
     try:
-        refuse_device(path)
+        check_not_device(path)
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
@@ -161,6 +162,6 @@ def _decode(path: Path) -> str:
         raise DataError(f"{path} is a binary TextGrid: in Praat, save it as a text file.")
     encoding = next((name for mark, name in _ENCODINGS if content.startswith(mark)), "utf-8")
     try:
-        return unicodedata.normalize("NFC", content.decode(encoding))
+        return unicodedata.normalize("NFC", content.decode(encoding).replace("\ufeff", ""))
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not {encoding} text (byte {error.start}): save it as UTF-8.") from error

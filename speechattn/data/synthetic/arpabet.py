@@ -1,8 +1,8 @@
-"""The 41 labels of speech frames, and how what espeak-ng reports becomes ARPAbet phones with start and stop.
+"""The 41 labels of speech frames, and the conversion of espeak-ng's marks to ARPAbet phones with start and stop.
 
-espeak marks the exact sample where each of its own 70 phones begins, but three things it does not mark: the silent
-closure before a stop (its mark is the burst), the r or l that it speaks inside the vowel before it, and which of its
-phones are two of ARPAbet's. They are mended here, from the marks and the audio; nothing here touches the engine.
+espeak-ng marks the exact sample where each of its own 70 phones begins, but not three things: the silent closure before
+a stop (its mark is the burst), an r or l that it speaks inside the preceding vowel, and the boundary inside a phone
+that is two in ARPAbet. They are computed here, from the marks and the audio.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ CLASSES = (SILENCE, *ARPABET, "SPN")
 ACCENTS = ("en-us", "en-us-nyc", "en-gb-x-rp", "en-gb-scotland")
 """The accents whose phones are in the table below."""
 
-# Two phones share one mark 55 : 45; none means that the phone before goes on (a glide between two vowels).
+# Two phones share one mark 55 : 45; none means that the phone before continues (a glide between two vowels).
 _PHONES = {
     **{name: name.upper() for name in ("p", "b", "t", "d", "k", "g", "f", "v", "s", "z", "m", "n", "l", "r", "w")},
     **{"t#": "T", "t2": "T", "?": "T", "tS": "CH", "dZ": "JH", "T": "TH", "D": "DH", "S": "SH", "Z": "ZH"},
@@ -69,14 +69,14 @@ _STOPS = ("P", "T", "K", "B", "D", "G", "CH", "JH")
 
 _FIRST_SHARE = 0.55  # of a mark that is two phones
 _STEP_S = 0.0025  # resolution of the search for a closure
-_CLOSURE_S = 0.09  # a closure is no longer than this
-_CLOSURE_DB = 22.0  # and this far under the loudest moment of the phone before
-_SHORTEST_S = 0.01  # what a closure must leave of the phone before
-_SHORTEST_SILENCE_S = 0.03  # a shorter pause belongs to the phone before it
+_MAX_CLOSURE_S = 0.09
+_CLOSURE_DB = 22.0  # a closure is this far below the loudest moment of the phone before
+_MIN_PHONE_S = 0.01  # what a closure must leave of the phone before
+_MIN_SILENCE_S = 0.03  # a shorter pause belongs to the phone before it
 
 
 class Mark(NamedTuple):
-    """What the engine reports: at `sample` begins its phone `mnemonic`, in the word at position `word` of the text."""
+    """A mark of the engine: its phone `mnemonic` begins at `sample`, in the word at position `word` of the text."""
 
     sample: int
     mnemonic: str
@@ -93,10 +93,10 @@ class Phone(NamedTuple):
 
 
 def phones(marks: Sequence[Mark], waveform: NDArray[np.float32], sample_rate: int, accent: str) -> list[Phone]:
-    """The phones of `waveform` [N], in order and without a gap from sample 0 to N.
+    """Return the phones of `waveform` [N], in order and without a gap from sample 0 to N.
 
     Raises:
-        ValueError: a mnemonic that the table does not know.
+        ValueError: a mnemonic is not in the table.
 
     Example:
         >>> marks = [Mark(0, "_:", 0), Mark(400, "'A@", 1), Mark(1400, "_", 0)]
@@ -120,12 +120,12 @@ def phones(marks: Sequence[Mark], waveform: NDArray[np.float32], sample_rate: in
 
 
 def _closes(mark: Mark, following: Mark) -> bool:
-    """Whether an l or r ends its syllable: espeak then speaks it inside the vowel, and marks its end or nothing."""
+    """Return whether an l or r ends its syllable: espeak-ng then speaks it inside the vowel, and may mark its end."""
     return following.word != mark.word or _PHONES.get(following.mnemonic, "").split(" ")[0] not in VOWELS
 
 
 def _labels(name: str, following: str, accent: str) -> list[str]:
-    """None, one or two labels of one mnemonic without its stress."""
+    """Return the labels (none, one or two) of a mnemonic without its stress."""
     if name.startswith("_"):
         return [SILENCE]
     table = _ACCENTED.get(accent, {})
@@ -140,11 +140,11 @@ def _labels(name: str, following: str, accent: str) -> list[str]:
 
 
 def _merged(found: Sequence[Phone], num_samples: int, sample_rate: int) -> list[Phone]:
-    """The same phones with their stops: pauses in a row become one, and a very short one goes to the phone before."""
+    """Return the phones with their stops; join consecutive pauses, and give a very short one to the phone before."""
     merged: list[Phone] = []
     for phone, following in pairwise([*found, Phone(num_samples, num_samples, "", 0)]):
         stop = following.start
-        short = stop - phone.start < _SHORTEST_SILENCE_S * sample_rate
+        short = stop - phone.start < _MIN_SILENCE_S * sample_rate
         if merged and phone.label == SILENCE and (merged[-1].label == SILENCE or short):
             merged[-1] = merged[-1]._replace(stop=stop)
         elif stop > phone.start:
@@ -153,26 +153,26 @@ def _merged(found: Sequence[Phone], num_samples: int, sample_rate: int) -> list[
 
 
 def _with_closures(merged: Sequence[Phone], waveform: NDArray[np.float32], sample_rate: int) -> list[Phone]:
-    """The same phones, where each stop begins with the quiet that leads to its burst.
+    """Return the phones with each stop extended to the start of its silent closure.
 
-    After silence the closure cannot be told from it, and stays silence.
+    A closure after silence cannot be distinguished from it, and stays silence.
     """
     step = round(_STEP_S * sample_rate)
     whole = len(waveform) // step
     power = np.square(waveform[: whole * step], dtype=np.float64).reshape(whole, step).mean(axis=1)
     level_db = 10 * np.log10(power + 1e-12)
-    mended = list(merged)
-    for index in range(1, len(mended)):
-        before, phone = mended[index - 1], mended[index]
+    result = list(merged)
+    for index in range(1, len(result)):
+        before, phone = result[index - 1], result[index]
         if phone.label not in _STOPS or before.label == SILENCE:
             continue
         first, last = before.start // step, phone.start // step
         quiet_db = level_db[first : last + 1].max() - _CLOSURE_DB
-        earliest = max(phone.start - _CLOSURE_S * sample_rate, before.start + _SHORTEST_S * sample_rate) / step
+        earliest = max(phone.start - _MAX_CLOSURE_S * sample_rate, before.start + _MIN_PHONE_S * sample_rate) / step
         start = last
         while start - 1 >= earliest and level_db[start - 1] < quiet_db:
             start -= 1
         if start < last:
-            mended[index - 1] = before._replace(stop=start * step)
-            mended[index] = phone._replace(start=start * step)
-    return mended
+            result[index - 1] = before._replace(stop=start * step)
+            result[index] = phone._replace(start=start * step)
+    return result

@@ -1,8 +1,8 @@
-"""The espeak-ng engine through ctypes: text in, audio with exact phone times out.
+"""The espeak-ng engine through ctypes: text to audio with exact phone times.
 
-espeak-ng is a formant synthesiser that says at which sample each phone begins: a labelled corpus of any size.
-The library comes in the wheel `espeakng-loader` (GPL-3.0: an optional extra, loaded at run time, never copied).
-This file knows nothing of speakers, noise or files; `arpabet` turns what the engine reports into labels.
+espeak-ng is a formant synthesiser that reports the sample at which each phone begins. The library is in the wheel
+`espeakng-loader` (GPL-3.0: an optional extra, loaded at run time, never copied). arpabet.py converts its phones to
+labels; voices.py adds speakers and noise.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SYNCHRONOUS, _REPORT_PHONES, _DO_NOT_EXIT = 2, 0x0001, 0x8000
 _FROM_CHARACTER, _UTF8, _END_PAUSE = 1, 1, 0x1000
 _WORD, _PHONEME = 1, 7  # types of events; 0 ends a list
 _RATE, _PITCH, _RANGE, _WORD_GAP = 1, 3, 4, 7  # parameters
-_LONGEST_PATH = 160  # N_PATH_HOME of the library, the closing zero included
+_MAX_PATH = 160  # N_PATH_HOME of the library, the closing zero included
 
 
 class _Event(ctypes.Structure):
@@ -45,7 +45,7 @@ class _Event(ctypes.Structure):
 _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
 
 
-class Spoken(NamedTuple):
+class SynthesizedSpeech(NamedTuple):
     """Audio [N] float32 in [-1, 1] at `sample_rate` Hz, and the phones that cover it without a gap."""
 
     waveform: NDArray[np.float32]
@@ -54,7 +54,7 @@ class Spoken(NamedTuple):
 
 
 def require_espeak() -> ModuleType:
-    """The module `espeakng_loader`, or a UserError that says how to install it."""
+    """Return the module `espeakng_loader`, or raise UserError with the command that installs it."""
     try:
         return importlib.import_module("espeakng_loader")
     except ImportError as error:
@@ -65,13 +65,13 @@ def require_espeak() -> ModuleType:
 
 
 def engine_version() -> str:
-    """The version of the espeak-ng library, such as "1.52.0", without starting the engine."""
+    """Return the version of the espeak-ng library, such as "1.52.0", without starting the engine."""
     library, _ = _load()
     return bytes(library.espeak_Info(None)).decode()
 
 
 def _load() -> tuple[ctypes.CDLL, str]:
-    """The library and the path of its data, both from the wheel."""
+    """Return the library and the path of its data, both from the wheel."""
     loader = require_espeak()
     try:
         library = ctypes.CDLL(loader.get_library_path())
@@ -85,32 +85,32 @@ def _load() -> tuple[ctypes.CDLL, str]:
 
 
 class Engine:
-    """One espeak-ng voice box. The library is one global machine: make at most one Engine in a process.
+    """The espeak-ng engine. The library has global state: make at most one Engine in a process.
 
-    It carries state from text to text, so the audio of a sentence depends on what was said before it: labels hold
-    only for the audio of the same call. Two fresh processes that say the same in the same order agree.
+    Its state makes the audio of a sentence depend on the sentences before it: labels are valid only for the audio of
+    the same call. Two new processes that speak the same sentences in the same order give the same audio.
     """
 
     def __init__(self) -> None:
         self._library, data_path = _load()
         self._variants = Path(data_path) / "voices" / "!v"
-        if len(data_path) >= _LONGEST_PATH:
+        if len(data_path) >= _MAX_PATH:
             data_path = os.path.relpath(data_path)
         options = _REPORT_PHONES | _DO_NOT_EXIT
         self._sample_rate = int(self._library.espeak_Initialize(_SYNCHRONOUS, 0, data_path.encode(), options))
         if self._sample_rate <= 0:
             raise UserError(
-                f"espeak-ng found no voices in {data_path}, whose path may have {_LONGEST_PATH - 1} characters: "
+                f"espeak-ng found no voices in {data_path}, whose path may have {_MAX_PATH - 1} characters: "
                 "install espeakng-loader again, or in a folder that is not as deep."
             )
-        self._library.espeak_ng_SetRandSeed(1)  # the clock is its own seed, and breathy voices use it
+        self._library.espeak_ng_SetRandSeed(1)  # the default seed is the clock, and breathy voices use it
         self._blocks: list[NDArray[np.int16]] = []
         self._marks: list[Mark] = []
         self._word = 0
-        self._callback = _Callback(self._receive)  # kept: the library calls it as long as it lives
+        self._callback = _Callback(self._receive)  # a reference, for the library calls it later
         self._library.espeak_SetSynthCallback(self._callback)
 
-    def speak(self, text: str, voice: str, rate: int, pitch: int, pitch_range: int, word_gap: int) -> Spoken:
+    def speak(self, text: str, voice: str, rate: int, pitch: int, pitch_range: int, word_gap: int) -> SynthesizedSpeech:
         """Read `text` (ASCII) with `voice`, an accent and a variant such as "en-us+f3".
 
         `rate` is in words a minute, `pitch` and `pitch_range` go from 0 to 99 (50 is the variant's own), `word_gap`
@@ -118,7 +118,7 @@ class Engine:
         """
         accent, _, variant = voice.partition("+")
         if accent not in ACCENTS or (variant and not (self._variants / variant).is_file()):
-            # The library takes any variant without a word, and speaks with the voice's own.
+            # The library accepts an unknown variant without an error, and uses the default one.
             raise ValueError(f"espeak-ng has no voice {voice!r}; expected an accent of {ACCENTS} and a known variant.")
         self._blocks, self._marks, self._word = [], [], 0
         self._check(self._library.espeak_SetVoiceByName(voice.encode()), f"voice {voice!r}")  # resets the parameters
@@ -128,14 +128,14 @@ class Engine:
         flags = _UTF8 | _END_PAUSE
         self._check(self._library.espeak_Synth(data, len(data) + 1, 0, _FROM_CHARACTER, 0, flags, None, None), "text")
         waveform: NDArray[np.float32] = np.concatenate(self._blocks).astype(np.float32) / np.float32(32768)
-        return Spoken(waveform, self._sample_rate, phones(self._marks, waveform, self._sample_rate, accent))
+        return SynthesizedSpeech(waveform, self._sample_rate, phones(self._marks, waveform, self._sample_rate, accent))
 
     def _check(self, status: int, what: str) -> None:
         if status != 0:
             raise RuntimeError(f"espeak-ng refused the {what} (status {status}).")
 
     def _receive(self, samples: Any, count: int, events: Any) -> int:
-        """Called by the library with each block of audio and what begins in it; 0 asks for more."""
+        """Take a block of audio and its events, as the library's callback; 0 asks for more."""
         if samples and count:
             self._blocks.append(np.ctypeslib.as_array(samples, (count,)).copy())
         index = 0

@@ -1,8 +1,8 @@
-"""English sentences without end, from small word lists: what the synthetic voices read aloud.
+"""Random English sentences from small word lists, which the synthetic voices read.
 
-A tiny grammar of the past tense, where nothing needs to agree, fills its slots at random. The words were chosen
-for their sounds: all 39 phones of ARPAbet occur often, the rare ones (ZH, OY, UH, TH) more often than in books.
-It is not a language model: the sentences are well formed, and mean little. Standard library only.
+A small grammar of the past tense, which needs no agreement, fills its slots at random. The words are chosen for their
+phones: all 39 of ARPAbet occur often, the rare ones (ZH, OY, UH, TH) more often than in books. The sentences are well
+formed and mean little. Standard library only.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ _PHRASES = {
 
 
 def sentences(count: int, seed: int = 0) -> list[str]:
-    """`count` different sentences of 3 to about 20 words, the same for the same seed; more of them begin with these.
+    """Return `count` different sentences of 3 to about 20 words; a larger count with the same seed begins with them.
 
     Example:
         >>> sentences(2, seed=1) == sentences(100, seed=1)[:2]
@@ -106,7 +106,7 @@ def sentences(count: int, seed: int = 0) -> list[str]:
 
 
 def _expand(random: Random, template: str) -> str:
-    """The template with every slot filled, from left to right."""
+    """Return the template with every slot filled, from left to right."""
     while "{" in template:
         start, stop = template.index("{"), template.index("}")
         slot = template[start + 1 : stop]

@@ -1,8 +1,8 @@
-"""Synthetic speakers: which voice reads, and the mouth, room and microphone between it and the file.
+"""Synthetic speakers: a voice of espeak-ng with its own vocal tract, room and microphone.
 
-espeak-ng alone is too clean: one tone of voice, and silence made of zeros. Each speaker here adds a pace and a
-pitch, a vocal tract of another length (by resampling), a tilted spectrum, a small room and a noise floor. What is
-heard stays where it was: the filters have no delay, and times are scaled together with the audio.
+The audio of espeak-ng alone is too uniform, and its silence is zeros. Each speaker here adds a pace and a pitch,
+another length of the vocal tract (by resampling), a tilted spectrum, a small room and a noise floor. Labels stay valid:
+the filters have no delay, and times are scaled with the audio.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import soxr
 from numpy.typing import NDArray
 
 from speechattn.data.synthetic.arpabet import ACCENTS, SILENCE, Phone
-from speechattn.data.synthetic.espeak import Spoken
+from speechattn.data.synthetic.espeak import SynthesizedSpeech
 from speechattn.framing import Framing
 
 SAMPLE_RATE = Framing().sample_rate
 
-# Variants of espeak-ng that sound like people: no robots, no whisper, no echo to speak of. Near copies (steph and
-# steph2) stay on one side, so that a voice of the test is new.
+# Variants of espeak-ng that sound human: no robots, whisper or strong echo. Near copies (steph and steph2) are on one
+# side, so that the voices of test are new.
 _FEMALE = {
     "train": "f2 f3 f5 anika steph steph2 steph3 shelby",
     "test": "f1 f4 grandma Andrea Annie aunty belinda linda",
@@ -37,7 +37,7 @@ _FIRST_ID = {"train": 10001, "test": 20001}
 
 @dataclass(frozen=True)
 class Voice:
-    """One speaker. The first six numbers are what espeak-ng is asked for, the others what happens afterwards."""
+    """One speaker. Fields up to word_gap are parameters of espeak-ng, the others of the processing after it."""
 
     id: int
     sex: str  # "F" or "M"
@@ -63,7 +63,7 @@ class Recording(NamedTuple):
 
 
 def voices(subset: str, count: int, seed: int) -> list[Voice]:
-    """`count` speakers for "train" or "test". The two share no variant of espeak-ng, so no voice.
+    """Return `count` speakers for "train" or "test", which share no variant of espeak-ng, so no voice.
 
     Example:
         >>> [voice.name for voice in voices("test", count=3, seed=0)]
@@ -76,7 +76,7 @@ def voices(subset: str, count: int, seed: int) -> list[Voice]:
         sex = "F" if index % 3 == 0 else "M"
         variants = female if sex == "F" else male
         variant = variants[(index // 3 if sex == "F" else index - index // 3 - 1) % len(variants)]
-        # Half of them American, as in LibriSpeech; the other accents take turns.
+        # Half of them American, as in LibriSpeech; the other accents alternate.
         accent = ACCENTS[0] if index % 2 == 0 else ("en-gb-x-rp", "en-us-nyc", "en-gb-scotland")[index // 2 % 3]
         made.append(
             Voice(
@@ -99,32 +99,32 @@ def voices(subset: str, count: int, seed: int) -> list[Voice]:
     return made
 
 
-def record(spoken: Spoken, voice: Voice, random: np.random.Generator) -> Recording:
-    """What the microphone hears when `voice` says `spoken`, with 0.1 to 0.5 s of room before and after it."""
-    first = next(index for index, phone in enumerate(spoken.phones) if phone.label != SILENCE)
-    last = max(index for index, phone in enumerate(spoken.phones) if phone.label != SILENCE)
-    begin, end = spoken.phones[first].start, spoken.phones[last].stop
-    rate = spoken.sample_rate * voice.speed
-    speech = soxr.resample(spoken.waveform[begin:end], rate, SAMPLE_RATE)
+def record(speech: SynthesizedSpeech, voice: Voice, random: np.random.Generator) -> Recording:
+    """Return `speech` in the voice, room and noise of `voice`, with 0.1 to 0.5 s of room noise before and after it."""
+    first = next(index for index, phone in enumerate(speech.phones) if phone.label != SILENCE)
+    last = max(index for index, phone in enumerate(speech.phones) if phone.label != SILENCE)
+    begin, end = speech.phones[first].start, speech.phones[last].stop
+    rate = speech.sample_rate * voice.speed
+    resampled = soxr.resample(speech.waveform[begin:end], rate, SAMPLE_RATE)
     lead_ms, tail_ms = (int(ms) for ms in random.integers(100, 501, size=2))
     speech_ms = round(1000 * (end - begin) / rate)
     total_ms = lead_ms + speech_ms + tail_ms
 
     dry = np.zeros(total_ms * SAMPLE_RATE // 1000, np.float32)
     start = lead_ms * SAMPLE_RATE // 1000
-    dry[start : start + len(speech)] = speech
+    dry[start : start + len(resampled)] = resampled
 
     phones = [Phone(0, lead_ms, SILENCE, 0)]
-    for phone in spoken.phones[first : last + 1]:
+    for phone in speech.phones[first : last + 1]:
         stop = lead_ms + round(1000 * (phone.stop - begin) / rate)
         if stop > phones[-1].stop:
             phones.append(Phone(phones[-1].stop, stop, phone.label, phone.word))
     phones.append(Phone(phones[-1].stop, total_ms, SILENCE, 0))
-    return Recording(_heard(dry, voice, random), phones)
+    return Recording(_add_room_and_noise(dry, voice, random), phones)
 
 
-def _heard(dry: NDArray[np.float32], voice: Voice, random: np.random.Generator) -> NDArray[np.float32]:
-    """`dry` [N] through mouth and room, over a noise floor, at the speaker's level; the direct sound has no delay."""
+def _add_room_and_noise(dry: NDArray[np.float32], voice: Voice, random: np.random.Generator) -> NDArray[np.float32]:
+    """Return `dry` [N] with tilt, echo and a noise floor, at the speaker's level; the direct sound has no delay."""
     size = 1 << (len(dry) + round(voice.room_s * SAMPLE_RATE)).bit_length()  # the echo does not wrap around
     octaves = np.log2(np.maximum(np.fft.rfftfreq(size, 1 / SAMPLE_RATE), 125) / 1000)
 
@@ -139,6 +139,6 @@ def _heard(dry: NDArray[np.float32], voice: Voice, random: np.random.Generator) 
     noise = np.fft.irfft(shape * np.exp(2j * np.pi * random.random(len(shape))), size)[: len(dry)]
     noise *= 10 ** (-voice.snr_db / 20) / np.sqrt(np.mean(np.square(noise)))
 
-    heard = (wet + noise) * 10 ** (voice.level_db / 20)
-    heard *= min(1.0, 0.99 / float(np.abs(heard).max()))
-    return heard.astype(np.float32)
+    mixed = (wet + noise) * 10 ** (voice.level_db / 20)
+    mixed *= min(1.0, 0.99 / float(np.abs(mixed).max()))
+    return mixed.astype(np.float32)

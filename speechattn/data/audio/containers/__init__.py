@@ -1,7 +1,7 @@
-"""The sound files that a file consists of, found by reading its container without decoding it.
+"""The links that a sound file consists of, found by parsing its container without decoding it.
 
-A decoder believes its container. libsndfile stops after the first link of a chained Ogg, at the number of samples that
-a FLAC header promises, and at an estimated length of an MP3 without a table; it shortens a truncated WAV silently.
-`find.py` reads what the bytes themselves say: Ogg pages, MPEG frames, the last FLAC frame, chunk sizes. Work and memory
-are bounded: every byte is read once at most, 1 MiB at a time. Not here: decoding, which is `data/audio/files.py`.
+A decoder trusts the container. libsndfile stops after the first link of a chained Ogg, at the number of samples that a
+FLAC header promises, and at an estimated length of an MP3 without a table; it shortens a truncated WAV without an
+error. These parsers read Ogg pages, MPEG frames, the last FLAC frame and chunk sizes instead. Work and memory are
+bounded: each byte is read at most once, 1 MiB at a time. sound_file.py decodes.
 """

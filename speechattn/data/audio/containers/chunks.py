@@ -1,4 +1,4 @@
-"""Chunks, a name, a size and so many bytes: RIFF, RF64, IFF, Wave64 and CAF."""
+"""Containers of chunks, each a name, a size and its bytes: RIFF, RF64, IFF, Wave64 and CAF."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from speechattn.data.audio.containers.links import ContainerError, Link, read_at
 from speechattn.data.audio.containers.sizes import is_filling, is_open, missing, unclaimed
 from speechattn.data.audio.containers.tags import is_id3v1
 
-SOUND = (b"data", b"SSND", b"BODY")  # names of the chunk of samples; Wave64 puts the rest of a GUID behind it
-WAV_PLAIN, WAV_EXTENSIBLE = (1, 3), 0xFFFE  # PCM and floats; a GUID behind the fields says which
+SAMPLE_CHUNKS = (b"data", b"SSND", b"BODY")  # names of the chunk of samples; in Wave64 the rest of a GUID follows
+WAV_PLAIN, WAV_EXTENSIBLE = (1, 3), 0xFFFE  # PCM and floats; a GUID after the fields says which
 AIFF_PLAIN = (b"NONE", b"twos", b"sowt", b"raw ", b"FL32", b"fl32", b"FL64", b"fl64")  # the same in AIFF-C
 
 
@@ -22,15 +22,15 @@ class ChunkLayout(NamedTuple):
     size: int  # bytes of a size
     order: Literal["little", "big"]
     pad: int  # sizes are rounded up to a multiple of this
-    whole: bool = False  # the size counts name and size too
+    inclusive: bool = False  # the size counts name and size too
 
     def read(self, file: BinaryIO, at: int) -> tuple[bytes, int, int] | None:
-        """Return (name, offset behind the header, bytes that follow) of the chunk at `at`; None at the end."""
+        """Return (name, offset after the header, bytes that follow) of the chunk at `at`; None at the end."""
         header = read_at(file, at, self.name + self.size)
         if len(header) < self.name + self.size:
             return None
         length = int.from_bytes(header[self.name :], self.order)
-        return header[: self.name], at + len(header), max(0, length - len(header)) if self.whole else length
+        return header[: self.name], at + len(header), max(0, length - len(header)) if self.inclusive else length
 
 
 LAYOUTS = {
@@ -38,7 +38,7 @@ LAYOUTS = {
     b"RF64": ChunkLayout(12, 4, 4, "little", 2),
     b"RIFX": ChunkLayout(12, 4, 4, "big", 2),
     b"FORM": ChunkLayout(12, 4, 4, "big", 2),
-    b"riff": ChunkLayout(40, 16, 8, "little", 8, whole=True),
+    b"riff": ChunkLayout(40, 16, 8, "little", 8, inclusive=True),
     b"caff": ChunkLayout(8, 4, 8, "big", 1),
 }
 
@@ -47,8 +47,8 @@ def chunk_link(file: BinaryIO, start: int, stop: int) -> Link:
     """Return the link, whose samples are followed by other chunks, zeros, or nothing.
 
     Raises:
-        ContainerError: the chunk of samples has another size than the bytes or the header say, the header contradicts
-            itself, there is no chunk of samples, or the container is not known.
+        ContainerError: the size of the chunk of samples differs from the bytes or from the header, the header
+            contradicts itself, there is no chunk of samples, or the container is unknown.
     """
     magic, long_size = read_at(file, start, 4), None
     layout = LAYOUTS.get(magic)
@@ -59,7 +59,7 @@ def chunk_link(file: BinaryIO, start: int, stop: int) -> Link:
             long_size = int.from_bytes(read_at(file, at + 8, 8), "little")
         if name[:4] == b"fmt ":
             _check_wav_format(read_at(file, at, min(length, 26)), layout.order)
-        if name[:4] in SOUND:
+        if name[:4] in SAMPLE_CHUNKS:
             claimed = long_size if long_size is not None and length == 2**32 - 1 else length
             rest = stop - at
             if claimed > rest:
@@ -70,21 +70,21 @@ def chunk_link(file: BinaryIO, start: int, stop: int) -> Link:
                 raise unclaimed(claimed, rest)
             if name == b"SSND":
                 _check_aiff_size(file, start, stop, claimed - 8 - int.from_bytes(read_at(file, at, 4), "big"))
-            # libsndfile takes what follows the samples of a Wave64 for more of them
+            # libsndfile reads the bytes after the samples of a Wave64 as more samples
             return Link(start, at + claimed if magic == b"riff" else stop)
     raise ContainerError("corrupted, its chunk sizes lead to no chunk of samples.", "corrupt")
 
 
 def _chunks(file: BinaryIO, at: int, stop: int, layout: ChunkLayout) -> Iterator[tuple[bytes, int, int]]:
-    """Yield (name, offset behind the header, bytes that follow) of each chunk, up to one that leads beyond `stop`."""
+    """Yield (name, offset after the header, bytes that follow) of each chunk, up to one that leads beyond `stop`."""
     while (chunk := layout.read(file, at)) is not None:
         yield chunk
         _, at, length = chunk
-        if at + length >= stop:  # a damaged size leads beyond what seek takes
+        if at + length >= stop:  # a damaged size may be too large for seek
             return
         padded = at + length + -length % layout.pad
-        forgotten = not _is_name(read_at(file, padded, 4)) and _is_name(read_at(file, at + length, 4))
-        at = at + length if forgotten else padded  # libsndfile knows no padding in RF64
+        unpadded = not _is_name(read_at(file, padded, 4)) and _is_name(read_at(file, at + length, 4))
+        at = at + length if unpadded else padded  # libsndfile writes no padding in RF64
 
 
 def _check_wav_format(fields: bytes, order: Literal["little", "big"]) -> None:
@@ -92,10 +92,10 @@ def _check_wav_format(fields: bytes, order: Literal["little", "big"]) -> None:
     codec, channels, align, bits = (int.from_bytes(fields[at : at + 2], order) for at in (0, 2, 12, 14))
     if codec == WAV_EXTENSIBLE:
         codec = int.from_bytes(fields[24:26], order)
-    cool_edit = bits == 24 and align == 4 * channels  # floats of 32 bits, which libsndfile knows
+    cool_edit = bits == 24 and align == 4 * channels  # floats of 32 bits, which libsndfile reads
     if codec in WAV_PLAIN and align not in (0, channels * (-(-bits // 8))) and not cool_edit:
         message = f"the header claims {channels} channels of {bits} bits, but {align} bytes for one sample of them all."
-        raise ContainerError(message, "lying header")
+        raise ContainerError(message, "wrong header")
 
 
 def _check_aiff_size(file: BinaryIO, start: int, stop: int, size: int) -> None:
@@ -107,16 +107,16 @@ def _check_aiff_size(file: BinaryIO, start: int, stop: int, size: int) -> None:
             channels, count, bits = (int.from_bytes(fields[low:high], "big") for low, high in ((0, 2), (2, 6), (6, 8)))
             plain = read_at(file, start + 8, 4) == b"AIFF" or fields[18:22] in AIFF_PLAIN
             needed = count * channels * (-(-bits // 8))
-            if plain and size not in (needed, needed + needed % 2):  # libsndfile counts the byte behind an odd chunk
+            if plain and size not in (needed, needed + needed % 2):  # libsndfile counts an odd chunk's padding
                 claim = f"{count} samples of {channels} channels of {bits} bits"
-                raise ContainerError(f"the header claims {claim}, but {size} bytes of samples.", "lying header")
+                raise ContainerError(f"the header claims {claim}, but {size} bytes of samples.", "wrong header")
             return
 
 
 def _are_chunks(file: BinaryIO, begin: int, at: int, stop: int, layout: ChunkLayout) -> bool:
     """Return whether chunks with readable names follow the samples [begin, at), then zeros, an ID3v1 tag, or nothing.
 
-    Some writers forget the byte after an odd chunk.
+    Some writers omit the padding byte of an odd chunk.
     """
     any_samples = at > begin
     while at < stop:
@@ -129,9 +129,9 @@ def _are_chunks(file: BinaryIO, begin: int, at: int, stop: int, layout: ChunkLay
 
 
 def _named_chunk_end(file: BinaryIO, at: int, stop: int, layout: ChunkLayout) -> int | None:
-    """Return the end of the chunk at `at`, None if no chunk with a readable name stands there whole.
+    """Return the end of the chunk at `at`, None if there is no complete chunk with a readable name.
 
-    One named like the beginning of a container is another file.
+    A name that begins a container is the start of another file.
     """
     chunk = layout.read(file, at)
     if chunk is None:

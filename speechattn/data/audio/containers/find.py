@@ -1,4 +1,4 @@
-"""The one function that chooses a reader of containers by the name of the format."""
+"""The choice of a container parser by the name of the format."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from speechattn.data.audio.containers.tags import tag_size
 
 
 def find_links(file: BinaryIO, start: int, stop: int, format: str) -> list[Link]:
-    """Return the sound files in the bytes [start, stop) of `file`, in order; `format` is libsndfile's name for it.
+    """Return the links in the bytes [start, stop) of `file`, in order; `format` is libsndfile's name for it.
 
     Raises:
-        ContainerError: bytes are missing or damaged; sound follows that the header does not promise; or the format
-            cannot distinguish half a file from a whole one.
+        ContainerError: bytes are missing or damaged; there is more audio than the header promises; or half a file of
+            the format cannot be distinguished from a complete one.
     """
     while (head := read_at(file, start, 10)).startswith(b"ID3") and tag_size(head):  # libsndfile skips it everywhere
         start += tag_size(head)
@@ -36,6 +36,6 @@ def find_links(file: BinaryIO, start: int, stop: int, format: str) -> list[Link]
         case "NIST":
             check_nist(file, start, stop)
         case _:
-            message = f"half a file of the format {format} looks like a whole one: convert it to WAV or FLAC."
+            message = f"half a file of the format {format} looks like a complete one: convert it to WAV or FLAC."
             raise ContainerError(message, "unknown format")
     return [Link(start, stop)]

@@ -1,4 +1,4 @@
-"""FLAC: its last frame knows where it stands, so the samples can be counted where the header promises too few."""
+"""FLAC: its last frame has its position, which gives the number of samples where the header promises too few."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def flac_link(file: BinaryIO, start: int, stop: int) -> Link:
 
 
 def _last_sample(tail: bytes, block: int) -> int | None:
-    """Return the index of the sample behind the last frame that begins in `tail`.
+    """Return the index of the sample after the last frame that begins in `tail`.
 
     `block` is STREAMINFO's block size in samples.
     """
@@ -39,7 +39,7 @@ def _last_sample(tail: bytes, block: int) -> int | None:
 
 
 def _frame_end(head: bytes, block: int) -> int | None:
-    """Return the index of the sample behind the frame that these bytes begin, None if they begin none."""
+    """Return the index of the sample after the frame that these bytes begin, None if they begin none."""
     if len(head) < 7 or head[1] & 0xFE != 0xF8 or head[2] < 16 or head[2] & 15 == 15 or head[3] & 1:
         return None
     coded = _coded_number(head[4:])
@@ -58,7 +58,7 @@ def _frame_end(head: bytes, block: int) -> int | None:
 
 
 def _coded_number(data: bytes) -> tuple[int, int] | None:
-    """Return (number, its bytes), coded like a character of UTF-8 of up to 36 bits; None if it is none.
+    """Return (number, bytes it takes) of a number of up to 36 bits coded as in UTF-8; None if it is not one.
 
     Example:
         >>> _coded_number("é".encode()), ord("é")

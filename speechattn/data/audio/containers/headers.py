@@ -1,4 +1,4 @@
-"""Formats of one header with samples behind it: Sun's AU and NIST's SPHERE."""
+"""Formats of one header followed by samples: Sun's AU and NIST's SPHERE."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def check_nist(file: BinaryIO, start: int, stop: int) -> None:
     """Compare the samples that a SPHERE header counts, in text, with the bytes that follow.
 
     Raises:
-        ContainerError: they differ, which they do where the samples are compressed, or the header does not count them.
+        ContainerError: they differ, as they do if the samples are compressed, or the header has no count.
     """
     lines = read_at(file, start, 1024).decode("ascii", "replace").splitlines()
     fields = {line.partition(" ")[0]: line.split(" ")[-1] for line in lines}  # name, type, value
@@ -33,12 +33,12 @@ def check_nist(file: BinaryIO, start: int, stop: int) -> None:
         header = int(lines[1])
         claimed = int(fields["sample_count"]) * int(fields["sample_n_bytes"]) * int(fields["channel_count"])
     except (IndexError, KeyError, ValueError) as error:
-        raise ContainerError("its header does not say how many samples follow.", "lying header") from error
+        raise ContainerError("its header does not say how many samples follow.", "wrong header") from error
     _check_size(file, start + header, stop, claimed)
 
 
 def _check_size(file: BinaryIO, begin: int, stop: int, claimed: int) -> None:
-    """Raise ContainerError if not `claimed` bytes, and zeros perhaps, stand in [begin, stop)."""
+    """Raise ContainerError unless [begin, stop) has `claimed` bytes, and at most a few zeros after them."""
     rest = stop - begin
     if claimed > rest:
         raise missing(claimed, rest)

@@ -1,4 +1,4 @@
-"""Links, the parts of a file that are sound files by themselves, and how their bytes are read."""
+"""Links, the parts of a file that are sound files by themselves, and the reading of their bytes."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class Link:
     patch: tuple[int, bytes] | None = None
     """(offset in the file, bytes) to be read in place of what is there."""
     padded: bool = False
-    """The decoder estimates the number of samples from the size: it has to believe in a far larger file."""
+    """The decoder estimates the number of samples from the size, so `Part` pretends that the file is far larger."""
 
 
 class Part:
     """A link as a binary file, for a decoder that reads, seeks and asks for the size; it has a position of its own."""
 
     PADDED = 2**40
-    """Bytes behind the end in which a decoder believes: more than a frame's estimate is ever wrong by."""
+    """Bytes that a padded part claims after its end: more than an estimate can be wrong by."""
 
     def __init__(self, file: BinaryIO, link: Link) -> None:
         self._file, self._link, self._at = file, link, 0
@@ -55,7 +55,7 @@ class Part:
 
     def read(self, count: int) -> bytes:
         """Return the next bytes, fewer at the end, or where the disk fails: the samples are counted afterwards."""
-        if self._at > self._size:  # where mpg123 looks for a tag at the claimed end, and gives up if it gets nothing
+        if self._at > self._size:  # mpg123 looks for a tag at the claimed end, and fails if it gets nothing
             return bytes(max(0, min(count, self._claimed - self._at)))
         first = self._link.start + self._at
         try:

@@ -1,4 +1,9 @@
-"""MPEG audio: frames that each say their size, a table in the first one perhaps, and tags between them."""
+"""MPEG audio: frames that each state their size, an optional table (Xing, Info, VBRI) in the first, tags between them.
+
+A file that is cut inside a frame, or that has fewer frames than its table counts, is truncated. Without a table nothing
+states the number of frames: such a file that was cut exactly between two frames cannot be distinguished from a complete
+one, and is read as one.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +16,8 @@ from speechattn.data.audio.containers.links import ContainerError, Link, read_at
 from speechattn.data.audio.containers.sizes import is_filling
 from speechattn.data.audio.containers.tags import tag_size, tags_start
 
-HEAD = 52  # bytes of a frame that a table's number of frames stands in
-RATES = (44_100, 48_000, 32_000)  # Hz of MPEG 1; MPEG 2 has the half, MPEG 2.5 a quarter
+HEAD = 52  # bytes of a frame that hold a table's number of frames
+RATES = (44_100, 48_000, 32_000)  # Hz of MPEG 1; those of MPEG 2 are half, of MPEG 2.5 a quarter
 KBITS = {  # bit rates in kbit/s by (MPEG 1, layer)
     (True, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
     (True, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
@@ -28,25 +33,25 @@ class Frame(NamedTuple):
 
     size: int  # bytes
     num_samples: int
-    side: int  # bytes of layer 3's side information, behind which a table stands
-    kind: tuple[int, int, int, bool]  # (version, layer, Hz, mono): what may not change within a link
+    side: int  # bytes of layer 3's side information, which a table follows
+    kind: tuple[int, int, int, bool]  # (version, layer, Hz, mono): constant within a link
 
 
 @dataclass
 class Run:
-    """Frames of one kind, behind a table (Xing, Info, VBRI) or without one."""
+    """Consecutive frames of one kind, after a table (Xing, Info, VBRI) or without one."""
 
     start: int  # offset in the file
     frame: Frame  # the first one
-    promised: int | None  # frames of sound that a table counts, 0 if it does not; None without a table
+    promised: int | None  # frames of audio that a table counts, 0 if it does not; None without a table
     stop: int = 0
-    count: int = 0  # frames of sound
+    count: int = 0  # frames of audio
 
     def link(self) -> Link:
         """Return the frames as a link.
 
-        A table that counts the frames that follow is left to the decoder, which removes the encoder's delay with its
-        help; one that counts fewer, or itself too, is cut off, and the frames are counted here.
+        A correct table is left to the decoder, which uses it to remove the encoder's delay; one that counts fewer
+        frames, or itself too, is cut off, and the frames are counted here.
 
         Raises:
             ContainerError: the table counts more frames.
@@ -64,7 +69,7 @@ def mpeg_links(file: BinaryIO, start: int, stop: int) -> list[Link]:
     """Return the links: each begins with a table or where rate or channels change.
 
     Raises:
-        ContainerError: the last frame is cut, frames that a table counts are missing, or bytes between or behind
+        ContainerError: the last frame is cut, frames that a table counts are missing, or bytes between or after
             frames are neither frame nor tag.
     """
     links = [run.link() for run in _runs(file, start, stop) if run.count]
@@ -72,7 +77,7 @@ def mpeg_links(file: BinaryIO, start: int, stop: int) -> list[Link]:
 
 
 def _runs(file: BinaryIO, start: int, stop: int) -> Iterator[Run]:
-    """Yield the runs of frames of one kind, each when its last frame has been read."""
+    """Yield the runs of frames of one kind."""
     run = None
     for at, frame, head in _frames(file, start, stop):
         promised = _table(head, frame)
@@ -87,7 +92,7 @@ def _runs(file: BinaryIO, start: int, stop: int) -> Iterator[Run]:
 
 
 def _table(head: bytes, frame: Frame) -> int | None:
-    """Return how many frames of sound a table counts, 0 if it does not say, None if the frame is not a table."""
+    """Return how many frames of audio a table counts, 0 if it does not say, None if the frame is not a table."""
     at = 4 + frame.side
     if frame.kind[1] != 3 or any(head[4:at]):
         return None
@@ -98,10 +103,10 @@ def _table(head: bytes, frame: Frame) -> int | None:
 
 
 def _frames(file: BinaryIO, start: int, stop: int) -> Iterator[tuple[int, Frame, bytes]]:
-    """Yield (offset, frame, its first bytes) of every frame; tags, bytes before all frames and a few zeros are skipped.
+    """Yield (offset, frame, its first bytes) of every frame; skip tags, bytes before the first frame, and a few zeros.
 
     Raises:
-        ContainerError: the last frame is cut, or bytes between or behind frames are neither frame nor tag.
+        ContainerError: the last frame is cut, or bytes between or after frames are neither frame nor tag.
     """
     at, kind = start, None
     while at < stop:
@@ -116,8 +121,8 @@ def _frames(file: BinaryIO, start: int, stop: int) -> Iterator[tuple[int, Frame,
             at += tag
         else:
             following = _resync(file, at + 1, stop)
-            whole = kind is None or (following is None and is_filling(file, at, tags_start(file, at, stop)))
-            if not whole:
+            harmless = kind is None or (following is None and is_filling(file, at, tags_start(file, at, stop)))
+            if not harmless:
                 length = (following or stop) - at
                 raise ContainerError(f"corrupted, {length} bytes at byte {at - start} are no MPEG frame.", "corrupt")
             at = following or stop
@@ -125,7 +130,7 @@ def _frames(file: BinaryIO, start: int, stop: int) -> Iterator[tuple[int, Frame,
 
 @lru_cache(maxsize=4096)
 def parse_frame(header: bytes) -> Frame | None:
-    """Return the frame that these 4 bytes begin, or None; a free bit rate, which says no size, is None too.
+    """Return the frame that these 4 bytes begin, or None; a free bit rate, which does not state a size, is None too.
 
     Example:
         >>> parse_frame(bytes.fromhex("fffb90c4"))  # MPEG 1, layer 3, 128 kbit/s, 44100 Hz, mono

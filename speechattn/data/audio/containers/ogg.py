@@ -10,7 +10,7 @@ from speechattn.data.audio.containers.links import ContainerError, Link, read_at
 from speechattn.data.audio.containers.sizes import is_filling
 from speechattn.data.audio.containers.tags import is_id3v1
 
-_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))  # each byte with its bits turned round
+_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))  # each byte with its bits reversed
 
 
 class Page(NamedTuple):
@@ -27,7 +27,7 @@ def ogg_links(file: BinaryIO, start: int, stop: int) -> list[Link]:
     """Return the links of a chain: each starts with the first pages of its streams, and stops when all have ended.
 
     Raises:
-        ContainerError: a page is cut or damaged, other bytes stand between or behind pages, or a stream has no end.
+        ContainerError: a page is cut or damaged, there are other bytes between or after pages, or a stream has no end.
     """
     links: list[Link] = []
     link_start = end = start
@@ -55,10 +55,10 @@ def _no_end() -> ContainerError:
 
 
 def _pages(file: BinaryIO, start: int, stop: int) -> Iterator[Page]:
-    """Yield every page; behind the last one a few zeros or an ID3v1 tag may stand.
+    """Yield every page; a few zeros or an ID3v1 tag may follow the last one.
 
     Raises:
-        ContainerError: a page is cut or damaged, or other bytes stand between or behind pages.
+        ContainerError: a page is cut or damaged, or there are other bytes between or after pages.
     """
     at = start
     while at < stop:
@@ -79,7 +79,7 @@ def _pages(file: BinaryIO, start: int, stop: int) -> Iterator[Page]:
 
 
 def checksum(page: bytes) -> bytes:
-    """Return Ogg's CRC-32, whose bits run the other way round than zlib's, little-endian.
+    """Return Ogg's CRC-32, whose bit order is the reverse of zlib's, little-endian.
 
     Example:
         >>> checksum(b"123456789").hex()  # the check value of CRC-32 with neither start value nor inversion

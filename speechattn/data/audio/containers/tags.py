@@ -1,4 +1,4 @@
-"""Tags with title and artist, which stand before, between and behind the sound: ID3v1, ID3v2, APE and Lyrics3."""
+"""Tags with title and artist, which precede, interrupt and follow the audio: ID3v1, ID3v2, APE and Lyrics3."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import BinaryIO
 from speechattn.data.audio.containers.links import read_at
 
 ID3V1_BYTES = 128  # at the end of a file
-LYRICS_BYTES = 5120  # more than the first version of Lyrics3 takes, which does not say its size
+LYRICS_BYTES = 5120  # more than a tag of Lyrics3 v1, which does not state its size
 
 
 def tag_size(head: bytes) -> int:
@@ -33,7 +33,7 @@ def is_id3v1(file: BinaryIO, at: int, stop: int) -> bool:
 
 
 def tags_start(file: BinaryIO, start: int, stop: int) -> int:
-    """Return where the tags begin with which the bytes [start, stop) end; `stop` if they end with none."""
+    """Return the start of the tags at the end of the bytes [start, stop); `stop` if there are none."""
     while size := _size_before(file, stop):
         if stop - size < start:
             break
