@@ -117,7 +117,7 @@ def infer(options: argparse.Namespace) -> list[dict[str, Any]]:
                     raise CannotRunError(
                         f"would take longer than {seconds:g} s: {rate * frames:.0f} s if it were linear"
                     )
-                timed = measured(time_pass, model, frames, seconds=seconds, most_bytes=bytes_allowed)
+                timed = measured(time_pass, model, frames, seconds=seconds, max_bytes=bytes_allowed)
                 row |= timed | {"error": error}
                 rate = row["seconds"] / frames
                 row["extra_mb"] = measured(extra_of_pass, model, frames, seconds=seconds) / 1e6
@@ -132,16 +132,14 @@ def infer(options: argparse.Namespace) -> list[dict[str, Any]]:
     return rows
 
 
-def measured(
-    function: Callable[..., Any], *arguments: Any, seconds: float | None, most_bytes: int | None = None
-) -> Any:
+def measured(function: Callable[..., Any], *arguments: Any, seconds: float | None, max_bytes: int | None = None) -> Any:
     """From a fresh process, which has START_S beside the pass."""
     try:
         return in_fresh_process(
             function,
             *arguments,
             seconds=None if seconds is None else seconds + START_S,
-            most_bytes=most_bytes,
+            max_bytes=max_bytes,
         )
     except CannotRunError as error:
         text = str(error)

@@ -107,11 +107,11 @@ def gemm_speed(clock: Callable[[], float] = time.thread_time) -> float:
 
 
 def in_fresh_process(
-    function: Callable[..., Any], *arguments: Any, seconds: float | None = None, most_bytes: int | None = None
+    function: Callable[..., Any], *arguments: Any, seconds: float | None = None, max_bytes: int | None = None
 ) -> Any:
     """`processes.in_fresh_process` on one thread, with what this process has imported."""
     preload = [name for name in HEAVY_IMPORTS if name in sys.modules]
-    return processes.in_fresh_process(function, *arguments, seconds=seconds, most_bytes=most_bytes, preload=preload)
+    return processes.in_fresh_process(function, *arguments, seconds=seconds, max_bytes=max_bytes, preload=preload)
 
 
 def machine() -> dict[str, Any]:

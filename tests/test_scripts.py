@@ -224,7 +224,7 @@ def test_a_fresh_process_answers_or_says_why_not(load: Any) -> None:
     with pytest.raises(measuring.CannotRunError, match=re.escape("takes longer than 0.5 s")):
         measuring.in_fresh_process(time.sleep, 60, seconds=0.5)
     with pytest.raises(measuring.CannotRunError, match=re.escape("needs more memory than 2.0 GB")):
-        measuring.in_fresh_process(torch.zeros, 2**30, most_bytes=2 * 10**9)
+        measuring.in_fresh_process(torch.zeros, 2**30, max_bytes=2 * 10**9)
     with pytest.raises(measuring.CannotRunError, match="ended with 3"):
         measuring.in_fresh_process(os._exit, 3)
     with pytest.raises(RuntimeError, match="ValueError"):

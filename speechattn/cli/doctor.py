@@ -65,7 +65,7 @@ def check_package(name: str) -> Finding:
 
 
 def check_torchaudio() -> Finding:
-    """torchaudio must be built for the torch beside it; the newest of both do not fit each other."""
+    """Torchaudio must be built for the torch beside it; the newest of both do not fit each other."""
     found = _version("torchaudio")
     if found is None:
         return Finding("torchaudio", "-", "missing", f"for downloads, speeds, noise and RNNT: {TESTED_PAIR}")

@@ -15,12 +15,12 @@ from speechattn.context import Context
 from speechattn.errors import UserError
 from speechattn.framing import HOP_MS
 from speechattn.planning.estimate import MODES, PROCESS_BYTES, PUSH, Estimate, estimate, max_frames
-from speechattn.planning.format import sheet
+from speechattn.planning.format import format_estimate
 from speechattn.planning.machine_speed import Machine, load_machine, machine_path
 from speechattn.planning.memory import BYTES
-from speechattn.system.units import parse_bytes, told_bytes, told_seconds
+from speechattn.system.units import format_bytes, format_duration, parse_bytes
 
-MOST_HOURS = 24 * 365.0
+MAX_HOURS = 24 * 365.0
 NUMBERS = ("d_model", "num_heads", "num_layers", "d_ff", "conv_kernel")
 CHOICES = {"block": BLOCKS, "position_encoding": POSITION_ENCODINGS, "activation": ACTIVATIONS}
 
@@ -82,8 +82,8 @@ def _longest(options: argparse.Namespace, config: EncoderConfig, hop_ms: float, 
     """Print the longest audio of each mode in so much memory."""
     if total < PROCESS_BYTES:
         raise UserError(
-            f"--memory {options.memory} is {told_bytes(total)}, and Python and torch alone take "
-            f"{told_bytes(PROCESS_BYTES)}: give more, as 8GB."
+            f"--memory {options.memory} is {format_bytes(total)}, and Python and torch alone take "
+            f"{format_bytes(PROCESS_BYTES)}: give more, as 8GB."
         )
     again = replace(config, gradient_checkpointing=True)
     rows = {
@@ -100,7 +100,7 @@ def _longest(options: argparse.Namespace, config: EncoderConfig, hop_ms: float, 
             changed, total, options.batch_size, training, dtype=options.dtype, native=not options.no_native
         )
         found[name] = most
-        lines.append(f"{name:24}{told_seconds(most * hop_ms / 1000):>14}{most:>12,}  {how}")
+        lines.append(f"{name:24}{format_duration(most * hop_ms / 1000):>14}{most:>12,}  {how}")
     if options.mode in (None, "streaming"):
         made = _planned(options, config, options.push, "streaming") if _streams(config) else None
         fits = made is not None and made.total_bytes <= total
@@ -109,7 +109,7 @@ def _longest(options: argparse.Namespace, config: EncoderConfig, hop_ms: float, 
     if options.json:
         print(json.dumps({"memory_bytes": total, "max_frames": found, "config": config.to_dict()}))
         return 0
-    print(f"{told_bytes(total)}, {told_bytes(PROCESS_BYTES)} of them Python and torch; {_told(options, config)}")
+    print(f"{format_bytes(total)}, {format_bytes(PROCESS_BYTES)} of them Python and torch; {_told(options, config)}")
     print("\n".join(lines))
     return 0
 
@@ -118,7 +118,7 @@ def _streaming_line(options: argparse.Namespace, made: Estimate | None, fits: bo
     if made is None:
         return f"{'streaming':24}{'-':>14}{'':12}  an unlimited side does not stream in bounded memory"
     length = "any length" if fits else "none"
-    held = f"pushes of {options.push} frames: {told_bytes(made.peak_bytes)} beside the weights"
+    held = f"pushes of {options.push} frames: {format_bytes(made.peak_bytes)} beside the weights"
     return f"{'streaming':24}{length:>14}{'':12}  {held}"
 
 
@@ -138,10 +138,10 @@ def _hours_take(
     if options.json:
         print(json.dumps([{**asdict(made), "total_bytes": made.total_bytes} for made in plans]))
         return 0
-    print(f"{told_seconds(plans[0].audio_s)} of audio, {frames:,} frames; {_told(options, config)}")
+    print(f"{format_duration(plans[0].audio_s)} of audio, {frames:,} frames; {_told(options, config)}")
     for made in plans:
         print()
-        print(sheet(made, total))
+        print(format_estimate(made, total))
     if machine is not None:
         print(f"\nTime: calibrated on {_told_machine(machine)}.")
     else:
@@ -239,8 +239,8 @@ def _hours(text: str) -> float:
         hours = float(text)
     except ValueError:
         hours = math.nan
-    if not HOP_MS / 3.6e6 <= hours <= MOST_HOURS:
-        raise argparse.ArgumentTypeError(f"must be hours of audio, at most {MOST_HOURS:.0f} (a year), got {text!r}")
+    if not HOP_MS / 3.6e6 <= hours <= MAX_HOURS:
+        raise argparse.ArgumentTypeError(f"must be hours of audio, at most {MAX_HOURS:.0f} (a year), got {text!r}")
     return hours
 
 

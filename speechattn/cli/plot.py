@@ -21,10 +21,10 @@ from speechattn.framing import HOP_MS
 
 SUFFIXES = {".png": {"Software": None}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
 """Kinds of files, each without what would change with the day or an upgrade."""
-DEFAULT_LAYERS, MOST_LAYERS = 6, 100
-MOST_FRAMES = 1_000_000
+DEFAULT_LAYERS, MAX_LAYERS = 6, 100
+MAX_FRAMES = 1_000_000
 """Nearly three hours of 10 ms."""
-MOST_STEPS = 10_000
+MAX_STEPS = 10_000
 """Chunks that may pass until those of all layers begin together: each of them is looked at."""
 
 
@@ -114,12 +114,12 @@ def _drawn(options: argparse.Namespace) -> Drawn:
         raise UserError(f"--layers is not for {len(contexts)} times --context, which are a layer each: leave it out.")
     if len(contexts) == 1:
         contexts *= options.layers or DEFAULT_LAYERS
-    if len(contexts) > MOST_LAYERS:
-        raise UserError(f"--layers {len(contexts)} are too many to draw: at most {MOST_LAYERS}.")
-    if any(frames is not None and frames > MOST_FRAMES for c in contexts for frames in (c.left, c.right, c.chunk)):
-        raise UserError(f"a context of more than {MOST_FRAMES:,} frames cannot be drawn: all is no limit.")
+    if len(contexts) > MAX_LAYERS:
+        raise UserError(f"--layers {len(contexts)} are too many to draw: at most {MAX_LAYERS}.")
+    if any(frames is not None and frames > MAX_FRAMES for c in contexts for frames in (c.left, c.right, c.chunk)):
+        raise UserError(f"a context of more than {MAX_FRAMES:,} frames cannot be drawn: all is no limit.")
     chunks = {context.chunk for context in contexts}
-    if math.lcm(*chunks) // min(chunks) > MOST_STEPS:
+    if math.lcm(*chunks) // min(chunks) > MAX_STEPS:
         told = " and ".join(map(str, sorted(chunks)))
         raise UserError(f"chunks of {told} frames begin together too seldom to be drawn: give them a common divisor.")
     return Drawn(tuple(contexts), options.hop_ms or HOP_MS, title=options.title)

@@ -13,7 +13,7 @@ from speechattn.config import EncoderConfig
 from speechattn.context import Context
 from speechattn.errors import ConfigError, UserError
 from speechattn.framing import Framing
-from speechattn.profiling.settings import DEVICES, ENCODERS, MODEL, MODES, MOST_SECONDS, Settings
+from speechattn.profiling.settings import DEVICES, ENCODERS, MAX_SECONDS, MODEL, MODES, Settings
 from speechattn.system.units import parse_bytes
 
 SHORTEST_S = 1 / Framing().frames_per_second
@@ -139,8 +139,8 @@ def _number(text: str) -> float:
 
 def _length(text: str) -> float:
     number = _number(text)
-    if not SHORTEST_S <= number <= MOST_SECONDS:
-        limits = f"{SHORTEST_S:g} (a frame) to {MOST_SECONDS:.0f} (a year)"
+    if not SHORTEST_S <= number <= MAX_SECONDS:
+        limits = f"{SHORTEST_S:g} (a frame) to {MAX_SECONDS:.0f} (a year)"
         raise argparse.ArgumentTypeError(f"must be seconds of audio, {limits}, got {text!r}")
     return number
 

@@ -9,7 +9,7 @@ from speechattn.errors import UserError
 from speechattn.plots.style import DPI
 from speechattn.profiling.report import picture, table, write_page
 from speechattn.profiling.results import JSON, read_profile
-from speechattn.profiling.runner import survey
+from speechattn.profiling.runner import run_profile
 from speechattn.profiling.settings import Settings
 from speechattn.system.run_lock import RunLock
 
@@ -17,14 +17,14 @@ from speechattn.system.run_lock import RunLock
 def profile(
     settings: Settings, encoders: Sequence[str], lengths_s: Sequence[float], out: Path, restart: bool = False
 ) -> int:
-    """Measure, as `survey` does, and write and print the report; Ctrl-C leaves one of what was measured.
+    """Measure, as `run_profile` does, and write and print the report; Ctrl-C leaves one of what was measured.
 
     Raises:
-        UserError: as `survey`; or `out` cannot be written, or another profile is being written there.
+        UserError: as `run_profile`; or `out` cannot be written, or another profile is being written there.
     """
     with RunLock(out, option="--out"):
         try:
-            survey(settings, encoders, lengths_s, out, restart)
+            run_profile(settings, encoders, lengths_s, out, restart)
         except KeyboardInterrupt:
             if (out / JSON).exists():
                 _report(out)

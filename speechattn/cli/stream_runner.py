@@ -33,7 +33,7 @@ from speechattn.system.stop_signal import StopSignal
 
 POLL_S = 0.1
 """How long a signal may wait while nothing comes."""
-MOST_BYTES = 2**20
+MAX_BYTES = 2**20
 """What a pipe can hold: all of it has come before the signal."""
 CONTAINERS = (b"RIFF", b"RIFX", b"RF64", b"riff", b"FORM", b".snd", b"NIST", b"fLaC", b"OggS", b"ID3")
 PERCENTILES = (50, 90, 99, 100)
@@ -210,7 +210,7 @@ def _from_stdin(stop: StopSignal) -> Iterator[Samples]:
     while True:
         stopping = stop.received is not None
         if select.select([sys.stdin.fileno()], [], [], 0 if stopping else POLL_S)[0]:
-            data = os.read(sys.stdin.fileno(), MOST_BYTES if stopping else 2**16)
+            data = os.read(sys.stdin.fileno(), MAX_BYTES if stopping else 2**16)
             if first and data.startswith(CONTAINERS):
                 raise UserError("stdin holds a sound file, not raw samples: give the path of the file in place of -.")
             first = False

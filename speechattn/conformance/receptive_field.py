@@ -10,34 +10,34 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from speechattn.conformance.results import FAILED, PASSED, NonconformingError, NotOfferedError, Outcome, judge
-from speechattn.conformance.under_test import Subject
+from speechattn.conformance.results import FAILED, PASSED, CheckResult, NonconformingError, NotOfferedError, judge
+from speechattn.conformance.under_test import EncoderUnderTest
 
 DRAWS = range(2, 17)
 
 
-def reach(subject: Subject) -> Outcome:
+def reach(under_test: EncoderUnderTest) -> CheckResult:
     """The frames that a gradient reaches are exactly the declared ones, for every output frame."""
-    touched = reached_by_gradient(subject)
-    declared = declared_reach(subject, subject.num_frames)
+    touched = reached_by_gradient(under_test)
+    declared = declared_reach(under_test, under_test.num_frames)
     leaks, missing = touched & ~declared, declared & ~touched
     leaking, lacking = int(leaks.any(1).sum()), int(missing.any(1).sum())
     if not leaking and not lacking:
         frames = touched.shape[0]
-        return Outcome(PASSED, 0.0, "0", f"All {frames} output frames depend on exactly the frames declared.")
+        return CheckResult(PASSED, 0.0, "0", f"All {frames} output frames depend on exactly the frames declared.")
     count = int(leaks.sum() + missing.sum())
     meaning = (
         f"Of {touched.shape[0]} output frames {leaking} depend on frames outside the declared reach (at most "
         f"{int(leaks.sum(1).max())} of them), {lacking} do not depend on frames inside (at most "
         f"{int(missing.sum(1).max())})."
     )
-    return Outcome(FAILED, float(count), f"{leaking} leak, {lacking} lack", meaning)
+    return CheckResult(FAILED, float(count), f"{leaking} leak, {lacking} lack", meaning)
 
 
-def outside(subject: Subject) -> Outcome:
+def outside(under_test: EncoderUnderTest) -> CheckResult:
     """Changing a frame outside the declared reach changes nothing."""
-    changes, allowed = changed_by_frames(subject, subject.num_frames)
-    declared = declared_reach(subject, subject.num_frames)
+    changes, allowed = changed_by_frames(under_test, under_test.num_frames)
+    declared = declared_reach(under_test, under_test.num_frames)
     if bool(declared.all()):
         raise NotOfferedError(f"The declared reach covers all {changes.shape[1]} frames; nothing lies outside.")
     outer = changes[~declared]
@@ -45,13 +45,13 @@ def outside(subject: Subject) -> Outcome:
     return judge(float(outer.max()), allowed, said)
 
 
-def window(subject: Subject) -> Outcome:
+def window(under_test: EncoderUnderTest) -> CheckResult:
     """The whole declared window is used: each frame in it counts, also when the window is longer than the audio."""
     lost, looked_at = 0, 0
-    width = int(declared_reach(subject, subject.num_frames).sum(1).max())
-    for num_frames in (subject.num_frames, max(2, min(width, subject.num_frames) // 2)):
-        changes, _ = changed_by_frames(subject, num_frames)
-        inner = changes[declared_reach(subject, num_frames)]
+    width = int(declared_reach(under_test, under_test.num_frames).sum(1).max())
+    for num_frames in (under_test.num_frames, max(2, min(width, under_test.num_frames) // 2)):
+        changes, _ = changed_by_frames(under_test, num_frames)
+        inner = changes[declared_reach(under_test, num_frames)]
         # A far frame may count for little: anything but the same bits shows that it was seen.
         lost += int((inner == 0).sum())
         looked_at += inner.numel()
@@ -60,14 +60,14 @@ def window(subject: Subject) -> Outcome:
     )
 
 
-def sides(subject: Subject) -> Outcome:
+def sides(under_test: EncoderUnderTest) -> CheckResult:
     """Left and right differ as declared: the longer side is seen, as far on the shorter side nothing is."""
-    touched = reached_by_gradient(subject)
+    touched = reached_by_gradient(under_test)
     if touched.shape[0] != touched.shape[1]:
         raise NotOfferedError("Output frames are not input frames, so that left and right have no common centre.")
     frames, wrong, looked_at = touched.shape[0], 0, 0
     for i in range(frames):
-        start, stop = subject.reach(i, frames)
+        start, stop = under_test.reach(i, frames)
         before, after = i - start, stop - 1 - i
         shorter, longer = min(before, after), max(before, after)
         if i - longer < 0 or i + longer >= frames:
@@ -83,25 +83,25 @@ def sides(subject: Subject) -> Outcome:
     )
 
 
-def declared_reach(subject: Subject, num_frames: int) -> Tensor:
+def declared_reach(under_test: EncoderUnderTest, num_frames: int) -> Tensor:
     """Bool [output frames, num_frames], True = declared to depend."""
-    output_frames = len(subject.rows(subject.frames(1, num_frames))[0])
+    output_frames = len(under_test.rows(under_test.frames(1, num_frames))[0])
     declared = torch.zeros(output_frames, num_frames, dtype=torch.bool)
     for i in range(output_frames):
-        start, stop = subject.reach(i, num_frames)
+        start, stop = under_test.reach(i, num_frames)
         declared[i, start:stop] = True
     return declared
 
 
-def reached_by_gradient(subject: Subject) -> Tensor:
+def reached_by_gradient(under_test: EncoderUnderTest) -> Tensor:
     """Bool [output frames, input frames], True = a gradient that is not 0 flows from one to the other."""
-    declared = declared_reach(subject, subject.num_frames)
+    declared = declared_reach(under_test, under_test.num_frames)
     touched = torch.zeros_like(declared)
     for draw in range(DRAWS.stop):
         if draw >= DRAWS.start and bool(touched[declared].all()):
             break
-        frames = subject.frames(1, subject.num_frames, salt=100 + draw).requires_grad_()
-        output, lengths = subject(frames)
+        frames = under_test.frames(1, under_test.num_frames, salt=100 + draw).requires_grad_()
+        output, lengths = under_test(frames)
         if not output.requires_grad:
             raise NonconformingError("no gradient flows from the output to the input.")
         # The sum of a normalised frame is constant and has no gradient: a random projection has one.
@@ -112,19 +112,19 @@ def reached_by_gradient(subject: Subject) -> Tensor:
     return touched
 
 
-def changed_by_frames(subject: Subject, num_frames: int) -> tuple[Tensor, float]:
+def changed_by_frames(under_test: EncoderUnderTest, num_frames: int) -> tuple[Tensor, float]:
     """Largest change [output frames, input frames] of each output when each frame is another; what rounding allows."""
-    declared = declared_reach(subject, num_frames)
-    changes, allowed = torch.zeros(declared.shape, dtype=subject.dtype), 0.0
+    declared = declared_reach(under_test, num_frames)
+    changes, allowed = torch.zeros(declared.shape, dtype=under_test.dtype), 0.0
     for draw in range(DRAWS.stop):
         if draw >= DRAWS.start and bool((changes != 0)[declared].all()):
             break
-        frames, others = subject.frames(1, num_frames, 200 + draw), 10 * subject.frames(1, num_frames, 300 + draw)
-        before = subject.rows(frames)[0]
-        allowed = max(allowed, subject.allowed(before))
+        frames, others = under_test.frames(1, num_frames, 200 + draw), 10 * under_test.frames(1, num_frames, 300 + draw)
+        before = under_test.rows(frames)[0]
+        allowed = max(allowed, under_test.allowed(before))
         for j in range(num_frames):
             changed = frames.clone()
             changed[:, j] = others[:, j]
-            change = (subject.rows(changed)[0] - before).abs().amax(1)
+            change = (under_test.rows(changed)[0] - before).abs().amax(1)
             changes[:, j] = torch.maximum(changes[:, j], change)
     return changes, allowed

@@ -1,4 +1,4 @@
-"""What checks found: an Outcome each, Findings of one implementation, a Table of several as text, Markdown, JSON."""
+"""What checks found: an CheckResult each, Findings of one implementation, a Table of several as text, Markdown, JSON."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class NotOfferedError(Exception):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CheckResult:
     """One check of one implementation.
 
     Args:
@@ -45,13 +45,13 @@ class Findings:
     """All checks of one implementation, by name; `absent` says why there are none.
 
     Example:
-        >>> print(Findings("mine", {"repeat": Outcome(PASSED, 0.0, "0", "Twice the same bits.")}))
+        >>> print(Findings("mine", {"repeat": CheckResult(PASSED, 0.0, "0", "Twice the same bits.")}))
         mine
         repeat  passed  0  Twice the same bits.
     """
 
     name: str
-    outcomes: Mapping[str, Outcome] = field(default_factory=dict)
+    outcomes: Mapping[str, CheckResult] = field(default_factory=dict)
     absent: str = ""
 
     @property
@@ -77,7 +77,7 @@ class Table:
     """Several implementations side by side: a row for each check, a column for each implementation.
 
     Example:
-        >>> said = {"repeat": Outcome(FAILED, 0.25, "0.25", "Two calls differ by 0.25.")}
+        >>> said = {"repeat": CheckResult(FAILED, 0.25, "0.25", "Two calls differ by 0.25.")}
         >>> print(Table([Findings("mine", said), Findings("yours", absent="not installed")]))
         check   mine       yours
         repeat  FAIL 0.25  not installed
@@ -118,14 +118,14 @@ class Table:
         return {"columns": [column.to_dict() for column in self.columns]}
 
 
-def judge(value: float, allowed: float, meaning: str, unit: str = "") -> Outcome:
+def judge(value: float, allowed: float, meaning: str, unit: str = "") -> CheckResult:
     """Passed when `value` is at most `allowed`; NaN fails. `{}` in `meaning` is where the number goes."""
     if value <= allowed:
-        return Outcome(PASSED, value, magnitude(value), meaning.format(magnitude(value)))
-    return Outcome(FAILED, value, _amount(value, unit), meaning.format(number(value)))
+        return CheckResult(PASSED, value, magnitude(value), meaning.format(magnitude(value)))
+    return CheckResult(FAILED, value, _amount(value, unit), meaning.format(number(value)))
 
 
-def judge_cases(cases: Mapping[str, Callable[[], float]], allowed: float, meaning: str, unit: str = "") -> Outcome:
+def judge_cases(cases: Mapping[str, Callable[[], float]], allowed: float, meaning: str, unit: str = "") -> CheckResult:
     """Every case is run, also after one failed; passed when all errors are at most `allowed`.
 
     `measured` names the cases that failed and their largest error; an exception is a failure like any other.
@@ -149,7 +149,7 @@ def judge_cases(cases: Mapping[str, Callable[[], float]], allowed: float, meanin
     if finite and max(finite) > allowed:
         measured += f" ({_amount(max(finite), unit)})"
     meaning = "; ".join(f"{_listed(names)} -> {told}" for told, names in said.items())
-    return Outcome(FAILED, worst, measured, meaning if meaning.endswith(".") else f"{meaning}.")
+    return CheckResult(FAILED, worst, measured, meaning if meaning.endswith(".") else f"{meaning}.")
 
 
 def first_line(exception: Exception) -> str:

@@ -11,25 +11,24 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from speechattn.conformance import numerics, padding, streaming
-from speechattn.conformance import receptive_field as sight
+from speechattn.conformance import numerics, padding, receptive_field, streaming
 from speechattn.conformance.results import (
     FAILED,
     NOT_OFFERED,
+    CheckResult,
     Findings,
     NonconformingError,
     NotOfferedError,
-    Outcome,
     first_line,
 )
-from speechattn.conformance.under_test import Encoder, Reach, Subject, as_reach, enough_frames
+from speechattn.conformance.under_test import Encoder, EncoderUnderTest, Reach, as_reach, enough_frames
 from speechattn.context import Context
 
-CHECKS: dict[str, Callable[[Subject], Outcome]] = {
-    "reach": sight.reach,
-    "outside": sight.outside,
-    "window": sight.window,
-    "sides": sight.sides,
+CHECKS: dict[str, Callable[[EncoderUnderTest], CheckResult]] = {
+    "reach": receptive_field.reach,
+    "outside": receptive_field.outside,
+    "window": receptive_field.window,
+    "sides": receptive_field.sides,
     "padding values": padding.padding_values,
     "padding gradients": padding.padding_gradients,
     "padding amount": padding.padding_amount,
@@ -106,9 +105,9 @@ def check_encoder(
         encoder = copy.deepcopy(encoder).eval().to(device, dtype)
     declared = as_reach(reach, encoder)
     frames = enough_frames(declared) if num_frames is None else num_frames
-    subject = Subject(encoder, features, declared, dtype, frames, granularity, seed, torch.device(device))
+    under_test = EncoderUnderTest(encoder, features, declared, dtype, frames, granularity, seed, torch.device(device))
     title = name or getattr(encoder, "__name__", type(encoder).__name__)
-    return Findings(title, {check: run(CHECKS[check], subject) for check in checks})
+    return Findings(title, {check: run(CHECKS[check], under_test) for check in checks})
 
 
 def check_attention(
@@ -164,16 +163,16 @@ def what_is_checked() -> dict[str, str]:
     return {name: (inspect.getdoc(check) or "").splitlines()[0] for name, check in CHECKS.items()}
 
 
-def run(check: Callable[[Subject], Outcome], subject: Subject) -> Outcome:
+def run(check: Callable[[EncoderUnderTest], CheckResult], under_test: EncoderUnderTest) -> CheckResult:
     """The outcome of one check; an exception is a failure that says its first line."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd inputs are the point here
-            return check(subject)
+            return check(under_test)
     except NotOfferedError as exception:
-        return Outcome(NOT_OFFERED, None, "", str(exception))
+        return CheckResult(NOT_OFFERED, None, "", str(exception))
     except NonconformingError as exception:
-        return Outcome(FAILED, math.inf, "wrong answer", f"{str(exception)[0].upper()}{str(exception)[1:]}")
+        return CheckResult(FAILED, math.inf, "wrong answer", f"{str(exception)[0].upper()}{str(exception)[1:]}")
     except Exception as exception:  # whatever an implementation raises is a finding
         said = first_line(exception)
-        return Outcome(FAILED, math.inf, f"raises {type(exception).__name__}", f"{said[0].upper()}{said[1:]}")
+        return CheckResult(FAILED, math.inf, f"raises {type(exception).__name__}", f"{said[0].upper()}{said[1:]}")

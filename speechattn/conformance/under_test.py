@@ -25,7 +25,7 @@ TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5}
 
 
 @dataclass(frozen=True)
-class Subject:
+class EncoderUnderTest:
     """An encoder under test: frames [B, T, features], lengths [B] -> (output [B, T', D], lengths [B]).
 
     Args:
@@ -89,8 +89,8 @@ class Subject:
         largest = max((float(x.abs().max()) for x in tensors if x.numel()), default=1.0)
         return TOLERANCES[self.dtype] * max(1.0, largest)
 
-    def cast(self, dtype: torch.dtype) -> Subject:
-        """The same subject in another precision; a callable that is no module follows its input."""
+    def cast(self, dtype: torch.dtype) -> EncoderUnderTest:
+        """The same under_test in another precision; a callable that is no module follows its input."""
         encoder = self.encoder
         if isinstance(encoder, nn.Module):
             encoder = copy.deepcopy(encoder).to(dtype)

@@ -23,7 +23,7 @@ PROCESS_BYTES = 760_000_000
 """What Python, torch 2.11 with its libraries for CUDA, and numba's loops hold before the first frame."""
 OPTIMIZER_COPIES = 2
 """Tensors that AdamW keeps for every weight."""
-MOST_FRAMES = 2**40
+MAX_FRAMES = 2**40
 BACKWARD = 3
 """Operations of forward and backward together, as a multiple of the forward ones."""
 
@@ -164,13 +164,13 @@ def max_frames(
     def fits(frames: int) -> bool:
         return estimate(config, frames, batch_size, training, dtype=dtype, native=native).total_bytes <= total
 
-    return most(fits)
+    return max_that_fits(fits)
 
 
-def most(fits: Callable[[int], bool]) -> int:
+def max_that_fits(fits: Callable[[int], bool]) -> int:
     """The largest number up to 2**40 that fits, where every smaller one does; 0 if none."""
     low, high = 0, 1
-    while high < MOST_FRAMES and fits(high):
+    while high < MAX_FRAMES and fits(high):
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
@@ -202,7 +202,7 @@ def _check(
     if config.block not in PLANNED:
         raise ConfigError(f'block="{config.block}" has no plan; {", ".join(PLANNED)} have.')
     for name, number, least in (("frames", frames, 0), ("batch_size", batch_size, 1), ("push", push, 1)):
-        if not isinstance(number, Integral) or isinstance(number, bool) or not least <= number <= MOST_FRAMES:
+        if not isinstance(number, Integral) or isinstance(number, bool) or not least <= number <= MAX_FRAMES:
             raise ConfigError(f"{name} must be a whole number from {least} to 2**40, got {number!r}.")
     if dtype not in memory.BYTES:
         raise ConfigError(f"dtype must be one of {', '.join(memory.BYTES)}, got {dtype!r}.")

@@ -34,11 +34,11 @@ WIDE = 4
 """Bytes of float32, in which half precision is attended."""
 BLOCK = 64
 """Queries of a block of banded attention over a long window."""
-MOST_TAPS = 13
+MAX_TAPS = 13
 """Taps up to which oneDNN differentiates a full convolution; of a longer one torch copies every window."""
 PACKED_ROWS, PACKED_FEATURES = 5000, 256
 """Most rows and features of a float64 product that MKL copies at a time into memory that it keeps: measured."""
-LEAST_PACKED = 4_000_000
+MIN_PACKED = 4_000_000
 """Bytes of a hidden tensor in training below which what MKL keeps is left out of a plan, which counts tensors then."""
 PLAIN_POSITION_ENCODINGS = ("none", "sinusoidal", "learned")
 """Positions that leave attention without a bias."""
@@ -155,10 +155,10 @@ def training(shapes: Shapes) -> Iterator[Moment]:
     if shapes.item < WIDE:
         ends["copies for products in half precision"] = shapes.inside + 3 * hidden
     if config.block == "cnn":
-        columns = config.conv_kernel * hidden if config.conv_kernel > MOST_TAPS else 2 * shapes.kernel
+        columns = config.conv_kernel * hidden if config.conv_kernel > MAX_TAPS else 2 * shapes.kernel
         ends["gradient on its way"] = 2 * hidden + columns + 2 * shapes.kernel
     entry = {"frames as they entered": shapes.entered + hidden * bool(config.dropout)}
-    if shapes.dtype == "float64" and hidden >= LEAST_PACKED:
+    if shapes.dtype == "float64" and hidden >= MIN_PACKED:
         entry["kept by libraries: packed products"] = _packed_products(shapes)
     kept = [_kept(shapes, context) for context in config.layer_contexts]
     if config.gradient_checkpointing:

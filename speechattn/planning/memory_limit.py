@@ -15,11 +15,11 @@ from contextvars import ContextVar
 from speechattn.config import EncoderConfig
 from speechattn.errors import MemoryLimitError
 from speechattn.framing import HOP_MS
-from speechattn.planning.estimate import PLANNED, Estimate, estimate, most
+from speechattn.planning.estimate import PLANNED, Estimate, estimate
 from speechattn.planning.memory import score_bytes
-from speechattn.planning.suggestions import advice
+from speechattn.planning.suggestions import suggest
 from speechattn.system.process_memory import available_bytes, resident_bytes, trim
-from speechattn.system.units import parse_bytes, told_bytes, told_seconds
+from speechattn.system.units import format_bytes, format_duration, parse_bytes
 
 SWITCH = "SPEECHATTN_MEMORY"
 AUTO = "auto"
@@ -99,7 +99,7 @@ def check_scores(batch_size: int, num_heads: int, num_frames: int, item: int, bi
     if held + needed > limit:
         raise MemoryLimitError(
             f"attention with {num_frames} x {num_frames} scores for each of {batch_size} x {num_heads} heads takes "
-            f'{told_bytes(needed)}, {_allowed(held, limit)}. backend="auto" never has them all at once; in a window, '
+            f'{format_bytes(needed)}, {_allowed(held, limit)}. backend="auto" never has them all at once; in a window, '
             "Context.truncated(64, 64), they are few."
         )
 
@@ -114,24 +114,24 @@ def _held_bytes(allowed: int) -> int:
 
 
 def _allowed(held: int, limit: int) -> str:
-    return f"this process holds {told_bytes(held)}, and {told_bytes(limit)} are allowed ({SWITCH} or memory_limit)"
+    return f"this process holds {format_bytes(held)}, and {format_bytes(limit)} are allowed ({SWITCH} or memory_limit)"
 
 
 def _refusal(made: Estimate, limit: int, held: int, native: bool) -> str:
-    rows = f"{made.batch_size} x {told_seconds(made.audio_s)}"
+    rows = f"{made.batch_size} x {format_duration(made.audio_s)}"
     work = "training on" if made.mode == "training" else "encoding"
-    fitting = most(lambda frames: held + _planned(made, frames, native).peak_bytes <= limit)
+    fitting = max_that_fits(lambda frames: held + _planned(made, frames, native).peak_bytes <= limit)
     fits = f"At once fit {fitting} frames a row." if fitting else "Not one frame fits."
     return (
-        f"{work} {rows} ({made.frames} frames a row) at once takes {told_bytes(made.peak_bytes)}, "
+        f"{work} {rows} ({made.frames} frames a row) at once takes {format_bytes(made.peak_bytes)}, "
         f"{_allowed(held, limit)}. {fits} "
-        + " ".join(([_ungraded(made, native)] if made.mode == "training" else []) + advice(made)[:2])
+        + " ".join(([_ungraded(made, native)] if made.mode == "training" else []) + suggest(made)[:2])
     ).strip()
 
 
 def _ungraded(made: Estimate, native: bool) -> str:
     without = estimate(made.config, made.frames, made.batch_size, dtype=made.dtype, native=native)
-    return f"torch.no_grad(), where no gradient is wanted, takes {told_bytes(without.peak_bytes)}."
+    return f"torch.no_grad(), where no gradient is wanted, takes {format_bytes(without.peak_bytes)}."
 
 
 def _planned(made: Estimate, frames: int, native: bool) -> Estimate:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from speechattn.errors import UserError
 from speechattn.plots.html_page import Report
-from speechattn.profiling.report import aligned, told_machine
-from speechattn.profiling.results import OK, Point, Profile, read_profile
-from speechattn.system.units import told_seconds
+from speechattn.profiling.report import aligned, format_machine
+from speechattn.profiling.results import OK, Measurement, Profile, read_profile
+from speechattn.system.units import format_duration
 
 COLUMNS = ("encoder", "audio", "seconds A", "B", "B / A", "extra MB A", "B", "B / A", "tensors MB A", "B", "B / A")
 QUANTITIES = (("seconds", 1.0, ".3f"), ("peak_extra_bytes", 1e6, ",.1f"), ("peak_tensor_bytes", 1e6, ",.1f"))
@@ -40,7 +40,7 @@ def side_by_side(first: Profile, second: Profile) -> list[list[str]]:
     for point in first.points:
         other = second.find(point.encoder, point.audio_s)
         if other is not None:
-            row = [point.encoder, told_seconds(point.audio_s)]
+            row = [point.encoder, format_duration(point.audio_s)]
             for name, unit, form in QUANTITIES:
                 row += [*(_cell(each, name, unit, form) for each in (point, other)), _ratio(point, other, name)]
             rows.append(row)
@@ -65,12 +65,12 @@ def unshared(first: Profile, second: Profile) -> list[str]:
     for name, mine, other in (("A", first, second), ("B", second, first)):
         alone = [point for point in mine.points if other.find(point.encoder, point.audio_s) is None]
         if alone:
-            lines.append(f"only in {name}: {', '.join(f'{p.encoder} {told_seconds(p.audio_s)}' for p in alone)}")
+            lines.append(f"only in {name}: {', '.join(f'{p.encoder} {format_duration(p.audio_s)}' for p in alone)}")
     return lines
 
 
 def _indented(profile: Profile) -> list[str]:
-    return [f"   {line}" for line in told_machine(profile.machine).splitlines()]
+    return [f"   {line}" for line in format_machine(profile.machine).splitlines()]
 
 
 def _flat(tree: dict[str, object], before: str = "") -> dict[str, object]:
@@ -81,14 +81,14 @@ def _flat(tree: dict[str, object], before: str = "") -> dict[str, object]:
     return flat
 
 
-def _cell(point: Point, name: str, unit: float, form: str) -> str:
+def _cell(point: Measurement, name: str, unit: float, form: str) -> str:
     value = getattr(point, name)
     if point.status != OK:
         return point.status if name == "seconds" else "-"
     return "-" if value is None else format(value / unit, form)
 
 
-def _ratio(point: Point, other: Point, name: str) -> str:
+def _ratio(point: Measurement, other: Measurement, name: str) -> str:
     mine, theirs = getattr(point, name), getattr(other, name)
     if point.status != OK or other.status != OK or not mine or theirs is None:
         return "-"

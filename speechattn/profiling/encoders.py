@@ -17,7 +17,7 @@ from speechattn.system.optional_imports import require_torchaudio
 SEED = 0
 
 
-class Subject:
+class ProfiledEncoder:
     """An encoder, and one pass of it over so many seeded random frames.
 
     `prepare` makes the input, which is not measured. The pass returned by it gives the shape of the output, which is

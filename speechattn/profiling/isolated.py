@@ -45,24 +45,24 @@ def in_fresh_process(
     function: Callable[..., Any],
     *arguments: Any,
     seconds: float | None = None,
-    most_bytes: int | None = None,
+    max_bytes: int | None = None,
     threads: int = 1,
     preload: Sequence[str] = (),
 ) -> Any:
     """What function(*arguments) returns in a process that has computed nothing, on so many threads of torch.
 
-    `most_bytes` counts the whole process, the interpreter's own included; `preload` are modules that the first call
+    `max_bytes` counts the whole process, the interpreter's own included; `preload` are modules that the first call
     has imported for all.
 
     Raises:
-        CannotRunError: it took longer than `seconds`, or wanted more than `most_bytes`, or said that it cannot.
+        CannotRunError: it took longer than `seconds`, or wanted more than `max_bytes`, or said that it cannot.
         RuntimeError: it raised something else.
     """
     context = multiprocessing.get_context("forkserver")
     # The main program once, too: otherwise every process would read it again, as it is on the disk by then.
     context.set_forkserver_preload(["__main__", "torch", *preload])
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(theirs, function, arguments, most_bytes, threads), daemon=True)
+    process = context.Process(target=_work, args=(theirs, function, arguments, max_bytes, threads), daemon=True)
     process.start()
     theirs.close()
     try:
@@ -79,7 +79,7 @@ def in_fresh_process(
         process.join()
         ours.close()
     if kind == OUT_OF_MEMORY:
-        limit = "this machine has" if most_bytes is None else f"{most_bytes / 1e9:.1f} GB"
+        limit = "this machine has" if max_bytes is None else f"{max_bytes / 1e9:.1f} GB"
         raise CannotRunError(f"needs more memory than {limit}", kind, text)
     if kind == CANNOT:
         raise CannotRunError(text)
@@ -92,7 +92,7 @@ def _work(
     connection: Connection,
     function: Callable[..., Any],
     arguments: tuple[Any, ...],
-    most_bytes: int | None,
+    max_bytes: int | None,
     threads: int,
 ) -> None:
     """What the process does: it sends one Answer."""
@@ -102,8 +102,8 @@ def _work(
 
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    if most_bytes is not None:
-        resource.setrlimit(resource.RLIMIT_DATA, (most_bytes, most_bytes))
+    if max_bytes is not None:
+        resource.setrlimit(resource.RLIMIT_DATA, (max_bytes, max_bytes))
         with contextlib.suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text("1000")
     answer = _answer(function, arguments)

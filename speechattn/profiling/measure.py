@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from speechattn.profiling.encoders import Subject
+from speechattn.profiling.encoders import ProfiledEncoder
 from speechattn.profiling.isolated import CannotRunError
 from speechattn.profiling.settings import Settings
 from speechattn.profiling.tensor_memory import PeakTensors
@@ -94,12 +94,12 @@ def measure_tensors(settings: Settings, encoder: str, frames: int) -> int:
 
 def _prepared(
     settings: Settings, encoder: str, frames: int
-) -> tuple[Subject, Callable[[], list[int]], list[torch.Tensor]]:
+) -> tuple[ProfiledEncoder, Callable[[], list[int]], list[torch.Tensor]]:
     """An encoder that has run once, its pass over `frames`, and all tensors there are before it."""
     if settings.device == "cuda" and settings.memory_bytes is not None:
         total = torch.cuda.mem_get_info()[1]
         torch.cuda.set_per_process_memory_fraction(min(1.0, settings.memory_bytes / total))
-    subject = Subject(settings, encoder)
+    subject = ProfiledEncoder(settings, encoder)
     subject.prepare(WARM_FRAMES)[0]()
     return subject, *subject.prepare(frames)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from speechattn.profiling.settings import Settings
-from speechattn.system.units import told_bytes
+from speechattn.system.units import format_bytes
 
 
 def method(settings: Settings) -> list[str]:
@@ -72,7 +72,7 @@ def _tensors(settings: Settings) -> str:
 
 
 def _ceiling(settings: Settings) -> str:
-    limit = "" if settings.memory_bytes is None else f"{told_bytes(settings.memory_bytes)} of memory and "
+    limit = "" if settings.memory_bytes is None else f"{format_bytes(settings.memory_bytes)} of memory and "
     kind = "the device's, as torch takes it" if settings.device == "cuda" else "the interpreter's own included"
     stop = "what needs more has run out, and longer audio is then not tried"
     whose = f" ({kind}; RLIMIT_DATA on Linux)" if settings.device == "cpu" else f" ({kind})"

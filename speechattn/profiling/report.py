@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from speechattn.plots.html_page import Report
 from speechattn.plots.memory_growth import Failure, Limits, Line, memory_growth
 from speechattn.profiling.isolated import KILLED, OUT_OF_MEMORY, TIMEOUT
-from speechattn.profiling.results import OK, Point, Profile
-from speechattn.system.units import told_bytes, told_power, told_seconds
+from speechattn.profiling.results import OK, Measurement, Profile
+from speechattn.system.units import format_bytes, format_duration, format_power
 
 COLUMNS = ("encoder", "audio", "seconds", "RTF", "extra MB", "tensors MB", "resident MB", "bytes/frame", "")
 GROWTH = ("encoder", "survived", "then", "a GB lasts for", "time", "extra memory", "tensors")
@@ -71,21 +71,21 @@ def write_page(profile: Profile, directory: Path) -> Path:
     for sentence in profile.method:
         report.text(sentence)
     report.heading("Encoders").table(["encoder", "what it is"], [[e, settings.describe(e)] for e in profile.encoders])
-    report.heading("Machine and settings").code(told_machine(profile.machine)).code(told_settings(profile))
+    report.heading("Machine and settings").code(format_machine(profile.machine)).code(format_settings(profile))
     return report.write(directory)
 
 
-def told_machine(machine: dict[str, Any]) -> str:
+def format_machine(machine: dict[str, Any]) -> str:
     """Processor, cores, memory, versions and commit in two lines."""
-    memory = f", {told_bytes(machine['memory_bytes'])}" if machine.get("memory_bytes") else ""
-    gpu = f"; {machine['gpu']}, {told_bytes(machine['gpu_memory_bytes'])}" if "gpu" in machine else ""
+    memory = f", {format_bytes(machine['memory_bytes'])}" if machine.get("memory_bytes") else ""
+    gpu = f"; {machine['gpu']}, {format_bytes(machine['gpu_memory_bytes'])}" if "gpu" in machine else ""
     versions = ", ".join(f"{name} {version}" for name, version in machine.get("versions", {}).items())
     return (
         f"{machine.get('cpu')}, {machine.get('cores')} cores{memory}{gpu}\n{versions}; commit {machine.get('commit')}"
     )
 
 
-def told_settings(profile: Profile) -> str:
+def format_settings(profile: Profile) -> str:
     """Every setting of a profile on a line of its own."""
     settings = profile.settings.to_dict()
     config = settings.pop("config")
@@ -112,11 +112,11 @@ def _line(profile: Profile, encoder: str) -> Line:
 def _headline(profile: Profile, encoder: str) -> tuple[str, str, str]:
     """The largest length that an encoder survived, what that took, and what happened then."""
     longest, failure = profile.longest(encoder), profile.failure(encoder)
-    then = f"{told_seconds(failure.audio_s)}: {failure.note}" if failure else "the longest that was tried"
+    then = f"{format_duration(failure.audio_s)}: {failure.note}" if failure else "the longest that was tried"
     if longest is None:
         return "none", encoder, then
-    cost = f"{told_bytes(longest.peak_extra_bytes or 0)}, {longest.seconds:.3g} s"
-    return told_seconds(longest.audio_s), encoder, f"{cost}; {then}"
+    cost = f"{format_bytes(longest.peak_extra_bytes or 0)}, {longest.seconds:.3g} s"
+    return format_duration(longest.audio_s), encoder, f"{cost}; {then}"
 
 
 def _grown(profile: Profile) -> list[list[str]]:
@@ -124,27 +124,27 @@ def _grown(profile: Profile) -> list[list[str]]:
     rows = []
     for encoder in profile.encoders:
         longest, failure, growth = profile.longest(encoder), profile.failure(encoder), profile.growth(encoder)
-        survived = "none" if longest is None else told_seconds(longest.audio_s)
-        then = "" if failure is None else f"{failure.status} at {told_seconds(failure.audio_s)}"
+        survived = "none" if longest is None else format_duration(longest.audio_s)
+        then = "" if failure is None else f"{failure.status} at {format_duration(failure.audio_s)}"
         powers = (growth.seconds, growth.peak_extra_bytes, growth.peak_tensor_bytes)
         lasts = profile.lasts_s(encoder)
-        lasting = "unknown" if lasts is None else "any length" if math.isinf(lasts) else told_seconds(lasts)
-        rows.append([encoder, survived, then, lasting, *map(told_power, powers)])
+        lasting = "unknown" if lasts is None else "any length" if math.isinf(lasts) else format_duration(lasts)
+        rows.append([encoder, survived, then, lasting, *map(format_power, powers)])
     return rows
 
 
-def _row(point: Point) -> list[object]:
+def _row(point: Measurement) -> list[object]:
     """A point in the order of COLUMNS; None is what was not measured."""
     megabytes = [
         None if size is None else size / 1e6
         for size in (point.peak_extra_bytes, point.peak_tensor_bytes, point.peak_resident_bytes)
     ]
     factor = None if point.real_time_factor is None else f"{point.real_time_factor:.5f}"
-    audio = told_seconds(point.audio_s)
+    audio = format_duration(point.audio_s)
     return [point.encoder, audio, point.seconds, factor, *megabytes, point.bytes_per_frame, point.note]
 
 
-def _cells(point: Point) -> list[str]:
+def _cells(point: Measurement) -> list[str]:
     """`_row` as text, a dash where nothing was measured."""
     forms = ("", "", ",.2f", "", ",.1f", ",.1f", ",.1f", ",.0f", "")
     return ["-" if value is None else format(value, form) for value, form in zip(_row(point), forms, strict=True)]

@@ -33,7 +33,7 @@ CONSTANT = 1e-3
 
 
 @dataclass(frozen=True)
-class Point:
+class Measurement:
     """An encoder over one length of audio; None is what was not measured.
 
     Args:
@@ -83,18 +83,18 @@ class Profile:
     settings: Settings
     machine: dict[str, Any]
     method: list[str]
-    points: list[Point] = field(default_factory=list)
+    points: list[Measurement] = field(default_factory=list)
 
-    def find(self, encoder: str, audio_s: float) -> Point | None:
+    def find(self, encoder: str, audio_s: float) -> Measurement | None:
         return next((point for point in self.points if (point.encoder, point.audio_s) == (encoder, audio_s)), None)
 
-    def put(self, point: Point) -> None:
+    def put(self, point: Measurement) -> None:
         """Add a point, in place of what was known of the same one; shorter audio first, encoders as they came."""
         order = list(dict.fromkeys([*(each.encoder for each in self.points), point.encoder]))
         kept = [each for each in self.points if (each.encoder, each.audio_s) != (point.encoder, point.audio_s)]
         self.points = sorted([*kept, point], key=lambda each: (order.index(each.encoder), each.audio_s))
 
-    def of(self, encoder: str) -> list[Point]:
+    def of(self, encoder: str) -> list[Measurement]:
         """The points of an encoder, shortest first."""
         return [point for point in self.points if point.encoder == encoder]
 
@@ -102,11 +102,11 @@ class Profile:
     def encoders(self) -> list[str]:
         return list(dict.fromkeys(point.encoder for point in self.points))
 
-    def longest(self, encoder: str) -> Point | None:
+    def longest(self, encoder: str) -> Measurement | None:
         """The largest length that an encoder survived."""
         return max((point for point in self.of(encoder) if point.status == OK), key=_length, default=None)
 
-    def failure(self, encoder: str) -> Point | None:
+    def failure(self, encoder: str) -> Measurement | None:
         """The smallest length that it did not, whatever the reason."""
         return min(
             (point for point in self.of(encoder) if point.status not in (OK, SKIPPED)), key=_length, default=None
@@ -161,7 +161,7 @@ class Profile:
         }
 
 
-def _length(point: Point) -> float:
+def _length(point: Measurement) -> float:
     return point.audio_s
 
 
@@ -187,15 +187,15 @@ def read_profile(path: Path) -> Profile:
         raise UserError(f"{path} is a damaged profile: machine, method or points are missing. {hint}")
     try:
         settings = Settings.from_dict(data["settings"])
-        return Profile(settings, machine, method, [from_dict(Point, point) for point in points])
+        return Profile(settings, machine, method, [from_dict(Measurement, point) for point in points])
     except (ConfigError, KeyError) as error:
         raise UserError(f"{path} is a damaged profile: {error}. {hint}") from error
 
 
-def as_csv(points: Sequence[Point]) -> str:
+def as_csv(points: Sequence[Measurement]) -> str:
     """A line a point; an empty cell is what was not measured."""
     buffer = io.StringIO()
-    names = [entry.name for entry in fields(Point)]
+    names = [entry.name for entry in fields(Measurement)]
     writer = csv.DictWriter(buffer, names, lineterminator="\n")
     writer.writeheader()
     for point in points:

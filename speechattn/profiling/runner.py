@@ -18,12 +18,12 @@ from speechattn.errors import UserError
 from speechattn.profiling import measure as inside
 from speechattn.profiling.isolated import KILLED, OUT_OF_MEMORY, TIMEOUT, CannotRunError, in_fresh_process
 from speechattn.profiling.methodology import method
-from speechattn.profiling.results import FINAL, JSON, OK, SKIPPED, Point, Profile, read_profile
+from speechattn.profiling.results import FINAL, JSON, OK, SKIPPED, Measurement, Profile, read_profile
 from speechattn.profiling.settings import PEERS, Settings
 from speechattn.system.machine_info import commit, processor, usable_cores, versions
 from speechattn.system.process_memory import available_bytes, machine_bytes
 from speechattn.system.progress import progress_bar
-from speechattn.system.units import told_bytes, told_seconds
+from speechattn.system.units import format_bytes, format_duration
 
 NO_MEMORY = (OUT_OF_MEMORY, KILLED)
 LIMITS = ("memory_bytes", "timeout_s")
@@ -33,13 +33,13 @@ SHARE = 0.85
 """Of the memory that is free now: the ceiling when none is given."""
 ROOM_BYTES = 50_000_000
 """What a ceiling must leave beside the interpreter's own memory for a measurement to mean anything."""
-MOST_NOTE = 300
+MAX_NOTE = 300
 """Letters of somebody's error that are kept."""
 HOPELESS = 2.0
 """A length is not tried when it would take this many times --timeout, even if time were linear in it."""
 
 
-def survey(
+def run_profile(
     settings: Settings,
     encoders: Sequence[str],
     lengths_s: Sequence[float],
@@ -68,29 +68,29 @@ def survey(
         _check_ceiling(settings, encoders)
     with progress_bar(total=len(wanted), initial=len(wanted) - len(missing), unit="point") as bar:
         for encoder, seconds in missing:
-            bar.set_description(f"{encoder}, {told_seconds(seconds)}", refresh=sys.stderr.isatty())
+            bar.set_description(f"{encoder}, {format_duration(seconds)}", refresh=sys.stderr.isatty())
             profile.put(next_point(profile, encoder, seconds))
             profile.write(out)
             bar.update()
     return profile
 
 
-def next_point(profile: Profile, encoder: str, audio_s: float) -> Point:
+def next_point(profile: Profile, encoder: str, audio_s: float) -> Measurement:
     """The point measured, or why it is not tried."""
     settings = profile.settings
     shorter = [point for point in profile.of(encoder) if point.audio_s < audio_s and point.status != SKIPPED]
     failed = next((point for point in shorter if point.status != OK), None)
-    point = Point(encoder, audio_s, settings.frames(audio_s), SKIPPED, commit=profile.machine["commit"])
+    point = Measurement(encoder, audio_s, settings.frames(audio_s), SKIPPED, commit=profile.machine["commit"])
     if failed is not None:
-        return replace(point, note=f"skipped: {failed.status} at {told_seconds(failed.audio_s)}")
+        return replace(point, note=f"skipped: {failed.status} at {format_duration(failed.audio_s)}")
     least = _least_s(shorter, audio_s)
     if least > HOPELESS * settings.timeout_s:
-        estimate = f"{least:.0f} s if time were linear from {told_seconds(shorter[-1].audio_s)} on"
+        estimate = f"{least:.0f} s if time were linear from {format_duration(shorter[-1].audio_s)} on"
         return replace(point, note=f"skipped: would take longer than {settings.timeout_s:g} s: {estimate}")
     return measure(settings, point)
 
 
-def _least_s(shorter: Sequence[Point], audio_s: float) -> float:
+def _least_s(shorter: Sequence[Measurement], audio_s: float) -> float:
     """Return the seconds that a pass takes at least if time grows no slower than it did between the two longest.
 
     What it takes however short the audio is does not grow: a line through zero would make hours of a slow start.
@@ -103,12 +103,12 @@ def _least_s(shorter: Sequence[Point], audio_s: float) -> float:
     return passed_s + slope * (audio_s - last.audio_s)
 
 
-def measure(settings: Settings, point: Point) -> Point:
+def measure(settings: Settings, point: Measurement) -> Measurement:
     """`point` with what its processes found, or how they failed."""
     given = (settings, point.encoder, point.frames)
     apart = functools.partial(
         in_fresh_process,
-        most_bytes=settings.memory_bytes if settings.device == "cpu" else None,
+        max_bytes=settings.memory_bytes if settings.device == "cpu" else None,
         threads=settings.threads,
         preload=PRELOAD,
     )
@@ -136,7 +136,7 @@ def _failure(error: CannotRunError | RuntimeError, settings: Settings) -> tuple[
     note = str(error)
     if error.kind == OUT_OF_MEMORY:
         wanted = re.search(r"allocate ([\d.]+) ?(bytes|[KMG]iB)", error.detail)
-        limit = told_bytes(settings.memory_bytes) if settings.memory_bytes else "what the machine has"
+        limit = format_bytes(settings.memory_bytes) if settings.memory_bytes else "what the machine has"
         note = f"ran out at {limit}" + (f", wanted another {_told_request(*wanted.groups())}" if wanted else "")
     elif error.kind == TIMEOUT:
         note = f"took longer than {settings.timeout_s:g} s"
@@ -145,12 +145,12 @@ def _failure(error: CannotRunError | RuntimeError, settings: Settings) -> tuple[
 
 def _told_request(number: str, unit: str) -> str:
     """What an allocator says that it was asked for: bytes on the CPU, GiB on CUDA."""
-    return told_bytes(float(number) * {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}[unit])
+    return format_bytes(float(number) * {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}[unit])
 
 
 def _one_line(text: str) -> str:
     text = " ".join(text.split())
-    return text if len(text) <= MOST_NOTE else text[:MOST_NOTE] + "..."
+    return text if len(text) <= MAX_NOTE else text[:MAX_NOTE] + "..."
 
 
 def _is_done(profile: Profile, encoder: str, audio_s: float) -> bool:
@@ -194,7 +194,7 @@ def _check_ceiling(settings: Settings, encoders: Sequence[str]) -> None:
     if settings.memory_bytes < needed + ROOM_BYTES:
         raise UserError(
             f"--memory {settings.memory_bytes / 1e9:g} GB is below what Python and torch need by themselves here, "
-            f"{told_bytes(needed)}: give {(needed + 10 * ROOM_BYTES) / 1e9:.1f} or more."
+            f"{format_bytes(needed)}: give {(needed + 10 * ROOM_BYTES) / 1e9:.1f} or more."
         )
 
 

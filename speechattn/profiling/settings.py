@@ -22,7 +22,7 @@ PEERS = ("emformer", "conformer")
 """torchaudio's, of the same size."""
 MODES = ("inference", "training")
 DEVICES = ("cpu", "cuda")
-MOST_SECONDS = 366 * 24 * 3600.0
+MAX_SECONDS = 366 * 24 * 3600.0
 """A year; longer is taken for a slip of the finger."""
 CONFORMER_TAPS = 31
 

@@ -32,22 +32,22 @@ def parse_bytes(text: str, option: str = "memory") -> int:
     return int(size)
 
 
-def told_seconds(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A length of audio, three digits: seconds up to a minute, then minutes, then hours.
 
     Example:
-        >>> [told_seconds(s) for s in (0.5, 10, 90, 600, 14400)]
+        >>> [format_duration(s) for s in (0.5, 10, 90, 600, 14400)]
         ['0.5 s', '10 s', '1.5 min', '10 min', '4 h']
     """
     size, unit = next(((size, unit) for size, unit in UNITS if seconds >= size), UNITS[-1])
     return f"{seconds / size:.3g} {unit}"
 
 
-def told_bytes(size: float) -> str:
+def format_bytes(size: float) -> str:
     """Bytes in units of 1000, three digits.
 
     Example:
-        >>> [told_bytes(b) for b in (500, 12_345_678, 4e9)]
+        >>> [format_bytes(b) for b in (500, 12_345_678, 4e9)]
         ['500 bytes', '12.3 MB', '4 GB']
     """
     for one, unit in SIZES:
@@ -56,11 +56,11 @@ def told_bytes(size: float) -> str:
     return f"{size:.0f} bytes"
 
 
-def told_power(power: float | None) -> str:
+def format_power(power: float | None) -> str:
     """How something grows with the length T.
 
     Example:
-        >>> told_power(1.972), told_power(None)
+        >>> format_power(1.972), format_power(None)
         ('T ** 1.97', '-')
     """
     return "-" if power is None else f"T ** {power + 0.0:.2f}"

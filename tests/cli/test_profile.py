@@ -18,7 +18,7 @@ from speechattn.cli import main as cli
 from speechattn.cli import profile_actions as show
 from speechattn.profiling.isolated import in_fresh_process
 from speechattn.system.process_memory import data_bytes
-from speechattn.system.units import told_bytes
+from speechattn.system.units import format_bytes
 
 ROOT = Path(__file__).parents[2]
 TINY = ["--d-model", "32", "--num-heads", "2", "--num-layers", "1", "--num-mels", "8"]
@@ -44,7 +44,7 @@ def test_running_out_of_memory_is_a_result_and_the_same_command_measures_nothing
     points = recorded(tmp_path)
     assert points["truncated", 2.0]["status"] == "ok"
     assert points["truncated", 6000.0]["status"] == "out of memory", "600 000 frames of more than a kilobyte"
-    said = f"ran out at {told_bytes(round(ceiling * 1e9))}, wanted another "
+    said = f"ran out at {format_bytes(round(ceiling * 1e9))}, wanted another "
     assert points["truncated", 6000.0]["note"].startswith(said)
     assert points["truncated", 9000.0]["note"] == "skipped: out of memory at 1.67 h"
     told = capsys.readouterr().out
@@ -148,7 +148,7 @@ def test_a_mistake_is_one_line_before_anything_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(show, "survey", None)
+    monkeypatch.setattr(show, "run_profile", None)
     assert profile(*arguments) == 2
     told = capsys.readouterr().err
     assert said in told and told.startswith("speechattn: ") and told.count("\n") == 1, told

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from speechattn.conformance.results import FAILED, PASSED, Findings, Outcome, Table
+from speechattn.conformance.results import FAILED, PASSED, CheckResult, Findings, Table
 from speechattn.conformance.suite import CHECKS, what_is_checked
 
 ROOT = Path(__file__).parents[2]
@@ -72,7 +72,7 @@ def test_a_peer_that_is_not_installed_has_a_column_that_says_so(script, monkeypa
     column = next(column for column in script.MAIN if column.title == "local-attention")
     findings = column.findings()
     assert str(findings) == "local-attention: not installed: pip install local-attention"
-    table = Table([Findings("ours", {"reach": Outcome(PASSED, 0.0, "0", "All.")}), findings])
+    table = Table([Findings("ours", {"reach": CheckResult(PASSED, 0.0, "0", "All.")}), findings])
     assert table.markdown().splitlines()[-1] == "| reach | pass 0 | not installed: pip install local-attention |"
 
 
@@ -89,7 +89,7 @@ def test_failures_are_told_once_with_their_reason(script):
     def column(title, why):
         return script.Column(title, "", lambda name: Findings(name), why=why)
 
-    wrong = {check: Outcome(FAILED, 1.0, "1", "Off.") for check in ("reach", "window", "repeat")}
+    wrong = {check: CheckResult(FAILED, 1.0, "1", "Off.") for check in ("reach", "window", "repeat")}
     first, second = column("A", {"reach": "R.", "window": "R."}), column("B", {"reach": "R.", "repeat": "S."})
     tables = [Table([Findings("A", wrong)]), Table([Findings("B", wrong)])]
     assert script.failures([first], tables[0]) == "- **A, reach and window.** Off. R.\n- **A, repeat.** Off."

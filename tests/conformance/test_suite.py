@@ -14,7 +14,7 @@ from torch.nn import functional
 from speechattn.attention.functional import attention
 from speechattn.attention.masks import band_mask
 from speechattn.config import EncoderConfig
-from speechattn.conformance.results import FAILED, NOT_OFFERED, PASSED, Findings, Outcome, Table
+from speechattn.conformance.results import FAILED, NOT_OFFERED, PASSED, CheckResult, Findings, Table
 from speechattn.conformance.suite import CHECKS, check_attention, check_encoder, what_is_checked
 from speechattn.context import Context
 from speechattn.encoder.baselines import build_encoder
@@ -478,10 +478,10 @@ def test_a_reach_may_be_a_function_or_a_stack():
 
 def outcomes():
     return {
-        "reach": Outcome(FAILED, 3.0, "3 leak | 0 lack", "Three."),
-        "repeat": Outcome(PASSED, 0.0, "0", "The same."),
-        "stream": Outcome(NOT_OFFERED, None, "", "None."),
-        "precision": Outcome(FAILED, float("inf"), "NaN or Inf", "NaN."),
+        "reach": CheckResult(FAILED, 3.0, "3 leak | 0 lack", "Three."),
+        "repeat": CheckResult(PASSED, 0.0, "0", "The same."),
+        "stream": CheckResult(NOT_OFFERED, None, "", "None."),
+        "precision": CheckResult(FAILED, float("inf"), "NaN or Inf", "NaN."),
     }
 
 

@@ -19,9 +19,9 @@ from speechattn.errors import ConfigError
 from speechattn.planning import memory
 from speechattn.planning.estimate import estimate, max_frames
 from speechattn.planning.flops import num_parameters, work
-from speechattn.planning.format import sheet
+from speechattn.planning.format import format_estimate
 from speechattn.planning.machine_speed import Machine, Rates, load_machine
-from speechattn.planning.suggestions import advice
+from speechattn.planning.suggestions import suggest
 from speechattn.profiling.tensor_memory import PeakTensors
 
 SMALL = EncoderConfig(input_dim=24, d_model=32, num_heads=2, num_layers=3, context=Context.truncated(9, 4))
@@ -207,19 +207,19 @@ def test_a_calibration_is_read_back_or_ignored(tmp_path) -> None:
 
 
 def test_advice_names_what_takes_less() -> None:
-    said = " ".join(advice(estimate(SMALL, 100_000)))
+    said = " ".join(suggest(estimate(SMALL, 100_000)))
     assert "encode_long" in said and "gradient_checkpointing" not in said
-    said = " ".join(advice(estimate(SMALL, 100_000, 4, True)))
+    said = " ".join(suggest(estimate(SMALL, 100_000, 4, True)))
     assert "gradient_checkpointing=True" in said and "2 rows a batch" in said
-    assert "Context.truncated(64, 64)" in advice(estimate(replace(SMALL, context=Context.full()), 100_000))[0]
-    assert advice(estimate(SMALL, 100_000, streaming=True)) == []
+    assert "Context.truncated(64, 64)" in suggest(estimate(replace(SMALL, context=Context.full()), 100_000))[0]
+    assert suggest(estimate(SMALL, 100_000, streaming=True)) == []
 
 
 def test_a_sheet_has_all_of_it() -> None:
-    text = sheet(estimate(SMALL, 360_000, machine=MACHINE), total=2 * 10**9)
+    text = format_estimate(estimate(SMALL, 360_000, machine=MACHINE), total=2 * 10**9)
     for part in ("queries, keys and values", "times real time", ", fits into 2 GB", "look-ahead", "attention"):
         assert part in text
-    assert "does not fit" in sheet(estimate(SMALL, 36_000_000), total=10**9)
+    assert "does not fit" in format_estimate(estimate(SMALL, 36_000_000), total=10**9)
 
 
 @pytest.mark.parametrize(

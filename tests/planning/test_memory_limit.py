@@ -13,7 +13,7 @@ from speechattn.encoder.encoder import Encoder
 from speechattn.errors import ConfigError, MemoryLimitError
 from speechattn.planning import memory_limit as guard
 from speechattn.planning.estimate import estimate
-from speechattn.system.units import told_bytes
+from speechattn.system.units import format_bytes
 
 CONFIG = EncoderConfig(input_dim=8, d_model=16, num_heads=2, num_layers=2, context=Context.truncated(4, 4))
 
@@ -35,7 +35,7 @@ def test_what_does_not_fit_is_refused_with_what_would() -> None:
         encoder(hours(5))
     said = str(refused.value)
     native = native_unavailable() is None
-    needed = told_bytes(estimate(CONFIG, 1_800_000, native=native).peak_bytes)
+    needed = format_bytes(estimate(CONFIG, 1_800_000, native=native).peak_bytes)
     assert f"encoding 1 x 5 h (1800000 frames a row) at once takes {needed}" in said
     assert "holds 500 MB, and 1 GB are allowed" in said and "sa.encode_long" in said
     assert isinstance(refused.value, MemoryError) and isinstance(refused.value, sa.UserError)

@@ -26,7 +26,7 @@ from speechattn.profiling.settings import Settings
 from speechattn.profiling.tensor_memory import PeakTensors
 from speechattn.profiling.trace import report as traced
 from speechattn.profiling.trace import tensor_lifetimes as alive
-from speechattn.profiling.trace.module_marks import Layers
+from speechattn.profiling.trace.module_marks import ModuleMarks
 from speechattn.profiling.trace.trace import Trace, trace
 
 needs_native = pytest.mark.skipif(native_unavailable() is not None, reason=str(native_unavailable()))
@@ -202,7 +202,7 @@ def test_a_chrome_trace_names_the_layers_of_both_passes(tmp_path: Path) -> None:
 
 def test_nothing_stays_behind_when_a_pass_fails() -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(5, 5))
-    layers = Layers(model)
+    layers = ModuleMarks(model)
     with pytest.raises(RuntimeError), layers:
         model(torch.zeros(1, 4))
     assert layers.current == "outside"
@@ -210,7 +210,7 @@ def test_nothing_stays_behind_when_a_pass_fails() -> None:
 
 
 def test_more_than_a_log_has_room_for_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(alive, "MOST_EVENTS", 10)
+    monkeypatch.setattr(alive, "MAX_EVENTS", 10)
     with pytest.raises(CannotRunError, match="shorter --seconds"):
         trace(lambda: [torch.zeros(1) for _ in range(20)], nn.Identity())
 

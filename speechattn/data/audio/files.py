@@ -28,7 +28,7 @@ from speechattn.data.audio.samples import MAX_RATE, MIN_RATE, Samples, first_fau
 from speechattn.errors import DataError
 from speechattn.framing import Framing
 from speechattn.system.process_memory import available_bytes
-from speechattn.system.units import told_bytes, told_seconds
+from speechattn.system.units import format_bytes, format_duration
 
 SAMPLE_RATE = Framing().sample_rate
 MAX_SAMPLES_PER_BYTE = 8192  # digital silence in FLAC: 65535 samples need at least 11 bytes
@@ -81,8 +81,8 @@ def load_audio(source: AudioSource, sample_rate: int | None = SAMPLE_RATE) -> tu
         available = available_bytes() if needed > FITS else None
         if available is not None and needed > available:
             message = (
-                f"{name}: {told_seconds((num_samples or 0) / rate)} at once take {told_bytes(needed)}, and "
-                f"{told_bytes(available)} are free. Cut the file, or use encode_long, which reads it in blocks."
+                f"{name}: {format_duration((num_samples or 0) / rate)} at once take {format_bytes(needed)}, and "
+                f"{format_bytes(available)} are free. Cut the file, or use encode_long, which reads it in blocks."
             )
             raise AudioError(message, name, "too long")
         waveform = np.concatenate([np.zeros(0, dtype=np.float32), *blocks])
@@ -329,5 +329,5 @@ def _is_text(head: bytes) -> bool:
 
 
 def _said_by(error: Exception) -> str:
-    """libsndfile's own words, without the path that soundfile puts before them."""
+    """Libsndfile's own words, without the path that soundfile puts before them."""
     return str(getattr(error, "error_string", error)).strip(". ")

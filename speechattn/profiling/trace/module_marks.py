@@ -17,12 +17,12 @@ WHOLE, OUTSIDE = "encoder", "outside"
 """What the model itself is called, and what is in no module, as a loss is."""
 
 
-class Layers:
+class ModuleMarks:
     """Names while it is entered.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
-        >>> Layers(model).names
+        >>> ModuleMarks(model).names
         ['encoder', '0', '1']
     """
 
@@ -41,7 +41,7 @@ class Layers:
         """The innermost module that runs now, or "outside"."""
         return self._running[-1][0] if self._running else OUTSIDE
 
-    def __enter__(self) -> Layers:
+    def __enter__(self) -> ModuleMarks:
         for name, module in self._modules.items():
             before = module.register_forward_pre_hook(lambda *_, name=name: self._begin(name))
             after = module.register_forward_hook(lambda *_: self._end(), always_call=True)

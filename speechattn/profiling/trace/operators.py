@@ -1,7 +1,7 @@
 """What torch's profiler has seen of a pass, by layer and operation, and the same for torch's viewer of traces.
 
 The profiler knows the time of an operation, and by their sequence numbers which operation of the backward pass is the
-gradient of which of the forward pass; the layers are the marks that `Layers` sets.
+gradient of which of the forward pass; the layers are the marks that `ModuleMarks` sets.
 """
 
 from __future__ import annotations

@@ -13,21 +13,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from speechattn.errors import UserError
-from speechattn.profiling.encoders import Subject
+from speechattn.profiling.encoders import ProfiledEncoder
 from speechattn.profiling.isolated import CannotRunError, in_fresh_process
 from speechattn.profiling.measure import WARM_FRAMES
 from speechattn.profiling.report import aligned
 from speechattn.profiling.runner import PRELOAD, SHARE, about_machine
 from speechattn.profiling.settings import Settings
 from speechattn.profiling.trace.module_marks import OUTSIDE, block_of, part_of
-from speechattn.profiling.trace.trace import Held, Operation, Trace, trace
+from speechattn.profiling.trace.trace import LiveTensor, Operation, Trace, trace
 from speechattn.system.atomic_files import write_bytes
 from speechattn.system.process_memory import available_bytes
-from speechattn.system.units import told_bytes, told_seconds
+from speechattn.system.units import format_bytes, format_duration
 
 OPERATIONS, TENSORS, CHROME, PICTURE = "operations.csv", "tensors.csv", "trace.json", "memory.png"
 ALL = "all"
-MOST_LAYERS, MOST_OPERATIONS, MOST_PARTS = 14, 8, 3
+MAX_LAYERS, MAX_OPERATIONS, MAX_PARTS = 14, 8, 3
 """Rows and columns that a terminal has room for."""
 
 
@@ -49,8 +49,8 @@ def run_trace(settings: Settings, encoders: Sequence[str], lengths_s: Sequence[f
         out.mkdir(parents=True, exist_ok=True)
         found = _apart(settings, encoder, audio_s, out)
         write_bytes(out / OPERATIONS, _csv(Operation._fields, found.operations))
-        write_bytes(out / TENSORS, _csv(Held._fields, found.largest))
-        _draw(found, out / PICTURE, f"{encoder} over {told_seconds(audio_s)}: {settings.mode}")
+        write_bytes(out / TENSORS, _csv(LiveTensor._fields, found.largest))
+        _draw(found, out / PICTURE, f"{encoder} over {format_duration(audio_s)}: {settings.mode}")
     except OSError as error:
         raise UserError(f"Cannot write to {out} ({error.strerror}): choose another --out.") from error
     print(told(found, settings, encoder, audio_s))
@@ -71,18 +71,18 @@ def _apart(settings: Settings, encoder: str, audio_s: float, out: Path) -> Trace
             out / CHROME,
             # Passes that are timed, the one that is counted and takes longer, and the writing.
             seconds=settings.timeout_s * (settings.rounds + 3),
-            most_bytes=ceiling if settings.device == "cpu" else None,
+            max_bytes=ceiling if settings.device == "cpu" else None,
             threads=settings.threads,
             preload=(*PRELOAD, __name__),
         )
     except CannotRunError as error:
-        raise UserError(f"{encoder} over {told_seconds(audio_s)} cannot be traced: {error}.") from error
+        raise UserError(f"{encoder} over {format_duration(audio_s)} cannot be traced: {error}.") from error
     return found
 
 
 def inside(settings: Settings, encoder: str, frames: int, chrome: Path) -> Trace:
     """The trace of a pass over `frames` frames, in a process of its own."""
-    subject = Subject(settings, encoder)
+    subject = ProfiledEncoder(settings, encoder)
     subject.prepare(WARM_FRAMES)[0]()
     run, known = subject.prepare(frames)[:2]
     return trace(run, subject.model, known, chrome, settings.rounds)
@@ -92,8 +92,8 @@ def told(found: Trace, settings: Settings, encoder: str, audio_s: float) -> str:
     """What cost most, as text for a terminal: layers, operations, tensors."""
     where = "the GPU" if settings.device == "cuda" else f"the CPU, threads: {settings.threads}"
     head = (
-        f"{encoder} over {told_seconds(audio_s)}, {settings.mode} on {where}: {found.passed_ms:,.1f} ms under the "
-        f"profiler,\n{told_bytes(found.peak_bytes)} of tensors at the peak, and {told_bytes(found.known_bytes)} that "
+        f"{encoder} over {format_duration(audio_s)}, {settings.mode} on {where}: {found.passed_ms:,.1f} ms under the "
+        f"profiler,\n{format_bytes(found.peak_bytes)} of tensors at the peak, and {format_bytes(found.known_bytes)} that "
         "were there before (weights, gradients, input)."
     )
     tables = (_layers(found), _operations(found), _tensors(found))
@@ -113,8 +113,8 @@ def _layers(found: Trace) -> tuple[list[list[str]], tuple[str, ...]]:
         cells[block]["backward"] += row.self_ms * row.backward
         cells[ALL]["backward"] += row.self_ms * row.backward
     by_part.pop("", None)
-    parts = sorted(by_part, key=lambda part: -by_part[part])[:MOST_PARTS]
-    cost = sorted(cells, key=lambda block: (-cells[block]["ms"], -cells[block]["bytes"]))[: MOST_LAYERS + 1]
+    parts = sorted(by_part, key=lambda part: -by_part[part])[:MAX_PARTS]
+    cost = sorted(cells, key=lambda block: (-cells[block]["ms"], -cells[block]["bytes"]))[: MAX_LAYERS + 1]
     shown = [
         block
         for block in (*dict.fromkeys(map(block_of, found.layers)), OUTSIDE, ALL)
@@ -127,7 +127,7 @@ def _layers(found: Trace) -> tuple[list[list[str]], tuple[str, ...]]:
             block,
             *(f"{cells[block][name]:,.1f}" for name in columns),
             _percent(cells[block]["ms"], found.passed_ms),
-            told_bytes(cells[block]["bytes"]),
+            format_bytes(cells[block]["bytes"]),
         ]
         for block in shown
     ]
@@ -145,9 +145,9 @@ def _operations(found: Trace) -> tuple[list[list[str]], tuple[str, ...]]:
     for row in found.operations:
         amounts = (row.calls, row.self_ms, row.made_bytes, row.peak_bytes)
         sums[row.operation] = [before + more for before, more in zip(sums[row.operation], amounts, strict=True)]
-    most = sorted(sums, key=lambda name: -sums[name][1])[:MOST_OPERATIONS]
+    most = sorted(sums, key=lambda name: -sums[name][1])[:MAX_OPERATIONS]
     rows = [
-        [name, f"{calls:,.0f}", f"{own:,.1f}", _percent(own, found.passed_ms), told_bytes(made), told_bytes(peak)]
+        [name, f"{calls:,.0f}", f"{own:,.1f}", _percent(own, found.passed_ms), format_bytes(made), format_bytes(peak)]
         for name, (calls, own, made, peak) in ((name, sums[name]) for name in most)
     ]
     return [["operation", "calls", "own ms", "%", "tensors made", "at the peak"], *rows], ("operation",)
@@ -158,7 +158,7 @@ def _tensors(found: Trace) -> tuple[list[list[str]], tuple[str, ...]]:
     head = ["alive at the peak", "shape", "dtype", "layer", "operation", "line", ""]
     rows = [
         [
-            told_bytes(held.bytes),
+            format_bytes(held.bytes),
             "x".join(map(str, held.shape)),
             held.dtype,
             held.layer,
@@ -190,7 +190,7 @@ def _draw(found: Trace, path: Path, title: str) -> None:
     from speechattn.plots.memory_timeline import memory_alive
     from speechattn.plots.style import DPI
 
-    note = f"tensors made in the pass; {told_bytes(found.known_bytes)} of weights, gradients and input are not drawn"
+    note = f"tensors made in the pass; {format_bytes(found.known_bytes)} of weights, gradients and input are not drawn"
     buffer = io.BytesIO()
     figure = memory_alive(*found.curve, title, note)
     figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})

@@ -21,9 +21,9 @@ from torch import Tensor
 
 from speechattn.profiling.isolated import CannotRunError
 from speechattn.profiling.tensor_memory import PeakTensors
-from speechattn.profiling.trace.module_marks import OUTSIDE, Layers
+from speechattn.profiling.trace.module_marks import OUTSIDE, ModuleMarks
 
-MOST_EVENTS = 2_000_000
+MAX_EVENTS = 2_000_000
 """Births and deaths that a log has room for, some hundred bytes each."""
 PACKAGE = Path(__file__).parents[2]
 TORCH, PYTHON, HERE = str(Path(torch.__file__).parent), sysconfig.get_path("stdlib"), Path(__file__).parent
@@ -52,7 +52,7 @@ class Made(NamedTuple):
     dtype: str
 
 
-class Alive(PeakTensors):  # type: ignore[no-untyped-call]
+class TensorLifetimes(PeakTensors):  # type: ignore[no-untyped-call]
     """A log of births and deaths while it is entered, and what it says about the peak.
 
     `made` are all storages in the order of their births; `log` has (index into `made`, bytes more or fewer), and
@@ -65,7 +65,7 @@ class Alive(PeakTensors):  # type: ignore[no-untyped-call]
         CannotRunError: more happens than there is room for.
     """
 
-    def __init__(self, layers: Layers, known: Iterable[Tensor] = ()) -> None:
+    def __init__(self, layers: ModuleMarks, known: Iterable[Tensor] = ()) -> None:
         self.made: list[Made] = []
         self.log: list[tuple[int, int]] = []
         self.clock: list[float] = []
@@ -115,8 +115,8 @@ class Alive(PeakTensors):  # type: ignore[no-untyped-call]
         if key not in self._indices:
             self._indices[key] = len(self.made)
             self.made.append(Made(self._origin(), tuple(tensor.shape), str(tensor.dtype).removeprefix("torch.")))
-        if len(self.log) >= MOST_EVENTS:
-            raise CannotRunError(f"makes more than {MOST_EVENTS // 2:,} tensors: give a shorter --seconds")
+        if len(self.log) >= MAX_EVENTS:
+            raise CannotRunError(f"makes more than {MAX_EVENTS // 2:,} tensors: give a shorter --seconds")
         self._write(self._indices[key], self.alive_bytes - before)
 
     def _forget(self, key: int) -> None:

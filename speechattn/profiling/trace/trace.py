@@ -1,6 +1,6 @@
 """Where time and memory go in one pass of an encoder: by layer, by operation, and by the line that made a tensor.
 
-The pass is run twice: under torch's profiler, whose times are its own, and under `Alive`, which counts every tensor and
+The pass is run twice: under torch's profiler, whose times are its own, and under `TensorLifetimes`, which counts every tensor and
 takes far longer. What is not seen: memory that an operation or a library keeps to itself while it runs.
 """
 
@@ -19,13 +19,13 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from speechattn.profiling.trace.module_marks import Layers, part_of
+from speechattn.profiling.trace.module_marks import ModuleMarks, part_of
 from speechattn.profiling.trace.operators import Key, Spent, numbers, spent, with_backward
-from speechattn.profiling.trace.tensor_lifetimes import Alive, Made
+from speechattn.profiling.trace.tensor_lifetimes import Made, TensorLifetimes
 from speechattn.system.atomic_files import write_bytes
 
-MOST_TENSORS = 10
-MOST_POINTS = 1000
+MAX_TENSORS = 10
+MAX_POINTS = 1000
 """Moments that the curve of memory has."""
 
 
@@ -46,7 +46,7 @@ class Operation(NamedTuple):
     peak_bytes: int
 
 
-class Held(NamedTuple):
+class LiveTensor(NamedTuple):
     """A tensor that was alive at the peak, and where it comes from, as in `Origin`.
 
     `kept` is whether the forward pass has left it for the backward pass.
@@ -86,7 +86,7 @@ class Trace:
 
     layers: tuple[str, ...]
     operations: tuple[Operation, ...]
-    largest: tuple[Held, ...]
+    largest: tuple[LiveTensor, ...]
     peak_bytes: int
     known_bytes: int
     passed_ms: float
@@ -114,8 +114,8 @@ def trace(
     own = [tensor for weight in (*model.parameters(), *model.buffers()) for tensor in (weight, weight.grad)]
     given = [tensor for tensor in (*own, *known) if tensor is not None]
     on_device = any(tensor.is_cuda for tensor in given)
-    with Layers(model) as layers:
-        with Alive(layers, given) as alive:
+    with ModuleMarks(model) as layers:
+        with TensorLifetimes(layers, given) as alive:
             run()
         profiles = [_profiled(run, on_device) for _ in range(rounds)]
     return _told(profiles, alive, layers, given, on_device, chrome)
@@ -133,7 +133,12 @@ def _profiled(run: Callable[[], object], on_device: bool) -> profile:
 
 
 def _told(
-    profiles: list[profile], alive: Alive, layers: Layers, known: list[Tensor], on_device: bool, chrome: Path | None
+    profiles: list[profile],
+    alive: TensorLifetimes,
+    layers: ModuleMarks,
+    known: list[Tensor],
+    on_device: bool,
+    chrome: Path | None,
 ) -> Trace:
     found = []
     for profiled in profiles:
@@ -145,11 +150,11 @@ def _told(
         _write_chrome(profiled, numbered, chrome)
     peak_bytes, place, held = alive.at_peak()
     kept = {} if alive.turned is None else alive.after(alive.turned)
-    largest = sorted(held, key=lambda index: (-held[index], index))[:MOST_TENSORS]
+    largest = sorted(held, key=lambda index: (-held[index], index))[:MAX_TENSORS]
     return Trace(
         tuple(layers.names),
         _operations(times, alive, held),
-        tuple(_held(alive.made[index], held[index], index in kept) for index in largest),
+        tuple(_live_tensor(alive.made[index], held[index], index in kept) for index in largest),
         peak_bytes,
         sum({tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in known}.values()),
         _milliseconds(times),
@@ -157,15 +162,15 @@ def _told(
     )
 
 
-def _held(made: Made, size: int, kept: bool) -> Held:
-    return Held(size, made.shape, made.dtype, *made.origin, kept)
+def _live_tensor(made: Made, size: int, kept: bool) -> LiveTensor:
+    return LiveTensor(size, made.shape, made.dtype, *made.origin, kept)
 
 
 def _milliseconds(times: dict[Key, Spent]) -> float:
     return sum(one.self_ms for one in times.values())
 
 
-def _operations(times: dict[Key, Spent], alive: Alive, held: dict[int, int]) -> tuple[Operation, ...]:
+def _operations(times: dict[Key, Spent], alive: TensorLifetimes, held: dict[int, int]) -> tuple[Operation, ...]:
     """Time and memory of every operation side by side."""
     made: dict[Key, int] = defaultdict(int)
     peak: dict[Key, int] = defaultdict(int)
@@ -178,7 +183,7 @@ def _operations(times: dict[Key, Spent], alive: Alive, held: dict[int, int]) -> 
     return tuple(sorted(rows, key=lambda row: (-row.self_ms, -row.made_bytes)))
 
 
-def _curve(alive: Alive, place: int) -> Curve:
+def _curve(alive: TensorLifetimes, place: int) -> Curve:
     """Memory by part at equally distant moments. `place` is the position of the peak in the log."""
     owners = [part_of(made.origin.layer) for made in alive.made]
     parts: dict[str, list[int]] = {part: [] for part in owners}
@@ -189,7 +194,7 @@ def _curve(alive: Alive, place: int) -> Curve:
 
     def point(position: int) -> int:
         passed = alive.clock[min(max(position, 1), len(alive.log)) - 1] - began
-        return min(MOST_POINTS - 1, int(passed / seconds * MOST_POINTS))
+        return min(MAX_POINTS - 1, int(passed / seconds * MAX_POINTS))
 
     total, best, shown = 0, 0, dict(now)
     for position, (index, change) in enumerate(alive.log, start=1):
