@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from speechattn.config import EncoderConfig
 from speechattn.errors import MemoryLimitError
 from speechattn.framing import HOP_MS
-from speechattn.planning.estimate import PLANNED, Estimate, estimate
+from speechattn.planning.estimate import PLANNED, Estimate, estimate, max_that_fits
 from speechattn.planning.memory import score_bytes
 from speechattn.planning.suggestions import suggest
 from speechattn.system.process_memory import available_bytes, resident_bytes, trim
