@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from speechattn.system.text_table import text_table
+
 PASSED, FAILED, NOT_OFFERED = "passed", "failed", "not offered"
 
 
@@ -63,7 +65,7 @@ class Findings:
         if self.absent:
             return f"{self.name}: {self.absent}"
         rows = [(check, o.status, o.measured, o.meaning) for check, o in self.outcomes.items()]
-        return "\n".join([self.name, *_aligned(rows)])
+        return "\n".join([self.name, *text_table(rows)])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
@@ -105,7 +107,7 @@ class Table:
         return [head, *((check, *(cell(column, check) for column in self.columns)) for check in self.checks)]
 
     def __str__(self) -> str:
-        return "\n".join(_aligned(self.rows()))
+        return "\n".join(text_table(self.rows()))
 
     def markdown(self) -> str:
         """A Markdown table; what failed is bold."""
@@ -193,8 +195,3 @@ def magnitude(value: float) -> str:
 def _listed(names: Sequence[str]) -> str:
     """Up to six names, and how many more."""
     return ", ".join(names) if len(names) <= 6 else f"{', '.join(names[:5])} and {len(names) - 5} more"
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))] if rows else []
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -1,4 +1,4 @@
-"""Two profiles side by side: the ratio of time and memory at every point that both have."""
+"""Two profiles side by side: the ratio of time and memory for every measurement that both have."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from pathlib import Path
 
 from speechattn.errors import UserError
 from speechattn.plots.html_page import Report
-from speechattn.profiling.report import aligned, format_machine
+from speechattn.profiling.report import format_machine
 from speechattn.profiling.results import OK, Measurement, Profile, read_profile
+from speechattn.system.text_table import text_table
 from speechattn.system.units import format_duration
 
 COLUMNS = ("encoder", "audio", "seconds A", "B", "B / A", "extra MB A", "B", "B / A", "tensors MB A", "B", "B / A")
@@ -15,18 +16,18 @@ QUANTITIES = (("seconds", 1.0, ".3f"), ("peak_extra_bytes", 1e6, ",.1f"), ("peak
 
 
 def compare(first: Path, second: Path, out: Path | None) -> int:
-    """Print both beside each other, A and B, and what is not equal about them; a page in `out` if it is given.
+    """Print profiles A and B side by side, with their differences; write a page into the folder `out` if given.
 
     Raises:
-        UserError: one is no profile, or `out` cannot be written.
+        UserError: one is not a profile, or `out` cannot be written.
     """
     profiles = read_profile(first), read_profile(second)
     rows = side_by_side(*profiles)
-    told = [f"A  {first}", *_indented(profiles[0]), f"B  {second}", *_indented(profiles[1])]
-    told += ["", *(differences(*profiles) or ["Same machine, same settings."]), *unshared(*profiles)]
-    print("\n".join([*told, "", *aligned([COLUMNS, *rows], left=("encoder",))]))
+    head = [f"A  {first}", *_indented(profiles[0]), f"B  {second}", *_indented(profiles[1])]
+    head += ["", *(differences(*profiles) or ["Same machine, same settings."]), *unshared(*profiles)]
+    print("\n".join([*head, "", *text_table([COLUMNS, *rows], "<>")]))
     if out is not None:
-        report = Report("Two profiles").code("\n".join(told)).heading("Points").table(COLUMNS, rows)
+        report = Report("Two profiles").code("\n".join(head)).heading("Points").table(COLUMNS, rows)
         try:
             print(f"\n{report.write(out)}")
         except OSError as error:
@@ -35,7 +36,7 @@ def compare(first: Path, second: Path, out: Path | None) -> int:
 
 
 def side_by_side(first: Profile, second: Profile) -> list[list[str]]:
-    """A row for every point that both have: each quantity of both, and the ratio; a failure as its word."""
+    """Return a row for every measurement that both have: each quantity of both and their ratio, or the failure."""
     rows = []
     for point in first.points:
         other = second.find(point.encoder, point.audio_s)
@@ -48,7 +49,7 @@ def side_by_side(first: Profile, second: Profile) -> list[list[str]]:
 
 
 def differences(first: Profile, second: Profile) -> list[str]:
-    """A line for everything about machine and settings that is not equal."""
+    """Return a line for each difference of machine and settings."""
     lines = []
     pairs = [("", _flat(first.machine), _flat(second.machine))]
     pairs.append(("setting ", _flat(first.settings.to_dict()), _flat(second.settings.to_dict())))
@@ -60,7 +61,7 @@ def differences(first: Profile, second: Profile) -> list[str]:
 
 
 def unshared(first: Profile, second: Profile) -> list[str]:
-    """How many points only one of them has."""
+    """Return a line for each profile with measurements that the other lacks."""
     lines = []
     for name, mine, other in (("A", first, second), ("B", second, first)):
         alone = [point for point in mine.points if other.find(point.encoder, point.audio_s) is None]
@@ -74,7 +75,7 @@ def _indented(profile: Profile) -> list[str]:
 
 
 def _flat(tree: dict[str, object], before: str = "") -> dict[str, object]:
-    """Nested settings under one dotted name each."""
+    """Return nested settings under dotted names."""
     flat: dict[str, object] = {}
     for name, value in tree.items():
         flat |= _flat(value, f"{before}{name}.") if isinstance(value, dict) else {before + name: value}

@@ -181,7 +181,7 @@ def _most(machine: dict[str, Any]) -> int:
     """Most of what is free now."""
     free = machine["gpu_free_bytes"] if "gpu_free_bytes" in machine else available_bytes()
     if free is None:
-        raise UserError("This system does not tell how much memory is free: give a ceiling, for example --memory 8")
+        raise UserError("This system does not tell how much memory is free: give a ceiling, for example --memory 8GB.")
     return round(SHARE * free / 1e8) * 10**8
 
 
@@ -193,8 +193,8 @@ def _check_ceiling(settings: Settings, encoders: Sequence[str]) -> None:
     needed = in_fresh_process(inside.own_bytes, settings, own, threads=settings.threads, preload=PRELOAD)
     if settings.memory_bytes < needed + ROOM_BYTES:
         raise UserError(
-            f"--memory {settings.memory_bytes / 1e9:g} GB is below what Python and torch need by themselves here, "
-            f"{format_bytes(needed)}: give {(needed + 10 * ROOM_BYTES) / 1e9:.1f} or more."
+            f"--memory {format_bytes(settings.memory_bytes)} is below what Python and torch need by themselves here, "
+            f"{format_bytes(needed)}: give {(needed + 10 * ROOM_BYTES) / 1e9:.1f}GB or more."
         )
 
 

@@ -23,7 +23,7 @@ class RunLock:
         UserError: another process holds it (its pid is named), or the directory cannot be written.
     """
 
-    def __init__(self, directory: str | Path, option: str = "--output") -> None:
+    def __init__(self, directory: str | Path, option: str = "--out") -> None:
         self._path = Path(directory) / ".lock"
         self._option = option
         self._handle: int | None = None

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import subprocess
 import sys
 import types
+from dataclasses import dataclass, fields
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
@@ -14,10 +16,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from speechattn.cli import doctor
+from speechattn.cli import doctor, evaluate
 from speechattn.cli import main as cli
 from speechattn.cli import train as commands
+from speechattn.cli.config_options import add_fields, field_docs
+from speechattn.cli.options import Parser
 from speechattn.errors import DataError, UserError
+from speechattn.training.config import TrainConfig
 
 ROOT = Path(__file__).parents[2]
 REPORT_TORCH = """
@@ -59,7 +64,7 @@ def without_torch(*arguments: str, status: int) -> str:
         (["features", "--help"], 0, "--num-mels"),
         (["stream", "--help"], 0, "--realtime"),
         (["stream", "/absent.wav"], 2, "/absent.wav does not exist"),
-        (["stream", "-", "--realtime"], 2, "a pace of its own"),
+        (["stream", "-", "--realtime"], 2, "at its own pace"),
         ([], 2, "COMMAND"),
         (["trian"], 2, "invalid choice: 'trian'"),
         (["features", "a.wav"], 2, "--out"),
@@ -74,8 +79,9 @@ def test_help_and_mistakes_answer_without_torch(arguments: list[str], status: in
 
 @pytest.mark.parametrize("command", ["train", "evaluate"])
 def test_help_and_unknown_flags_of_long_commands_answer_without_torch(command: str) -> None:
-    assert "--" in without_torch(command, "--help", status=0)
-    assert "--no-such-flag" in without_torch(command, "--no-such-flag", status=2)
+    assert "--data" in without_torch(command, "--help", status=0)
+    error = without_torch(command, "--no-such-flag", status=2)
+    assert "speechattn: " in error and "--no-such-flag" in error
 
 
 @pytest.mark.parametrize(
@@ -90,15 +96,17 @@ def test_config_errors_answer_without_torch(arguments: list[str], said: str) -> 
     assert said in without_torch("train", *arguments, status=2)
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate"])
-def test_long_commands_get_their_own_arguments(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("command", "module"), [("train", commands), ("evaluate", evaluate)])
+def test_a_command_gets_its_arguments_and_its_status_is_returned(
+    command: str, module: types.ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
     given: list[list[str]] = []
 
     def stand_in(argv: list[str], *presets: object) -> int:
         given.append(argv)
         return 143
 
-    monkeypatch.setattr(commands, command, stand_in)
+    monkeypatch.setattr(module, "main", stand_in)
     assert cli.main([command, "--data", "synthetic", "--help"]) == 143
     assert given == [["--data", "synthetic", "--help"]]
 
@@ -113,27 +121,27 @@ def raising(error: BaseException):
 @pytest.mark.parametrize("error", [UserError("two\n  lines"), DataError("two lines")])
 def test_a_mistake_is_one_line(monkeypatch, capsys, error: UserError) -> None:
     monkeypatch.delenv("SPEECHATTN_DEBUG", raising=False)
-    monkeypatch.setattr(commands, "train", raising(error))
+    monkeypatch.setattr(commands, "main", raising(error))
     assert cli.main(["train"]) == 2
     assert capsys.readouterr() == ("", "speechattn: two lines\n")
 
 
 def test_debug_shows_the_traceback(monkeypatch, capsys) -> None:
     monkeypatch.setenv("SPEECHATTN_DEBUG", "")
-    monkeypatch.setattr(commands, "train", raising(UserError("wrong")))
+    monkeypatch.setattr(commands, "main", raising(UserError("wrong")))
     assert cli.main(["--debug", "train"]) == 2
     said = capsys.readouterr().err
     assert said.startswith("Traceback") and said.endswith("speechattn: wrong\n")
 
 
 def test_ctrl_c_is_130(monkeypatch, capsys) -> None:
-    monkeypatch.setattr(commands, "train", raising(KeyboardInterrupt()))
+    monkeypatch.setattr(commands, "main", raising(KeyboardInterrupt()))
     assert cli.main(["train"]) == 130
     assert capsys.readouterr().err == "speechattn: interrupted\n"
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch) -> None:
-    monkeypatch.setattr(commands, "train", raising(RuntimeError("ours")))
+    monkeypatch.setattr(commands, "main", raising(RuntimeError("ours")))
     with pytest.raises(RuntimeError, match="ours"):
         cli.main(["train"])
 
@@ -171,9 +179,9 @@ def sounds(tmp_path: Path) -> list[Path]:
 
 
 @pytest.mark.filterwarnings("ignore::speechattn.data.audio.files.AudioWarning")
-def test_features_are_frames_and_pictures(sounds: list[Path], tmp_path: Path, capsys) -> None:
+def test_features_are_frames_and_plots(sounds: list[Path], tmp_path: Path, capsys) -> None:
     out = tmp_path / "deep" / "out"
-    assert cli.main(["features", *map(str, sounds), "--out", str(out), "--num-mels", "40", "--picture"]) == 0
+    assert cli.main(["features", *map(str, sounds), "--out", str(out), "--num-mels", "40", "--plot"]) == 0
     shapes = {path.stem: np.load(path) for path in out.glob("*.npy")}
     assert {name: frames.shape for name, frames in shapes.items()} == {
         "one second": (100, 40),
@@ -272,7 +280,7 @@ def test_no_command_is_answered_with_the_help(capsys) -> None:
     assert cli.main([]) == 2
     said = capsys.readouterr()
     assert said.out == "" and said.err.startswith("usage: speechattn")
-    assert all(f"    {name} " in said.err for name in (*cli.DELEGATED, *cli.COMMANDS, "doctor"))
+    assert all(f"    {name} " in said.err for name in cli.COMMANDS)
 
 
 def test_the_doctor_knows_what_the_export_needs(monkeypatch) -> None:
@@ -283,3 +291,88 @@ def test_the_doctor_knows_what_the_export_needs(monkeypatch) -> None:
 def test_an_absent_extra_says_what_to_type(monkeypatch) -> None:
     monkeypatch.setattr(doctor, "_version", lambda package: None)
     assert str(doctor.check_extra("synth")).endswith("for the synthetic corpus: pip install espeakng-loader")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["picture", "--left", "3"], "the command picture is now plot."),
+        (["features", "a.wav", "--output", "x"], "--output is now --out. See: speechattn features --help"),
+        (["features", "a.wav", "--out", "x", "--picture"], "--picture is now --plot. See:"),
+        (["stream", "a.wav", "--json"], "--json is now --format json. See:"),
+        (["stream", "a.wav", "--picture=a.png"], "--picture is now --plot. See:"),
+        (["evaluate", "--json", "a.json"], "--json is now --json-out FILE. See:"),
+        (["plan", "--hours", "4"], "--hours is now --duration 4h. See:"),
+        (["plan", "--positions", "none"], "--position-encoding. See:"),
+        (["train", "--scores", "relu"], "--scores is now --activation. See:"),
+        (["profile", "--seconds", "10"], "--seconds is now --duration 30s. See:"),
+        (["plan", "--execution", "dense"], "--execution is now --backend. See:"),
+        (["train", "--epoch", "3"], "unknown option --epoch: did you mean --epochs? See: speechattn train --help"),
+        (["doctor", "torch"], "unexpected argument 'torch'. See: speechattn doctor --help"),
+        (["evaluate", "--model", "m"], "the following arguments are required: --data, --subset. See:"),
+    ],
+)
+def test_a_renamed_or_unknown_option_is_one_line_with_what_to_write(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.startswith("speechattn: ") and error.count("\n") == 1
+
+
+def test_an_option_may_be_written_with_underscores() -> None:
+    config, _ = commands.parse_train(["--num_heads=4", "--batch_frames", "500"], {})
+    assert (config.num_heads, config.batch_frames) == (4, 500)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--epochs", "many"], "argument --epochs: must be a whole number, got 'many'"),
+        (["--max-bad", "few"], "argument --max-bad: must be a number or None, got 'few'"),
+        (["--encoder", "truncate"], "bigru, mlp, linear, got 'truncate': did you mean 'truncated'?"),
+        (["--conv-lookahead", "half"], "must be a whole number or one of symmetric, got 'half'"),
+        (["--baselines", "mlp", "rnn"], "argument --baselines: must be one of truncated, "),
+        (["--noise-snr-db", "5"], "argument --noise-snr-db: expected 2 arguments"),
+    ],
+)
+def test_a_setting_of_a_wrong_kind_is_named_with_what_it_must_be(arguments: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
+        commands.parse_train(arguments, {})
+
+
+def test_settings_are_read_as_their_types() -> None:
+    given = ["--baselines", "--test-subsets", "a", "b", "--no-augment", "--alignments", "None", "--max-bad", "0.5"]
+    given += ["--conv-lookahead", "3", "--noise-snr-db", "-5", "10", "--speed-perturb", "0.9", "1"]
+    config, _ = commands.parse_train(given, {"p": TrainConfig(alignments="x")})
+    assert (config.baselines, config.test_subsets, config.augment) == ((), ("a", "b"), False)
+    assert (config.alignments, config.max_bad, config.conv_lookahead) == (None, 0.5, 3)
+    assert (config.noise_snr_db, config.speed_perturb) == ((-5.0, 10.0), (0.9, 1.0))
+
+
+@dataclass(frozen=True)
+class Documented:
+    """Two fields.
+
+    Args:
+        first: one, which goes
+            on below, 5 % of it.
+        second: replaced.
+    """
+
+    first: int = 1
+    second: str = ""
+    """Documented under the field."""
+    third: float = 0.5
+
+
+def test_help_is_the_documentation_of_the_fields() -> None:
+    assert field_docs(Documented) == {
+        "first": "one, which goes on below, 5 % of it.",
+        "second": "Documented under the field.",
+    }
+    parser = Parser("test")
+    add_fields(parser, Documented())
+    text = " ".join(parser.format_help().split())
+    assert "one, which goes on below, 5 % of it (default: 1)" in text and "--third FLOAT (default: 0.5)" in text
+    assert field_docs(TrainConfig).keys() == {field.name for field in fields(TrainConfig)}

@@ -1,4 +1,4 @@
-"""`speechattn picture`: any context or saved model into a file, and one line for every mistake."""
+"""`speechattn plot`: any context or saved model into a file, and one line for every mistake."""
 
 import subprocess
 import sys
@@ -26,7 +26,7 @@ print(status, "torch" in sys.modules)
 
 def without_torch(*arguments: str) -> str:
     ran = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TORCH, "picture", *arguments],
+        [sys.executable, "-c", WITHOUT_TORCH, "plot", *arguments],
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
@@ -38,7 +38,7 @@ def without_torch(*arguments: str) -> str:
 
 def drawn(*arguments: str, out: Path) -> str:
     """The SVG that the command writes, its words as comments."""
-    assert cli.main(["picture", *arguments, "--out", str(out)]) == 0
+    assert cli.main(["plot", *arguments, "--out", str(out)]) == 0
     return out.read_text(encoding="utf-8", errors="replace")
 
 
@@ -92,7 +92,7 @@ def test_the_shipped_model_is_as_late_as_its_stream(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ("--out a.png", "no context to draw: give --left 64"),
+        ("--out a.png", "no context to plot: give --left 64"),
         ("--left 3", "required: --out"),
         ("--left -3 --out a.png", "0 or more, or all, got '-3'"),
         ("--left 2.5 --out a.png", "got '2.5'"),
@@ -120,7 +120,7 @@ def test_the_shipped_model_is_as_late_as_its_stream(tmp_path: Path) -> None:
 def test_a_mistake_is_one_line(arguments: str, said: str, tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("SPEECHATTN_DEBUG", raising=False)
-    assert cli.main(["picture", *arguments.split()]) == 2
+    assert cli.main(["plot", *arguments.split()]) == 2
     out, err = capsys.readouterr()
     assert out == "" and said in err and err.count("\n") == 1
     assert not list(tmp_path.iterdir())
@@ -131,5 +131,5 @@ def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch, capsys) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("speechattn.system.atomic_files.write_bytes", full)
-    assert cli.main(["picture", "--left", "3", "--out", str(tmp_path / "a.png")]) == 2
+    assert cli.main(["plot", "--left", "3", "--out", str(tmp_path / "a.png")]) == 2
     assert "No space left on device" in capsys.readouterr().err

@@ -20,7 +20,7 @@ from rounding import assert_labels
 
 from speechattn.cli import main as cli
 from speechattn.cli.stream import make_room
-from speechattn.cli.stream_runner import Arrivals
+from speechattn.cli.stream_runner import LatencyRecord
 from speechattn.config import EncoderConfig, ModelConfig
 from speechattn.context import Context
 from speechattn.data.audio.files import load_audio
@@ -98,7 +98,7 @@ def test_a_file_gives_the_offline_labels(model: Path, flac: Path, push_ms: str, 
 
 
 def test_the_shipped_model_hears_phones(flac: Path, capsys) -> None:
-    assert cli.main(["stream", str(flac), "--json"]) == 0
+    assert cli.main(["stream", str(flac), "--format", "json"]) == 0
     lines = capsys.readouterr().out
     assert_are_offline(lines, load_pretrained("small-en-phones"), load_audio(flac)[0])
     rows = [json.loads(line) for line in lines.splitlines()]
@@ -165,7 +165,7 @@ def test_a_pipe_has_room_for_what_is_said_until_then(monkeypatch: pytest.MonkeyP
 
 def test_another_rate_on_stdin(model: Path, pipe, capsys) -> None:
     pipe(np.zeros(8000, np.int16).tobytes())
-    assert cli.main(["stream", "-", "--rate", "8000", "--model", str(model), "--json"]) == 0
+    assert cli.main(["stream", "-", "--rate", "8000", "--model", str(model), "--format", "json"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["stop_s"] == pytest.approx(1.0, abs=0.01)
 
 
@@ -173,7 +173,7 @@ def test_the_rate_on_stdin_is_the_models_unless_given(tmp_path: Path, pipe, caps
     config = ModelConfig(CLASSES, ENCODER, num_mels=8, framing=Framing(sample_rate=8000))
     SpeechModel(config).save(tmp_path / "model")
     pipe(np.zeros(8000, np.int16).tobytes())
-    assert cli.main(["stream", "-", "--model", str(tmp_path / "model"), "--json"]) == 0
+    assert cli.main(["stream", "-", "--model", str(tmp_path / "model"), "--format", "json"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["stop_s"] == pytest.approx(1.0, abs=0.01)
 
 
@@ -233,7 +233,7 @@ def test_real_time_reports_and_draws(model: Path, tmp_path: Path, capsys) -> Non
     noise = np.random.default_rng(0).uniform(-0.1, 0.1, 3200)
     soundfile.write(tmp_path / "a.wav", noise, 16000)
     picture = tmp_path / "a.png"
-    options = ["--realtime", "--picture", str(picture), "--model", str(model)]
+    options = ["--realtime", "--plot", str(picture), "--model", str(model)]
     assert cli.main(["stream", str(tmp_path / "a.wav"), *options]) == 0
     said = capsys.readouterr()
     assert sum(frames for _, frames in streamed(said.out)) == 20
@@ -244,9 +244,9 @@ def test_real_time_reports_and_draws(model: Path, tmp_path: Path, capsys) -> Non
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([__file__, "--rate", "8000"], "a sound file tells its own"),
-        ([__file__, "--picture", "absent/a.png"], "its folder is missing"),
-        ([__file__, "--picture", "a.foo"], "--picture a.foo must end in .png"),
+        ([__file__, "--rate", "8000"], "a sound file states its own rate"),
+        ([__file__, "--plot", "absent/a.png"], "its folder is missing"),
+        ([__file__, "--plot", "a.foo"], "--plot a.foo must end in .png"),
         ([__file__], "holds text, not audio"),
         ([__file__, "--model", "absent"], "absent is not a saved model"),
         (["-", "--rate", "10"], "--rate must be 1000 to 768000 Hz"),
@@ -295,7 +295,7 @@ def test_ctrl_c_prints_what_is_owed(model: Path, flac: Path) -> None:
 
 
 def test_a_reader_that_leaves_is_no_trouble(model: Path, flac: Path, tmp_path: Path) -> None:
-    with command(str(flac), "--model", str(model), "--picture", str(tmp_path / "a.png")) as speaking:
+    with command(str(flac), "--model", str(model), "--plot", str(tmp_path / "a.png")) as speaking:
         assert speaking.stdout is not None and speaking.stderr is not None
         speaking.stdout.close()
         assert speaking.stderr.read() == b""
@@ -321,11 +321,11 @@ def test_labels_of_ctc_are_whole_at_once() -> None:
 
 
 def test_latency_is_counted_from_the_middle_of_a_frame() -> None:
-    arrivals = Arrivals()
-    arrivals.add(rows("A", "B"), 0.5)
-    arrivals.busy_s = 0.25
-    assert arrivals.latency_ms.tolist() == [437.5, 312.5]
-    report = arrivals.report(10.0, 300.0, 100)
+    record = LatencyRecord()
+    record.add(rows("A", "B"), 0.5)
+    record.busy_s = 0.25
+    assert record.latency_ms.tolist() == [437.5, 312.5]
+    report = record.report(10.0, 300.0, 100)
     assert "latency of 2 labels: 50 % 375 ms" in report and "100 % 438 ms" in report
     assert "real-time factor 0.0250: 40 times as fast as speech" in report
 

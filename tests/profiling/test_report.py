@@ -18,7 +18,7 @@ from speechattn.cli.profile_actions import redraw
 from speechattn.errors import UserError
 from speechattn.plots.memory_growth import APART, Failure, Limits, Line, memory_growth, spread
 from speechattn.profiling.compare import compare, differences, side_by_side, unshared
-from speechattn.profiling.report import picture, table, write_page
+from speechattn.profiling.report import plot_growth, profile_table, write_page
 
 Make = Callable[..., Any]
 
@@ -39,7 +39,7 @@ def test_page_table_and_csv_say_the_same(tmp_path: Path, make_profile: Make) -> 
     with (tmp_path / "profile.csv").open() as file:
         lines = list(csv.DictReader(file))
     assert len(points) == 1 + len(lines) == 10
-    printed = [re.split(r"  +", line) for line in table(found).splitlines()]
+    printed = [re.split(r"  +", line) for line in profile_table(found).splitlines()]
     for cells, line, text in zip(points[1:], lines, printed[1:], strict=False):
         assert cells[0] == line["encoder"] == text[0] and cells[-1] == line["note"]
         assert (cells[2] == "-") == (line["seconds"] == "") == (text[2] == "-")
@@ -52,7 +52,7 @@ def test_page_table_and_csv_say_the_same(tmp_path: Path, make_profile: Make) -> 
         ["full", "1 min", "out of memory at 10 min", "31.6 s", "T ** 2.00", "T ** 2.00", "T ** 2.00"],
         ["emformer", "none", "cannot at 10 s", "unknown", "-", "-", "-"],
     ]
-    assert "full" in table(found) and "T ** 2.00" in table(found).splitlines()[-2]
+    assert "full" in profile_table(found) and "T ** 2.00" in profile_table(found).splitlines()[-2]
 
 
 def test_the_page_begins_with_what_each_survived_and_needs_nothing_else(tmp_path: Path, make_profile: Make) -> None:
@@ -74,11 +74,11 @@ def test_a_profile_in_which_nothing_ran_has_a_page(tmp_path: Path, make_profile:
     assert "<img" not in write_page(found, tmp_path).read_text()
     found.points = [point for point in make_profile().of("full") if point.status != "ok"]
     assert "ran out at 4 GB" in write_page(found, tmp_path).read_text()
-    assert "ran out at 4 GB" in table(found)
+    assert "ran out at 4 GB" in profile_table(found)
 
 
 def test_the_picture_has_a_line_for_each_and_a_cross_where_it_ended(make_profile: Make) -> None:
-    figure = picture(make_profile())
+    figure = plot_growth(make_profile())
     memory, time = figure.axes
     crosses = [line.get_xydata().tolist() for line in memory.lines if line.get_marker() == "X"]
     assert crosses == [[[600.0, 4e9]]], "at the ceiling, at the length that did not fit"

@@ -211,7 +211,7 @@ def test_nothing_stays_behind_when_a_pass_fails() -> None:
 
 def test_more_than_a_log_has_room_for_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(alive, "MAX_EVENTS", 10)
-    with pytest.raises(CannotRunError, match="shorter --seconds"):
+    with pytest.raises(CannotRunError, match="shorter --duration"):
         trace(lambda: [torch.zeros(1) for _ in range(20)], nn.Identity())
 
 
@@ -251,7 +251,7 @@ def test_the_command_writes_and_says_where_it_went(mode: str, tmp_path: Path, ca
 def test_a_trace_is_of_one_encoder_and_one_length_and_has_a_folder(
     encoders: list[str], lengths: list[float], out: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match="--encoders truncated --seconds 60 --out"):
+    with pytest.raises(UserError, match="--encoders truncated --duration 60s --out"):
         traced.run_trace(Settings(SMALL), encoders, lengths, tmp_path / out if out else None)
 
 
@@ -269,7 +269,7 @@ def test_what_cannot_run_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.slow
 def test_a_process_of_its_own_traces_and_says_nothing_else(tmp_path: Path) -> None:
-    arguments = ["--trace", "--encoders", "truncated", "--seconds", "1", "--num-layers", "1", "--out", str(tmp_path)]
+    arguments = ["--trace", "--encoders", "truncated", "--duration", "1s", "--num-layers", "1", "--out", str(tmp_path)]
     command = [sys.executable, "-m", "speechattn", "profile", *arguments]
     ran = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=300)
     assert (ran.returncode, ran.stderr) == (0, "") and "blocks.0" in ran.stdout

@@ -73,5 +73,5 @@ def test_memory_is_not_underestimated(config, rows, switch, monkeypatch) -> None
 
 
 def test_a_stream_shorter_than_its_push_keeps_its_length(capsys) -> None:
-    assert main(["plan", "--hours", "0.001", "--mode", "streaming", "--push", "100000"]) == 0
+    assert main(["plan", "--duration", "3.6", "--mode", "streaming", "--push", "100000"]) == 0
     assert capsys.readouterr().out.startswith("3.6 s of audio, 360 frames")

@@ -16,13 +16,13 @@ from speechattn.errors import UserError
 from speechattn.profiling.encoders import ProfiledEncoder
 from speechattn.profiling.isolated import CannotRunError, in_fresh_process
 from speechattn.profiling.measure import WARM_FRAMES
-from speechattn.profiling.report import aligned
 from speechattn.profiling.runner import PRELOAD, SHARE, about_machine
 from speechattn.profiling.settings import Settings
 from speechattn.profiling.trace.module_marks import OUTSIDE, block_of, part_of
 from speechattn.profiling.trace.trace import LiveTensor, Operation, Trace, trace
 from speechattn.system.atomic_files import write_bytes
 from speechattn.system.process_memory import available_bytes
+from speechattn.system.text_table import text_table
 from speechattn.system.units import format_bytes, format_duration
 
 OPERATIONS, TENSORS, CHROME, PICTURE = "operations.csv", "tensors.csv", "trace.json", "memory.png"
@@ -41,7 +41,7 @@ def run_trace(settings: Settings, encoders: Sequence[str], lengths_s: Sequence[f
     if len(encoders) != 1 or len(lengths_s) != 1 or out is None:
         raise UserError(
             "--trace is of one encoder and one length, and needs a folder: "
-            "speechattn profile --trace --encoders truncated --seconds 60 --out runs/trace"
+            "speechattn profile --trace --encoders truncated --duration 60s --out runs/trace"
         )
     encoder, audio_s = encoders[0], lengths_s[0]
     about_machine(settings.device)
@@ -97,10 +97,10 @@ def told(found: Trace, settings: Settings, encoder: str, audio_s: float) -> str:
         "were there before (weights, gradients, input)."
     )
     tables = (_layers(found), _operations(found), _tensors(found))
-    return "\n\n".join([head, *("\n".join(aligned(rows, left)) for rows, left in tables)])
+    return "\n\n".join([head, *("\n".join(text_table(rows, align)) for rows, align in tables)])
 
 
-def _layers(found: Trace) -> tuple[list[list[str]], tuple[str, ...]]:
+def _layers(found: Trace) -> tuple[list[list[str]], str]:
     """Milliseconds by block and part, and the bytes at the peak; those with most, in the order in which they ran."""
     by_part: dict[str, float] = defaultdict(float)
     cells: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
@@ -131,7 +131,7 @@ def _layers(found: Trace) -> tuple[list[list[str]], tuple[str, ...]]:
         ]
         for block in shown
     ]
-    return [head, *rows], ("layer",)
+    return [head, *rows], "<>"
 
 
 def _counts(cells: Mapping[str, Mapping[str, float]], block: str, name: str) -> bool:
@@ -139,7 +139,7 @@ def _counts(cells: Mapping[str, Mapping[str, float]], block: str, name: str) -> 
     return cells[block][name] > 0.001 * cells[ALL][name]
 
 
-def _operations(found: Trace) -> tuple[list[list[str]], tuple[str, ...]]:
+def _operations(found: Trace) -> tuple[list[list[str]], str]:
     """The operations with most time of their own, over all layers."""
     sums: dict[str, list[float]] = defaultdict(lambda: [0, 0.0, 0, 0])
     for row in found.operations:
@@ -150,10 +150,10 @@ def _operations(found: Trace) -> tuple[list[list[str]], tuple[str, ...]]:
         [name, f"{calls:,.0f}", f"{own:,.1f}", _percent(own, found.passed_ms), format_bytes(made), format_bytes(peak)]
         for name, (calls, own, made, peak) in ((name, sums[name]) for name in most)
     ]
-    return [["operation", "calls", "own ms", "%", "tensors made", "at the peak"], *rows], ("operation",)
+    return [["operation", "calls", "own ms", "%", "tensors made", "at the peak"], *rows], "<>"
 
 
-def _tensors(found: Trace) -> tuple[list[list[str]], tuple[str, ...]]:
+def _tensors(found: Trace) -> tuple[list[list[str]], str]:
     """The largest tensors at the peak."""
     head = ["alive at the peak", "shape", "dtype", "layer", "operation", "line", ""]
     rows = [
@@ -168,7 +168,7 @@ def _tensors(found: Trace) -> tuple[list[list[str]], tuple[str, ...]]:
         ]
         for held in found.largest
     ]
-    return [head, *rows], ("shape", "dtype", "layer", "operation", "line", "")
+    return [head, *rows], "><"
 
 
 def _percent(part: float, whole: float) -> str:

@@ -116,7 +116,7 @@ class TensorLifetimes(PeakTensors):  # type: ignore[no-untyped-call]
             self._indices[key] = len(self.made)
             self.made.append(Made(self._origin(), tuple(tensor.shape), str(tensor.dtype).removeprefix("torch.")))
         if len(self.log) >= MAX_EVENTS:
-            raise CannotRunError(f"makes more than {MAX_EVENTS // 2:,} tensors: give a shorter --seconds")
+            raise CannotRunError(f"makes more than {MAX_EVENTS // 2:,} tensors: give a shorter --duration")
         self._write(self._indices[key], self.alive_bytes - before)
 
     def _forget(self, key: int) -> None:
