@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import speechattn as sa
 from speechattn.attention.functional import choose
-from speechattn.planning.memory import Shapes
+from speechattn.planning.shapes import Shapes
 from speechattn.transforms import is_recorded, is_transformed
 
 # torch compiles forward-mode derivatives by what it calls deprecated itself.

@@ -88,7 +88,7 @@ def _npy(frames: Any) -> bytes:
 
 
 def _png(frames: Any, hop_s: float, title: str) -> bytes:
-    """Return the PNG of a spectrogram [T, F] over seconds and mel bands; pyplot, which has global state, is not used."""
+    """Return the PNG of a spectrogram [T, F] over seconds and mel bands; pyplot, which is global, is not used."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 3), layout="constrained")

@@ -41,6 +41,7 @@ class Parser(argparse.ArgumentParser):
             # Before argparse, which would first report that a required option is missing.
             if name.startswith("--") and " " not in name and name not in self._option_string_actions:
                 self.error(self._unknown(name))
+        options: argparse.Namespace
         options, unexpected = self.parse_known_args(arguments, namespace)
         if unexpected:
             self.error(f"unexpected argument {unexpected[0]!r}")

@@ -16,7 +16,7 @@ from speechattn.framing import HOP_MS
 from speechattn.planning.estimate import MODES, PROCESS_BYTES, PUSH, Estimate, estimate, max_frames
 from speechattn.planning.format import format_estimate
 from speechattn.planning.machine_speed import Machine, load_machine, machine_path
-from speechattn.planning.memory import BYTES
+from speechattn.planning.shapes import BYTES
 from speechattn.system.text_table import text_table
 from speechattn.system.units import format_bytes, format_duration, parse_bytes
 

@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
 def _parser() -> Parser:
     parser = Parser(
         "speechattn stream",
-        description="Labels as they become certain, one line per segment: start and stop in seconds, label, probability.",
+        description="Labels as they become certain, one line per segment: start and stop (s), label, probability.",
         epilog="A microphone: arecord -f S16_LE -r 16000 | speechattn stream -",
     )
     add = parser.add_argument

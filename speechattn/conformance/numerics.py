@@ -1,4 +1,4 @@
-"""Numbers and edges: short audio, none at all, finite gradients, the same bits twice, precision."""
+"""Checks of numerics: short and empty audio, finite gradients, repeatability, memory layout, precision."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FLOAT32_TOLERANCE = 1e-4
 
 
 def short(under_test: EncoderUnderTest) -> CheckResult:
-    """Audio of 1, 2, 3, ... frames runs and gives finite numbers."""
+    """Check that audio of 1, 2, 3, ... frames runs and gives finite numbers."""
 
     def not_finite(num_frames: int) -> float:
         (row,) = under_test.rows(under_test.frames(1, num_frames))
@@ -31,7 +31,7 @@ def short(under_test: EncoderUnderTest) -> CheckResult:
 
 
 def no_frames(under_test: EncoderUnderTest) -> CheckResult:
-    """Nothing in, nothing out: T = 0, a batch of empty rows only, a batch of no rows."""
+    """Check that nothing in, nothing out: T = 0, a batch of empty rows only, a batch of no rows."""
 
     def frames_out(batch_size: int, num_frames: int) -> float:
         rows = under_test.rows(under_test.frames(batch_size, num_frames), [0] * batch_size)
@@ -46,7 +46,7 @@ def no_frames(under_test: EncoderUnderTest) -> CheckResult:
 
 
 def finite_gradients(under_test: EncoderUnderTest) -> CheckResult:
-    """Gradients of input and weights are finite, rows of one frame and empty rows included."""
+    """Check that gradients of input and weights are finite, rows of one frame and empty rows included."""
     frames, lengths = ragged(under_test)
 
     def not_finite(lengths: list[int]) -> float:
@@ -63,14 +63,14 @@ def finite_gradients(under_test: EncoderUnderTest) -> CheckResult:
 
 
 def repeat(under_test: EncoderUnderTest) -> CheckResult:
-    """The same call twice gives the same bits."""
+    """Check that the same call twice gives the same bits."""
     frames, lengths = ragged(under_test)
     first = under_test.rows(frames, lengths)
     return judge(largest(under_test.rows(frames, lengths), first), 0, "Two equal calls differ by {}.")
 
 
 def layout(under_test: EncoderUnderTest) -> CheckResult:
-    """How the input lies in memory (transposed, a slice, expanded) changes nothing."""
+    """Check that how the input lies in memory (transposed, a slice, expanded) changes nothing."""
     frames, lengths = ragged(under_test)
     expected = under_test.rows(frames, lengths)
     wide = torch.cat([frames, frames + 1], 2)
@@ -90,7 +90,7 @@ def layout(under_test: EncoderUnderTest) -> CheckResult:
 
 
 def precision(under_test: EncoderUnderTest) -> CheckResult:
-    """In float32 the output stays near that of float64, relative to its largest number."""
+    """Check that in float32 the output stays near that of float64, relative to its largest number."""
     outputs = []
     for dtype in (torch.float64, torch.float32):
         frames, lengths = ragged(under_test)

@@ -1,7 +1,7 @@
-"""A row's result is its own: padding, neighbours and the width of the batch change nothing.
+"""Checks that a row does not depend on padding, on its neighbours, or on the width of the batch.
 
-Only valid output frames are compared, so an implementation may leave anything behind them. Rows that shall be padded
-stand beside one that is not, as they do in a batch of recordings; `fixed_width` is the check without it.
+Only valid output frames are compared, so an implementation may leave anything behind them. Padded rows share the batch
+with a row that fills it, as in a batch of recordings; `fixed_width` is the check without one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ FILLERS = {"random": None, "1e30": 1e30, "NaN": float("nan"), "Inf": float("inf"
 
 
 def padding_values(under_test: EncoderUnderTest) -> CheckResult:
-    """What the padding holds (random numbers, 1e30, NaN, Inf) changes no output."""
+    """Check that what the padding holds (random numbers, 1e30, NaN, Inf) changes no output."""
     frames, lengths = ragged(under_test)
     expected = under_test.rows(frames, lengths)
 
@@ -28,7 +28,7 @@ def padding_values(under_test: EncoderUnderTest) -> CheckResult:
 
 
 def padding_gradients(under_test: EncoderUnderTest) -> CheckResult:
-    """What the padding holds changes no gradient, of input and weights, and none flows into the padding."""
+    """Check that what the padding holds changes no gradient, of input and weights, and none flows into the padding."""
     frames, lengths = ragged(under_test)
     expected = gradients(under_test, frames, lengths)
 
@@ -42,12 +42,12 @@ def padding_gradients(under_test: EncoderUnderTest) -> CheckResult:
 
 
 def padding_amount(under_test: EncoderUnderTest) -> CheckResult:
-    """How much padding there is, for a longer neighbour, changes nothing, whatever the row's length."""
+    """Check that how much padding there is, for a longer neighbour, changes nothing, whatever the row's length."""
     worst, allowed, at = 0.0, 0.0, ""
     for length in some_lengths(under_test):
         try:
             expected = under_test.rows(under_test.frames(1, length))[0]
-        except Exception:  # what cannot be done with short audio is the finding of another check
+        except Exception:  # the check of short audio reports it
             if length == under_test.num_frames:
                 raise
             continue
@@ -62,7 +62,7 @@ def padding_amount(under_test: EncoderUnderTest) -> CheckResult:
 
 
 def fixed_width(under_test: EncoderUnderTest) -> CheckResult:
-    """A batch may be wider than its longest row, as where shapes are fixed for a compiler."""
+    """Check that a batch may be wider than its longest row, as where shapes are fixed for a compiler."""
     length = under_test.num_frames
     expected = under_test.rows(under_test.frames(1, length))[0]
     worst = 0.0
@@ -74,7 +74,7 @@ def fixed_width(under_test: EncoderUnderTest) -> CheckResult:
 
 
 def neighbours(under_test: EncoderUnderTest) -> CheckResult:
-    """A row alone equals the row in a batch, whoever its neighbours are."""
+    """Check that a row alone equals the row in a batch, whoever its neighbours are."""
     frames, lengths = ragged(under_test)
     together = under_test.rows(frames, lengths)
     alone = [under_test.rows(row[None, :length])[0] for row, length in zip(frames, lengths, strict=True) if length]
@@ -92,7 +92,7 @@ def neighbours(under_test: EncoderUnderTest) -> CheckResult:
 
 
 def empty_rows(under_test: EncoderUnderTest) -> CheckResult:
-    """A row of length 0 in a batch gives no frames, no NaN, and nothing to its neighbours."""
+    """Check that a row of length 0 in a batch gives no frames, no NaN, and nothing to its neighbours."""
     frames = under_test.frames(2, under_test.num_frames, 51)
     expected = [under_test.rows(row[None])[0] for row in frames]
     batch = torch.stack([frames[0], torch.zeros_like(frames[0]), frames[1]])
@@ -104,32 +104,34 @@ def empty_rows(under_test: EncoderUnderTest) -> CheckResult:
 
 
 def ragged(under_test: EncoderUnderTest) -> tuple[Tensor, list[int]]:
-    """Four rows, the first as long as the batch; frames [4, T, features] with zeros in the padding."""
-    most = under_test.num_frames
-    lengths = [most, most * 2 // 3, most // 2, 5]
-    return zero_padded_rows(under_test.frames(4, most, 30), lengths), lengths
+    """Return frames [4, T, features] with zeros in the padding, and their lengths; the first row fills the batch."""
+    width = under_test.num_frames
+    lengths = [width, width * 2 // 3, width // 2, 5]
+    return zero_padded_rows(under_test.frames(4, width, 30), lengths), lengths
 
 
 def some_lengths(under_test: EncoderUnderTest) -> list[int]:
-    """Short and long, multiples of 2, 3, 4 and of nothing."""
+    """Return short and long lengths, multiples of 2, 3 and 4 and primes."""
     return sorted({1, 2, 3, 4, 7, 12, under_test.num_frames - 1, under_test.num_frames})
 
 
 def valid(lengths: list[int], num_frames: int) -> Tensor:
-    """Bool [B, num_frames], True = real frame."""
+    """Return the mask [B, num_frames], True = real frame."""
     return torch.arange(num_frames) < torch.tensor(lengths)[:, None]
 
 
 def zero_padded(frames: Tensor, more: int) -> Tensor:
+    """Return frames [B, T + more, F] with zeros at the end."""
     return torch.nn.functional.pad(frames, (0, 0, 0, more))
 
 
 def zero_padded_rows(frames: Tensor, lengths: list[int]) -> Tensor:
+    """Return frames [B, T, F] with zeros behind each row's length."""
     return torch.where(valid(lengths, frames.shape[1])[..., None], frames, frames.new_zeros(()))
 
 
 def padded_with(under_test: EncoderUnderTest, frames: Tensor, lengths: list[int], filler: float | None) -> Tensor:
-    """`frames` with `filler` in the padding; None is random numbers."""
+    """Return `frames` with `filler` in the padding; None is random numbers."""
     other = (
         10 * under_test.frames(len(frames), frames.shape[1], 61) if filler is None else torch.full_like(frames, filler)
     )
@@ -137,7 +139,7 @@ def padded_with(under_test: EncoderUnderTest, frames: Tensor, lengths: list[int]
 
 
 def gradients(under_test: EncoderUnderTest, frames: Tensor, lengths: list[int]) -> list[Tensor]:
-    """Gradients of the input and of all weights, for a random weighting of the valid output frames."""
+    """Return gradients of the input and all weights, for a random weighting of the valid output frames."""
     leaf = frames.clone().requires_grad_()
     output, output_lengths = under_test(leaf, lengths)
     generator = torch.Generator().manual_seed(under_test.seed)
@@ -149,5 +151,5 @@ def gradients(under_test: EncoderUnderTest, frames: Tensor, lengths: list[int]) 
 
 
 def largest(found: list[Tensor], expected: list[Tensor]) -> float:
-    """The largest difference between two lists of tensors."""
+    """Return the largest difference between two lists of tensors."""
     return max((difference(a, b) for a, b in zip(found, expected, strict=True)), default=0.0)

@@ -1,8 +1,8 @@
-"""What an output frame depends on, measured twice, by gradients and by changing frames, against what is declared.
+"""Checks of the receptive field, by gradients and by changing frames, against the declared one.
 
-An input frame is reached when a gradient that is not 0 flows to it, or when changing it changes the output. A ReLU
-that is dead for one draw of random numbers is alive for another: two draws at least, and up to sixteen while
-something that is declared has not been seen.
+An input frame is inside when a gradient that is not 0 flows to it, or when changing it changes the output. A ReLU that
+is dead for one draw of random numbers is alive for another: there are at least two draws, and up to sixteen while a
+declared frame has had no effect.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ DRAWS = range(2, 17)
 
 
 def reach(under_test: EncoderUnderTest) -> CheckResult:
-    """The frames that a gradient reaches are exactly the declared ones, for every output frame."""
+    """Check that the frames that a gradient reaches are exactly the declared ones, for every output frame."""
     touched = reached_by_gradient(under_test)
     declared = declared_reach(under_test, under_test.num_frames)
     leaks, missing = touched & ~declared, declared & ~touched
@@ -35,24 +35,26 @@ def reach(under_test: EncoderUnderTest) -> CheckResult:
 
 
 def outside(under_test: EncoderUnderTest) -> CheckResult:
-    """Changing a frame outside the declared reach changes nothing."""
+    """Check that changing a frame outside the declared reach changes nothing."""
     changes, allowed = changed_by_frames(under_test, under_test.num_frames)
     declared = declared_reach(under_test, under_test.num_frames)
     if bool(declared.all()):
         raise NotOfferedError(f"The declared reach covers all {changes.shape[1]} frames; nothing lies outside.")
     outer = changes[~declared]
-    said = f"Of {outer.numel()} pairs outside the reach {int((outer > allowed).sum())} show a change, of {{}} at most."
-    return judge(float(outer.max()), allowed, said)
+    meaning = (
+        f"Of {outer.numel()} pairs outside the reach {int((outer > allowed).sum())} show a change, of {{}} at most."
+    )
+    return judge(float(outer.max()), allowed, meaning)
 
 
 def window(under_test: EncoderUnderTest) -> CheckResult:
-    """The whole declared window is used: each frame in it counts, also when the window is longer than the audio."""
+    """Check that the whole declared window is used: each frame in it counts, also when the window is longer than the audio."""  # noqa: E501 - one sentence of docs/conformance.md
     lost, looked_at = 0, 0
     width = int(declared_reach(under_test, under_test.num_frames).sum(1).max())
     for num_frames in (under_test.num_frames, max(2, min(width, under_test.num_frames) // 2)):
         changes, _ = changed_by_frames(under_test, num_frames)
         inner = changes[declared_reach(under_test, num_frames)]
-        # A far frame may count for little: anything but the same bits shows that it was seen.
+        # A far frame may have a tiny weight: any change of bits counts.
         lost += int((inner == 0).sum())
         looked_at += inner.numel()
     return judge(
@@ -61,7 +63,7 @@ def window(under_test: EncoderUnderTest) -> CheckResult:
 
 
 def sides(under_test: EncoderUnderTest) -> CheckResult:
-    """Left and right differ as declared: the longer side is seen, as far on the shorter side nothing is."""
+    """Check that left and right differ as declared: the longer side is seen, as far on the shorter side nothing is."""
     touched = reached_by_gradient(under_test)
     if touched.shape[0] != touched.shape[1]:
         raise NotOfferedError("Output frames are not input frames, so that left and right have no common centre.")
@@ -84,7 +86,7 @@ def sides(under_test: EncoderUnderTest) -> CheckResult:
 
 
 def declared_reach(under_test: EncoderUnderTest, num_frames: int) -> Tensor:
-    """Bool [output frames, num_frames], True = declared to depend."""
+    """Return bool [output frames, num_frames], True = declared to depend."""
     output_frames = len(under_test.rows(under_test.frames(1, num_frames))[0])
     declared = torch.zeros(output_frames, num_frames, dtype=torch.bool)
     for i in range(output_frames):
@@ -94,7 +96,7 @@ def declared_reach(under_test: EncoderUnderTest, num_frames: int) -> Tensor:
 
 
 def reached_by_gradient(under_test: EncoderUnderTest) -> Tensor:
-    """Bool [output frames, input frames], True = a gradient that is not 0 flows from one to the other."""
+    """Return bool [output frames, input frames], True = a gradient that is not 0 flows from one to the other."""
     declared = declared_reach(under_test, under_test.num_frames)
     touched = torch.zeros_like(declared)
     for draw in range(DRAWS.stop):
@@ -113,7 +115,7 @@ def reached_by_gradient(under_test: EncoderUnderTest) -> Tensor:
 
 
 def changed_by_frames(under_test: EncoderUnderTest, num_frames: int) -> tuple[Tensor, float]:
-    """Largest change [output frames, input frames] of each output when each frame is another; what rounding allows."""
+    """Return the largest change [output frames, input frames] when a frame changes, and what rounding allows."""
     declared = declared_reach(under_test, num_frames)
     changes, allowed = torch.zeros(declared.shape, dtype=under_test.dtype), 0.0
     for draw in range(DRAWS.stop):

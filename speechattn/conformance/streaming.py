@@ -1,7 +1,7 @@
-"""A stream gives what the whole audio gives: for any pushes, on time, in bounded memory, without side effects.
+"""Checks that a stream equals the offline output: for any pushes, on time, in bounded memory, without side effects.
 
 A stream is three methods: `initial_state(batch_size)`, `step(frames [B, n, F], state) -> (output [B, m, D], state)` for
-any n from 0 on, and `flush(state) -> output`, the frames that are still owed.
+any n from 0 on, and `flush(state) -> output`, the pending frames.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ from speechattn.conformance.results import (
 )
 from speechattn.conformance.under_test import EncoderUnderTest, difference
 
-FAR = 10_000  # frames after which a reach counts as unlimited
+FAR = 10_000
+"""Frames after which a receptive field counts as unlimited."""
 
 
 def stream(under_test: EncoderUnderTest) -> CheckResult:
-    """Streamed equals offline, whatever the pushes: one by one, all at once, random, empty."""
+    """Check that streamed equals offline, whatever the pushes: one by one, all at once, random, empty."""
     require_stream(under_test)
     unit = under_test.granularity
     total = math.ceil(under_test.num_frames / unit) * unit
@@ -48,7 +49,7 @@ def stream(under_test: EncoderUnderTest) -> CheckResult:
 
 
 def stream_end(under_test: EncoderUnderTest) -> CheckResult:
-    """Streamed equals offline for audio of any length: the last chunk may be a part of one."""
+    """Check that streamed equals offline for audio of any length: the last chunk may be a part of one."""
     require_stream(under_test)
     unit = under_test.granularity
     longest = under_test.num_frames
@@ -68,7 +69,7 @@ def stream_end(under_test: EncoderUnderTest) -> CheckResult:
 
 
 def stream_on_time(under_test: EncoderUnderTest) -> CheckResult:
-    """A frame comes out with the push that completes its declared reach, not later."""
+    """Check that a frame comes out with the push that completes its declared reach, not later."""
     require_stream(under_test)
     unit = under_test.granularity
     total = math.ceil(under_test.num_frames / unit) * unit
@@ -84,7 +85,7 @@ def stream_on_time(under_test: EncoderUnderTest) -> CheckResult:
 
 
 def stream_memory(under_test: EncoderUnderTest) -> CheckResult:
-    """The state stops growing once the stream is longer than the reach."""
+    """Check that the state stops growing once the stream is longer than the reach."""
     require_stream(under_test)
     unit = under_test.granularity
     warm, total = (math.ceil(n * under_test.num_frames / unit) * unit for n in (2, 6))
@@ -102,7 +103,7 @@ def stream_memory(under_test: EncoderUnderTest) -> CheckResult:
 
 
 def stream_purity(under_test: EncoderUnderTest) -> CheckResult:
-    """A state is never changed: the same call twice gives the same answer, and flushing spoils nothing."""
+    """Check that a state is never changed: the same call twice gives the same answer, and flushing spoils nothing."""
     require_stream(under_test)
     unit = under_test.granularity
     total = math.ceil(under_test.num_frames / unit) * unit
@@ -121,7 +122,7 @@ def stream_purity(under_test: EncoderUnderTest) -> CheckResult:
 
 
 def stream_batch(under_test: EncoderUnderTest) -> CheckResult:
-    """Streams in one batch equal each alone."""
+    """Check that streams in one batch equal each alone."""
     require_stream(under_test)
     unit = under_test.granularity
     total = math.ceil(under_test.num_frames / unit) * unit
@@ -132,8 +133,10 @@ def stream_batch(under_test: EncoderUnderTest) -> CheckResult:
 
 
 def require_stream(under_test: EncoderUnderTest) -> None:
-    """Raises:
-    NotOfferedError: there is no stream, or there can be none.
+    """Refuse an encoder that cannot stream.
+
+    Raises:
+        NotOfferedError: it has no stream, or there can be none.
     """
     if not under_test.streams:
         raise NotOfferedError("No stream: it has no methods initial_state, step and flush.")
@@ -142,7 +145,7 @@ def require_stream(under_test: EncoderUnderTest) -> None:
 
 
 def pushes(total: int, unit: int, seed: int) -> list[int]:
-    """Random sizes that sum to `total`: multiples of `unit`, 0 now and then, and what is left of one at the end."""
+    """Return random sizes that sum to `total`: multiples of `unit`, some of them 0, and a remainder at the end."""
     generator, sizes, left = random.Random(seed), list[int](), total
     while left >= unit:
         sizes.append(min(left // unit, generator.choice([0, 1, 1, 1, 2, 3, 5, 9, 17])) * unit)
@@ -151,7 +154,7 @@ def pushes(total: int, unit: int, seed: int) -> list[int]:
 
 
 def outputs_of(under_test: EncoderUnderTest, frames: Tensor, sizes: Sequence[int], flush: bool = True) -> list[Tensor]:
-    """What each push returns, and the flush."""
+    """Return the output of each push, and of the flush."""
     outputs, state = [], under_test.initial_state(frames.shape[0])
     for part in torch.split(frames, list(sizes), 1):
         output, state = under_test.step(part, state)
@@ -160,7 +163,7 @@ def outputs_of(under_test: EncoderUnderTest, frames: Tensor, sizes: Sequence[int
 
 
 def stream_error(under_test: EncoderUnderTest, frames: Tensor, sizes: list[int], expected: Tensor) -> float:
-    """The largest difference of a stream of one row from `expected` [T', D].
+    """Return the largest difference of a stream of one row from `expected` [T', D].
 
     Raises:
         NonconformingError: the stream gives another number of frames.
@@ -172,7 +175,7 @@ def stream_error(under_test: EncoderUnderTest, frames: Tensor, sizes: list[int],
 
 
 def bytes_of(state: Any) -> int:
-    """Memory that a state keeps alive, whatever it is built of: a view keeps all of the tensor behind it."""
+    """Return the bytes that a state of any type keeps alive; a view keeps the whole storage."""
     seen, storages, todo = set[int](), dict[int, int](), [state]
     while todo:
         item = todo.pop()

@@ -1,4 +1,4 @@
-"""What would take less: other calls and other settings for a plan, each with what it would take."""
+"""Other calls and settings that take less than an estimate, each with its memory."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from speechattn.config import ATTENTION_BLOCKS, DEFAULT_CONTEXT
 from speechattn.planning.estimate import PUSH, Estimate, estimate
 from speechattn.system.units import format_bytes
 
-WORTH_IT = 0.7
-"""Advice that leaves more than this share is no advice."""
+MAX_SHARE = 0.7
+"""A suggestion must take at most this share of the memory or the operations."""
 
 
 def suggest(made: Estimate) -> list[str]:
-    """Sentences, the one that saves most memory first; none if nothing known to us saves much."""
+    """Return sentences, the one that saves most memory first; none if nothing saves enough."""
     found = [*_streamed(made), *_checkpointed(made), *_in_a_window(made), *_fewer_rows(made)]
     return [sentence for _, sentence in sorted(found)]
 
@@ -39,13 +39,13 @@ def _in_a_window(made: Estimate) -> list[tuple[float, str]]:
     if config.block not in ATTENTION_BLOCKS or all(context.limited for context in config.layer_contexts):
         return []
     window = _again(made, context=DEFAULT_CONTEXT)
-    if window.flops > WORTH_IT * made.flops:
+    if window.flops > MAX_SHARE * made.flops:
         return []
     name = f"Context.truncated({DEFAULT_CONTEXT.left}, {DEFAULT_CONTEXT.right})"
-    said = (
+    sentence = (
         f"{name} takes {made.flops / window.flops:.3g} times fewer operations, and {format_bytes(window.peak_bytes)}."
     )
-    return [(window.peak_bytes / max(made.peak_bytes, 1), said)]
+    return [(window.peak_bytes / max(made.peak_bytes, 1), sentence)]
 
 
 def _fewer_rows(made: Estimate) -> list[tuple[float, str]]:
@@ -62,4 +62,4 @@ def _again(made: Estimate, **changes: object) -> Estimate:
 
 def _saves(made: Estimate, other: Estimate, sentence: str) -> list[tuple[float, str]]:
     left = other.peak_bytes / max(made.peak_bytes, 1)
-    return [(left, sentence)] if left <= WORTH_IT else []
+    return [(left, sentence)] if left <= MAX_SHARE else []

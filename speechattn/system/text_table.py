@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def text_table(rows: Sequence[Sequence[str]], align: str = "<", indent: int = 0) -> list[str]:
-    """Return one line per row, columns two spaces apart, without trailing spaces.
+    r"""Return one line per row, columns two spaces apart, without trailing spaces.
 
     Args:
         rows: cells as text, a header first if there is one. A row may be shorter than the others.
@@ -14,7 +14,7 @@ def text_table(rows: Sequence[Sequence[str]], align: str = "<", indent: int = 0)
         indent: spaces in front of each line.
 
     Example:
-        >>> print("\\n".join(text_table([("encoder", "MB", "note"), ("full", "1,200", "out of memory")], "<><")))
+        >>> print("\n".join(text_table([("encoder", "MB", "note"), ("full", "1,200", "out of memory")], "<><")))
         encoder     MB  note
         full     1,200  out of memory
     """

@@ -79,7 +79,7 @@ def test_an_unlimited_side_has_no_stream(capsys) -> None:
         (["--memory", "many"], 'must be a size as "8GB"'),
         (["--duration", "60min", "--left", "-3"], "must be a whole number of frames, 0 or more, or all"),
         (["--duration", "60min", "--num-heads", "3"], "num_heads must divide d_model"),
-        (["--duration", "60min", "--block", "bigru"], "has no plan"),
+        (["--duration", "60min", "--block", "bigru"], "cannot be estimated"),
         (["--duration", "60min", "--model", "nowhere"], "is not a saved model"),
         (
             ["--duration", "60min", "--model", "nowhere", "--d-model", "8"],

@@ -21,6 +21,7 @@ from speechattn.planning.estimate import estimate, max_frames
 from speechattn.planning.flops import num_parameters, work
 from speechattn.planning.format import format_estimate
 from speechattn.planning.machine_speed import Machine, Rates, load_machine
+from speechattn.planning.shapes import Shapes
 from speechattn.planning.suggestions import suggest
 from speechattn.profiling.tensor_memory import PeakTensors
 
@@ -53,7 +54,7 @@ contexts = st.builds(Context, st.integers(0, 12), st.integers(0, 12), st.integer
 def test_no_state_is_larger_than_planned(layers, block, ahead, stack, rows, pushes) -> None:
     config = replace(SMALL, block=block, num_layers=len(layers), context=tuple(layers), conv_kernel=5)
     config = replace(config, conv_lookahead=ahead, stack=stack, splice=Context(1, 1))
-    bound = memory.state_bytes(memory.Shapes(config, 0, rows))
+    bound = memory.state_bytes(Shapes(config, 0, rows))
     encoder = Encoder(config).eval()
     state = encoder.initial_state(rows)
     for push in pushes:
@@ -65,7 +66,7 @@ def test_a_state_is_as_large_as_planned() -> None:
     for config in (SMALL, replace(SMALL, block="conformer", conv_lookahead=3), replace(SMALL, block="cnn")):
         state = Encoder(config).eval().initial_state(2)
         _, state = Encoder(config).eval().step(torch.zeros(2, 300, 24), state)
-        assert state.num_bytes == memory.state_bytes(memory.Shapes(config, 300, 2))
+        assert state.num_bytes == memory.state_bytes(Shapes(config, 300, 2))
 
 
 CONFIGS = {
@@ -241,7 +242,7 @@ def test_what_cannot_be_planned(arguments, said) -> None:
 def test_configs_that_cannot_be_planned() -> None:
     with pytest.raises(ConfigError, match="got str; of a model"):
         estimate("small", 10)  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="has no plan"):
+    with pytest.raises(ConfigError, match="cannot be estimated"):
         estimate(replace(SMALL, block="bigru"), 10)
     with pytest.raises(ConfigError, match="cannot stream"):
         estimate(replace(SMALL, context=Context(4, None)), 10, streaming=True)

@@ -25,8 +25,8 @@ Played = Callable[[Measurement], Measurement]
 @pytest.fixture
 def played(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Lets `measure` be a function of the point, and returns the list of what was asked of it."""
-    monkeypatch.setattr(module, "about_machine", lambda device: dict(MACHINE))
-    monkeypatch.setattr(module, "_check_ceiling", lambda *_: None)
+    monkeypatch.setattr(module, "describe_machine", lambda device: dict(MACHINE))
+    monkeypatch.setattr(module, "_check_limit", lambda *_: None)
 
     def play(answer: Played) -> list[tuple[str, float]]:
         asked: list[tuple[str, float]] = []
@@ -155,10 +155,10 @@ def test_another_machine_is_refused_and_another_commit_is_not(
 ) -> None:
     played(works)
     module.run_profile(SETTINGS, ["full"], [10.0], tmp_path)
-    monkeypatch.setattr(module, "about_machine", lambda device: MACHINE | {"commit": "def"})
+    monkeypatch.setattr(module, "describe_machine", lambda device: MACHINE | {"commit": "def"})
     found = module.run_profile(SETTINGS, ["full"], [10.0, 60.0], tmp_path)
     assert [point.commit for point in found.points] == ["abc", "def"]
-    monkeypatch.setattr(module, "about_machine", lambda device: MACHINE | {"cpu": "a faster one"})
+    monkeypatch.setattr(module, "describe_machine", lambda device: MACHINE | {"cpu": "a faster one"})
     with pytest.raises(UserError, match="cpu a processor there, a faster one here"):
         module.run_profile(SETTINGS, ["full"], [10.0, 600.0], tmp_path)
 

@@ -1,7 +1,7 @@
-"""What `speechattn profile --trace` does: one pass of one encoder in a process of its own, as tables and files.
+"""`speechattn profile --trace`: one pass of one encoder in its own process, as tables and files.
 
-`operations.csv` and `tensors.csv` have every row of what the terminal shows in part, `trace.json` is for
-ui.perfetto.dev or chrome://tracing, `memory.png` is the memory of the pass.
+`operations.csv` and `tensors.csv` have all rows, of which the terminal shows the largest; `trace.json` is for
+ui.perfetto.dev or chrome://tracing; `memory.png` is the memory over time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from speechattn.errors import UserError
 from speechattn.profiling.encoders import ProfiledEncoder
 from speechattn.profiling.isolated import CannotRunError, in_fresh_process
 from speechattn.profiling.measure import WARM_FRAMES
-from speechattn.profiling.runner import PRELOAD, SHARE, about_machine
+from speechattn.profiling.runner import PRELOAD, SHARE, describe_machine
 from speechattn.profiling.settings import Settings
 from speechattn.profiling.trace.module_marks import OUTSIDE, block_of, part_of
 from speechattn.profiling.trace.trace import LiveTensor, Operation, Trace, trace
@@ -25,14 +25,14 @@ from speechattn.system.process_memory import available_bytes
 from speechattn.system.text_table import text_table
 from speechattn.system.units import format_bytes, format_duration
 
-OPERATIONS, TENSORS, CHROME, PICTURE = "operations.csv", "tensors.csv", "trace.json", "memory.png"
+OPERATIONS, TENSORS, CHROME, FIGURE = "operations.csv", "tensors.csv", "trace.json", "memory.png"
 ALL = "all"
 MAX_LAYERS, MAX_OPERATIONS, MAX_PARTS = 14, 8, 3
 """Rows and columns that a terminal has room for."""
 
 
 def run_trace(settings: Settings, encoders: Sequence[str], lengths_s: Sequence[float], out: Path | None) -> int:
-    """Trace a pass, write its files into `out` and print what cost most.
+    """Trace a pass, write its files into `out` and print the largest costs.
 
     Raises:
         UserError: more than one encoder or length, no `out` or one that cannot be written, no GPU, or the pass cannot
@@ -44,17 +44,17 @@ def run_trace(settings: Settings, encoders: Sequence[str], lengths_s: Sequence[f
             "speechattn profile --trace --encoders truncated --duration 60s --out runs/trace"
         )
     encoder, audio_s = encoders[0], lengths_s[0]
-    about_machine(settings.device)
+    describe_machine(settings.device)
     try:
         out.mkdir(parents=True, exist_ok=True)
         found = _apart(settings, encoder, audio_s, out)
         write_bytes(out / OPERATIONS, _csv(Operation._fields, found.operations))
         write_bytes(out / TENSORS, _csv(LiveTensor._fields, found.largest))
-        _draw(found, out / PICTURE, f"{encoder} over {format_duration(audio_s)}: {settings.mode}")
+        _draw(found, out / FIGURE, f"{encoder} over {format_duration(audio_s)}: {settings.mode}")
     except OSError as error:
         raise UserError(f"Cannot write to {out} ({error.strerror}): choose another --out.") from error
-    print(told(found, settings, encoder, audio_s))
-    print(f"\n{out / PICTURE}, {OPERATIONS}, {TENSORS}; {CHROME} opens in ui.perfetto.dev")
+    print(format_trace(found, settings, encoder, audio_s))
+    print(f"\n{out / FIGURE}, {OPERATIONS}, {TENSORS}; {CHROME} opens in ui.perfetto.dev")
     return 0
 
 
@@ -64,12 +64,12 @@ def _apart(settings: Settings, encoder: str, audio_s: float, out: Path) -> Trace
         ceiling = round(SHARE * free)
     try:
         found: Trace = in_fresh_process(
-            inside,
+            trace_pass,
             settings,
             encoder,
             settings.frames(audio_s),
             out / CHROME,
-            # Passes that are timed, the one that is counted and takes longer, and the writing.
+            # Timed passes, the counted one, which takes longer, and writing.
             seconds=settings.timeout_s * (settings.rounds + 3),
             max_bytes=ceiling if settings.device == "cpu" else None,
             threads=settings.threads,
@@ -80,16 +80,16 @@ def _apart(settings: Settings, encoder: str, audio_s: float, out: Path) -> Trace
     return found
 
 
-def inside(settings: Settings, encoder: str, frames: int, chrome: Path) -> Trace:
-    """The trace of a pass over `frames` frames, in a process of its own."""
-    subject = ProfiledEncoder(settings, encoder)
-    subject.prepare(WARM_FRAMES)[0]()
-    run, known = subject.prepare(frames)[:2]
-    return trace(run, subject.model, known, chrome, settings.rounds)
+def trace_pass(settings: Settings, encoder: str, frames: int, chrome: Path) -> Trace:
+    """Return the trace of a pass over `frames` frames; called in its own process."""
+    profiled = ProfiledEncoder(settings, encoder)
+    profiled.prepare(WARM_FRAMES)[0]()
+    run, known = profiled.prepare(frames)
+    return trace(run, profiled.model, known, chrome, settings.rounds)
 
 
-def told(found: Trace, settings: Settings, encoder: str, audio_s: float) -> str:
-    """What cost most, as text for a terminal: layers, operations, tensors."""
+def format_trace(found: Trace, settings: Settings, encoder: str, audio_s: float) -> str:
+    """Return the costliest layers, operators and tensors as text."""
     where = "the GPU" if settings.device == "cuda" else f"the CPU, threads: {settings.threads}"
     head = (
         f"{encoder} over {format_duration(audio_s)}, {settings.mode} on {where}: {found.passed_ms:,.1f} ms under the "
@@ -101,7 +101,7 @@ def told(found: Trace, settings: Settings, encoder: str, audio_s: float) -> str:
 
 
 def _layers(found: Trace) -> tuple[list[list[str]], str]:
-    """Milliseconds by block and part, and the bytes at the peak; those with most, in the order in which they ran."""
+    """Return milliseconds by block and part, and bytes at the peak, of the costliest blocks in their order."""
     by_part: dict[str, float] = defaultdict(float)
     cells: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for row in found.operations:
@@ -120,7 +120,7 @@ def _layers(found: Trace) -> tuple[list[list[str]], str]:
         for block in (*dict.fromkeys(map(block_of, found.layers)), OUTSIDE, ALL)
         if block in cost and (_counts(cells, block, "ms") or _counts(cells, block, "bytes"))
     ]
-    columns = [*parts, *["backward"] * (cells[ALL]["backward"] > 0), "ms"]
+    columns = [*parts, "backward", "ms"] if cells[ALL]["backward"] else [*parts, "ms"]
     head = ["layer", *(f"{name} ms" for name in columns[:-1]), "ms", "%", "at the peak"]
     rows = [
         [
@@ -135,12 +135,12 @@ def _layers(found: Trace) -> tuple[list[list[str]], str]:
 
 
 def _counts(cells: Mapping[str, Mapping[str, float]], block: str, name: str) -> bool:
-    """Whether it is a thousandth of the whole."""
+    """Return whether a block has more than a thousandth of the whole."""
     return cells[block][name] > 0.001 * cells[ALL][name]
 
 
 def _operations(found: Trace) -> tuple[list[list[str]], str]:
-    """The operations with most time of their own, over all layers."""
+    """Return the operators with most self time, over all layers."""
     sums: dict[str, list[float]] = defaultdict(lambda: [0, 0.0, 0, 0])
     for row in found.operations:
         amounts = (row.calls, row.self_ms, row.made_bytes, row.peak_bytes)
@@ -154,19 +154,19 @@ def _operations(found: Trace) -> tuple[list[list[str]], str]:
 
 
 def _tensors(found: Trace) -> tuple[list[list[str]], str]:
-    """The largest tensors at the peak."""
+    """Return the largest tensors at the peak."""
     head = ["alive at the peak", "shape", "dtype", "layer", "operation", "line", ""]
     rows = [
         [
-            format_bytes(held.bytes),
-            "x".join(map(str, held.shape)),
-            held.dtype,
-            held.layer,
-            held.operation,
-            held.line,
-            "kept for backward" if held.kept else "backward" if held.backward else "",
+            format_bytes(tensor.bytes),
+            "x".join(map(str, tensor.shape)),
+            tensor.dtype,
+            tensor.layer,
+            tensor.operation,
+            tensor.line,
+            "kept for backward" if tensor.kept else "backward" if tensor.backward else "",
         ]
-        for held in found.largest
+        for tensor in found.largest
     ]
     return [head, *rows], "><"
 
@@ -176,7 +176,7 @@ def _percent(part: float, whole: float) -> str:
 
 
 def _csv(head: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
-    """A shape is written as 1x100x64, and times are rounded to a microsecond."""
+    """Return CSV with shapes as 1x100x64 and times rounded to a microsecond."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(head)
