@@ -42,11 +42,11 @@ from benchmark_measuring import (
     CannotRunError,
     elapsed,
     extra_bytes,
+    format_machine,
     gemm_speed,
     in_fresh_process,
     machine,
     return_memory,
-    said,
     write,
 )
 from torch import Tensor, nn
@@ -71,7 +71,7 @@ Run = Callable[[Tensor], Any]
 def main() -> None:
     options = parse()
     about = machine()
-    print(said(about), flush=True)
+    print(format_machine(about), flush=True)
     rows = infer(options) + train(options)
     best = max((row["gemm_gflops"] for row in rows if "seconds" in row), default=0.0)
     for row in rows:

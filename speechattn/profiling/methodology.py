@@ -9,8 +9,8 @@ from speechattn.system.units import format_bytes
 def method(settings: Settings) -> list[str]:
     """Return one or two sentences for each quantity and limit."""
     sentences = [
-        "Every measurement has its own processes, forked from one that has imported torch and computed nothing: one for "
-        "memory, one for time, one for tensors. Each makes a pass over 256 frames first, which is not measured.",
+        "Every measurement has its own processes, forked from one that has imported torch and computed nothing: one "
+        "for memory, one for time, one for tensors. Each makes a pass over 256 frames first, which is not measured.",
         _what(settings),
         _memory(settings),
         _time(settings),
