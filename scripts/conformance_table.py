@@ -29,7 +29,7 @@ DOCUMENT = Path(__file__).parents[1] / "docs" / "conformance.md"
 
 
 def failures(columns: Sequence[Column], table: Table, known: Sequence[Column] = ()) -> str:
-    """Return a line for each failure: the measured value and the reason. Reasons of `known` columns are not repeated."""
+    """Return a line per failure: the measured value and the reason. Reasons of `known` columns are not repeated."""
     known_reasons = {why for column in known for why in column.why.values()}
     lines = []
     for column, findings in zip(columns, table.columns, strict=True):

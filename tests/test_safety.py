@@ -87,7 +87,7 @@ def unsafe(source: str) -> list[str]:
             said = f"{name} {BANNED_CALLS[name]}" if name in BANNED_CALLS else ""
         elif isinstance(node, ast.Call):
             said = unsafe_arguments(node)
-        if said:
+        if said and isinstance(node, (ast.expr, ast.stmt)):
             wrong.append(f"{node.lineno}: {said}")
     return wrong
 

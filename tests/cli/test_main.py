@@ -11,6 +11,7 @@ import types
 from dataclasses import dataclass, fields
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -111,7 +112,7 @@ def test_a_command_gets_its_arguments_and_its_status_is_returned(
     assert given == [["--data", "synthetic", "--help"]]
 
 
-def raising(error: BaseException):
+def raising(error: BaseException) -> Any:
     def command(argv: list[str], *presets: object) -> int:
         raise error
 
@@ -119,14 +120,16 @@ def raising(error: BaseException):
 
 
 @pytest.mark.parametrize("error", [UserError("two\n  lines"), DataError("two lines")])
-def test_a_mistake_is_one_line(monkeypatch, capsys, error: UserError) -> None:
+def test_a_mistake_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: UserError
+) -> None:
     monkeypatch.delenv("SPEECHATTN_DEBUG", raising=False)
     monkeypatch.setattr(commands, "main", raising(error))
     assert cli.main(["train"]) == 2
     assert capsys.readouterr() == ("", "speechattn: two lines\n")
 
 
-def test_debug_shows_the_traceback(monkeypatch, capsys) -> None:
+def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("SPEECHATTN_DEBUG", "")
     monkeypatch.setattr(commands, "main", raising(UserError("wrong")))
     assert cli.main(["--debug", "train"]) == 2
@@ -134,13 +137,13 @@ def test_debug_shows_the_traceback(monkeypatch, capsys) -> None:
     assert said.startswith("Traceback") and said.endswith("speechattn: wrong\n")
 
 
-def test_ctrl_c_is_130(monkeypatch, capsys) -> None:
+def test_ctrl_c_is_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(commands, "main", raising(KeyboardInterrupt()))
     assert cli.main(["train"]) == 130
     assert capsys.readouterr().err == "speechattn: interrupted\n"
 
 
-def test_a_bug_keeps_its_traceback(monkeypatch) -> None:
+def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commands, "main", raising(RuntimeError("ours")))
     with pytest.raises(RuntimeError, match="ours"):
         cli.main(["train"])
@@ -179,7 +182,7 @@ def sounds(tmp_path: Path) -> list[Path]:
 
 
 @pytest.mark.filterwarnings("ignore::speechattn.data.audio.files.AudioWarning")
-def test_features_are_frames_and_plots(sounds: list[Path], tmp_path: Path, capsys) -> None:
+def test_features_are_frames_and_plots(sounds: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "deep" / "out"
     assert cli.main(["features", *map(str, sounds), "--out", str(out), "--num-mels", "40", "--plot"]) == 0
     shapes = {path.stem: np.load(path) for path in out.glob("*.npy")}
@@ -203,7 +206,9 @@ def test_features_are_those_of_the_frontend(sounds: list[Path], tmp_path: Path) 
     np.testing.assert_array_equal(np.load(tmp_path / "one second.npy"), frames[0].numpy())
 
 
-def test_a_bad_file_is_named_and_the_others_are_done(sounds: list[Path], tmp_path: Path, capsys) -> None:
+def test_a_bad_file_is_named_and_the_others_are_done(
+    sounds: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     text = tmp_path / "text.flac"
     text.write_text("not sound")
     assert cli.main(["features", str(text), str(sounds[0]), "--out", str(tmp_path / "out")]) == 2
@@ -212,7 +217,9 @@ def test_a_bad_file_is_named_and_the_others_are_done(sounds: list[Path], tmp_pat
     assert len(said) == 2 and "text.flac" in said[0] and "1 of 2 files" in said[1]
 
 
-def test_names_that_would_collide_are_refused(sounds: list[Path], tmp_path: Path, capsys) -> None:
+def test_names_that_would_collide_are_refused(
+    sounds: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     twin = tmp_path / "other" / "low.wav"
     twin.parent.mkdir()
     twin.touch()
@@ -221,12 +228,12 @@ def test_names_that_would_collide_are_refused(sounds: list[Path], tmp_path: Path
     assert not (tmp_path / "out").exists()
 
 
-def test_an_out_that_is_a_file_is_said(sounds: list[Path], capsys) -> None:
+def test_an_out_that_is_a_file_is_said(sounds: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["features", str(sounds[0]), "--out", str(sounds[1])]) == 2
     assert "choose another --out" in capsys.readouterr().err
 
 
-def test_the_doctor_finds_this_environment_well(capsys) -> None:
+def test_the_doctor_finds_this_environment_well(capsys: pytest.CaptureFixture[str]) -> None:
     assert doctor.main() == 0
     said = capsys.readouterr().out
     for name in (*doctor.REQUIRED, *doctor.EXTRAS, "torchaudio", "python", "memory", "cuda"):
@@ -235,7 +242,9 @@ def test_the_doctor_finds_this_environment_well(capsys) -> None:
 
 
 @pytest.mark.parametrize("error", [ImportError("no symbol"), OSError("libcudart"), RuntimeError("versions")])
-def test_a_broken_torch_is_a_finding(monkeypatch, capsys, error: Exception) -> None:
+def test_a_broken_torch_is_a_finding(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception
+) -> None:
     real = importlib.import_module
 
     def broken(name: str, package: str | None = None) -> types.ModuleType:
@@ -250,13 +259,13 @@ def test_a_broken_torch_is_a_finding(monkeypatch, capsys, error: Exception) -> N
     assert said.endswith("1 required packages need attention: torch.\n")
 
 
-def test_an_absent_package_is_missing(monkeypatch) -> None:
+def test_an_absent_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "soxr", None)
     finding = doctor.check_package("soxr")
     assert finding.state == "missing" and finding.fix == "pip install soxr"
 
 
-def test_the_states_of_torchaudio(monkeypatch) -> None:
+def test_the_states_of_torchaudio(monkeypatch: pytest.MonkeyPatch) -> None:
     def version(package: str) -> str:
         if package == "torchaudio" and absent:
             raise PackageNotFoundError(package)
@@ -276,19 +285,19 @@ def test_the_states_of_torchaudio(monkeypatch) -> None:
     assert doctor.check_torchaudio().state == "missing"
 
 
-def test_no_command_is_answered_with_the_help(capsys) -> None:
+def test_no_command_is_answered_with_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([]) == 2
     said = capsys.readouterr()
     assert said.out == "" and said.err.startswith("usage: speechattn")
     assert all(f"    {name} " in said.err for name in cli.COMMANDS)
 
 
-def test_the_doctor_knows_what_the_export_needs(monkeypatch) -> None:
+def test_the_doctor_knows_what_the_export_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_version", lambda package: None)
     assert str(doctor.check_extra("export")).endswith("for models in ONNX: pip install onnx onnxscript onnxruntime")
 
 
-def test_an_absent_extra_says_what_to_type(monkeypatch) -> None:
+def test_an_absent_extra_says_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_version", lambda package: None)
     assert str(doctor.check_extra("synth")).endswith("for the synthetic corpus: pip install espeakng-loader")
 

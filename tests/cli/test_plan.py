@@ -16,16 +16,17 @@ from speechattn.planning.estimate import estimate, max_frames
 from speechattn.planning.machine_speed import Machine, Rates
 
 ROOT = Path(__file__).parents[2]
-MACHINE = Machine("test", 1, *[Rates(1e-11, 1e-11, 1e-9, 1e-9, 1e-9)] * 2, 1e-3)
+RATES = Rates(1e-11, 1e-11, 1e-9, 1e-9, 1e-9)
+MACHINE = Machine("test", 1, RATES, RATES, 1e-3)
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch) -> Path:
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SPEECHATTN_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 
-def test_memory_asks_for_the_longest_audio(capsys) -> None:
+def test_memory_asks_for_the_longest_audio(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "--memory", "8GB", "--format", "json"]) == 0
     found = json.loads(capsys.readouterr().out)["max_frames"]
     config = EncoderConfig(input_dim=80)
@@ -37,7 +38,7 @@ def test_memory_asks_for_the_longest_audio(capsys) -> None:
     assert "any length" in said and f"{found['inference']:,}" in said
 
 
-def test_a_duration_asks_for_its_memory_and_time(capsys, cache) -> None:
+def test_a_duration_asks_for_its_memory_and_time(capsys: pytest.CaptureFixture[str], cache: Path) -> None:
     encoder = ["--d-model", "128", "--left", "all", "--right", "4", "--chunk", "2", "--block", "conformer"]
     assert (
         main(["plan", "--duration", "2h", *encoder, "--batch-size", "3", "--mode", "inference", "--format", "json"])
@@ -54,13 +55,13 @@ def test_a_duration_asks_for_its_memory_and_time(capsys, cache) -> None:
     assert said.count("times real time") == 3 and "gradient_checkpointing=True" in said
 
 
-def test_a_saved_model_brings_its_encoder(capsys) -> None:
+def test_a_saved_model_brings_its_encoder(capsys: pytest.CaptureFixture[str]) -> None:
     folder = str(ROOT / "speechattn" / "models" / "small-en-phones")
     assert main(["plan", "--duration", "60min", "--model", folder, "--mode", "streaming"]) == 0
     assert "4 x 128 transformer" in capsys.readouterr().out
 
 
-def test_an_unlimited_side_has_no_stream(capsys) -> None:
+def test_an_unlimited_side_has_no_stream(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "--duration", "60min", "--right", "all"]) == 0
     assert "streaming" not in capsys.readouterr().out
     assert main(["plan", "--memory", "8GB", "--right", "all", "--mode", "streaming"]) == 0
@@ -88,7 +89,7 @@ def test_an_unlimited_side_has_no_stream(capsys) -> None:
         (["--duration", "60min", "--right", "all", "--mode", "streaming"], "does not stream in bounded memory"),
     ],
 )
-def test_mistakes_are_one_line(options, said, capsys) -> None:
+def test_mistakes_are_one_line(options: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", *options]) == 2
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1

@@ -117,7 +117,9 @@ def test_the_shipped_model_is_as_late_as_its_stream(tmp_path: Path) -> None:
         ("--left 3 --out /absent/a.png", "its folder is missing or not yours"),
     ],
 )
-def test_a_mistake_is_one_line(arguments: str, said: str, tmp_path: Path, monkeypatch, capsys) -> None:
+def test_a_mistake_is_one_line(
+    arguments: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("SPEECHATTN_DEBUG", raising=False)
     assert cli.main(["plot", *arguments.split()]) == 2
@@ -126,7 +128,9 @@ def test_a_mistake_is_one_line(arguments: str, said: str, tmp_path: Path, monkey
     assert not list(tmp_path.iterdir())
 
 
-def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch, capsys) -> None:
+def test_a_full_disk_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def full(path: Path, data: bytes) -> None:
         raise OSError(28, "No space left on device")
 

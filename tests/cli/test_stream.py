@@ -11,6 +11,7 @@ import subprocess
 import sys
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -71,7 +72,7 @@ def streamed(lines: str) -> list[tuple[str, int]]:
 
 
 @pytest.fixture
-def pipe(monkeypatch: pytest.MonkeyPatch):
+def pipe(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Put bytes into stdin and close it."""
     ends = []
 
@@ -88,7 +89,9 @@ def pipe(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.parametrize("push_ms", ["100", "37", "5000"])
-def test_a_file_gives_the_offline_labels(model: Path, flac: Path, push_ms: str, capsys) -> None:
+def test_a_file_gives_the_offline_labels(
+    model: Path, flac: Path, push_ms: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     from speechattn.models.speech_model import load
 
     assert cli.main(["stream", str(flac), "--model", str(model), "--push-ms", push_ms]) == 0
@@ -97,7 +100,7 @@ def test_a_file_gives_the_offline_labels(model: Path, flac: Path, push_ms: str, 
     assert said.err == ""
 
 
-def test_the_shipped_model_hears_phones(flac: Path, capsys) -> None:
+def test_the_shipped_model_hears_phones(flac: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["stream", str(flac), "--format", "json"]) == 0
     lines = capsys.readouterr().out
     assert_are_offline(lines, load_pretrained("small-en-phones"), load_audio(flac)[0])
@@ -115,7 +118,9 @@ def test_the_shipped_model_is_small_and_has_its_card() -> None:
     assert Stream(model).algorithmic_latency_ms < 250
 
 
-def test_samples_on_stdin_are_those_of_the_file(model: Path, flac: Path, pipe, capsys) -> None:
+def test_samples_on_stdin_are_those_of_the_file(
+    model: Path, flac: Path, pipe: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     samples, _ = soundfile.read(flac, dtype="int16")
     samples = samples[:20_000]  # what a pipe holds while nobody reads
     pipe(samples.tobytes())
@@ -126,7 +131,7 @@ def test_samples_on_stdin_are_those_of_the_file(model: Path, flac: Path, pipe, c
 
 
 @pytest.mark.filterwarnings("default::speechattn.data.audio.files.AudioWarning")
-def test_stdin_that_closes_inside_a_sample(model: Path, pipe, capsys) -> None:
+def test_stdin_that_closes_inside_a_sample(model: Path, pipe: Any, capsys: pytest.CaptureFixture[str]) -> None:
     samples = (1000 * np.sin(np.arange(8000))).astype("<i2").tobytes()
     pipe(samples)
     assert cli.main(["stream", "-", "--model", str(model)]) == 0
@@ -137,11 +142,21 @@ def test_stdin_that_closes_inside_a_sample(model: Path, pipe, capsys) -> None:
     assert said.out == whole and "closed in the middle of a sample" in said.err
 
 
-def test_the_model_has_computed_before_stdin_is_read(model: Path, pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_model_has_computed_before_stdin_is_read(model: Path, pipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """While native attention is compiled nothing is taken from the pipe, and no push of real sound waits for it."""
-    order, push, read = [], Stream.push, os.read
-    monkeypatch.setattr(Stream, "push", lambda self, *given: order.append("push") or push(self, *given))
-    monkeypatch.setattr(os, "read", lambda *given: order.append("read") or read(*given))
+    order: list[str] = []
+    push, read = Stream.push, os.read
+
+    def noted_push(self: Stream, *given: Any) -> FrameLabels:
+        order.append("push")
+        return push(self, *given)
+
+    def noted_read(*given: Any) -> bytes:
+        order.append("read")
+        return read(*given)
+
+    monkeypatch.setattr(Stream, "push", noted_push)
+    monkeypatch.setattr(os, "read", noted_read)
     pipe(np.zeros(8000, np.int16).tobytes())
     assert cli.main(["stream", "-", "--model", str(model)]) == 0
     assert order[:2] == ["push", "read"] and order.count("push") == 1 + 5
@@ -163,13 +178,15 @@ def test_a_pipe_has_room_for_what_is_said_until_then(monkeypatch: pytest.MonkeyP
         make_room()  # nothing to widen: no trouble
 
 
-def test_another_rate_on_stdin(model: Path, pipe, capsys) -> None:
+def test_another_rate_on_stdin(model: Path, pipe: Any, capsys: pytest.CaptureFixture[str]) -> None:
     pipe(np.zeros(8000, np.int16).tobytes())
     assert cli.main(["stream", "-", "--rate", "8000", "--model", str(model), "--format", "json"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["stop_s"] == pytest.approx(1.0, abs=0.01)
 
 
-def test_the_rate_on_stdin_is_the_models_unless_given(tmp_path: Path, pipe, capsys) -> None:
+def test_the_rate_on_stdin_is_the_models_unless_given(
+    tmp_path: Path, pipe: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = ModelConfig(CLASSES, ENCODER, num_mels=8, framing=Framing(sample_rate=8000))
     SpeechModel(config).save(tmp_path / "model")
     pipe(np.zeros(8000, np.int16).tobytes())
@@ -180,13 +197,17 @@ def test_the_rate_on_stdin_is_the_models_unless_given(tmp_path: Path, pipe, caps
 @pytest.mark.parametrize(
     ("data", "said"), [(b"", "closed before a sample came"), (b"RIFF\0\0\0\0WAVEfmt ", "holds a sound file")]
 )
-def test_stdin_without_samples(model: Path, pipe, data: bytes, said: str, capsys) -> None:
+def test_stdin_without_samples(
+    model: Path, pipe: Any, data: bytes, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     pipe(data)
     assert cli.main(["stream", "-", "--model", str(model)]) == 2
     assert said in capsys.readouterr().err
 
 
-def test_damage_further_in_comes_after_the_labels_before_it(model: Path, tmp_path: Path, capsys) -> None:
+def test_damage_further_in_comes_after_the_labels_before_it(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     noise = np.random.default_rng(0).uniform(-0.1, 0.1, 2**18 + 9000)
     noise[2**18 + 5000] = np.nan  # in the second block that is read
     soundfile.write(tmp_path / "a.wav", noise, 16000, subtype="FLOAT")
@@ -197,7 +218,7 @@ def test_damage_further_in_comes_after_the_labels_before_it(model: Path, tmp_pat
 
 
 def test_damage_in_the_first_block_comes_after_the_labels_before_it(
-    model: Path, flac: Path, tmp_path: Path, capsys
+    model: Path, flac: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = flac.read_bytes()
     (tmp_path / "cut.flac").write_bytes(data[: len(data) * 6 // 10])
@@ -212,24 +233,26 @@ def test_damage_in_the_first_block_comes_after_the_labels_before_it(
     assert_are_offline(said.out, load(model), waveform[:heard])
 
 
-def test_unscaled_floats_in_a_file_are_said(model: Path, tmp_path: Path, capsys) -> None:
+def test_unscaled_floats_in_a_file_are_said(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     soundfile.write(tmp_path / "a.wav", np.sin(np.arange(16_000)) * 9000, 16_000, subtype="FLOAT")
     assert cli.main(["stream", str(tmp_path / "a.wav"), "--model", str(model)]) == 2
     assert "looks like 16-bit samples as floats; divide by 32768. Export it again." in capsys.readouterr().err
 
 
-def test_less_than_a_frame_says_how_much_came(model: Path, tmp_path: Path, pipe, capsys) -> None:
+def test_less_than_a_frame_says_how_much_came(
+    model: Path, tmp_path: Path, pipe: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     pipe(b"hello world\n")
     assert cli.main(["stream", "-", "--model", str(model)]) == 0
     said = capsys.readouterr()
     assert said.out == "" and said.err == "speechattn: no label: 6 samples came (0.4 ms), less than a frame.\n"
-    for samples, said in ((159, "speechattn: no label: 159 samples came (9.9 ms), less than a frame.\n"), (160, "")):
+    for samples, message in ((159, "speechattn: no label: 159 samples came (9.9 ms), less than a frame.\n"), (160, "")):
         soundfile.write(tmp_path / "a.wav", np.zeros(samples), 16_000)
         assert cli.main(["stream", str(tmp_path / "a.wav"), "--model", str(model)]) == 0
-        assert capsys.readouterr().err == said
+        assert capsys.readouterr().err == message
 
 
-def test_real_time_reports_and_draws(model: Path, tmp_path: Path, capsys) -> None:
+def test_real_time_reports_and_draws(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     noise = np.random.default_rng(0).uniform(-0.1, 0.1, 3200)
     soundfile.write(tmp_path / "a.wav", noise, 16000)
     picture = tmp_path / "a.png"
@@ -252,13 +275,15 @@ def test_real_time_reports_and_draws(model: Path, tmp_path: Path, capsys) -> Non
         (["-", "--rate", "10"], "--rate must be 1000 to 768000 Hz"),
     ],
 )
-def test_what_is_refused(arguments: list[str], said: str, capsys) -> None:
+def test_what_is_refused(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["stream", *arguments]) == 2
     error = capsys.readouterr()
     assert said in error.err and error.err.count("\n") == 1 and error.out == ""
 
 
-def test_a_model_that_waits_for_the_end_is_refused(tmp_path: Path, flac: Path, capsys) -> None:
+def test_a_model_that_waits_for_the_end_is_refused(
+    tmp_path: Path, flac: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = ModelConfig(
         CLASSES, EncoderConfig(8, d_model=8, num_heads=2, num_layers=1, context=Context.full()), num_mels=8
     )

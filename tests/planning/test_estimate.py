@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -51,7 +53,9 @@ contexts = st.builds(Context, st.integers(0, 12), st.integers(0, 12), st.integer
     rows=st.integers(1, 3),
     pushes=st.lists(st.integers(0, 40), min_size=1, max_size=8),
 )
-def test_no_state_is_larger_than_planned(layers, block, ahead, stack, rows, pushes) -> None:
+def test_no_state_is_larger_than_planned(
+    layers: Any, block: Any, ahead: Any, stack: Any, rows: Any, pushes: Any
+) -> None:
     config = replace(SMALL, block=block, num_layers=len(layers), context=tuple(layers), conv_kernel=5)
     config = replace(config, conv_lookahead=ahead, stack=stack, splice=Context(1, 1))
     bound = memory.state_bytes(Shapes(config, 0, rows))
@@ -89,12 +93,14 @@ def work_on(config: EncoderConfig, frames: int, rows: int, training: bool, dtype
     lengths = torch.full((rows,), frames) if rows > 1 else None
     for parameter in encoder.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    known = [x, *encoder.parameters(), *(parameter.grad for parameter in encoder.parameters())]
+    grads = [parameter.grad for parameter in encoder.parameters() if parameter.grad is not None]
+    known = [x, *encoder.parameters(), *grads]
     with PeakTensors(known) as counted, torch.set_grad_enabled(training):
         hidden, _ = encoder(x, lengths)
         if training:
             hidden.backward(torch.ones_like(hidden))
-    return counted.peak_bytes
+    peak: int = counted.peak_bytes
+    return peak
 
 
 @pytest.mark.parametrize("training", [False, True], ids=["inference", "training"])
@@ -114,7 +120,8 @@ def test_lengths_of_one_row_count() -> None:
     planned = estimate(SMALL, 5000, native=native, lengths=True).peak_bytes
     assert planned > estimate(SMALL, 5000, native=native).peak_bytes
     assert planned == pytest.approx(counted.peak_bytes, rel=0.1)
-    assert estimate(SMALL, 5000, hop_ms=20.0).latency_ms == 2 * estimate(SMALL, 5000).latency_ms
+    latency_ms = estimate(SMALL, 5000).latency_ms
+    assert latency_ms is not None and estimate(SMALL, 5000, hop_ms=20.0).latency_ms == 2 * latency_ms
 
 
 DENSE = replace(SMALL, num_layers=2, backend="dense")
@@ -168,7 +175,8 @@ def test_checkpointing_and_double_precision() -> None:
 def test_memory_grows_with_the_frames_and_a_stream_does_not() -> None:
     assert estimate(SMALL, 40_000).peak_bytes == pytest.approx(10 * estimate(SMALL, 4000).peak_bytes, rel=0.1)
     assert estimate(SMALL, 40_000, streaming=True).peak_bytes == estimate(SMALL, 400, streaming=True).peak_bytes
-    assert estimate(SMALL, 400, streaming=True).latency_ms == 10 * Encoder(SMALL).lookahead
+    lookahead = Encoder(SMALL).lookahead
+    assert lookahead is not None and estimate(SMALL, 400, streaming=True).latency_ms == 10 * lookahead
 
 
 @settings(max_examples=30, deadline=None)
@@ -188,16 +196,20 @@ def test_operations_are_the_products_and_the_pairs() -> None:
 
 
 def test_time_follows_the_rates() -> None:
+    def seconds(config: EncoderConfig, **arguments: Any) -> float:
+        found = estimate(config, 1000, machine=MACHINE, **arguments).seconds
+        assert found is not None
+        return found
+
     assert estimate(SMALL, 1000).seconds is None
-    wanted, made = work(SMALL, 1000), estimate(SMALL, 1000, machine=MACHINE)
-    assert made.seconds == pytest.approx(MACHINE.inference.seconds(wanted)) and made.seconds > 0
-    streamed = estimate(SMALL, 1000, streaming=True, push=10, machine=MACHINE)
-    assert streamed.seconds == pytest.approx(made.seconds + 100 * 3 * MACHINE.step_s)
-    again = estimate(replace(SMALL, gradient_checkpointing=True), 1000, training=True, machine=MACHINE)
-    assert again.seconds > estimate(SMALL, 1000, training=True, machine=MACHINE).seconds > made.seconds
+    inference = seconds(SMALL)
+    assert inference == pytest.approx(MACHINE.inference.seconds(work(SMALL, 1000))) and inference > 0
+    assert seconds(SMALL, streaming=True, push=10) == pytest.approx(inference + 100 * 3 * MACHINE.step_s)
+    again = replace(SMALL, gradient_checkpointing=True)
+    assert seconds(again, training=True) > seconds(SMALL, training=True) > inference
 
 
-def test_a_calibration_is_read_back_or_ignored(tmp_path) -> None:
+def test_a_calibration_is_read_back_or_ignored(tmp_path: Path) -> None:
     MACHINE.save(tmp_path / "new" / "machine.json")
     assert load_machine(tmp_path / "new" / "machine.json") == MACHINE
     for text in ("", "[]", "{}", '{"format": 0}', '{"format": 1, "name": "x"}'):
@@ -234,7 +246,7 @@ def test_a_sheet_has_all_of_it() -> None:
         ({"frames": 10, "streaming": True, "training": True}, "not both"),
     ],
 )
-def test_what_cannot_be_planned(arguments, said) -> None:
+def test_what_cannot_be_planned(arguments: Any, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         estimate(SMALL, **arguments)
 

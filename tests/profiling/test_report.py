@@ -10,6 +10,7 @@ from html import unescape
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
@@ -80,10 +81,10 @@ def test_a_profile_in_which_nothing_ran_has_a_page(tmp_path: Path, make_profile:
 def test_the_picture_has_a_line_for_each_and_a_cross_where_it_ended(make_profile: Make) -> None:
     figure = plot_growth(make_profile())
     memory, time = figure.axes
-    crosses = [line.get_xydata().tolist() for line in memory.lines if line.get_marker() == "X"]
+    crosses = [np.asarray(line.get_xydata()).tolist() for line in memory.lines if line.get_marker() == "X"]
     assert crosses == [[[600.0, 4e9]]], "at the ceiling, at the length that did not fit"
     assert not [line for line in time.lines if line.get_marker() == "X"], "it did not run out of time"
-    truncated = next(line for line in memory.lines if len(line.get_xdata()) == 4)
+    truncated = next(line for line in memory.lines if len(np.asarray(line.get_xdata())) == 4)
     assert truncated.get_ydata() == pytest.approx([1e7, 6e7, 6e8, 3.6e9])
     texts = {text.get_text() for text in memory.texts}
     assert {"truncated", "full", "ceiling, 4 GB", "this machine, 8 GB"} <= texts
@@ -94,7 +95,9 @@ def test_the_picture_has_a_line_for_each_and_a_cross_where_it_ended(make_profile
 def test_running_out_of_time_is_a_cross_in_the_other_panel() -> None:
     lines = [Line("full", [10.0, 60.0], [1e7, 6e7], [0.1, 3.6], Failure(600.0, "time", 100.0))]
     memory, time = memory_growth(lines, Limits(4e9, 8e9, 100.0), "A title").axes
-    assert [line.get_xydata().tolist() for line in time.lines if line.get_marker() == "X"] == [[[600.0, 100.0]]]
+    assert [np.asarray(line.get_xydata()).tolist() for line in time.lines if line.get_marker() == "X"] == [
+        [[600.0, 100.0]]
+    ]
     assert "full, out of time" in {text.get_text() for text in memory.texts}
 
 
@@ -103,11 +106,11 @@ def test_names_are_not_over_another(make_profile: Make) -> None:
     lines = [Line(name, [10.0, 60.0], [1e7, 6e7 + place], [1.0, 2.0 + place // 3]) for place, name in enumerate(names)]
     figure = memory_growth(lines, Limits(), "All the same")
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
+    canvas.draw()  # type: ignore[no-untyped-call]
     for axes in figure.axes:
         named = [text for text in axes.texts if text.get_text() in names]
         for text in named:
-            text.update_positions(canvas.get_renderer())
+            text.update_positions(canvas.get_renderer())  # type: ignore[attr-defined, no-untyped-call]
         boxes = [Text.get_window_extent(text) for text in named]
         assert len(boxes) == 6
         for i, box in enumerate(boxes):

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -89,7 +90,7 @@ def test_what_numpy_made_counts_when_torch_first_sees_it() -> None:
     assert found.peak_bytes == 4000 and [held.bytes for held in found.largest] == [2000, 2000]
 
 
-def encoder(**settings: object) -> Encoder:
+def encoder(**settings: Any) -> Encoder:
     config = EncoderConfig(
         16, d_model=32, num_heads=2, num_layers=2, dropout=0.0, context=Context.truncated(4, 2), **settings
     )
@@ -155,7 +156,7 @@ def test_the_peak_is_that_of_the_counter(mode: str) -> None:
     learn(model, x)
     run = (lambda: learn(model, x)) if mode == "training" else torch.no_grad()(lambda: model(x))
     found = trace(run, model, [x])
-    with PeakTensors([x, *(each for p in model.parameters() for each in (p, p.grad))]) as counted:
+    with PeakTensors([x, *(each for p in model.parameters() for each in (p, p.grad) if each is not None)]) as counted:
         run()
     assert found.peak_bytes == counted.peak_bytes
     assert sum(row.peak_bytes for row in found.operations) == found.peak_bytes
@@ -177,7 +178,7 @@ def test_the_layers_of_a_stream_are_heard() -> None:
 
     def run() -> None:
         state = model.initial_state()
-        for push in x.split(20, 1):
+        for push in torch.split(x, 20, 1):
             _, state = model.step(push, state)
         model.flush(state)
 
@@ -226,7 +227,9 @@ def nearby(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("nearby")
 @pytest.mark.parametrize("mode", ["inference", "training"])
-def test_the_command_writes_and_says_where_it_went(mode: str, tmp_path: Path, capsys) -> None:
+def test_the_command_writes_and_says_where_it_went(
+    mode: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert traced.run_trace(Settings(SMALL, mode=mode), ["truncated"], [2.0], tmp_path / "a") == 0
     said = capsys.readouterr().out
     assert f"truncated over 2 s, {mode} on the CPU, threads: 1" in said and len(said.splitlines()) < 45
@@ -282,7 +285,7 @@ def test_a_picture_of_memory_tells_the_peak_by_part() -> None:
     figure = memory_alive(parts, seconds=3.0, peak=1, turn=2)
     said = [text.get_text() for text in figure.findobj(matplotlib.text.Text)]
     assert {"45 MB at the peak", "part 9  9 MB", "part 4  4 MB", "the rest  6 MB", "forward", "backward"} <= set(said)
-    FigureCanvasAgg(figure).draw()
+    FigureCanvasAgg(figure).draw()  # type: ignore[no-untyped-call]
     empty = memory_alive({}, 0.0, 0)
     assert "no tensors" in [text.get_text() for text in empty.findobj(matplotlib.text.Text)]
 

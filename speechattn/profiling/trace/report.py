@@ -92,8 +92,8 @@ def format_trace(found: Trace, settings: Settings, encoder: str, audio_s: float)
     """Return the costliest layers, operators and tensors as text."""
     where = "the GPU" if settings.device == "cuda" else f"the CPU, threads: {settings.threads}"
     head = (
-        f"{encoder} over {format_duration(audio_s)}, {settings.mode} on {where}: {found.passed_ms:,.1f} ms under "
-        f"the profiler,\n{format_bytes(found.peak_bytes)} of tensors at the peak, and {format_bytes(found.known_bytes)} "
+        f"{encoder} over {format_duration(audio_s)}, {settings.mode} on {where}: {found.passed_ms:,.1f} ms "
+        f"under the profiler,\n{format_bytes(found.peak_bytes)} of tensors at the peak, and {format_bytes(found.known_bytes)} "
         "that were there before (weights, gradients, input)."
     )
     tables = (_layers(found), _operations(found), _tensors(found))
