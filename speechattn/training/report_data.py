@@ -14,7 +14,6 @@ from speechattn.data.labels.frame_labels import labels_to_segments
 from speechattn.encoder.self_attention import SelfAttention
 from speechattn.models.speech_model import SpeechModel
 from speechattn.plots.attention_weights import mass_outside
-from speechattn.system.text_table import text_table
 from speechattn.training.config import TrainConfig
 from speechattn.training.dataset import Example
 from speechattn.training.report_page import ATTENTION_S, LayerAttention, write_run_report
@@ -32,7 +31,10 @@ A_FRAME = {"phones": "A phone for every frame", "words": "A word for every frame
 def print_table(results: Sequence[dict[str, Any]]) -> None:
     """The final table of a run, and the accuracy of its own encoder per class."""
     header, rows = summary_table(results)
-    print("\n" + "\n".join(text_table([header, *rows])))
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    print()
+    for row in [header, *rows]:
+        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
     per_class = sorted(results[0]["per_class"].items(), key=lambda item: -item[1][1])
     heard = [(name, share) for name, (share, count) in per_class if count][:MOST_CLASSES]
     width = max((len(name) for name, _ in heard), default=0)

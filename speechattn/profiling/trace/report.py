@@ -91,10 +91,10 @@ def trace_pass(settings: Settings, encoder: str, frames: int, chrome: Path) -> T
 def format_trace(found: Trace, settings: Settings, encoder: str, audio_s: float) -> str:
     """Return the costliest layers, operators and tensors as text."""
     where = "the GPU" if settings.device == "cuda" else f"the CPU, threads: {settings.threads}"
+    peak, known = format_bytes(found.peak_bytes), format_bytes(found.known_bytes)
     head = (
-        f"{encoder} over {format_duration(audio_s)}, {settings.mode} on {where}: {found.passed_ms:,.1f} ms "
-        f"under the profiler,\n{format_bytes(found.peak_bytes)} of tensors at the peak, and {format_bytes(found.known_bytes)} "
-        "that were there before (weights, gradients, input)."
+        f"{encoder} over {format_duration(audio_s)}, {settings.mode} on {where}: {found.passed_ms:,.1f} ms under the "
+        f"profiler,\n{peak} of tensors at the peak, and {known} that were there before (weights, gradients, input)."
     )
     tables = (_layers(found), _operations(found), _tensors(found))
     return "\n\n".join([head, *("\n".join(text_table(rows, align)) for rows, align in tables)])
