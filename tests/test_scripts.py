@@ -292,7 +292,7 @@ def test_what_grows_too_slow_stops_there(load: Any, monkeypatch: pytest.MonkeyPa
         ("speechattn", 64),
         ("speechattn", 600),
     ]
-    assert rows[2]["seconds"] > 5 and "note" not in rows[2], "what has run is told"
+    assert rows[2]["seconds"] > 5 and "note" not in rows[2], "what has run is shown"
     assert rows[3]["note"] == "would take longer than 5 s: 13 s if it were linear"
     assert script.window_flops(1) == 2.0 * (256**2 + 6 * (4 * 256**2 + 2 * 256 * 1024)) + 6 * 4.0 * 256
 
@@ -337,11 +337,11 @@ def test_the_stream_benchmark_tells_times_before_it_measures_memory(
     script.main()
     names = [name for name, _, _ in asked]
     assert names[:8] == ["time_job"] * 8 and names[8:] == ["extra_of_job", *["extra_of_job", "difference"] * 3]
-    assert [told for _, _, told in asked].index(True) == 8
-    said = capsys.readouterr().out
-    offline = next(line for line in said.splitlines() if line.startswith("offline"))
+    assert [shown for _, _, shown in asked].index(True) == 8
+    printed = capsys.readouterr().out
+    offline = next(line for line in printed.splitlines() if line.startswith("offline"))
     assert offline.split() == ["offline", "4.00", "15", "0.06667", "5.0", "100"]
-    assert re.search(r"Stream, 1 s +1\.00 +60 +0\.01667 +5\.0 +1\.0e-07 +100  0 other labels", said)
+    assert re.search(r"Stream, 1 s +1\.00 +60 +0\.01667 +5\.0 +1\.0e-07 +100  0 other labels", printed)
 
 
 def test_the_planner_check_counts_what_is_near(load: Any) -> None:
@@ -352,11 +352,11 @@ def test_the_planner_check_counts_what_is_near(load: Any) -> None:
     for case in drawn:
         assert 2e7 < sa.estimate(**case).peak_bytes < 2e8
     memory = [1.0, 1.09, 1.11, 0.94]
-    rows = [{"measured_mb": 10.0, "memory": ratio, "case": script.told(drawn[0])} for ratio in memory]
+    rows = [{"measured_mb": 10.0, "memory": ratio, "case": script.shown(drawn[0])} for ratio in memory]
     rows[0] |= {"measured_s": 1.0, "time": 1.29}
-    said = script.summary(rows)
-    assert "3 of 4 within 10%, 1 more than 5% too low" in said and "from 0.940 to 1.110" in said
-    assert "time: 1 of 1 within 30%, from 1.29 to 1.29" in said
+    printed = script.summary(rows)
+    assert "3 of 4 within 10%, 1 more than 5% too low" in printed and "from 0.940 to 1.110" in printed
+    assert "time: 1 of 1 within 30%, from 1.29 to 1.29" in printed
     assert script.line(rows[0]).split()[:4] == ["10.0", "1.000", "1.000", "1.29"]
 
 

@@ -58,7 +58,7 @@ def without_torch(*arguments: str, status: int) -> str:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "said"),
+    ("arguments", "status", "message"),
     [
         (["--help"], 0, "COMMAND"),
         (["--version"], 0, "speechattn "),
@@ -74,8 +74,8 @@ def without_torch(*arguments: str, status: int) -> str:
         (["features", "a.wav", "--out", "x", "--flavor", "htk"], 2, "'htk' (choose from"),
     ],
 )
-def test_help_and_mistakes_answer_without_torch(arguments: list[str], status: int, said: str) -> None:
-    assert said in without_torch(*arguments, status=status)
+def test_help_and_mistakes_answer_without_torch(arguments: list[str], status: int, message: str) -> None:
+    assert message in without_torch(*arguments, status=status)
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate"])
@@ -86,15 +86,15 @@ def test_help_and_unknown_flags_of_long_commands_answer_without_torch(command: s
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--num-heads", "7"], "num_heads"),
         (["--config", "/absent.json"], "/absent.json cannot be read"),
         (["--epochs", "many"], "epochs"),
     ],
 )
-def test_config_errors_answer_without_torch(arguments: list[str], said: str) -> None:
-    assert said in without_torch("train", *arguments, status=2)
+def test_config_errors_answer_without_torch(arguments: list[str], message: str) -> None:
+    assert message in without_torch("train", *arguments, status=2)
 
 
 @pytest.mark.parametrize(("command", "module"), [("train", commands), ("evaluate", evaluate)])
@@ -133,8 +133,8 @@ def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     monkeypatch.setenv("SPEECHATTN_DEBUG", "")
     monkeypatch.setattr(commands, "main", raising(UserError("wrong")))
     assert cli.main(["--debug", "train"]) == 2
-    said = capsys.readouterr().err
-    assert said.startswith("Traceback") and said.endswith("speechattn: wrong\n")
+    message = capsys.readouterr().err
+    assert message.startswith("Traceback") and message.endswith("speechattn: wrong\n")
 
 
 def test_ctrl_c_is_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -213,8 +213,8 @@ def test_a_bad_file_is_named_and_the_others_are_done(
     text.write_text("not sound")
     assert cli.main(["features", str(text), str(sounds[0]), "--out", str(tmp_path / "out")]) == 2
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["one second.npy"]
-    said = capsys.readouterr().err.splitlines()
-    assert len(said) == 2 and "text.flac" in said[0] and "1 of 2 files" in said[1]
+    message = capsys.readouterr().err.splitlines()
+    assert len(message) == 2 and "text.flac" in message[0] and "1 of 2 files" in message[1]
 
 
 def test_names_that_would_collide_are_refused(
@@ -228,17 +228,17 @@ def test_names_that_would_collide_are_refused(
     assert not (tmp_path / "out").exists()
 
 
-def test_an_out_that_is_a_file_is_said(sounds: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_out_that_is_a_file_is_refused(sounds: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["features", str(sounds[0]), "--out", str(sounds[1])]) == 2
     assert "choose another --out" in capsys.readouterr().err
 
 
 def test_the_doctor_finds_this_environment_well(capsys: pytest.CaptureFixture[str]) -> None:
     assert doctor.main() == 0
-    said = capsys.readouterr().out
+    message = capsys.readouterr().out
     for name in (*doctor.REQUIRED, *doctor.EXTRAS, "torchaudio", "python", "memory", "cuda"):
-        assert f"{name} " in said
-    assert said.endswith("Ready.\n")
+        assert f"{name} " in message
+    assert message.endswith("Ready.\n")
 
 
 @pytest.mark.parametrize("error", [ImportError("no symbol"), OSError("libcudart"), RuntimeError("versions")])
@@ -254,9 +254,9 @@ def test_a_broken_torch_is_a_finding(
 
     monkeypatch.setattr(importlib, "import_module", broken)
     assert doctor.main() == 1
-    said = capsys.readouterr().out
-    assert f"broken, {error}: pip install --force-reinstall torch" in said
-    assert said.endswith("1 required packages need attention: torch.\n")
+    message = capsys.readouterr().out
+    assert f"broken, {error}: pip install --force-reinstall torch" in message
+    assert message.endswith("1 required packages need attention: torch.\n")
 
 
 def test_an_absent_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,9 +287,9 @@ def test_the_states_of_torchaudio(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_no_command_is_answered_with_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([]) == 2
-    said = capsys.readouterr()
-    assert said.out == "" and said.err.startswith("usage: speechattn")
-    assert all(f"    {name} " in said.err for name in cli.COMMANDS)
+    message = capsys.readouterr()
+    assert message.out == "" and message.err.startswith("usage: speechattn")
+    assert all(f"    {name} " in message.err for name in cli.COMMANDS)
 
 
 def test_the_doctor_knows_what_the_export_needs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,8 +34,8 @@ def test_memory_asks_for_the_longest_audio(capsys: pytest.CaptureFixture[str]) -
     assert found["training"] == max_frames(config, 8 * 10**9, training=True) < found["training, checkpointed"]
     assert found["streaming"] is None
     assert main(["plan", "--memory", "8GB"]) == 0
-    said = capsys.readouterr().out
-    assert "any length" in said and f"{found['inference']:,}" in said
+    message = capsys.readouterr().out
+    assert "any length" in message and f"{found['inference']:,}" in message
 
 
 def test_a_duration_asks_for_its_memory_and_time(capsys: pytest.CaptureFixture[str], cache: Path) -> None:
@@ -51,8 +51,8 @@ def test_a_duration_asks_for_its_memory_and_time(capsys: pytest.CaptureFixture[s
     assert made["total_bytes"] == expected.total_bytes
     MACHINE.save(cache / "machine.json")
     assert main(["plan", "--duration", "4h"]) == 0
-    said = capsys.readouterr().out
-    assert said.count("times real time") == 3 and "gradient_checkpointing=True" in said
+    message = capsys.readouterr().out
+    assert message.count("times real time") == 3 and "gradient_checkpointing=True" in message
 
 
 def test_a_saved_model_brings_its_encoder(capsys: pytest.CaptureFixture[str]) -> None:
@@ -69,7 +69,7 @@ def test_an_unlimited_side_has_no_stream(capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ([], "nothing to plan: give --memory 8GB"),
         (["--duration", "-1"], 'must be a duration as "4h"'),
@@ -89,10 +89,10 @@ def test_an_unlimited_side_has_no_stream(capsys: pytest.CaptureFixture[str]) -> 
         (["--duration", "60min", "--right", "all", "--mode", "streaming"], "does not stream in bounded memory"),
     ],
 )
-def test_mistakes_are_one_line(options: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes_are_one_line(options: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", *options]) == 2
     error = capsys.readouterr().err
-    assert said in error and error.count("\n") == 1
+    assert message in error and error.count("\n") == 1
 
 
 def test_planning_needs_no_torch() -> None:

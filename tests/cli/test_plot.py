@@ -44,8 +44,8 @@ def drawn(*arguments: str, out: Path) -> str:
 
 def test_a_context_is_drawn_without_torch(tmp_path: Path) -> None:
     out = tmp_path / "a.png"
-    said = without_torch("--left", "2", "--right", "1", "--layers", "2", "--out", str(out))
-    assert out.read_bytes().startswith(b"\x89PNG") and "left 2, right 1" in said and str(out) in said
+    message = without_torch("--left", "2", "--right", "1", "--layers", "2", "--out", str(out))
+    assert out.read_bytes().startswith(b"\x89PNG") and "left 2, right 1" in message and str(out) in message
 
 
 def test_the_same_context_gives_the_same_picture(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_the_shipped_model_is_as_late_as_its_stream(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ("--out a.png", "no context to plot: give --left 64"),
         ("--left 3", "required: --out"),
@@ -118,13 +118,13 @@ def test_the_shipped_model_is_as_late_as_its_stream(tmp_path: Path) -> None:
     ],
 )
 def test_a_mistake_is_one_line(
-    arguments: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    arguments: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("SPEECHATTN_DEBUG", raising=False)
     assert cli.main(["plot", *arguments.split()]) == 2
     out, err = capsys.readouterr()
-    assert out == "" and said in err and err.count("\n") == 1
+    assert out == "" and message in err and err.count("\n") == 1
     assert not list(tmp_path.iterdir())
 
 

@@ -44,11 +44,11 @@ def test_running_out_of_memory_is_a_result_and_the_same_command_measures_nothing
     points = recorded(tmp_path)
     assert points["truncated", 2.0]["status"] == "ok"
     assert points["truncated", 6000.0]["status"] == "out of memory", "600 000 frames of more than a kilobyte"
-    said = f"ran out at {format_bytes(round(ceiling * 1e9))}, wanted another "
-    assert points["truncated", 6000.0]["note"].startswith(said)
+    message = f"ran out at {format_bytes(round(ceiling * 1e9))}, wanted another "
+    assert points["truncated", 6000.0]["note"].startswith(message)
     assert points["truncated", 9000.0]["note"] == "skipped: out of memory at 1.67 h"
-    told = capsys.readouterr().out
-    assert said in told and str(tmp_path / "report.html") in told
+    printed = capsys.readouterr().out
+    assert message in printed and str(tmp_path / "report.html") in printed
     assert (tmp_path / "profile.csv").read_text().count("\n") == 4
     assert (tmp_path / "pictures" / "lengths.png").read_bytes().startswith(b"\x89PNG")
     assert profile("--duration", 10, 20, "--encoders", "streaming", *given) == 0
@@ -69,8 +69,8 @@ def test_running_out_of_memory_is_a_result_and_the_same_command_measures_nothing
     assert (tmp_path / "profile.json").read_bytes() == before
     capsys.readouterr()
     assert profile("--duration", 10, "--encoders", "streaming", *given, "--left", 5) == 2
-    told = capsys.readouterr().err
-    assert "left 64 there, 5 here" in told and "--restart" in told
+    printed = capsys.readouterr().err
+    assert "left 64 there, 5 here" in printed and "--restart" in printed
 
 
 def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
     command += ["--duration", "0.5", "500000", "--memory", "2GB", "--timeout", "1e6", "--out", str(out)]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
-        command, env=environment, stdout=-1, stderr=-1, text=True, start_new_session=True, preexec_fn=_hear_interrupts
+        command, env=environment, stdout=-1, stderr=-1, text=True, start_new_session=True, preexec_fn=_accept_interrupts
     ) as process:
         deadline = time.monotonic() + 300
         while not (out / "profile.csv").exists() and process.poll() is None and time.monotonic() < deadline:
@@ -87,18 +87,18 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
         time.sleep(1.0)  # into the next point, which would take minutes
         os.killpg(process.pid, signal.SIGINT)  # as the terminal does: everybody hears it
         try:
-            told, errors = process.communicate(timeout=300)
+            printed, errors = process.communicate(timeout=300)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # whatever went wrong, nothing goes on for minutes
     assert process.returncode == 130, errors
     assert [point["status"] for point in recorded(out).values()] == ["ok"]
-    assert "0.5 s" in (out / "report.html").read_text() and "same command measures the rest" in told
+    assert "0.5 s" in (out / "report.html").read_text() and "same command measures the rest" in printed
     assert errors.rstrip().endswith("speechattn: interrupted") and "Traceback" not in errors
     assert not _alive_in(process.pid), "the child is gone"
 
 
-def _hear_interrupts() -> None:
+def _accept_interrupts() -> None:
     """Tests that a shell runs in the background ignore SIGINT, and so would everything that they start."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
@@ -118,7 +118,7 @@ OUT = ["--out", "x"]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ([], "needs --out DIR"),
         (
@@ -146,19 +146,23 @@ OUT = ["--out", "x"]
     ],
 )
 def test_a_mistake_is_one_line_before_anything_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(show, "run_profile", None)
     assert profile(*arguments) == 2
-    told = capsys.readouterr().err
-    assert said in told and told.startswith("speechattn: ") and told.count("\n") == 1, told
+    printed = capsys.readouterr().err
+    assert message in printed and printed.startswith("speechattn: ") and printed.count("\n") == 1, printed
     assert not list(tmp_path.iterdir()), "nothing was made"
 
 
 def test_files_that_cannot_be_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("{")
-    for arguments, said in (
+    for arguments, message in (
         (["--out", tmp_path / "file"], "Choose another --out."),
         (["--model", tmp_path, "--out", tmp_path / "out"], "is not a saved model"),
         (["--redraw", tmp_path / "file"], "is not JSON"),
@@ -166,16 +170,16 @@ def test_files_that_cannot_be_used(tmp_path: Path, capsys: pytest.CaptureFixture
         (["--compare", tmp_path / "file", tmp_path / "absent"], "is not JSON"),
     ):
         assert profile(*arguments) == 2
-        told = capsys.readouterr().err
-        assert said in told and told.count("\n") == 1, told
+        printed = capsys.readouterr().err
+        assert message in printed and printed.count("\n") == 1, printed
 
 
 def test_no_gpu_and_a_ceiling_below_the_interpreter(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import torch
 
     assert profile(*TINY, "--memory", "50MB", "--out", tmp_path) == 2
-    told = capsys.readouterr().err
-    assert "--memory 50 MB is below what Python and torch need by themselves here" in told and "or more" in told
+    printed = capsys.readouterr().err
+    assert "--memory 50 MB is below what Python and torch need by themselves here" in printed and "or more" in printed
     if not torch.cuda.is_available():
         assert profile(*TINY, "--device", "cuda", "--out", tmp_path) == 2
         assert "--device cuda: " in capsys.readouterr().err

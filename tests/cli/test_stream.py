@@ -95,12 +95,12 @@ def test_a_file_gives_the_offline_labels(
     from speechattn.models.speech_model import load
 
     assert cli.main(["stream", str(flac), "--model", str(model), "--push-ms", push_ms]) == 0
-    said = capsys.readouterr()
-    assert_are_offline(said.out, load(model), load_audio(flac)[0])
-    assert said.err == ""
+    printed = capsys.readouterr()
+    assert_are_offline(printed.out, load(model), load_audio(flac)[0])
+    assert printed.err == ""
 
 
-def test_the_shipped_model_hears_phones(flac: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_shipped_model_recognises_phones(flac: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["stream", str(flac), "--format", "json"]) == 0
     lines = capsys.readouterr().out
     assert_are_offline(lines, load_pretrained("small-en-phones"), load_audio(flac)[0])
@@ -138,8 +138,8 @@ def test_stdin_that_closes_inside_a_sample(model: Path, pipe: Any, capsys: pytes
     whole = capsys.readouterr().out
     pipe(samples + b"\1")
     assert cli.main(["stream", "-", "--model", str(model)]) == 0
-    said = capsys.readouterr()
-    assert said.out == whole and "closed in the middle of a sample" in said.err
+    printed = capsys.readouterr()
+    assert printed.out == whole and "closed in the middle of a sample" in printed.err
 
 
 def test_the_model_has_computed_before_stdin_is_read(model: Path, pipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,7 +162,7 @@ def test_the_model_has_computed_before_stdin_is_read(model: Path, pipe: Any, mon
     assert order[:2] == ["push", "read"] and order.count("push") == 1 + 5
 
 
-def test_a_pipe_has_room_for_what_is_said_until_then(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pipe_has_room_for_the_sound_until_then(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half a megabyte is 16 s; a pipe as it is made would hold 2 s, and a microphone would lose the rest."""
     pytest.importorskip("fcntl")
     reading, writing = os.pipe()
@@ -195,14 +195,14 @@ def test_the_rate_on_stdin_is_the_models_unless_given(
 
 
 @pytest.mark.parametrize(
-    ("data", "said"), [(b"", "closed before a sample came"), (b"RIFF\0\0\0\0WAVEfmt ", "holds a sound file")]
+    ("data", "printed"), [(b"", "closed before a sample came"), (b"RIFF\0\0\0\0WAVEfmt ", "holds a sound file")]
 )
 def test_stdin_without_samples(
-    model: Path, pipe: Any, data: bytes, said: str, capsys: pytest.CaptureFixture[str]
+    model: Path, pipe: Any, data: bytes, printed: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pipe(data)
     assert cli.main(["stream", "-", "--model", str(model)]) == 2
-    assert said in capsys.readouterr().err
+    assert printed in capsys.readouterr().err
 
 
 def test_damage_further_in_comes_after_the_labels_before_it(
@@ -212,9 +212,9 @@ def test_damage_further_in_comes_after_the_labels_before_it(
     noise[2**18 + 5000] = np.nan  # in the second block that is read
     soundfile.write(tmp_path / "a.wav", noise, 16000, subtype="FLOAT")
     assert cli.main(["stream", str(tmp_path / "a.wav"), "--model", str(model)]) == 2
-    said = capsys.readouterr()
-    assert sum(frames for _, frames in streamed(said.out)) == (2**18 + 5000) // 160
-    assert f"sample {2**18 + 5000} is nan" in said.err
+    printed = capsys.readouterr()
+    assert sum(frames for _, frames in streamed(printed.out)) == (2**18 + 5000) // 160
+    assert f"sample {2**18 + 5000} is nan" in printed.err
 
 
 def test_damage_in_the_first_block_comes_after_the_labels_before_it(
@@ -223,17 +223,17 @@ def test_damage_in_the_first_block_comes_after_the_labels_before_it(
     data = flac.read_bytes()
     (tmp_path / "cut.flac").write_bytes(data[: len(data) * 6 // 10])
     assert cli.main(["stream", str(tmp_path / "cut.flac"), "--model", str(model)]) == 2
-    said = capsys.readouterr()
-    assert "decoding broke off" in said.err and said.err.count("\n") == 1
-    heard = 160 * sum(frames for _, frames in streamed(said.out))
+    printed = capsys.readouterr()
+    assert "decoding broke off" in printed.err and printed.err.count("\n") == 1
+    received = 160 * sum(frames for _, frames in streamed(printed.out))
     waveform, _ = load_audio(flac)
-    assert heard > 0.4 * len(waveform)
+    assert received > 0.4 * len(waveform)
     from speechattn.models.speech_model import load
 
-    assert_are_offline(said.out, load(model), waveform[:heard])
+    assert_are_offline(printed.out, load(model), waveform[:received])
 
 
-def test_unscaled_floats_in_a_file_are_said(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unscaled_floats_in_a_file_are_refused(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     soundfile.write(tmp_path / "a.wav", np.sin(np.arange(16_000)) * 9000, 16_000, subtype="FLOAT")
     assert cli.main(["stream", str(tmp_path / "a.wav"), "--model", str(model)]) == 2
     assert "looks like 16-bit samples as floats; divide by 32768. Export it again." in capsys.readouterr().err
@@ -244,8 +244,8 @@ def test_less_than_a_frame_says_how_much_came(
 ) -> None:
     pipe(b"hello world\n")
     assert cli.main(["stream", "-", "--model", str(model)]) == 0
-    said = capsys.readouterr()
-    assert said.out == "" and said.err == "speechattn: no label: 6 samples came (0.4 ms), less than a frame.\n"
+    printed = capsys.readouterr()
+    assert printed.out == "" and printed.err == "speechattn: no label: 6 samples came (0.4 ms), less than a frame.\n"
     for samples, message in ((159, "speechattn: no label: 159 samples came (9.9 ms), less than a frame.\n"), (160, "")):
         soundfile.write(tmp_path / "a.wav", np.zeros(samples), 16_000)
         assert cli.main(["stream", str(tmp_path / "a.wav"), "--model", str(model)]) == 0
@@ -258,14 +258,14 @@ def test_real_time_reports_and_draws(model: Path, tmp_path: Path, capsys: pytest
     picture = tmp_path / "a.png"
     options = ["--realtime", "--plot", str(picture), "--model", str(model)]
     assert cli.main(["stream", str(tmp_path / "a.wav"), *options]) == 0
-    said = capsys.readouterr()
-    assert sum(frames for _, frames in streamed(said.out)) == 20
-    assert "latency of 20 labels: 50 % " in said.err and re.search(r"real-time factor \d", said.err)
+    printed = capsys.readouterr()
+    assert sum(frames for _, frames in streamed(printed.out)) == 20
+    assert "latency of 20 labels: 50 % " in printed.err and re.search(r"real-time factor \d", printed.err)
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "printed"),
     [
         ([__file__, "--rate", "8000"], "a sound file states its own rate"),
         ([__file__, "--plot", "absent/a.png"], "its folder is missing"),
@@ -275,10 +275,10 @@ def test_real_time_reports_and_draws(model: Path, tmp_path: Path, capsys: pytest
         (["-", "--rate", "10"], "--rate must be 1000 to 768000 Hz"),
     ],
 )
-def test_what_is_refused(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_refused(arguments: list[str], printed: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["stream", *arguments]) == 2
     error = capsys.readouterr()
-    assert said in error.err and error.err.count("\n") == 1 and error.out == ""
+    assert printed in error.err and error.err.count("\n") == 1 and error.out == ""
 
 
 def test_a_model_that_waits_for_the_end_is_refused(
@@ -302,7 +302,7 @@ def command(*arguments: str) -> subprocess.Popen[bytes]:
     )
 
 
-def test_ctrl_c_prints_what_is_owed(model: Path, flac: Path) -> None:
+def test_ctrl_c_prints_the_pending_labels(model: Path, flac: Path) -> None:
     samples, _ = soundfile.read(flac, dtype="int16")
     samples = samples[:20_800]
     with command("-", "--model", str(model)) as listening:
@@ -342,7 +342,7 @@ def test_a_segment_is_given_when_it_has_ended() -> None:
 
 
 def test_labels_of_ctc_are_whole_at_once() -> None:
-    assert [heard.label for heard in Segments(whole=True).add(rows("A", "A"))] == ["A", "A"]
+    assert [segment.label for segment in Segments(whole=True).add(rows("A", "A"))] == ["A", "A"]
 
 
 def test_latency_is_counted_from_the_middle_of_a_frame() -> None:
@@ -378,5 +378,5 @@ def test_the_picture_of_any_number_of_labels(labels: list[str], tmp_path: Path) 
     figure.savefig(tmp_path / "a.png")
     names = [text.get_window_extent() for text in figure.axes[0].texts if text.get_text() in labels]
     assert not any(one.overlaps(other) for one, other in combinations(names, 2))
-    said = " ".join(text.get_text() for text in figure.texts)
-    assert ("within 295 ms" if labels else "nothing was recognised") in said
+    printed = " ".join(text.get_text() for text in figure.texts)
+    assert ("within 295 ms" if labels else "nothing was recognised") in printed

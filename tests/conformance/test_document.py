@@ -88,7 +88,7 @@ def test_marks_are_filled_and_none_is_forgotten(script: Any) -> None:
         script.filled(page, {"x": "1"})
 
 
-def test_failures_are_told_once_with_their_reason(script: Any) -> None:
+def test_failures_are_listed_once_with_their_reason(script: Any) -> None:
     def column(title: Any, why: Any) -> Any:
         return script.Column(title, "", lambda name: Findings(name), why=why)
 

@@ -407,7 +407,7 @@ def test_relu_that_is_dead_for_one_draw_is_seen_in_another() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"),
+    ("answer", "message"),
     [
         (lambda frames, lengths: 1 / 0, "Raises ZeroDivisionError: division by zero"),
         (lambda frames, lengths: frames, "an encoder must return (output, lengths), got Tensor."),
@@ -419,10 +419,10 @@ def test_relu_that_is_dead_for_one_draw_is_seen_in_another() -> None:
         (lambda frames, lengths: (frames.detach(), lengths), "no gradient flows from the output to the input."),
     ],
 )
-def test_an_exception_or_a_wrong_shape_is_a_failure_and_never_a_crash(answer: Any, said: str) -> None:
+def test_an_exception_or_a_wrong_shape_is_a_failure_and_never_a_crash(answer: Any, message: str) -> None:
     findings = check_encoder(answer, FEATURES, CONTEXT)
     assert set(findings.outcomes) == set(CHECKS)
-    assert findings.outcomes["reach"].status == FAILED and said.lower() in findings.outcomes["reach"].meaning.lower()
+    assert findings.outcomes["reach"].status == FAILED and message.lower() in findings.outcomes["reach"].meaning.lower()
     assert "\n" not in findings.outcomes["reach"].meaning
 
 
@@ -453,7 +453,7 @@ def test_the_module_that_was_given_stays_as_it_was_and_so_do_random_numbers() ->
     assert torch.equal(state, torch.get_rng_state())
 
 
-def test_what_a_caller_gets_wrong_is_said() -> None:
+def test_wrong_arguments_are_refused() -> None:
     with pytest.raises(ValueError, match="there is no check 'rech'; there are reach, outside"):
         check_encoder(Right(), FEATURES, CONTEXT, checks=["rech"])
     with pytest.raises(ValueError, match=r"dtype must be torch\.float64 or torch\.float32, got torch\.float16"):

@@ -220,10 +220,10 @@ def test_a_calibration_is_read_back_or_ignored(tmp_path: Path) -> None:
 
 
 def test_advice_names_what_takes_less() -> None:
-    said = " ".join(suggest(estimate(SMALL, 100_000)))
-    assert "encode_long" in said and "gradient_checkpointing" not in said
-    said = " ".join(suggest(estimate(SMALL, 100_000, 4, True)))
-    assert "gradient_checkpointing=True" in said and "2 rows a batch" in said
+    message = " ".join(suggest(estimate(SMALL, 100_000)))
+    assert "encode_long" in message and "gradient_checkpointing" not in message
+    message = " ".join(suggest(estimate(SMALL, 100_000, 4, True)))
+    assert "gradient_checkpointing=True" in message and "2 rows a batch" in message
     assert "Context.truncated(64, 64)" in suggest(estimate(replace(SMALL, context=Context.full()), 100_000))[0]
     assert suggest(estimate(SMALL, 100_000, streaming=True)) == []
 
@@ -236,7 +236,7 @@ def test_a_sheet_has_all_of_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ({"frames": -1}, "frames must be a whole number from 0"),
         ({"frames": 1.5}, "frames must be"),
@@ -246,8 +246,8 @@ def test_a_sheet_has_all_of_it() -> None:
         ({"frames": 10, "streaming": True, "training": True}, "not both"),
     ],
 )
-def test_what_cannot_be_planned(arguments: Any, said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_what_cannot_be_planned(arguments: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         estimate(SMALL, **arguments)
 
 

@@ -34,13 +34,13 @@ def test_what_does_not_fit_is_refused_with_what_would() -> None:
     encoder = Encoder(CONFIG).eval()
     with torch.no_grad(), sa.memory_limit("1GB"), pytest.raises(MemoryLimitError) as refused:
         encoder(hours(5))
-    said = str(refused.value)
+    message = str(refused.value)
     native = native_unavailable() is None
     needed = format_bytes(estimate(CONFIG, 1_800_000, native=native).peak_bytes)
-    assert f"encoding 1 x 5 h (1800000 frames a row) at once takes {needed}" in said
-    assert "holds 500 MB, and 1 GB are allowed" in said and "sa.encode_long" in said
+    assert f"encoding 1 x 5 h (1800000 frames a row) at once takes {needed}" in message
+    assert "holds 500 MB, and 1 GB are allowed" in message and "sa.encode_long" in message
     assert isinstance(refused.value, MemoryError) and isinstance(refused.value, sa.UserError)
-    most = int(said.partition("At once fit ")[2].split()[0])
+    most = int(message.partition("At once fit ")[2].split()[0])
     with sa.memory_limit("1GB"):
         guard.check(CONFIG, most, 1, False, "float32", native)
         with pytest.raises(MemoryLimitError):

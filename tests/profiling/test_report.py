@@ -151,8 +151,8 @@ def test_two_profiles_side_by_side(tmp_path: Path, make_profile: Make, capsys: p
         each.write(tmp_path / name)
     files = tmp_path / "a" / "profile.json", tmp_path / "b" / "profile.json"
     assert compare(*files, out=tmp_path / "page") == 0
-    told = capsys.readouterr().out
-    assert "a faster one" in told and "2.00" in told and "differs: setting batch_size" in told
+    printed = capsys.readouterr().out
+    assert "a faster one" in printed and "2.00" in printed and "differs: setting batch_size" in printed
     page = (tmp_path / "page" / "report.html").read_text()
     assert [row[:5] for row in rows_of(page, "Points")[1:]] == [row[:5] for row in rows]
 

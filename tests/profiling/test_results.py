@@ -37,8 +37,8 @@ def test_csv_and_json_say_the_same(tmp_path: Path, make_profile: Make) -> None:
     for row, point in zip(rows, data["points"], strict=True):
         assert set(row) == set(point)
         for name, value in point.items():
-            told = "x".join(map(str, value)) if name == "output" and value else "" if value is None else str(value)
-            assert row[name] == told, name
+            printed = "x".join(map(str, value)) if name == "output" and value else "" if value is None else str(value)
+            assert row[name] == printed, name
     assert data["machine"]["cpu"] == "a processor" and data["settings"]["config"]["d_model"] == 8
     assert data["longest_s"] == {"truncated": 3600.0, "full": 60.0, "emformer": None}
     assert data["growth"]["full"]["seconds"] == pytest.approx(2.0)
@@ -98,7 +98,7 @@ def test_what_a_gigabyte_lasts_for(make_profile: Make, make_point: Make) -> None
 def test_a_gigabyte_lasts_for_what_is_left_of_it_beside_the_constant(
     make_profile: Any, make_point: Any, lengths: tuple[float, ...]
 ) -> None:
-    """300 MB and 1 kB a frame, 100 frames a second: 700,000 frames. A power through 10 s and 60 s said 12 days."""
+    """300 MB and 1 kB a frame, 100 frames a second: 700,000 frames. A power through 10 s and 60 s gave 12 days."""
     sizes = {seconds: 3e8 + 1e5 * seconds for seconds in lengths}
     assert lasts_s(make_profile, make_point, sizes) == pytest.approx(7000.0)
     assert lasts_s(make_profile, make_point, sizes, 1e10) == pytest.approx(97_000.0)
@@ -148,7 +148,7 @@ def test_points_stay_in_order_and_the_newer_counts(make_profile: Make, make_poin
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("{", "is not JSON"),
         ("[1, 2]", "is not a profile"),
@@ -157,10 +157,10 @@ def test_points_stay_in_order_and_the_newer_counts(make_profile: Make, make_poin
         ('{"kind": "speechattn profile", "format": 1}', "damaged profile: machine, method or points are missing"),
     ],
 )
-def test_what_is_no_profile_is_refused_in_one_line(tmp_path: Path, text: str, said: str) -> None:
+def test_what_is_no_profile_is_refused_in_one_line(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "other.json"
     path.write_text(text)
-    with pytest.raises(UserError, match=said) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         read_profile(path)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 

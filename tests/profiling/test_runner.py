@@ -129,7 +129,7 @@ def test_an_interruption_keeps_what_was_measured(tmp_path: Path, played: Any) ->
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "message"),
     [
         ({"mode": "training"}, "mode inference there, training here"),
         ({"left": 32, "batch_size": 2}, "left 64 there, 32 here; batch_size 1 there, 2 here"),
@@ -139,11 +139,11 @@ def test_an_interruption_keeps_what_was_measured(tmp_path: Path, played: Any) ->
     ],
 )
 def test_other_settings_in_one_folder_are_refused(
-    tmp_path: Path, played: Any, changed: dict[str, Any], said: str
+    tmp_path: Path, played: Any, changed: dict[str, Any], message: str
 ) -> None:
     asked = played(works)
     module.run_profile(SETTINGS, ["full"], [10.0], tmp_path)
-    with pytest.raises(UserError, match=said) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         module.run_profile(replace(SETTINGS, **changed), ["full"], [10.0], tmp_path)
     assert "choose another --out, or --restart" in str(caught.value) and len(asked) == 1
     module.run_profile(replace(SETTINGS, **changed), ["full"], [10.0], tmp_path, restart=True)

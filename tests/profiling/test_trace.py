@@ -77,7 +77,7 @@ def test_peak_and_tensors_are_exact_to_the_byte_and_the_line(monkeypatch: pytest
     assert at_peak == {"aten::_to_copy": 16000, "aten::cat": 8000, "aten::mul": 400}
 
 
-def test_only_the_ten_largest_are_told() -> None:
+def test_a_trace_has_the_ten_largest_tensors() -> None:
     model = nn.Identity()
     found = trace(lambda: [model(torch.zeros(size)) for size in range(1, 21)], model)
     assert [held.bytes for held in found.largest] == [4 * size for size in range(20, 10, -1)]
@@ -173,7 +173,7 @@ def test_a_native_output_on_huge_pages_is_counted() -> None:
     assert found.largest[0][:2] == (HUGE_PAGES, (1, 1, frames, 64)) and found.peak_bytes >= HUGE_PAGES
 
 
-def test_the_layers_of_a_stream_are_heard() -> None:
+def test_the_layers_of_a_stream_are_marked() -> None:
     model, x = encoder().eval(), torch.randn(1, 60, 16)
 
     def run() -> None:
@@ -231,11 +231,11 @@ def test_the_command_writes_and_says_where_it_went(
     mode: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert traced.run_trace(Settings(SMALL, mode=mode), ["truncated"], [2.0], tmp_path / "a") == 0
-    said = capsys.readouterr().out
-    assert f"truncated over 2 s, {mode} on the CPU, threads: 1" in said and len(said.splitlines()) < 45
+    message = capsys.readouterr().out
+    assert f"truncated over 2 s, {mode} on the CPU, threads: 1" in message and len(message.splitlines()) < 45
     for word in ("blocks.1", "aten::addmm", "at the peak", "speechattn/encoder/blocks.py:", "all "):
-        assert word in said
-    assert ("backward ms" in said) == ("kept for backward" in said) == (mode == "training")
+        assert word in message
+    assert ("backward ms" in message) == ("kept for backward" in message) == (mode == "training")
     rows = list(csv.DictReader((tmp_path / "a" / "operations.csv").read_text().splitlines()))
     assert {"blocks.0.feed_forward.3", "norm"} <= {row["layer"] for row in rows}
     times = [float(row["self_ms"]) for row in rows]
@@ -283,8 +283,10 @@ def test_a_process_of_its_own_traces_and_says_nothing_else(tmp_path: Path) -> No
 def test_a_picture_of_memory_tells_the_peak_by_part() -> None:
     parts = {f"part {n}": [0, n * 10**6, 0] for n in range(1, 10)}
     figure = memory_alive(parts, seconds=3.0, peak=1, turn=2)
-    said = [text.get_text() for text in figure.findobj(matplotlib.text.Text)]
-    assert {"45 MB at the peak", "part 9  9 MB", "part 4  4 MB", "the rest  6 MB", "forward", "backward"} <= set(said)
+    message = [text.get_text() for text in figure.findobj(matplotlib.text.Text)]
+    assert {"45 MB at the peak", "part 9  9 MB", "part 4  4 MB", "the rest  6 MB", "forward", "backward"} <= set(
+        message
+    )
     FigureCanvasAgg(figure).draw()  # type: ignore[no-untyped-call]
     empty = memory_alive({}, 0.0, 0)
     assert "no tensors" in [text.get_text() for text in empty.findobj(matplotlib.text.Text)]
