@@ -58,7 +58,7 @@ def commands(text: str) -> Iterator[list[str]]:
 def wrong_commands(text: str) -> list[str]:
     """Commands that name a Makefile target, a subcommand or a script that does not exist."""
     made = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
-    known = set(cli.COMMANDS)
+    known = {*cli.DELEGATED, *cli.COMMANDS, "doctor"}
     wrong = []
     for words in commands(text):
         program, *rest = words
