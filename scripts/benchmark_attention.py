@@ -32,10 +32,10 @@ from benchmark_measuring import (
     CannotRunError,
     Timing,
     extra_bytes,
+    format_machine,
     in_fresh_process,
     machine,
     return_memory,
-    said,
     time_jobs,
     write,
 )
@@ -82,7 +82,7 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     about = machine()
-    print(said(about), flush=True)
+    print(format_machine(about), flush=True)
     rows: list[dict[str, Any]] = []
     for frames in options.frames:
         found = measure(frames, options)

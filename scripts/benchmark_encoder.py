@@ -42,11 +42,11 @@ from benchmark_measuring import (
     CannotRunError,
     elapsed,
     extra_bytes,
+    format_machine,
     gemm_speed,
     in_fresh_process,
     machine,
     return_memory,
-    said,
     write,
 )
 from torch import Tensor, nn
@@ -72,7 +72,7 @@ def main() -> None:
     """Measure and print."""
     options = parse()
     about = machine()
-    print(said(about), flush=True)
+    print(format_machine(about), flush=True)
     rows = infer(options) + train(options)
     best = max((row["gemm_gflops"] for row in rows if "seconds" in row), default=0.0)
     for row in rows:
@@ -119,7 +119,7 @@ def infer(options: argparse.Namespace) -> list[dict[str, Any]]:
                     raise CannotRunError(
                         f"would take longer than {seconds:g} s: {rate * frames:.0f} s if it were linear"
                     )
-                timed = measured(time_pass, model, frames, seconds=seconds, most_bytes=bytes_allowed)
+                timed = measured(time_pass, model, frames, seconds=seconds, max_bytes=bytes_allowed)
                 row |= timed | {"error": error}
                 rate = row["seconds"] / frames
                 row["extra_mb"] = measured(extra_of_pass, model, frames, seconds=seconds) / 1e6
@@ -134,16 +134,14 @@ def infer(options: argparse.Namespace) -> list[dict[str, Any]]:
     return rows
 
 
-def measured(
-    function: Callable[..., Any], *arguments: Any, seconds: float | None, most_bytes: int | None = None
-) -> Any:
+def measured(function: Callable[..., Any], *arguments: Any, seconds: float | None, max_bytes: int | None = None) -> Any:
     """From a fresh process, which has START_S beside the pass."""
     try:
         return in_fresh_process(
             function,
             *arguments,
             seconds=None if seconds is None else seconds + START_S,
-            most_bytes=most_bytes,
+            max_bytes=max_bytes,
         )
     except CannotRunError as error:
         text = str(error)

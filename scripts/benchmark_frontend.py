@@ -26,10 +26,10 @@ from typing import Any
 import torch
 from benchmark_measuring import (
     extra_bytes,
+    format_machine,
     in_fresh_process,
     machine,
     return_memory,
-    said,
     time_jobs,
     write,
 )
@@ -110,7 +110,7 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     about = machine()
-    print(said(about))
+    print(format_machine(about))
     rows = measure(options)
     print(f"\n{options.minutes:g} minutes of audio")
     print(f"{'':26}{'seconds':>8}{'extra MB':>10}{'of output':>11}{'difference':>12}{'GFLOP/s':>9}{'runs':>6}")

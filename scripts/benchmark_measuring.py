@@ -1,16 +1,12 @@
-"""How the benchmarks measure: interleaved rounds, fresh processes, a calibrating matrix product, and which machine.
+"""Measuring for the benchmarks: interleaved rounds, fresh processes, a calibrating matrix product, the machine.
 
-Time: every round runs every job once, so that what disturbs the machine disturbs all, and a job's time is its least
-over the rounds. With one thread that is the time the thread was on the processor, because machines are shared; with
-more it is the time that passed. Beside every measurement runs a product of two 512 x 512 matrices, the calibration:
-where it was slow, so was the neighbour.
+Time: every round runs every job once, so that disturbances affect all jobs, and a job's time is its minimum over the
+rounds. On one thread it is CPU time, because machines are shared; on more it is elapsed time. Beside every measurement
+a product of two 512 x 512 matrices is timed, the calibration.
 
-Memory: by how much the peak resident size (VmHWM of Linux) of a process that has computed nothing else grows, by
-speechattn.system.process_memory. Such a process is forked from one that has imported what is needed and done nothing,
-by
-speechattn.profiling.isolated. 1 KB is 1000 bytes.
-
-Not here: what is measured, which is the business of each script.
+Memory: growth of the peak resident size (VmHWM of Linux) of a fresh process, by speechattn.system.process_memory. The
+process is forked from one that has imported everything and computed nothing, by speechattn.profiling.isolated.
+1 KB is 1000 bytes.
 """
 
 from __future__ import annotations
@@ -39,25 +35,25 @@ __all__ = ["CannotRunError", "extra_bytes", "return_memory"]
 
 MATRIX = 512
 SHORTEST_S = 0.005
-"""A call that takes less is repeated until it takes so long, for the clock's sake."""
+"""A faster call is repeated until it takes so long, for the resolution of the clock."""
 MOST_CALLS = 100
 HEAVY_IMPORTS = ("local_attention", "transformers.models.longformer.modeling_longformer", "librosa")
-"""What fresh processes need not import again if it is here already."""
+"""Modules that fresh processes inherit if they are imported here."""
 PACKAGES = ("torch", "torchaudio", "numba", "local-attention", "transformers", "librosa")
 
 
 @dataclass
 class Timing:
-    """What has been measured of one job on one number of threads."""
+    """Measurement of one job on one number of threads."""
 
     seconds: float = math.inf
-    """Least time of a call."""
+    """Minimum time of a call."""
     runs: int = 0
     spent: float = 0.0
     calls: int = 1
-    """Calls a measurement."""
+    """Calls per measurement."""
     gemm: float = 0.0
-    """Multiplications and additions a second of the fastest calibration beside this job."""
+    """Multiplications and additions per second of the fastest calibration beside this job."""
 
 
 def time_jobs(
@@ -68,9 +64,9 @@ def time_jobs(
     title: str = "",
     alone: Container[Hashable] = (),
 ) -> dict[tuple[Any, int], Timing]:
-    """A Timing for each job and number of threads; a job leaves after `seconds`, but not before its second round.
+    """Return a Timing for each job and number of threads; a job ends after `seconds`, but not before its second round.
 
-    Only one that took longer than `seconds` at once is measured a single time. Jobs in `alone` run on one thread only.
+    A job that took longer than `seconds` at once is measured once. Jobs in `alone` run on one thread only.
     """
     square = torch.randn(MATRIX, MATRIX)
     timings = {(key, count): Timing() for count in threads for key in jobs if count == 1 or key not in alone}
@@ -93,7 +89,7 @@ def time_jobs(
 
 
 def elapsed(run: Callable[[], object], clock: Callable[[], float] = time.thread_time, calls: int = 1) -> float:
-    """Seconds of `calls` calls."""
+    """Return the seconds of `calls` calls."""
     started = clock()
     for _ in range(calls):
         run()
@@ -101,33 +97,33 @@ def elapsed(run: Callable[[], object], clock: Callable[[], float] = time.thread_
 
 
 def gemm_speed(clock: Callable[[], float] = time.thread_time) -> float:
-    """Multiplications and additions a second of the calibration, the fastest of ten."""
+    """Return multiplications and additions per second of the calibration, the fastest of ten."""
     square = torch.randn(MATRIX, MATRIX)
     return 2 * MATRIX**3 / min(elapsed(lambda: square @ square, clock) for _ in range(10))
 
 
 def in_fresh_process(
-    function: Callable[..., Any], *arguments: Any, seconds: float | None = None, most_bytes: int | None = None
+    function: Callable[..., Any], *arguments: Any, seconds: float | None = None, max_bytes: int | None = None
 ) -> Any:
-    """`processes.in_fresh_process` on one thread, with what this process has imported."""
+    """Call `function` in a fresh process on one thread, with the modules that this process has imported."""
     preload = [name for name in HEAVY_IMPORTS if name in sys.modules]
-    return processes.in_fresh_process(function, *arguments, seconds=seconds, most_bytes=most_bytes, preload=preload)
+    return processes.in_fresh_process(function, *arguments, seconds=seconds, max_bytes=max_bytes, preload=preload)
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores, versions and commit, for whoever reads the numbers later."""
+    """Return processor, cores, versions and commit, to be stored with the numbers."""
     found = {"cpu": processor(), "cores": os.cpu_count(), "vectors": torch.backends.cpu.get_cpu_capability()}
     return found | {"system": platform.system(), "commit": commit()} | versions(PACKAGES)
 
 
-def said(about: Mapping[str, Any]) -> str:
-    """`machine()` in a line or two."""
+def format_machine(about: Mapping[str, Any]) -> str:
+    """Return `machine()` in two lines."""
     versions = ", ".join(f"{name} {about[name]}" for name in ("python", *PACKAGES) if name in about)
     return f"{about['cpu']}, {about['cores']} cores, {about['vectors']}; commit {about['commit']}\n{versions}"
 
 
 def write(rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any], table: Path | None, data: Path | None) -> None:
-    """The rows as CSV into `table`, and with the machine as JSON into `data`."""
+    """Write the rows as CSV to `table`, and with the machine as JSON to `data`."""
     for path in (table, data):
         if path:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -53,7 +53,7 @@ def sdpa_mask(context: sa.Context, frames: int, backward: bool) -> Attend:
 
 
 def dense(context: sa.Context, frames: int, backward: bool) -> Attend:
-    """The scores of all heads, T x T."""
+    """Return attention with the T x T scores of all heads."""
     refuse_square(frames, HEADS)
     hidden = fill_hidden(torch.zeros(frames, frames, dtype=torch.bool), context, True)
 

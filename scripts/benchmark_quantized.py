@@ -22,7 +22,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from benchmark_measuring import elapsed, machine, said
+from benchmark_measuring import elapsed, format_machine, machine
 from torch import Tensor
 
 import speechattn as sa
@@ -51,7 +51,7 @@ def main() -> None:
         "offline": lambda model: [offline(model, waveform) for waveform in waveforms],
         "stream": lambda model: [stream(model, waveform, push) for waveform in waveforms],
     }
-    print(said(machine()))
+    print(format_machine(machine()))
     seconds = sum(map(len, waveforms)) / config.framing.sample_rate
     print(f"{len(waveforms)} recordings, {seconds:.0f} s; pushes of {options.push_ms} ms, {options.rounds} rounds\n")
     print(f"{'':<18}{'MB':>6}{'x faster':>10}{'accuracy':>10}{'agreement':>11}")

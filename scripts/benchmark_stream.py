@@ -31,7 +31,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from benchmark_measuring import elapsed, extra_bytes, gemm_speed, in_fresh_process, machine, return_memory, said, write
+from benchmark_measuring import (
+    elapsed,
+    extra_bytes,
+    format_machine,
+    gemm_speed,
+    in_fresh_process,
+    machine,
+    return_memory,
+    write,
+)
 from tqdm import tqdm
 
 import speechattn as sa
@@ -46,7 +55,7 @@ def main() -> None:
     """Measure and print."""
     options = parse()
     about = machine()
-    print(said(about), flush=True)
+    print(format_machine(about), flush=True)
     seconds = audio_samples(options.audio) * options.times / RATE
     rows: list[dict[str, Any]] = [
         {"job": job, "audio_s": seconds, "seconds": math.inf, "gemm_gflops": 0.0} for job in JOBS

@@ -1,7 +1,4 @@
-"""What benchmark_attention.py prints of its rows: a table for each context and pass, and how they grow with the frames.
-
-Not here: measuring, and the picture.
-"""
+"""Text tables of benchmark_attention.py: one for each context and pass, and the growth with the number of frames."""
 
 from __future__ import annotations
 
@@ -9,49 +6,59 @@ from collections.abc import Sequence
 from statistics import linear_regression
 from typing import Any
 
-from speechattn.profiling.results import power
+from speechattn.profiling.growth import power
+from speechattn.system.text_table import text_table
 
 WRONG = 1e-4
-"""Errors above it are no rounding."""
+"""Errors above it are not rounding."""
 KEY = ("context", "name", "by")
 
 
+HEADER = ("by", "threads", "ms", "x", "/auto", "gain", "error", "KB/frame", "GFLOP/s", "runs")
+
+
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """Rows of one context and pass below each other."""
-    lines, title = [], None
-    for row in rows:
-        if title != (title := (row["frames"], row["context"], row["name"])):
-            floor = f", floor {row['floor_ms']:.3g} ms" if "floor_ms" in row else ""
-            lines += ["", f"{title[0]} frames, context {title[1]}, {title[2]}{floor}"]
-            lines.append(
-                f"  {'by':16}{'threads':>7}{'ms':>10}{'x':>8}{'/auto':>8}{'gain':>6}{'error':>10}{'KB/frame':>10}"
-                f"{'GFLOP/s':>9}{'runs':>6}"
-            )
-        lines.append(f"  {row['by']:16}{cells(row)}")
-    others = {row["by"]: row["note"] for row in rows if "ms" in row and row["note"]}
-    return "\n".join([*lines, *(f"n/a: {by} is {note}" for by, note in others.items())])
+    """Return a table for each number of frames, context and pass."""
+    lines: list[str] = []
+    for key in dict.fromkeys(tuple(row[name] for name in ("frames", "context", "name")) for row in rows):
+        mine = [row for row in rows if key == (row["frames"], row["context"], row["name"])]
+        floor = f", floor {mine[0]['floor_ms']:.3g} ms" if "floor_ms" in mine[0] else ""
+        lines += ["", f"{key[0]} frames, context {key[1]}, {key[2]}{floor}"]
+        measured, others = ([row for row in mine if ("ms" in row) == done] for done in (True, False))
+        lines += text_table([HEADER, *map(cells, measured)], "<>>>>>>>>><", indent=2)
+        lines += [f"  {row['by']}: cannot: {row['note']}" for row in others]
+    notes = {row["by"]: row["note"] for row in rows if "ms" in row and row["note"]}
+    return "\n".join([*lines, *(f"n/a: {by} is {note}" for by, note in notes.items())])
 
 
-def cells(row: dict[str, Any]) -> str:
-    """What stands behind the name."""
+def cells(row: dict[str, Any]) -> list[str]:
+    """Return the cells of a measured row, with a mark for a wrong result at its end."""
 
-    def cell(name: str, width: int, form: str) -> str:
-        return " " * width if row[name] is None else f"{row[name]:{width}{form}}"
+    def cell(name: str, form: str) -> str:
+        return "" if row[name] is None else format(row[name], form)
 
-    if "ms" not in row:
-        return f"  cannot: {row['note']}"
-    text = f"{row['threads']:7}{row['ms']:10.3f}{row['x']:8.2f}{cell('times_auto', 8, '.2f')}{cell('gain', 6, '.2f')}"
-    text += f"{'n/a' if row['note'] else cell('error', 10, '.1e'):>10}{cell('kb_per_frame', 10, '.2f')}"
-    text += f"{row['gemm_gflops']:9.0f}{row['runs']:6}"
+    error = "n/a" if row["note"] else cell("error", ".1e")
     wrong = row["error"] is not None and not row["error"] < WRONG
-    return text + ("  WRONG" if wrong else "")
+    return [
+        row["by"],
+        str(row["threads"]),
+        f"{row['ms']:.3f}",
+        f"{row['x']:.2f}",
+        cell("times_auto", ".2f"),
+        cell("gain", ".2f"),
+        error,
+        cell("kb_per_frame", ".2f"),
+        f"{row['gemm_gflops']:.0f}",
+        str(row["runs"]),
+        *(["WRONG"] if wrong else []),
+    ]
 
 
 def growth(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """How time and memory grow with the frames, of everything measured at three lengths or more on one thread.
+    """Return how time and memory grow with the frames, for everything measured at three lengths on one thread.
 
-    The power p of T ** p by least squares over the logarithms; and, where memory is linear, the slope of the line
-    through it and how far a point is from that line.
+    The power p of T ** p by least squares of the logarithms; where memory is linear also the slope of its line and the
+    largest relative distance of a point from it.
     """
     lines = []
     alone = [row for row in rows if "ms" in row and row["threads"] == 1]

@@ -1,4 +1,4 @@
-"""The planner against measurement: memory and time of encoders drawn at random, none of them used to calibrate it.
+"""Compare estimated with measured memory and time of random encoders, none of them used for calibration.
 
     python scripts/check_planner.py
     python scripts/check_planner.py --cases 4 --largest-gb 0.3
@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benchmark_measuring import in_fresh_process, machine, said, write
+from benchmark_measuring import format_machine, in_fresh_process, machine, write
 from tqdm import tqdm
 
 import speechattn as sa
@@ -44,15 +44,16 @@ HEAD = f"\n{'measured MB':>11}{'planned/':>10}{'measured s':>12}{'planned/':>10}
 
 
 def main() -> None:
+    """Measure all cases, and print estimated over measured."""
     options = parse()
     about = machine()
-    print(said(about), flush=True)
+    print(format_machine(about), flush=True)
     rows = []
     print(HEAD, flush=True)
     speed = None if options.memory_only else in_fresh_process(calibrate)
     for case in tqdm(list(cases(options.cases, options.seed, options.largest_gb * 1e9)), leave=False):
         planned = sa.estimate(**case, machine=speed, native=native_unavailable() is None)
-        row: dict[str, Any] = {"case": told(case), "planned_mb": planned.peak_bytes / 1e6}
+        row: dict[str, Any] = {"case": describe(case), "planned_mb": planned.peak_bytes / 1e6}
         row["measured_mb"] = in_fresh_process(memory_of, case) / 1e6
         row["memory"] = row["planned_mb"] / row["measured_mb"]
         if speed is not None and case["dtype"] == "float32":
@@ -65,6 +66,7 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
+    """Read the options."""
     parser = argparse.ArgumentParser(description="Planned against measured memory and time of encoders.")
     parser.add_argument("--cases", type=int, default=30)
     parser.add_argument("--seed", type=int, default=1)
@@ -79,7 +81,7 @@ def parse() -> argparse.Namespace:
 
 
 def cases(count: int, seed: int, largest: float) -> Iterator[dict[str, Any]]:
-    """Arguments of `sa.estimate`: inference and training in turn."""
+    """Yield arguments of `sa.estimate`: inference and training in turn."""
     draw = random.Random(seed)
     for number in range(count):
         while True:
@@ -92,6 +94,7 @@ def cases(count: int, seed: int, largest: float) -> Iterator[dict[str, Any]]:
 
 
 def drawn(draw: random.Random, training: bool) -> dict[str, Any]:
+    """Return a random case of any size."""
     head, heads = draw.choice([32, 64]), draw.choice([2, 3, 4, 6, 8])
     side = [0, 3, 16, 40, 64, 130, 250]
     context = sa.Context(draw.choice(side), draw.choice(side), draw.choice([1, 1, 1, 8, 24, 64]))
@@ -117,7 +120,7 @@ def drawn(draw: random.Random, training: bool) -> dict[str, Any]:
 
 
 def call_of(case: dict[str, Any]) -> Any:
-    """A function that makes the planned call, after a short one, which builds what only the first call needs."""
+    """Return a function that makes the estimated call, after a short warm-up call."""
     torch.manual_seed(0)
     dtype, rows, training = getattr(torch, case["dtype"]), case["batch_size"], case["training"]
     encoder = sa.Encoder(case["config"]).to(dtype).train(training)
@@ -136,7 +139,7 @@ def call_of(case: dict[str, Any]) -> Any:
 
 
 def memory_of(case: dict[str, Any]) -> int:
-    """Bytes that CALLS calls take at most. What earlier ones left in the heap would hide some of it, and is trimmed."""
+    """Return the peak bytes of CALLS calls, after trimming the heap."""
     call = call_of(case)
     trim()
     reset_peak_memory()
@@ -147,7 +150,7 @@ def memory_of(case: dict[str, Any]) -> int:
 
 
 def time_of(case: dict[str, Any]) -> float:
-    """Seconds."""
+    """Return the minimum seconds of a call."""
     call, least = call_of(case), float("inf")
     for _ in range(ROUNDS):
         started = time.thread_time()
@@ -156,23 +159,28 @@ def time_of(case: dict[str, Any]) -> float:
     return least
 
 
-def told(case: dict[str, Any]) -> str:
+def describe(case: dict[str, Any]) -> str:
+    """Return a case as one line."""
     config = case["config"]
+    mode = "training" if case["training"] else "inference"
+    mode += ", checkpointed" if config.gradient_checkpointing else ""
     parts = [
         f"{config.num_layers} x {config.d_model} {config.block}, {config.position_encoding}, {config.activation}",
         f"{config.layer_contexts[0]}, d_ff {config.feed_forward_dim}, dropout {config.dropout:g}",
         f"stack {config.stack}, {case['batch_size']} x {case['frames']} {case['dtype']}",
-        "training" + ", checkpointed" * config.gradient_checkpointing if case["training"] else "inference",
+        mode,
     ]
     return "; ".join(parts)
 
 
 def line(row: dict[str, Any]) -> str:
+    """Return the numbers of a case as one line."""
     timed = f"{row['measured_s']:12.3f}{row['time']:10.2f}" if "time" in row else " " * 22
     return f"{row['measured_mb']:11.1f}{row['memory']:10.3f}{timed}  {row['case']}"
 
 
 def summary(rows: list[dict[str, Any]]) -> str:
+    """Return how many cases are within the limits."""
     memory, times = [row["memory"] for row in rows], [row["time"] for row in rows if "time" in row]
     close = sum(abs(ratio - 1) <= CLOSE for ratio in memory)
     near = sum(abs(ratio - 1) <= NEAR for ratio in times)

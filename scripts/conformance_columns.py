@@ -35,7 +35,7 @@ class Column:
     why: Mapping[str, str] = field(default_factory=dict)
 
     def findings(self) -> Findings:
-        """What the suite finds, or that the package cannot be imported."""
+        """Return the findings of the suite, or that the package cannot be imported."""
         try:
             if self.package:
                 importlib.import_module(self.package.replace("-", "_"))
@@ -44,7 +44,7 @@ class Column:
         return self.check(self.title)
 
     def described(self) -> str:
-        """A line for the list below the table."""
+        """Return a line for the list below the table."""
         try:
             installed = f"{self.package} {version(self.package)}: " if self.package else ""
         except ImportError:
@@ -53,7 +53,7 @@ class Column:
 
 
 def ours(title: str, setting: str = "", dtype: torch.dtype = torch.float64, **config: Any) -> Column:
-    """A small encoder of speechattn, of two layers."""
+    """Return a small encoder of speechattn with two layers."""
 
     def check(name: str) -> Findings:
         torch.manual_seed(0)
@@ -84,7 +84,7 @@ def our_attention(title: str, context: sa.Context, backend: str) -> Column:
 def peer(
     title: str, package: str, setting: str, build: Callable[[], Any], why: Mapping[str, str], **given: Any
 ) -> Column:
-    """An encoder of somebody else."""
+    """Return an encoder of another package."""
     return Column(title, setting, lambda name: check_encoder(build(), peers.WIDTH, name=name, **given), package, why)
 
 

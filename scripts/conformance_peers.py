@@ -47,12 +47,15 @@ class LocalMHA(nn.Module):
         self.layer = Layer(dim=WIDTH, dim_head=WIDTH // HEADS, heads=HEADS, causal=True, **settings)
 
     def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (output [B, T, D], lengths) of frames [B, T, D]."""
         return self.layer(frames, mask=valid(lengths, frames.shape[1])), lengths
 
     def initial_state(self, batch_size: int = 1) -> Tensor | None:
+        """Return the state of streams that have not begun."""
         return None
 
     def step(self, frames: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Return the output of one push, and the next state."""
         outputs = [frames[:, :0]]
         for frame in frames.unbind(1):
             output, state = self.layer(frame[:, None], cache=state, return_cache=True)
@@ -60,6 +63,7 @@ class LocalMHA(nn.Module):
         return torch.cat(outputs, 1), state
 
     def flush(self, state: Tensor | None) -> Tensor:
+        """Return the pending output."""
         batch_size = 1 if state is None else state.shape[1]  # keys and values [2, B, H, T, D]
         return next(self.parameters()).new_zeros(batch_size, 0, WIDTH)
 
@@ -75,6 +79,7 @@ class LongformerAttention(nn.Module):
         self.layer = LongformerSelfAttention(longformer_config(self.window, 1), layer_id=0)
 
     def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (output [B, T, D], lengths) of frames [B, T, D]."""
         num_frames = frames.shape[1]
         frames = functional.pad(frames, (0, 0, 0, -num_frames % self.window))
         padding = ~valid(lengths, frames.shape[1])
@@ -96,15 +101,17 @@ class Longformer(nn.Module):
         from transformers import LongformerModel, logging
 
         super().__init__()
-        logging.set_verbosity_error()  # it tells of every input that it pads
+        logging.set_verbosity_error()  # it logs every input that it pads
         self.model = LongformerModel(longformer_config(2 * one_side, num_layers), add_pooling_layer=False)
 
     def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (output [B, T, D], lengths) of frames [B, T, D]."""
         mask = valid(lengths, frames.shape[1]).long()
         return self.model(inputs_embeds=frames, attention_mask=mask).last_hidden_state, lengths
 
 
 def longformer_config(window: int, num_layers: int) -> Any:
+    """Return the config of a Longformer with random, seeded weights."""
     from transformers import LongformerConfig
 
     torch.manual_seed(SEED)
@@ -139,21 +146,24 @@ class Emformer(nn.Module):
         )
 
     def reach(self, i: int, num_frames: int) -> tuple[int, int]:
-        """Each layer looks back; the right context is that of the frame's own segment, copied for every layer."""
+        """Return the receptive field: each layer looks back, and copies the right context of the frame's segment."""
         start = i
         for _ in range(self.num_layers):
             start = max(0, start // self.segment * self.segment - self.left)
         return start, min(num_frames, (i // self.segment + 1) * self.segment + self.right)
 
     def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (output [B, T, D], lengths) of frames [B, T, D]."""
         if self.zeroed:
             frames = torch.where(valid(lengths, frames.shape[1])[..., None], frames, frames.new_zeros(()))
         return self.model(functional.pad(frames, (0, 0, 0, self.right)), lengths)
 
     def initial_state(self, batch_size: int = 1) -> tuple[Tensor, Any]:
+        """Return the state of streams that have not begun."""
         return next(self.parameters()).new_zeros(batch_size, 0, WIDTH), None
 
     def step(self, frames: Tensor, state: tuple[Tensor, Any]) -> tuple[Tensor, tuple[Tensor, Any]]:
+        """Return the output of one push, and the next state."""
         (kept, states), outputs = state, [frames[:, :0]]
         kept = torch.cat([kept, frames], 1)
         while kept.shape[1] >= self.segment + self.right:
@@ -163,14 +173,16 @@ class Emformer(nn.Module):
         return torch.cat(outputs, 1), (kept.clone(), states)
 
     def flush(self, state: tuple[Tensor, Any]) -> Tensor:
+        """Return the pending output."""
         (kept, states), outputs = state, [state[0][:, :0]]
-        while owed := min(kept.shape[1], self.segment):
-            output, states = self.infer(functional.pad(kept, (0, 0, 0, self.segment + self.right)), owed, states)
-            outputs.append(output[:, :owed])
+        while pending := min(kept.shape[1], self.segment):
+            output, states = self.infer(functional.pad(kept, (0, 0, 0, self.segment + self.right)), pending, states)
+            outputs.append(output[:, :pending])
             kept = kept[:, self.segment :]
         return torch.cat(outputs, 1)
 
     def infer(self, kept: Tensor, frames: int, states: Any) -> tuple[Tensor, Any]:
+        """Return the output of one segment, and the next states."""
         lengths = torch.full((len(kept),), frames + self.right)
         output, _, states = self.model.infer(kept[:, : self.segment + self.right], lengths, states)
         return output, states
@@ -191,4 +203,5 @@ class EmformerWithinAudio(nn.Module):
         self.reach = self.emformer.reach
 
     def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (output [B, T, D], lengths) of frames [B, T, D]."""
         return self.emformer.model(frames, (lengths - self.emformer.right).clamp(min=0))

@@ -29,21 +29,21 @@ DOCUMENT = Path(__file__).parents[1] / "docs" / "conformance.md"
 
 
 def failures(columns: Sequence[Column], table: Table, known: Sequence[Column] = ()) -> str:
-    """Every failure as a line: what was measured, and why. A reason that stands among the `known` is not repeated."""
-    told = {why for column in known for why in column.why.values()}
+    """Return a line per failure: the measured value and the reason. Reasons of `known` columns are not repeated."""
+    known_reasons = {why for column in known for why in column.why.values()}
     lines = []
     for column, findings in zip(columns, table.columns, strict=True):
         alike: dict[str, list[str]] = {}
         for check in findings.failed:
             why = column.why.get(check, "")
-            if why not in told:
+            if why not in known_reasons:
                 alike.setdefault(f"{findings.outcomes[check].meaning} {why}".rstrip(), []).append(check)
-        lines += [f"- **{column.title}, {' and '.join(checks)}.** {said}" for said, checks in alike.items()]
+        lines += [f"- **{column.title}, {' and '.join(checks)}.** {meaning}" for meaning, checks in alike.items()]
     return "\n".join(lines) or "Nothing."
 
 
 def summary(table: Table) -> str:
-    """Many columns turned around: a row each, with how much it passes, and what it fails and does not offer."""
+    """Return a Markdown row for each column: the number of passes, the failures, and what it does not offer."""
     streaming = {check for check in table.checks if check.startswith("stream")}
     lines = ["| configuration | passed | failed | not offered |", "| --- | --- | --- | --- |"]
     for findings in table.columns:
@@ -59,7 +59,7 @@ def summary(table: Table) -> str:
 
 
 def blocks(tables: Mapping[str, Table]) -> dict[str, str]:
-    """What stands between the marks of the document, by name."""
+    """Return the generated parts of the document by name."""
     asked = [f"| {check} | {sentence} |" for check, sentence in what_is_checked().items()]
     main, others, own = tables["main"], tables["peers"], tables["ours"]
     return {
@@ -75,7 +75,7 @@ def blocks(tables: Mapping[str, Table]) -> dict[str, str]:
 
 
 def filled(document: str, content: Mapping[str, str]) -> str:
-    """The document with new content between its marks; a mark without content, or the reverse, is an error."""
+    """Return the document with new content between its marks; marks and content must have the same names."""
     marks = re.findall(r"<!-- begin (.*?) -->", document)
     if sorted(marks) != sorted(content):
         raise SystemExit(f"{DOCUMENT.name} has the marks {sorted(marks)}, this script writes {sorted(content)}.")
@@ -87,6 +87,7 @@ def filled(document: str, content: Mapping[str, str]) -> str:
 
 
 def main() -> None:
+    """Run the suite on all columns, and write the document."""
     parser = argparse.ArgumentParser(description="Conformance of speechattn and three peers, as docs/conformance.md.")
     parser.add_argument("--only", metavar="WORD", help="print the findings of columns whose title holds WORD, and end")
     parser.add_argument("--docs", type=Path, default=DOCUMENT, metavar="FILE", help="the document to fill")

@@ -1,8 +1,8 @@
-"""Memory and time of encoders over the length of audio: `speechattn profile`, for who has the tree and no install.
+"""Memory and time of encoders over the length of audio: `speechattn profile`, for a checkout that is not installed.
 
-    python scripts/profile_memory.py --seconds 10 60 600 --encoders truncated streaming full --out runs/profile
+    python scripts/profile_memory.py --duration 10s 60s 10min --encoders truncated streaming full --out runs/profile
 
---help tells the options.
+--help lists the options.
 """
 
 from __future__ import annotations

@@ -77,18 +77,18 @@ def unsafe(source: str) -> list[str]:
     meaning = names(tree)
     wrong = []
     for node in ast.walk(tree):
-        said = ""
+        message = ""
         if isinstance(node, ast.Import):
-            said = next((f"imports {a.name}" for a in node.names if a.name.split(".")[0] in CODE_IN_DATA), "")
+            message = next((f"imports {a.name}" for a in node.names if a.name.split(".")[0] in CODE_IN_DATA), "")
         elif isinstance(node, ast.ImportFrom):
-            said = f"imports {node.module}" if (node.module or "").split(".")[0] in CODE_IN_DATA else ""
+            message = f"imports {node.module}" if (node.module or "").split(".")[0] in CODE_IN_DATA else ""
         elif isinstance(node, (ast.Name, ast.Attribute)) and isinstance(node.ctx, ast.Load):
             name = dotted(node, meaning)
-            said = f"{name} {BANNED_CALLS[name]}" if name in BANNED_CALLS else ""
+            message = f"{name} {BANNED_CALLS[name]}" if name in BANNED_CALLS else ""
         elif isinstance(node, ast.Call):
-            said = unsafe_arguments(node)
-        if said:
-            wrong.append(f"{node.lineno}: {said}")
+            message = unsafe_arguments(node)
+        if message and isinstance(node, (ast.expr, ast.stmt)):
+            wrong.append(f"{node.lineno}: {message}")
     return wrong
 
 
@@ -104,7 +104,7 @@ def unsafe_arguments(call: ast.Call) -> str:
 
 
 def test_nothing_here_runs_data_as_code() -> None:
-    found = [f"{path.relative_to(ROOT)}:{said}" for path in python_files() for said in unsafe(path.read_text())]
+    found = [f"{path.relative_to(ROOT)}:{message}" for path in python_files() for message in unsafe(path.read_text())]
     assert found == []
 
 
@@ -170,7 +170,7 @@ def test_no_text_names_a_path_of_a_machine_or_a_registry() -> None:
             text = path.read_text(encoding="utf-8")
         except UnicodeDecodeError:
             continue  # a picture
-        found += [f"{path.relative_to(ROOT)}:{said}" for said in spoken_of_this_machine(text)]
+        found += [f"{path.relative_to(ROOT)}:{message}" for message in spoken_of_this_machine(text)]
     assert found == []
 
 

@@ -39,7 +39,8 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.fixture
 def script(load: Any) -> ModuleType:
-    return load("benchmark_attention")
+    module: ModuleType = load("benchmark_attention")
+    return module
 
 
 def run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -55,7 +56,8 @@ def written(folder: Path) -> list[dict[str, Any]]:
     with (folder / "table.csv").open() as file:
         table = list(csv.DictReader(file))
     assert [row["frames"] for row in table] == [str(row["frames"]) for row in data["rows"]]
-    return data["rows"]
+    rows: list[dict[str, Any]] = data["rows"]
+    return rows
 
 
 def files(folder: Path) -> list[str]:
@@ -112,10 +114,19 @@ def test_a_peer_that_is_wired_wrongly_is_seen(load: Any, script: ModuleType, mon
     case = script.Case(256, "64,64", "forward+backward", "dense")
     error = script.largest_error(script.job(case, given)(), case, given)
     assert error > table.WRONG
-    row = {"threads": 1, "ms": 1.0, "x": 1.0, "times_auto": None, "gain": None, "gemm_gflops": 1.0, "runs": 1}
+    row: dict[str, Any] = {
+        "by": "dense",
+        "threads": 1,
+        "ms": 1.0,
+        "x": 1.0,
+        "times_auto": None,
+        "gain": None,
+        "gemm_gflops": 1.0,
+        "runs": 1,
+    }
     row |= {"error": error, "kb_per_frame": None, "note": ""}
-    assert table.cells(row).endswith("WRONG") and table.cells(row | {"error": math.nan}).endswith("WRONG")
-    assert not table.cells(row | {"error": 1e-6}).endswith("WRONG")
+    assert table.cells(row)[-1] == table.cells(row | {"error": math.nan})[-1] == "WRONG"
+    assert table.cells(row | {"error": 1e-6})[-1] != "WRONG"
     output = torch.full((1, 4, 256, 64), math.nan)
     assert math.isnan(script.largest_error((output,), case, given)), "NaN is no small error"
 
@@ -125,7 +136,7 @@ def test_the_reference_of_the_benchmark_is_attention(script: ModuleType, context
     torch.manual_seed(0)
     q, k, v, grad = (x.double() for x in script.inputs(300, backward=True))
     leaves = [x.requires_grad_() for x in (q, k, v)]
-    output = sa.attention(*leaves, script.CONTEXTS[context], backend="dense")
+    output = sa.attention(q, k, v, script.CONTEXTS[context], backend="dense")
     expected = [output, *torch.autograd.grad(output, leaves, grad)]
     found = script.reference(script.CONTEXTS[context], leaves, grad, 0, 300, block=128)
     for part, true in zip(found, expected, strict=True):
@@ -165,7 +176,7 @@ def test_growth_is_a_power_and_a_slope(load: Any) -> None:
     script = load("benchmark_table")
     rows = []
     for frames in (1024, 4096, 16384):
-        row = {"frames": frames, "context": "64,64", "name": "forward", "threads": 1}
+        row: dict[str, Any] = {"frames": frames, "context": "64,64", "name": "forward", "threads": 1}
         rows.append(row | {"by": "auto", "ms": 0.5 * frames, "kb_per_frame": 1.5 + 100 / frames})
         rows.append(row | {"by": "dense", "ms": frames**2, "kb_per_frame": frames})
         rows.append(row | {"by": "flex", "threads": 2, "ms": 1.0, "kb_per_frame": 1.0})
@@ -182,14 +193,14 @@ def test_names_in_the_picture_are_not_over_another(load: Any) -> None:
     rows = []
     for place, by in enumerate(["banded", "auto", "sdpa-mask", "dense", "local-attention", "longformer"]):
         for frames in (4096, 16384, 65536)[: 2 if by in ("dense", "sdpa-mask") else 3]:
-            row = {"frames": frames, "context": "64,64", "name": "forward", "by": by, "threads": 1}
+            row: dict[str, Any] = {"frames": frames, "context": "64,64", "name": "forward", "by": by, "threads": 1}
             rows.append(row | {"ms": frames * (1 + place // 3) / 1e3, "floor_ms": frames / 2e3, "kb_per_frame": 1.0})
     figure = picture.draw([*rows, {"frames": 4096, "by": "flex", "note": "no"}], {"cpu": "a processor"})
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
+    canvas.draw()  # type: ignore[no-untyped-call]
     for axes in figure.axes:
         for text in axes.texts:
-            text.update_positions(canvas.get_renderer())
+            text.update_positions(canvas.get_renderer())  # type: ignore[no-untyped-call]
         boxes = [Text.get_window_extent(text) for text in axes.texts]  # without the line to it
         assert len(boxes) == 6 + (axes is figure.axes[0]), "every line has a name, and the floor"
         for i, box in enumerate(boxes):
@@ -224,7 +235,7 @@ def test_a_fresh_process_answers_or_says_why_not(load: Any) -> None:
     with pytest.raises(measuring.CannotRunError, match=re.escape("takes longer than 0.5 s")):
         measuring.in_fresh_process(time.sleep, 60, seconds=0.5)
     with pytest.raises(measuring.CannotRunError, match=re.escape("needs more memory than 2.0 GB")):
-        measuring.in_fresh_process(torch.zeros, 2**30, most_bytes=2 * 10**9)
+        measuring.in_fresh_process(torch.zeros, 2**30, max_bytes=2 * 10**9)
     with pytest.raises(measuring.CannotRunError, match="ended with 3"):
         measuring.in_fresh_process(os._exit, 3)
     with pytest.raises(RuntimeError, match="ValueError"):
@@ -263,7 +274,10 @@ def test_an_encoder_that_sees_other_frames_is_seen(load: Any, monkeypatch: pytes
 def test_what_grows_too_slow_stops_there(load: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     script = load("benchmark_encoder")
     monkeypatch.setattr(script, "SHORTEST", 64)
-    answers = {"largest_error": lambda model: 1e-7, "extra_of_pass": lambda model, frames: 1000 * frames}
+    answers: dict[str, Any] = {
+        "largest_error": lambda model: 1e-7,
+        "extra_of_pass": lambda model, frames: 1000 * frames,
+    }
     answers["time_pass"] = lambda model, frames: {"seconds": frames**2 / 1e4, "gemm_gflops": 100.0}
     monkeypatch.setattr(
         script, "in_fresh_process", lambda function, *given, **limits: answers[function.__name__](*given)
@@ -278,7 +292,7 @@ def test_what_grows_too_slow_stops_there(load: Any, monkeypatch: pytest.MonkeyPa
         ("speechattn", 64),
         ("speechattn", 600),
     ]
-    assert rows[2]["seconds"] > 5 and "note" not in rows[2], "what has run is told"
+    assert rows[2]["seconds"] > 5 and "note" not in rows[2], "what has run is shown"
     assert rows[3]["note"] == "would take longer than 5 s: 13 s if it were linear"
     assert script.window_flops(1) == 2.0 * (256**2 + 6 * (4 * 256**2 + 2 * 256 * 1024)) + 6 * 4.0 * 256
 
@@ -323,11 +337,11 @@ def test_the_stream_benchmark_tells_times_before_it_measures_memory(
     script.main()
     names = [name for name, _, _ in asked]
     assert names[:8] == ["time_job"] * 8 and names[8:] == ["extra_of_job", *["extra_of_job", "difference"] * 3]
-    assert [told for _, _, told in asked].index(True) == 8
-    said = capsys.readouterr().out
-    offline = next(line for line in said.splitlines() if line.startswith("offline"))
+    assert [shown for _, _, shown in asked].index(True) == 8
+    printed = capsys.readouterr().out
+    offline = next(line for line in printed.splitlines() if line.startswith("offline"))
     assert offline.split() == ["offline", "4.00", "15", "0.06667", "5.0", "100"]
-    assert re.search(r"Stream, 1 s +1\.00 +60 +0\.01667 +5\.0 +1\.0e-07 +100  0 other labels", said)
+    assert re.search(r"Stream, 1 s +1\.00 +60 +0\.01667 +5\.0 +1\.0e-07 +100  0 other labels", printed)
 
 
 def test_the_planner_check_counts_what_is_near(load: Any) -> None:
@@ -338,11 +352,11 @@ def test_the_planner_check_counts_what_is_near(load: Any) -> None:
     for case in drawn:
         assert 2e7 < sa.estimate(**case).peak_bytes < 2e8
     memory = [1.0, 1.09, 1.11, 0.94]
-    rows = [{"measured_mb": 10.0, "memory": ratio, "case": script.told(drawn[0])} for ratio in memory]
+    rows = [{"measured_mb": 10.0, "memory": ratio, "case": script.shown(drawn[0])} for ratio in memory]
     rows[0] |= {"measured_s": 1.0, "time": 1.29}
-    said = script.summary(rows)
-    assert "3 of 4 within 10%, 1 more than 5% too low" in said and "from 0.940 to 1.110" in said
-    assert "time: 1 of 1 within 30%, from 1.29 to 1.29" in said
+    printed = script.summary(rows)
+    assert "3 of 4 within 10%, 1 more than 5% too low" in printed and "from 0.940 to 1.110" in printed
+    assert "time: 1 of 1 within 30%, from 1.29 to 1.29" in printed
     assert script.line(rows[0]).split()[:4] == ["10.0", "1.000", "1.000", "1.29"]
 
 

@@ -13,7 +13,7 @@ import speechattn as sa
 from speechattn.attention.call import AttentionCall
 from speechattn.attention.dispatch import choose
 from speechattn.attention.qkv import QKV
-from speechattn.planning.memory import Shapes
+from speechattn.planning.shapes import Shapes
 from speechattn.transforms import is_recorded, is_transformed
 
 # torch compiles forward-mode derivatives by what it calls deprecated itself.

@@ -1,7 +1,7 @@
-"""Frame accuracy of a saved model on any labelled directory in LibriSpeech layout.
+"""Compute the frame accuracy of a saved model on labelled speech in LibriSpeech layout.
 
     python recipes/frame_classifier/evaluate.py --model runs/librispeech/model --data DIR --subset NAME \
-        --alignments DIR --json out.json
+        --alignments DIR --json-out out.json
 
 The JSON holds accuracy, accuracy_no_sil, frames, utterances, per_class, confusion, skipped and more.
 """

@@ -1,10 +1,10 @@
-"""A phone for every 10 ms of speech: truncated self-attention, and beside it the encoders it is compared with.
+"""Train a classifier of every 10 ms of speech: truncated self-attention and the encoders it is compared with.
 
     python recipes/frame_classifier/train.py --preset demo
     python recipes/frame_classifier/train.py --preset librispeech --data DIR --subset NAME --alignments DIR
 
 Same data, labels, speakers, augmentation and number of epochs for every row of the table at the end. The same
-command continues a run that was stopped. `--help` lists all settings; README.md has the numbers.
+command continues a run that was stopped. `--help` lists all settings; README.md has the results.
 """
 
 import sys

@@ -1,10 +1,7 @@
-"""What is installed here and whether it works: the answer to "it fails on import", in one screen.
+"""`speechattn doctor`: which packages are installed and whether they work, on one screen.
 
-    speechattn doctor
-
-Every package is imported behind a guard, so this works when torch is broken or absent. Exit status 1 only when
-a package that everything needs is missing or broken; extras and torchaudio are reported with the line that mends
-them.
+Import errors are caught, so it works where torch is broken or absent. Exit status 1 only if a required package is
+missing or broken; extras and torchaudio are reported with the command that fixes them.
 """
 
 from __future__ import annotations
@@ -14,23 +11,24 @@ import os
 import platform
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from speechattn.cli.options import Parser
 from speechattn.errors import UserError, reason
 from speechattn.system.machine_info import usable_cores
 from speechattn.system.optional_imports import require_torchaudio
 from speechattn.system.process_memory import machine_bytes
 
-REQUIRED = ("torch", "numpy", "librosa", "soundfile", "soxr", "safetensors", "tqdm", "matplotlib", "tyro")
+REQUIRED = ("torch", "numpy", "librosa", "soundfile", "soxr", "safetensors", "tqdm", "matplotlib")
 EXTRAS = {
     "synth": (("espeakng-loader",), "the synthetic corpus"),
     "export": (("onnx", "onnxscript", "onnxruntime"), "models in ONNX"),
     "tensorboard": (("tensorboard",), "training curves in TensorBoard"),
     "dev": (("pytest", "hypothesis", "ruff", "mypy"), "the tests and checks"),
-    "numba": (("numba",), "what librosa compiles; it comes with librosa"),
+    "numba": (("numba",), "native attention and librosa; it comes with librosa"),
 }
 TESTED_PAIR = "pip install torch==2.11.0 torchaudio==2.11.0"
 
@@ -50,7 +48,7 @@ class Finding:
 
 
 def check_package(name: str) -> Finding:
-    """Whether a required package imports; whatever it raises is a finding, not a crash."""
+    """Return whether a required package imports; any exception is a finding, not a crash."""
     found = _version(name)
     try:
         with warnings.catch_warnings():
@@ -59,13 +57,13 @@ def check_package(name: str) -> Finding:
     except Exception as error:
         if isinstance(error, ModuleNotFoundError) and error.name == name:
             return Finding(name, "-", "missing", f"pip install {name}")
-        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
-        return Finding(name, found or "-", "broken", f"{reason}: pip install --force-reinstall {name}")
+        first = (str(error).splitlines() or [""])[0] or type(error).__name__
+        return Finding(name, found or "-", "broken", f"{first}: pip install --force-reinstall {name}")
     return Finding(name, found or "unknown")
 
 
 def check_torchaudio() -> Finding:
-    """Torchaudio must be built for the torch beside it; the newest of both do not fit each other."""
+    """Return whether torchaudio fits the installed torch; the newest of both do not."""
     found = _version("torchaudio")
     if found is None:
         return Finding("torchaudio", "-", "missing", f"for downloads, speeds, noise and RNNT: {TESTED_PAIR}")
@@ -79,7 +77,7 @@ def check_torchaudio() -> Finding:
 
 
 def check_extra(name: str) -> Finding:
-    """Whether all packages of an extra are installed; they are not imported."""
+    """Return whether all packages of an extra are installed, without importing them."""
     packages, purpose = EXTRAS[name]
     missing = [package for package in packages if _version(package) is None]
     if not missing:
@@ -88,7 +86,7 @@ def check_extra(name: str) -> Finding:
 
 
 def describe_machine() -> Iterable[str]:
-    """Lines about Python, processor and memory; standard library only."""
+    """Yield lines about Python, processor and memory; standard library only."""
     yield f"{'python':<14}{platform.python_version()} ({sys.executable})"
     cores = f"{os.cpu_count()} processors, {usable_cores()} usable"
     yield f"{'system':<14}{platform.system()} {platform.machine()}, {cores}"
@@ -97,11 +95,11 @@ def describe_machine() -> Iterable[str]:
 
 
 def describe_torch(torch: Any) -> Iterable[str]:
-    """Lines about what torch can use: instruction set, threads, GPUs."""
+    """Yield lines about what torch can use: instruction set, threads, GPUs."""
     yield f"{'cpu':<14}{torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads in torch"
     native = importlib.import_module("speechattn.attention.native.attention")
-    reason = native.native_unavailable() or native.import_error()
-    yield f"{'attention':<14}{f'not native: {reason}' if reason else 'native backend works here'}"
+    unavailable = native.native_unavailable() or native.import_error()
+    yield f"{'attention':<14}{f'not native: {unavailable}' if unavailable else 'native backend works here'}"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch warns about drivers; the line below says the same
         available = torch.cuda.is_available()
@@ -113,8 +111,9 @@ def describe_torch(torch: Any) -> Iterable[str]:
         yield f"{'cuda':<14}{index}: {device.name}, {device.total_memory / 2**30:.1f} GiB, CUDA {torch.version.cuda}"
 
 
-def main() -> int:
-    """Print the report; 1 if a required package is missing or broken, else 0."""
+def main(argv: Sequence[str] = ()) -> int:
+    """Print the report; return 1 if a required package is missing or broken, else 0."""
+    Parser("speechattn doctor", description="What is installed, and whether it works.").parse_args(argv)
     print(f"speechattn    {_version('speechattn') or 'not installed (running from its folder)'}")
     for line in describe_machine():
         print(line)

@@ -1,8 +1,7 @@
-"""`speechattn features`: log-mel frames of sound files as .npy, and as pictures."""
+"""`speechattn features`: log-mel frames of sound files as .npy, and as plots."""
 
 from __future__ import annotations
 
-import argparse
 import io
 import os
 import sys
@@ -10,34 +9,32 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from speechattn.cli.options import positive
+from speechattn.cli.options import Parser, positive
 from speechattn.config import FLAVORS, NUM_MELS
 from speechattn.errors import UserError
 
 
-def add(commands: Any) -> None:
-    """Its options; `commands` is what argparse calls subparsers."""
-    help_features = "log-mel frames of sound files"
-    command = commands.add_parser("features", help=help_features, description=f"{help_features}, one .npy a file.")
-    command.add_argument(
-        "files", nargs="+", type=Path, metavar="FILE", help="wav, flac, ogg or mp3; resampled if need be"
-    )
-    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="where <name>.npy goes, [T, F] float32")
-    help_mels = f"mel bands (default {NUM_MELS})"
-    command.add_argument("--num-mels", type=positive, default=NUM_MELS, metavar="F", help=help_mels)
-    command.add_argument("--flavor", choices=FLAVORS, default="kaldi", help="whose log-mel (default kaldi)")
-    command.add_argument("--picture", action="store_true", help="write <name>.png too")
+def main(argv: Sequence[str]) -> int:
+    """Write the features of every file that the options `argv` name; return the exit status."""
+    options = _parser().parse_args(argv)
+    return features(options.files, options.out, options.num_mels, options.flavor, options.plot)
 
 
-def run(options: argparse.Namespace) -> int:
-    """Write the features of every file; see `features`."""
-    return features(options.files, options.out, options.num_mels, options.flavor, options.picture)
+def _parser() -> Parser:
+    parser = Parser("speechattn features", description="Log-mel frames of sound files, one .npy per file.")
+    add = parser.add_argument
+    add("files", nargs="+", type=Path, metavar="FILE", help="wav, flac, ogg or mp3; resampled if needed")
+    add("--out", type=Path, required=True, metavar="DIR", help="folder for <name>.npy, [T, F] float32")
+    add("--num-mels", type=positive, default=NUM_MELS, metavar="F", help=f"mel bands (default {NUM_MELS})")
+    add("--flavor", choices=FLAVORS, default="kaldi", help="mel bands as in Kaldi or librosa (default kaldi)")
+    add("--plot", action="store_true", help="write <name>.png, too")
+    return parser
 
 
-def features(files: Sequence[Path], out: Path, num_mels: int, flavor: str, picture: bool) -> int:
+def features(files: Sequence[Path], out: Path, num_mels: int, flavor: str, plot: bool) -> int:
     """Write `out/<name>.npy`, float32 [T, num_mels], for every file, and `out/<name>.png` if asked.
 
-    A file that cannot be read is named and the others are done; then the exit status is 2.
+    A file that cannot be read is named on stderr and the others are written; the exit status is then 2.
     """
     _check_files(files)
     import torch
@@ -60,7 +57,7 @@ def features(files: Sequence[Path], out: Path, num_mels: int, flavor: str, pictu
         try:
             out.mkdir(parents=True, exist_ok=True)
             write_bytes(out / f"{file.stem}.npy", _npy(frames))
-            if picture:
+            if plot:
                 write_bytes(out / f"{file.stem}.png", _png(frames, frontend.framing.hop_ms / 1000, file.name))
         except OSError as error:
             raise UserError(f"Cannot write to {out} ({error.strerror}): choose another --out.") from error
@@ -71,9 +68,9 @@ def features(files: Sequence[Path], out: Path, num_mels: int, flavor: str, pictu
 
 
 def _check_files(files: Sequence[Path]) -> None:
-    """What can be said before torch is imported: files that are not there, and names that would collide."""
+    """Refuse files that do not exist, and names that would collide, before torch is imported."""
     for file in files:
-        if not os.path.exists(file):  # unlike Path.exists, False where a folder may not be looked into
+        if not os.path.exists(file):  # unlike Path.exists, False in a folder without permission
             raise UserError(f"{file} does not exist. Give the paths of sound files (wav, flac, ogg, mp3).")
     stems: dict[str, Path] = {}
     for file in files:
@@ -91,7 +88,7 @@ def _npy(frames: Any) -> bytes:
 
 
 def _png(frames: Any, hop_s: float, title: str) -> bytes:
-    """A spectrogram [T, F] in seconds and mel bands, made without pyplot: nothing global, no window."""
+    """Return the PNG of a spectrogram [T, F] over seconds and mel bands; pyplot, which is global, is not used."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 3), layout="constrained")

@@ -4,125 +4,123 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
-from speechattn.cli.options import positive
-from speechattn.config import ACTIVATIONS, BLOCKS, POSITION_ENCODINGS, STACKS, EncoderConfig, ModelConfig
+from speechattn.cli.options import Parser, duration, frames_or_all, option_name, positive
+from speechattn.config import ACTIVATIONS, BACKENDS, BLOCKS, POSITION_ENCODINGS, STACKS, EncoderConfig, ModelConfig
 from speechattn.context import Context
 from speechattn.errors import UserError
 from speechattn.framing import HOP_MS
 from speechattn.planning.estimate import MODES, PROCESS_BYTES, PUSH, Estimate, estimate, max_frames
-from speechattn.planning.format import sheet
+from speechattn.planning.format import format_estimate
 from speechattn.planning.machine_speed import Machine, load_machine, machine_path
-from speechattn.planning.memory import BYTES
-from speechattn.system.units import parse_bytes, told_bytes, told_seconds
+from speechattn.planning.shapes import BYTES
+from speechattn.system.text_table import text_table
+from speechattn.system.units import format_bytes, format_duration, parse_bytes
 
-MOST_HOURS = 24 * 365.0
+MIN_SECONDS, MAX_SECONDS = HOP_MS / 1000, 365 * 86400.0
 NUMBERS = ("d_model", "num_heads", "num_layers", "d_ff", "conv_kernel")
-CHOICES = {"block": BLOCKS, "position_encoding": POSITION_ENCODINGS, "activation": ACTIVATIONS}
+CHOICES = {"block": BLOCKS, "position_encoding": POSITION_ENCODINGS, "activation": ACTIVATIONS, "backend": BACKENDS}
 
 
-def add(commands: Any) -> None:
-    """Its options; `commands` is what argparse calls subparsers."""
-    command = commands.add_parser(
-        "plan",
-        help="how much audio fits into how much memory, and how long it takes",
-        description="How much audio fits into --memory, or what --hours of it take: memory at the worst moment, "
-        "operations, latency and, on a calibrated machine, time. Nothing is allocated.",
-        epilog="speechattn plan --memory 8GB; speechattn plan --hours 4; speechattn plan --calibrate, once a machine.",
-    )
-    asked = command.add_argument_group("question")
-    asked.add_argument("--memory", metavar="SIZE", help="of the whole process, as 8GB or 16GiB")
-    asked.add_argument("--hours", type=_hours, metavar="H", help="of audio a row")
-    asked.add_argument("--mode", choices=MODES, help="(default: all of them)")
-    asked.add_argument(
-        "--calibrate", action="store_true", help="time this machine for some seconds, and keep the result"
-    )
-    asked.add_argument("--threads", type=positive, default=1, metavar="N", help="of --calibrate (default 1)")
-    asked.add_argument("--json", action="store_true", help="the plans as JSON")
-    size = command.add_argument_group("encoder")
-    size.add_argument("--model", type=Path, metavar="DIR", help="the encoder of a saved model")
-    for name in NUMBERS:
-        size.add_argument(f"--{name.replace('_', '-')}", type=positive, metavar="N", help=_default(name))
-    size.add_argument("--num-mels", type=positive, metavar="N", help="features of a frame (default 80)")
-    size.add_argument("--stack", type=int, choices=STACKS, help=_default("stack"))
-    for name, choices in CHOICES.items():
-        size.add_argument(f"--{name.replace('_', '-')}", choices=choices, help=_default(name))
-    size.add_argument("--left", type=_side, metavar="N", help="frames before, or all (default 64)")
-    size.add_argument("--right", type=_side, metavar="N", help="frames after, or all (default 64)")
-    size.add_argument("--chunk", type=positive, metavar="N", help="frames that share a view (default 1)")
-    size.add_argument("--batch-size", type=positive, default=1, metavar="N", help="rows (default 1)")
-    size.add_argument("--push", type=positive, default=PUSH, metavar="N", help=f"frames at a time (default {PUSH})")
-    size.add_argument("--dtype", choices=tuple(BYTES), default="float32", help="default float32")
-    size.add_argument("--no-native", action="store_true", help="as without numba")
-
-
-def run(options: argparse.Namespace) -> int:
-    """Print what was asked."""
+def main(argv: Sequence[str]) -> int:
+    """Print the plan that the options `argv` ask for; return the exit status."""
+    options = _parser().parse_args(argv)
     config, hop_ms = _config(options)
     machine = _calibrated(options.threads) if options.calibrate else load_machine(machine_path())
-    if options.memory is None and options.hours is None:
+    if options.memory is None and options.duration is None:
         if options.calibrate:
             return 0
-        raise UserError(
-            "what is to be planned? Give --memory 8GB for the longest audio, or --hours 4 for what it takes."
-        )
+        raise UserError("nothing to plan: give --memory 8GB for the longest audio, or --duration 4h for its memory.")
     total = None if options.memory is None else parse_bytes(options.memory, "--memory")
-    if options.hours is None:
+    if options.duration is None:
         assert total is not None
-        return _longest(options, config, hop_ms, total)
-    frames = round(options.hours * 3600 * 1000 / hop_ms)
-    return _hours_take(options, config, frames, hop_ms, total, machine)
+        return _print_longest(options, config, hop_ms, total)
+    frames = round(options.duration * 1000 / hop_ms)
+    return _print_estimates(options, config, frames, hop_ms, total, machine)
 
 
-def _longest(options: argparse.Namespace, config: EncoderConfig, hop_ms: float, total: int) -> int:
-    """Print the longest audio of each mode in so much memory."""
+def _parser() -> Parser:
+    parser = Parser(
+        "speechattn plan",
+        description="How much audio fits into --memory, or what --duration of it takes: memory at the peak, "
+        "operations, latency and, on a calibrated machine, time. Nothing is allocated.",
+        epilog="speechattn plan --memory 8GB; speechattn plan --duration 4h; speechattn plan --calibrate, once.",
+    )
+    question = parser.add_argument_group("question")
+    question.add_argument("--memory", metavar="SIZE", help="of the whole process, as 8GB or 16GiB")
+    length = duration(MIN_SECONDS, MAX_SECONDS, f"from {MIN_SECONDS:g}s (a frame) to 365d")
+    question.add_argument("--duration", type=length, metavar="TIME", help="of audio in each row, as 4h or 90min")
+    question.add_argument("--mode", choices=MODES, help="(default: all of them)")
+    question.add_argument("--calibrate", action="store_true", help="time this machine for some seconds, and save it")
+    question.add_argument("--threads", type=positive, default=1, metavar="N", help="of --calibrate (default 1)")
+    question.add_argument("--format", choices=("text", "json"), default="text", help="of the output (default text)")
+    encoder = parser.add_argument_group("encoder")
+    encoder.add_argument("--model", type=Path, metavar="DIR", help="the encoder of a saved model")
+    for name in NUMBERS:
+        encoder.add_argument(option_name(name), type=positive, metavar="N", help=_default(name))
+    encoder.add_argument("--num-mels", type=positive, metavar="N", help="features of a frame (default 80)")
+    encoder.add_argument("--stack", type=int, choices=STACKS, help=_default("stack"))
+    for name, choices in CHOICES.items():
+        encoder.add_argument(option_name(name), choices=choices, help=_default(name))
+    encoder.add_argument("--left", type=frames_or_all, metavar="N", help="frames before, or all (default 64)")
+    encoder.add_argument("--right", type=frames_or_all, metavar="N", help="frames after, or all (default 64)")
+    encoder.add_argument("--chunk", type=positive, metavar="N", help="frames that share one view (default 1)")
+    encoder.add_argument("--batch-size", type=positive, default=1, metavar="N", help="rows (default 1)")
+    encoder.add_argument(
+        "--push", type=positive, default=PUSH, metavar="N", help=f"frames per step of a stream (default {PUSH})"
+    )
+    encoder.add_argument("--dtype", choices=tuple(BYTES), default="float32", help="default float32")
+    encoder.add_argument("--no-native", action="store_true", help="plan for a machine without numba")
+    return parser
+
+
+def _print_longest(options: argparse.Namespace, config: EncoderConfig, hop_ms: float, total: int) -> int:
+    """Print the longest audio of each mode in `total` bytes."""
     if total < PROCESS_BYTES:
         raise UserError(
-            f"--memory {options.memory} is {told_bytes(total)}, and Python and torch alone take "
-            f"{told_bytes(PROCESS_BYTES)}: give more, as 8GB."
+            f"--memory {options.memory} is {format_bytes(total)}, and Python and torch alone take "
+            f"{format_bytes(PROCESS_BYTES)}: give more, as 8GB."
         )
-    again = replace(config, gradient_checkpointing=True)
-    rows = {
+    checkpointed = replace(config, gradient_checkpointing=True)
+    cases = {
         "inference": (config, False, "in one call"),
         "training": (config, True, "forward and backward, AdamW"),
-        "training, checkpointed": (again, True, "layers computed again for the gradient"),
+        "training, checkpointed": (checkpointed, True, "layers computed again for the gradient"),
     }
-    found: dict[str, Any] = {}
-    lines = [f"{'':24}{'longest audio':>14}{'frames':>12}  "]
-    for name, (changed, training, how) in rows.items():
-        if options.mode not in (None, name.split(",")[0]):
-            continue
-        most = max_frames(
-            changed, total, options.batch_size, training, dtype=options.dtype, native=not options.no_native
-        )
-        found[name] = most
-        lines.append(f"{name:24}{told_seconds(most * hop_ms / 1000):>14}{most:>12,}  {how}")
+    found: dict[str, int | None] = {}
+    rows = [("", "longest audio", "frames", "")]
+    for name, (changed, training, note) in cases.items():
+        if options.mode in (None, name.split(",")[0]):
+            longest = max_frames(
+                changed, total, options.batch_size, training, dtype=options.dtype, native=not options.no_native
+            )
+            found[name] = longest
+            rows.append((name, format_duration(longest * hop_ms / 1000), f"{longest:,}", note))
     if options.mode in (None, "streaming"):
-        made = _planned(options, config, options.push, "streaming") if _streams(config) else None
-        fits = made is not None and made.total_bytes <= total
+        planned = _estimate(options, config, options.push, "streaming") if _has_bounded_stream(config) else None
+        fits = planned is not None and planned.total_bytes <= total
         found["streaming"] = None if fits else 0
-        lines.append(_streaming_line(options, made, fits))
-    if options.json:
+        rows.append(("streaming", *_streaming_cells(options, planned, fits)))
+    if options.format == "json":
         print(json.dumps({"memory_bytes": total, "max_frames": found, "config": config.to_dict()}))
         return 0
-    print(f"{told_bytes(total)}, {told_bytes(PROCESS_BYTES)} of them Python and torch; {_told(options, config)}")
-    print("\n".join(lines))
+    process = f"{format_bytes(PROCESS_BYTES)} of them Python and torch"
+    print(f"{format_bytes(total)}, {process}; {_describe(options, config)}")
+    print("\n".join(text_table(rows, "<>><")))
     return 0
 
 
-def _streaming_line(options: argparse.Namespace, made: Estimate | None, fits: bool) -> str:
-    if made is None:
-        return f"{'streaming':24}{'-':>14}{'':12}  an unlimited side does not stream in bounded memory"
-    length = "any length" if fits else "none"
-    held = f"pushes of {options.push} frames: {told_bytes(made.peak_bytes)} beside the weights"
-    return f"{'streaming':24}{length:>14}{'':12}  {held}"
+def _streaming_cells(options: argparse.Namespace, planned: Estimate | None, fits: bool) -> tuple[str, str, str]:
+    if planned is None:
+        return "-", "", "an unlimited side does not stream in bounded memory"
+    note = f"pushes of {options.push} frames: {format_bytes(planned.peak_bytes)} beside the weights"
+    return "any length" if fits else "none", "", note
 
 
-def _hours_take(
+def _print_estimates(
     options: argparse.Namespace,
     config: EncoderConfig,
     frames: int,
@@ -130,26 +128,27 @@ def _hours_take(
     total: int | None,
     machine: Machine | None,
 ) -> int:
-    """Print what so many frames take in each mode."""
-    if options.mode == "streaming" and not _streams(config):
+    """Print what `frames` frames take in each mode."""
+    if options.mode == "streaming" and not _has_bounded_stream(config):
         raise UserError("an unlimited side does not stream in bounded memory: give --left and --right numbers.")
-    modes = [mode for mode in MODES if options.mode in (None, mode) and (mode != "streaming" or _streams(config))]
-    plans = [_planned(options, config, frames, mode, hop_ms, machine) for mode in modes]
-    if options.json:
-        print(json.dumps([{**asdict(made), "total_bytes": made.total_bytes} for made in plans]))
+    modes = [
+        mode for mode in MODES if options.mode in (None, mode) and (mode != "streaming" or _has_bounded_stream(config))
+    ]
+    estimates = [_estimate(options, config, frames, mode, hop_ms, machine) for mode in modes]
+    if options.format == "json":
+        print(json.dumps([{**asdict(each), "total_bytes": each.total_bytes} for each in estimates]))
         return 0
-    print(f"{told_seconds(plans[0].audio_s)} of audio, {frames:,} frames; {_told(options, config)}")
-    for made in plans:
-        print()
-        print(sheet(made, total))
+    print(f"{format_duration(estimates[0].audio_s)} of audio, {frames:,} frames; {_describe(options, config)}")
+    for each in estimates:
+        print(f"\n{format_estimate(each, total)}")
     if machine is not None:
-        print(f"\nTime: calibrated on {_told_machine(machine)}.")
+        print(f"\nTime: calibrated on {_machine_name(machine)}.")
     else:
         print("\nTime: speechattn plan --calibrate measures this machine for some seconds, once.")
     return 0
 
 
-def _planned(
+def _estimate(
     options: argparse.Namespace,
     config: EncoderConfig,
     frames: int,
@@ -171,13 +170,13 @@ def _planned(
     )
 
 
-def _streams(config: EncoderConfig) -> bool:
-    """Whether a stream keeps no more than so much."""
+def _has_bounded_stream(config: EncoderConfig) -> bool:
+    """Return whether the state of a stream has a largest size."""
     return all(context.limited for context in config.contexts)
 
 
 def _calibrated(threads: int) -> Machine:
-    """A calibration of now, kept for later plans."""
+    """Return a calibration made now, and save it for later plans."""
     from speechattn.profiling.calibrate import calibrate
 
     machine, path = calibrate(threads=threads), machine_path()
@@ -185,21 +184,21 @@ def _calibrated(threads: int) -> Machine:
         machine.save(path)
     except OSError as error:
         raise UserError(
-            f"the calibration cannot be kept in {path} ({error.strerror}): set SPEECHATTN_CACHE."
+            f"the calibration cannot be written to {path} ({error.strerror}): set SPEECHATTN_CACHE."
         ) from error
-    print(f"calibrated {_told_machine(machine)}; kept in {path}")
+    print(f"calibrated {_machine_name(machine)}; saved in {path}")
     return machine
 
 
 def _config(options: argparse.Namespace) -> tuple[EncoderConfig, float]:
-    """The encoder that the options name, and the length of its frames in ms."""
+    """Return the encoder that the options name, and the length of its frames in ms."""
     names = [*NUMBERS, *CHOICES, "stack"]
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     sides = {name: getattr(options, name) for name in ("left", "right", "chunk") if getattr(options, name) is not None}
     if options.model is not None:
         if given or sides or options.num_mels:
-            first = next(iter([*given, *sides, "num_mels"])).replace("_", "-")
-            raise UserError(f"--model brings its own encoder: leave out --{first}.")
+            first = next(iter([*given, *sides, "num_mels"]))
+            raise UserError(f"--model brings its own encoder: leave out {option_name(first)}.")
         saved = _saved(options.model)
         return saved.encoder, saved.framing.hop_ms
     left, right = (None if sides.get(name) == "all" else sides.get(name, 64) for name in ("left", "right"))
@@ -208,7 +207,7 @@ def _config(options: argparse.Namespace) -> tuple[EncoderConfig, float]:
 
 
 def _saved(folder: Path) -> ModelConfig:
-    """The config of a saved model; its weights are not looked at."""
+    """Return the config of a saved model, without its weights."""
     path = folder / "config.json"
     try:
         return ModelConfig.from_dict(json.loads(path.read_text(encoding="utf-8"))["model"])
@@ -218,12 +217,13 @@ def _saved(folder: Path) -> ModelConfig:
         raise UserError(f"{path} is not a model's config: {error}.") from error
 
 
-def _told_machine(machine: Machine) -> str:
-    return f"{machine.name}, {machine.threads} thread{'s' * (machine.threads > 1)}"
+def _machine_name(machine: Machine) -> str:
+    threads = "1 thread" if machine.threads == 1 else f"{machine.threads} threads"
+    return f"{machine.name}, {threads}"
 
 
-def _told(options: argparse.Namespace, config: EncoderConfig) -> str:
-    """The encoder in words."""
+def _describe(options: argparse.Namespace, config: EncoderConfig) -> str:
+    """Return the encoder and its rows as one line."""
     contexts = dict.fromkeys(map(str, config.layer_contexts))
     rows = f"{options.batch_size} row{'s' if options.batch_size > 1 else ''} of {options.dtype}"
     return f"{config.num_layers} x {config.d_model} {config.block}, {' / '.join(contexts)}, {rows}"
@@ -232,21 +232,3 @@ def _told(options: argparse.Namespace, config: EncoderConfig) -> str:
 def _default(name: str) -> str:
     value = getattr(EncoderConfig(80), name)
     return "default 4 * d_model" if value is None else f"default {value}"
-
-
-def _hours(text: str) -> float:
-    try:
-        hours = float(text)
-    except ValueError:
-        hours = math.nan
-    if not HOP_MS / 3.6e6 <= hours <= MOST_HOURS:
-        raise argparse.ArgumentTypeError(f"must be hours of audio, at most {MOST_HOURS:.0f} (a year), got {text!r}")
-    return hours
-
-
-def _side(text: str) -> int | str:
-    if text == "all":
-        return text
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"must be a whole number of frames, or all, got {text!r}")
-    return int(text)

@@ -3,66 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from speechattn.cli.options import positive
+from speechattn.cli.options import Parser, duration, frames, option_name, positive, size
 from speechattn.config import EncoderConfig
 from speechattn.context import Context
-from speechattn.errors import ConfigError, UserError
+from speechattn.errors import UserError
 from speechattn.framing import Framing
-from speechattn.profiling.settings import DEVICES, ENCODERS, MODEL, MODES, MOST_SECONDS, Settings
-from speechattn.system.units import parse_bytes
+from speechattn.profiling.settings import DEVICES, ENCODERS, MAX_SECONDS, MODEL, MODES, Settings
 
-SHORTEST_S = 1 / Framing().frames_per_second
+MIN_SECONDS = 1 / Framing().frames_per_second
 SIZES = {"d_model": 256, "num_layers": 6, "num_heads": 4, "num_mels": 80}
 
 
-def add(commands: Any) -> None:
-    """Its options; `commands` is what argparse calls subparsers."""
-    command = commands.add_parser(
-        "profile",
-        help="memory and time of encoders over the length of audio",
-        description="Memory and time of encoders over the length of audio. Every point has a process of its own with a "
-        "ceiling: running out of memory or time is a result. The same command goes on where it was interrupted.",
-        epilog="speechattn profile --seconds 10 60 600 --out runs/profile writes report.html, profile.json and "
-        "profile.csv there. --redraw and --compare measure nothing.",
-    )
-    known = ", ".join(ENCODERS)
-    add_ = command.add_argument
-    add_("--seconds", nargs="+", type=_length, default=[10.0, 60.0, 600.0], metavar="S", help="of audio (10 60 600)")
-    add_("--encoders", nargs="+", metavar="NAME", help=f"{known}; or {MODEL}, as it is in --model (default: all)")
-    add_("--mode", choices=MODES, default="inference", help="training is forward and backward")
-    add_("--out", type=Path, metavar="DIR", help="where the report goes, and what is known already is read")
-    add_("--restart", action="store_true", help="measure again what is in --out")
-    size = command.add_argument_group("size")
-    size.add_argument("--model", type=Path, metavar="DIR", help="the encoder of a saved model")
-    for name, default in SIZES.items():
-        size.add_argument(f"--{name.replace('_', '-')}", type=positive, metavar="N", help=f"default {default}")
-    size.add_argument("--left", type=_frames, default=64, metavar="N", help="frames before (default 64)")
-    size.add_argument("--right", type=_frames, default=64, metavar="N", help="frames after (default 64)")
-    size.add_argument("--chunk", type=positive, default=64, metavar="N", help="frames of a chunk (default 64)")
-    size.add_argument("--push", type=positive, default=100, metavar="N", help="frames a stream gets at a time (100)")
-    size.add_argument("--batch-size", type=positive, default=1, metavar="N", help="rows (default 1)")
-    size.add_argument("--checkpointing", action="store_true", help="training that computes every block twice")
-    limits = command.add_argument_group("limits")
-    limits.add_argument(
-        "--memory", type=_size, metavar="SIZE", help="of a process, as 8GB; default: most of what is free now"
-    )
-    limits.add_argument("--timeout", type=_amount, default=600.0, metavar="S", help="of a pass (default 600)")
-    limits.add_argument("--threads", type=positive, default=1, metavar="N", help="of torch (default 1)")
-    limits.add_argument("--rounds", type=positive, default=1, metavar="N", help="passes to take the least time of")
-    limits.add_argument("--device", choices=DEVICES, default="cpu")
-    other = command.add_argument_group("without a profile")
-    other.add_argument("--redraw", type=Path, metavar="JSON", help="page and picture of a profile.json again")
-    other.add_argument("--compare", nargs=2, type=Path, metavar="JSON", help="two profile.json side by side")
-    other.add_argument("--trace", action="store_true", help="where it goes: one encoder, one length, by layer")
-
-
-def run(options: argparse.Namespace) -> int:
-    """Measure, or show again what was measured."""
+def main(argv: Sequence[str]) -> int:
+    """Measure, trace, or show earlier measurements, as the options `argv` say; return the exit status."""
+    options = _parser().parse_args(argv)
     if sum(map(bool, (options.redraw, options.compare, options.trace))) > 1:
         raise UserError("--redraw, --compare and --trace are three different things: give one.")
     if options.redraw:
@@ -79,36 +37,76 @@ def run(options: argparse.Namespace) -> int:
     if options.trace:
         from speechattn.profiling.trace.report import run_trace
 
-        return run_trace(settings, encoders, options.seconds, options.out)
+        return run_trace(settings, encoders, options.duration, options.out)
     if options.out is None:
-        raise UserError("speechattn profile needs --out DIR for its report, for example --out runs/profile")
+        raise UserError("speechattn profile needs --out DIR for its report, for example --out runs/profile.")
     from speechattn.cli.profile_actions import profile
 
-    return profile(settings, encoders, options.seconds, options.out, options.restart)
+    return profile(settings, encoders, options.duration, options.out, options.restart)
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        "speechattn profile",
+        description="Memory and time of encoders over the length of audio. Each measurement has its own process with a "
+        "memory limit: running out of memory or time is a result. The same command continues after an interruption.",
+        epilog="speechattn profile --duration 10s 60s 10min --out runs/profile writes report.html, profile.json and "
+        "profile.csv. --redraw and --compare measure nothing.",
+    )
+    add = parser.add_argument
+    names = ", ".join(ENCODERS)
+    length = duration(MIN_SECONDS, MAX_SECONDS, f"from {MIN_SECONDS:g}s (a frame) to {MAX_SECONDS / 86400:.0f}d")
+    lengths = [10.0, 60.0, 600.0]
+    add("--duration", nargs="+", type=length, default=lengths, metavar="TIME", help="of audio (default 10s 60s 10min)")
+    add("--encoders", nargs="+", metavar="NAME", help=f"{names}; or {MODEL}, as it is in --model (default: all)")
+    add("--mode", choices=MODES, default="inference", help="training is forward and backward")
+    add("--out", type=Path, metavar="DIR", help="folder of the report; what it holds is not measured again")
+    add("--restart", action="store_true", help="measure again what is in --out")
+    add = parser.add_argument_group("size").add_argument
+    add("--model", type=Path, metavar="DIR", help="the encoder of a saved model")
+    for name, default in SIZES.items():
+        add(option_name(name), type=positive, metavar="N", help=f"default {default}")
+    add("--left", type=frames, default=64, metavar="N", help="frames before (default 64)")
+    add("--right", type=frames, default=64, metavar="N", help="frames after (default 64)")
+    add("--chunk", type=positive, default=64, metavar="N", help="frames of a chunk (default 64)")
+    add("--push", type=positive, default=100, metavar="N", help="frames per step of a stream (default 100)")
+    add("--batch-size", type=positive, default=1, metavar="N", help="rows (default 1)")
+    add("--checkpointing", action="store_true", help="training with gradient checkpointing")
+    add = parser.add_argument_group("limits").add_argument
+    add("--memory", type=size, metavar="SIZE", help="of a process, as 8GB (default: most of what is free now)")
+    add("--timeout", type=duration(), default=600.0, metavar="TIME", help="of one pass, as 90s (default 10min)")
+    add("--threads", type=positive, default=1, metavar="N", help="of torch (default 1)")
+    add("--rounds", type=positive, default=1, metavar="N", help="passes, of which the fastest counts (default 1)")
+    add("--device", choices=DEVICES, default="cpu", help="default cpu")
+    add = parser.add_argument_group("other actions").add_argument
+    add("--redraw", type=Path, metavar="JSON", help="page and figure of a profile.json again")
+    add("--compare", nargs=2, type=Path, metavar="JSON", help="two profile.json side by side")
+    add("--trace", action="store_true", help="one encoder and one duration in detail: layers, operators, tensors")
+    return parser
 
 
 def _encoders(options: argparse.Namespace) -> list[str]:
-    """The encoders asked for, each known."""
+    """Return the encoders to measure."""
     if options.encoders is None:
         every = (MODEL, "streaming") if options.model else ENCODERS
         return [name for name in every if options.mode == "inference" or name != "streaming"]
     for name in options.encoders:
         if name == MODEL and options.model is None:
-            raise UserError(f"--encoders {MODEL} is the encoder of a saved model: give its folder, --model DIR")
+            raise UserError(f"--encoders {MODEL} is the encoder of a saved model: give its folder, --model DIR.")
         if name not in (*ENCODERS, MODEL):
             raise UserError(f"--encoders must be among {', '.join(ENCODERS)} (and {MODEL} with --model), got {name!r}.")
     return list(options.encoders)
 
 
 def _settings(options: argparse.Namespace) -> Settings:
-    """What the options say. A saved model brings its own size, and only then is torch imported."""
+    """Return the settings in the options. torch is imported only to load a saved model, which has its own size."""
     if options.checkpointing and options.mode != "training":
-        raise UserError("--checkpointing has no effect without gradients: give --mode training, too.")
+        raise UserError("--checkpointing has no effect without gradients: add --mode training.")
     given = {name: getattr(options, name) for name in SIZES if getattr(options, name) is not None}
     frames_per_second = Framing().frames_per_second
     if options.model is not None:
         if given:
-            raise UserError(f"--model brings its own size: leave out --{next(iter(given)).replace('_', '-')}.")
+            raise UserError(f"--model brings its own size: leave out {option_name(next(iter(given)))}.")
         from speechattn.models.speech_model import load
 
         saved = load(options.model).config
@@ -126,40 +124,3 @@ def _settings(options: argparse.Namespace) -> Settings:
         model=None if options.model is None else str(options.model),
         frames_per_second=frames_per_second,
     )
-
-
-def _number(text: str) -> float:
-    """A finite number above 0, or NaN."""
-    try:
-        number = float(text)
-    except ValueError:
-        return math.nan
-    return number if 0 < number < math.inf else math.nan
-
-
-def _length(text: str) -> float:
-    number = _number(text)
-    if not SHORTEST_S <= number <= MOST_SECONDS:
-        limits = f"{SHORTEST_S:g} (a frame) to {MOST_SECONDS:.0f} (a year)"
-        raise argparse.ArgumentTypeError(f"must be seconds of audio, {limits}, got {text!r}")
-    return number
-
-
-def _amount(text: str) -> float:
-    if math.isnan(number := _number(text)):
-        raise argparse.ArgumentTypeError(f"must be a number above 0, got {text!r}")
-    return number
-
-
-def _size(text: str) -> int:
-    """Bytes of "8GB", or of a number of GB."""
-    try:
-        return parse_bytes(text if math.isnan(_number(text)) else f"{text}GB")
-    except ConfigError:
-        raise argparse.ArgumentTypeError(f"must be a size as 8GB, or a number of GB, got {text!r}") from None
-
-
-def _frames(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"must be a whole number of frames, 0 or more, got {text!r}")
-    return int(text)

@@ -1,4 +1,4 @@
-"""What `speechattn profile` does: measures and shows, or shows again what was measured."""
+"""The actions of `speechattn profile`: measure and report, or report an earlier profile again."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 
 from speechattn.errors import UserError
 from speechattn.plots.style import DPI
-from speechattn.profiling.report import picture, table, write_page
+from speechattn.profiling.report import plot_growth, profile_table, write_page
 from speechattn.profiling.results import JSON, read_profile
-from speechattn.profiling.runner import survey
+from speechattn.profiling.runner import run_profile
 from speechattn.profiling.settings import Settings
 from speechattn.system.run_lock import RunLock
 
@@ -17,14 +17,14 @@ from speechattn.system.run_lock import RunLock
 def profile(
     settings: Settings, encoders: Sequence[str], lengths_s: Sequence[float], out: Path, restart: bool = False
 ) -> int:
-    """Measure, as `survey` does, and write and print the report; Ctrl-C leaves one of what was measured.
+    """Measure and report, as `run_profile`; after Ctrl-C the report holds what was measured until then.
 
     Raises:
-        UserError: as `survey`; or `out` cannot be written, or another profile is being written there.
+        UserError: as `run_profile`; or `out` cannot be written, or another profile is being written there.
     """
     with RunLock(out, option="--out"):
         try:
-            survey(settings, encoders, lengths_s, out, restart)
+            run_profile(settings, encoders, lengths_s, out, restart)
         except KeyboardInterrupt:
             if (out / JSON).exists():
                 _report(out)
@@ -37,22 +37,22 @@ def profile(
 def _report(out: Path) -> None:
     found = read_profile(out / JSON)
     page = write_page(found, out)
-    print(table(found))
+    print(profile_table(found))
     print(f"\n{page}")
 
 
 def redraw(source: Path, out: Path | None) -> int:
-    """Write the report of a profile.json again into the folder `out`, or its picture alone into a .png file.
+    """Write the report of a profile.json again into the folder `out`, or only its figure into a .png file.
 
     Raises:
-        UserError: the file is no profile, or `out` cannot be written.
+        UserError: the file is not a profile, or `out` cannot be written.
     """
     found = read_profile(source)
     try:
         if out is not None and out.suffix.lower() == ".png":
             out.parent.mkdir(parents=True, exist_ok=True)
             # Without the software's version: the same profile gives the same bytes after an upgrade.
-            picture(found).savefig(out, format="png", dpi=DPI, metadata={"Software": None})
+            plot_growth(found).savefig(out, format="png", dpi=DPI, metadata={"Software": None})
             print(out)
         else:
             print(write_page(found, source.parent if out is None else out))

@@ -2,69 +2,69 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import sys
-from typing import Any
+from collections.abc import Sequence
 
-from speechattn.cli.options import positive
+from speechattn.cli.options import Parser, positive
 from speechattn.errors import UserError
 
 PIPE_BYTES = 2**20
-"""32 s of 16-bit samples at 16 kHz, and what Linux lets anybody have; a pipe has 64 KiB."""
+"""32 s of 16-bit samples at 16 kHz: the most that Linux gives without privileges. The default of a pipe is 64 KiB."""
 
 
-def add(commands: Any) -> None:
-    """Its options; `commands` is what argparse calls subparsers."""
-    command = commands.add_parser(
-        "stream",
-        help="phones of a file or a microphone, as soon as they are certain",
-        description="Labels as they become certain, a line a segment: start and stop in seconds, label, probability.",
-        epilog="A microphone: arecord -f S16_LE -r 16000 | speechattn stream -",
-    )
-    command.add_argument("source", metavar="FILE", help="wav, flac, ogg or mp3; - is raw 16-bit mono PCM on stdin")
-    command.add_argument("--model", metavar="DIR", help="a saved model (default: the small one that is shipped)")
-    command.add_argument("--rate", type=positive, metavar="HZ", help="samples a second on stdin (default the model's)")
-    command.add_argument("--push-ms", type=positive, default=100, metavar="MS", help="sound at a time (default 100)")
-    command.add_argument("--realtime", action="store_true", help="pace a file as it was spoken, and report the latency")
-    command.add_argument("--json", action="store_true", help="a line is a JSON object")
-    command.add_argument("--picture", metavar="PNG", help="draw when each label appeared against when it was spoken")
-
-
-def run(options: argparse.Namespace) -> int:
-    """Print labels of a file or of stdin as they become certain; see `listen`."""
+def main(argv: Sequence[str]) -> int:
+    """Print the labels of a file or of stdin as they become certain; return the exit status."""
+    options = _parser().parse_args(argv)
     source = options.source
     if source == "-" and options.realtime:
-        raise UserError("--realtime paces a file; what comes on stdin has a pace of its own.")
+        raise UserError("--realtime is for files: sound on stdin comes at its own pace.")
     if source != "-" and options.rate is not None:
-        raise UserError("--rate is of raw samples on stdin; a sound file tells its own.")
+        raise UserError("--rate is for raw samples on stdin: a sound file states its own rate.")
     if source != "-" and not os.path.exists(source):
         raise UserError(f"{source} does not exist. Give the path of a sound file, or - for raw PCM on stdin.")
-    if options.picture is not None and not options.picture.lower().endswith(".png"):
-        raise UserError(f"--picture {options.picture} must end in .png.")
-    if options.picture is not None and not os.access(os.path.dirname(options.picture) or ".", os.W_OK):
-        raise UserError(f"--picture {options.picture} cannot be written: its folder is missing or not yours.")
+    if options.plot is not None and not options.plot.lower().endswith(".png"):
+        raise UserError(f"--plot {options.plot} must end in .png.")
+    if options.plot is not None and not os.access(os.path.dirname(options.plot) or ".", os.W_OK):
+        raise UserError(f"--plot {options.plot} cannot be written: its folder is missing or not yours.")
     if source == "-":
         make_room()
-    from speechattn.cli.stream_runner import listen
+    from speechattn.cli.stream_runner import run_stream
 
-    return listen(
+    return run_stream(
         source,
         options.model,
         rate=options.rate,
         push_ms=options.push_ms,
         realtime=options.realtime,
-        as_json=options.json,
-        picture=options.picture,
+        as_json=options.format == "json",
+        plot=options.plot,
     )
 
 
-def make_room() -> None:
-    """Let the pipe on stdin hold `PIPE_BYTES`, where the system can.
+def _parser() -> Parser:
+    parser = Parser(
+        "speechattn stream",
+        description="Labels as they become certain, one line per segment: start and stop (s), label, probability.",
+        epilog="A microphone: arecord -f S16_LE -r 16000 | speechattn stream -",
+    )
+    add = parser.add_argument
+    add("source", metavar="FILE", help="wav, flac, ogg or mp3; - is raw 16-bit mono PCM on stdin")
+    add("--model", metavar="DIR", help="a saved model (default: the shipped one)")
+    add("--rate", type=positive, metavar="HZ", help="samples per second on stdin (default: the model's)")
+    add("--push-ms", type=positive, default=100, metavar="MS", help="sound per push, in milliseconds (default 100)")
+    add("--realtime", action="store_true", help="push a file at the pace of speech, and report the latency")
+    add("--format", choices=("text", "json"), default="text", help="json: one object per line (default text)")
+    add("--plot", metavar="FILE", help="a .png of when each label appeared against when it was spoken")
+    return parser
 
-    A microphone does not wait until torch is imported and, the first time, native attention compiled. After 2 s
-    a pipe would be full, and what is spoken then be lost.
+
+def make_room() -> None:
+    """Enlarge the pipe on stdin to `PIPE_BYTES`, where the system can.
+
+    A microphone does not wait until torch is imported and, on the first use, native attention compiled. A default pipe
+    is full after 2 s, and later samples would be lost.
     """
     with contextlib.suppress(ImportError, AttributeError, OSError, ValueError):  # no Linux, or no pipe
         import fcntl

@@ -1,4 +1,4 @@
-"""What checks found: an Outcome each, Findings of one implementation, a Table of several as text, Markdown, JSON."""
+"""Results of checks: CheckResult of one, Findings of one implementation, Table of several as text, Markdown, JSON."""
 
 from __future__ import annotations
 
@@ -7,26 +7,28 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from speechattn.system.text_table import text_table
+
 PASSED, FAILED, NOT_OFFERED = "passed", "failed", "not offered"
 
 
 class NonconformingError(Exception):
-    """What came back is not even of the right kind or shape; the message says so."""
+    """Error of an implementation whose output has the wrong kind or shape."""
 
 
 class NotOfferedError(Exception):
-    """Raised inside a check by what has nothing to be checked; the message says what is missing."""
+    """Error of a check that does not apply; the message says what is missing."""
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """One check of one implementation.
+class CheckResult:
+    """Result of one check of one implementation.
 
     Args:
         status: "passed", "failed" or "not offered".
         value: the measured number: the largest error, or a count; inf where nothing finite can be compared.
-        measured: a few words for a cell: the number with its unit, or which cases failed.
-        meaning: one sentence on what was found.
+        measured: text of a table cell: the number with its unit, or the cases that failed.
+        meaning: the result in one sentence.
     """
 
     status: str
@@ -35,23 +37,23 @@ class Outcome:
     meaning: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types; a value that is not finite is None, and `measured` says why."""
+        """Return plain JSON types; a value that is not finite is None, and `measured` says why."""
         value = self.value if self.value is not None and math.isfinite(self.value) else None
         return {"status": self.status, "value": value, "measured": self.measured, "meaning": self.meaning}
 
 
 @dataclass(frozen=True)
 class Findings:
-    """All checks of one implementation, by name; `absent` says why there are none.
+    """Results of one implementation by check; `absent` says why there are none.
 
     Example:
-        >>> print(Findings("mine", {"repeat": Outcome(PASSED, 0.0, "0", "Twice the same bits.")}))
+        >>> print(Findings("mine", {"repeat": CheckResult(PASSED, 0.0, "0", "Twice the same bits.")}))
         mine
         repeat  passed  0  Twice the same bits.
     """
 
     name: str
-    outcomes: Mapping[str, Outcome] = field(default_factory=dict)
+    outcomes: Mapping[str, CheckResult] = field(default_factory=dict)
     absent: str = ""
 
     @property
@@ -63,10 +65,10 @@ class Findings:
         if self.absent:
             return f"{self.name}: {self.absent}"
         rows = [(check, o.status, o.measured, o.meaning) for check, o in self.outcomes.items()]
-        return "\n".join([self.name, *_aligned(rows)])
+        return "\n".join([self.name, *text_table(rows)])
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
+        """Return plain JSON types."""
         if self.absent:
             return {"name": self.name, "absent": self.absent}
         return {"name": self.name, "outcomes": {check: o.to_dict() for check, o in self.outcomes.items()}}
@@ -77,8 +79,8 @@ class Table:
     """Several implementations side by side: a row for each check, a column for each implementation.
 
     Example:
-        >>> said = {"repeat": Outcome(FAILED, 0.25, "0.25", "Two calls differ by 0.25.")}
-        >>> print(Table([Findings("mine", said), Findings("yours", absent="not installed")]))
+        >>> found = {"repeat": CheckResult(FAILED, 0.25, "0.25", "Two calls differ by 0.25.")}
+        >>> print(Table([Findings("mine", found), Findings("yours", absent="not installed")]))
         check   mine       yours
         repeat  FAIL 0.25  not installed
     """
@@ -91,7 +93,7 @@ class Table:
         return list(dict.fromkeys(check for column in self.columns for check in column.outcomes))
 
     def rows(self, failed: Callable[[str], str] = "FAIL {}".format) -> list[tuple[str, ...]]:
-        """The cells, the head first. `failed` renders what was measured where a check failed."""
+        """Return the cells, the header first. `failed` formats the measured value of a failed check."""
 
         def cell(column: Findings, check: str) -> str:
             outcome = column.outcomes.get(check)
@@ -105,55 +107,55 @@ class Table:
         return [head, *((check, *(cell(column, check) for column in self.columns)) for check in self.checks)]
 
     def __str__(self) -> str:
-        return "\n".join(_aligned(self.rows()))
+        return "\n".join(text_table(self.rows()))
 
     def markdown(self) -> str:
-        """A Markdown table; what failed is bold."""
+        """Return a Markdown table, failures in bold."""
         head, *rows = self.rows("**FAIL** {}".format)
         lines = [head, ("---",) * len(head), *rows]
         return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
+        """Return plain JSON types."""
         return {"columns": [column.to_dict() for column in self.columns]}
 
 
-def judge(value: float, allowed: float, meaning: str, unit: str = "") -> Outcome:
-    """Passed when `value` is at most `allowed`; NaN fails. `{}` in `meaning` is where the number goes."""
+def judge(value: float, allowed: float, meaning: str, unit: str = "") -> CheckResult:
+    """Return a pass if `value` is at most `allowed`; NaN fails. The number replaces `{}` in `meaning`."""
     if value <= allowed:
-        return Outcome(PASSED, value, magnitude(value), meaning.format(magnitude(value)))
-    return Outcome(FAILED, value, _amount(value, unit), meaning.format(number(value)))
+        return CheckResult(PASSED, value, magnitude(value), meaning.format(magnitude(value)))
+    return CheckResult(FAILED, value, _amount(value, unit), meaning.format(number(value)))
 
 
-def judge_cases(cases: Mapping[str, Callable[[], float]], allowed: float, meaning: str, unit: str = "") -> Outcome:
-    """Every case is run, also after one failed; passed when all errors are at most `allowed`.
+def judge_cases(cases: Mapping[str, Callable[[], float]], allowed: float, meaning: str, unit: str = "") -> CheckResult:
+    """Run every case, also after a failure; return a pass if all errors are at most `allowed`.
 
     `measured` names the cases that failed and their largest error; an exception is a failure like any other.
     """
-    errors, said = [], dict[str, list[str]]()
+    errors, failures = [], dict[str, list[str]]()
     for case, measure in cases.items():
         try:
-            error, told = measure(), ""
-        except Exception as exception:  # whatever an implementation raises is a finding, never a crash
-            error, told = math.inf, first_line(exception)
+            error, raised = measure(), ""
+        except Exception as exception:  # any exception of an implementation is a finding
+            error, raised = math.inf, first_line(exception)
         errors.append(error)
         if not error <= allowed:
-            said.setdefault(told or _amount(error, unit), []).append(case)
+            failures.setdefault(raised or _amount(error, unit), []).append(case)
     finite = [error for error in errors if math.isfinite(error)]
     worst = max(finite, default=0.0) if len(finite) == len(errors) else math.inf
-    if not said:
+    if not failures:
         return judge(worst, allowed, meaning)
-    wrong = [case for names in said.values() for case in names]
+    wrong = [case for names in failures.values() for case in names]
     named = ", ".join(wrong)
     measured = named if len(named) <= 24 else f"{len(wrong)} of {len(cases)} cases"
     if finite and max(finite) > allowed:
         measured += f" ({_amount(max(finite), unit)})"
-    meaning = "; ".join(f"{_listed(names)} -> {told}" for told, names in said.items())
-    return Outcome(FAILED, worst, measured, meaning if meaning.endswith(".") else f"{meaning}.")
+    meaning = "; ".join(f"{_listed(names)} -> {failure}" for failure, names in failures.items())
+    return CheckResult(FAILED, worst, measured, meaning if meaning.endswith(".") else f"{meaning}.")
 
 
 def first_line(exception: Exception) -> str:
-    """What an exception says, in one line that fits a table's footnote; its type first, unless it is ours."""
+    """Return the first line of an exception, shortened for a footnote; its type first, unless it is ours."""
     lines = str(exception).strip().splitlines() or [""]
     if isinstance(exception, NonconformingError):
         return lines[0].removesuffix(".")
@@ -162,7 +164,7 @@ def first_line(exception: Exception) -> str:
 
 
 def number(value: float) -> str:
-    """Two digits of an error, a count as it is.
+    """Return two digits of an error, or a count unchanged.
 
     Example:
         >>> number(0.1234), number(1306.0), number(112.3), number(float("nan"))
@@ -179,7 +181,7 @@ def _amount(value: float, unit: str) -> str:
 
 
 def magnitude(value: float) -> str:
-    """The next power of ten: the last bits of an error differ from machine to machine and mean nothing.
+    """Return the next power of ten; the digits of an error differ between machines.
 
     Example:
         >>> magnitude(3.1e-16), magnitude(0.0), magnitude(1.0)
@@ -191,10 +193,5 @@ def magnitude(value: float) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    """Up to six names, and how many more."""
+    """Return up to six names, and how many more there are."""
     return ", ".join(names) if len(names) <= 6 else f"{', '.join(names[:5])} and {len(names) - 5} more"
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))] if rows else []
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

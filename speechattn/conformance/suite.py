@@ -1,9 +1,8 @@
-"""All checks, by name, run against one implementation. What it raises is a finding, never a crash."""
+"""All checks by name, and the functions that run them. An exception of an implementation is a finding, not a crash."""
 
 from __future__ import annotations
 
 import copy
-import inspect
 import math
 import warnings
 from collections.abc import Callable, Sequence
@@ -11,25 +10,24 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from speechattn.conformance import numerics, padding, streaming
-from speechattn.conformance import receptive_field as sight
+from speechattn.conformance import numerics, padding, receptive_field, streaming
 from speechattn.conformance.results import (
     FAILED,
     NOT_OFFERED,
+    CheckResult,
     Findings,
     NonconformingError,
     NotOfferedError,
-    Outcome,
     first_line,
 )
-from speechattn.conformance.under_test import Encoder, Reach, Subject, as_reach, enough_frames
+from speechattn.conformance.under_test import Encoder, EncoderUnderTest, Reach, as_reach, enough_frames
 from speechattn.context import Context
 
-CHECKS: dict[str, Callable[[Subject], Outcome]] = {
-    "reach": sight.reach,
-    "outside": sight.outside,
-    "window": sight.window,
-    "sides": sight.sides,
+CHECKS: dict[str, Callable[[EncoderUnderTest], CheckResult]] = {
+    "reach": receptive_field.reach,
+    "outside": receptive_field.outside,
+    "window": receptive_field.window,
+    "sides": receptive_field.sides,
     "padding values": padding.padding_values,
     "padding gradients": padding.padding_gradients,
     "padding amount": padding.padding_amount,
@@ -50,7 +48,8 @@ CHECKS: dict[str, Callable[[Subject], Outcome]] = {
     "stream batch": streaming.stream_batch,
 }
 
-FEWEST_FRAMES = 8  # a batch of rows of several lengths needs that many
+MIN_FRAMES = 8
+"""A batch of rows of several lengths needs that many."""
 
 
 def check_encoder(
@@ -66,7 +65,7 @@ def check_encoder(
     device: torch.device | str = "cpu",
     checks: Sequence[str] = tuple(CHECKS),
 ) -> Findings:
-    """Findings of every check on ``encoder(frames [B, T, features], lengths [B]) -> (output [B, T', D], lengths [B])``.
+    """Check ``encoder(frames [B, T, features], lengths [B]) -> (output [B, T', D], lengths [B])``.
 
     A module is copied, put into eval mode and cast; the one that was given stays as it is. If it has the methods
     `initial_state`, `step` and `flush` of `speechattn.Encoder`, they are checked as its stream.
@@ -86,7 +85,7 @@ def check_encoder(
         checks: names from CHECKS, all by default.
 
     Raises:
-        TypeError, ValueError: reach, dtype or a name in checks is none that there is, or a number is too small.
+        TypeError, ValueError: reach, dtype or a name in checks is unknown, or a number is too small.
 
     Example:
         >>> findings = check_encoder(lambda frames, lengths: (frames, lengths), 3, Context.truncated(0, 0))
@@ -98,17 +97,17 @@ def check_encoder(
         raise ValueError(f"there is no check {unknown[0]!r}; there are {', '.join(CHECKS)}.")
     if dtype not in (torch.float32, torch.float64):
         raise ValueError(f"dtype must be torch.float64 or torch.float32, got {dtype}.")
-    if granularity < 1 or (num_frames is not None and num_frames < FEWEST_FRAMES):
+    if granularity < 1 or (num_frames is not None and num_frames < MIN_FRAMES):
         raise ValueError(
-            f"num_frames must be {FEWEST_FRAMES} or more and granularity 1 or more, got {num_frames} and {granularity}."
+            f"num_frames must be {MIN_FRAMES} or more and granularity 1 or more, got {num_frames} and {granularity}."
         )
     if isinstance(encoder, nn.Module):
         encoder = copy.deepcopy(encoder).eval().to(device, dtype)
     declared = as_reach(reach, encoder)
     frames = enough_frames(declared) if num_frames is None else num_frames
-    subject = Subject(encoder, features, declared, dtype, frames, granularity, seed, torch.device(device))
+    under_test = EncoderUnderTest(encoder, features, declared, dtype, frames, granularity, seed, torch.device(device))
     title = name or getattr(encoder, "__name__", type(encoder).__name__)
-    return Findings(title, {check: run(CHECKS[check], subject) for check in checks})
+    return Findings(title, {check: run(CHECKS[check], under_test) for check in checks})
 
 
 def check_attention(
@@ -124,7 +123,7 @@ def check_attention(
     device: torch.device | str = "cpu",
     checks: Sequence[str] = tuple(CHECKS),
 ) -> Findings:
-    """Findings of every check on ``attention(q, k, v [B, H, T, D], lengths [B]) -> [B, H, T, D]``.
+    """Check ``attention(q, k, v [B, H, T, D], lengths [B]) -> [B, H, T, D]``.
 
     An attention is an encoder whose input frame holds a query, a key and a value for each head; arguments are those
     of `check_encoder`.
@@ -155,25 +154,28 @@ def check_attention(
 
 
 def what_is_checked() -> dict[str, str]:
-    """One sentence for each check, in their order.
+    """Return one sentence for each check, in their order.
 
     Example:
         >>> what_is_checked()["repeat"]
         'The same call twice gives the same bits.'
     """
-    return {name: (inspect.getdoc(check) or "").splitlines()[0] for name, check in CHECKS.items()}
+    sentences = {
+        name: (check.__doc__ or "").splitlines()[0].removeprefix("Check that ") for name, check in CHECKS.items()
+    }
+    return {name: sentence[0].upper() + sentence[1:] for name, sentence in sentences.items()}
 
 
-def run(check: Callable[[Subject], Outcome], subject: Subject) -> Outcome:
-    """The outcome of one check; an exception is a failure that says its first line."""
+def run(check: Callable[[EncoderUnderTest], CheckResult], under_test: EncoderUnderTest) -> CheckResult:
+    """Return the result of one check; an exception is a failure, with its first line."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # odd inputs are the point here
-            return check(subject)
+            warnings.simplefilter("ignore")  # unusual inputs are intended here
+            return check(under_test)
     except NotOfferedError as exception:
-        return Outcome(NOT_OFFERED, None, "", str(exception))
+        return CheckResult(NOT_OFFERED, None, "", str(exception))
     except NonconformingError as exception:
-        return Outcome(FAILED, math.inf, "wrong answer", f"{str(exception)[0].upper()}{str(exception)[1:]}")
-    except Exception as exception:  # whatever an implementation raises is a finding
-        said = first_line(exception)
-        return Outcome(FAILED, math.inf, f"raises {type(exception).__name__}", f"{said[0].upper()}{said[1:]}")
+        return CheckResult(FAILED, math.inf, "wrong answer", f"{str(exception)[0].upper()}{str(exception)[1:]}")
+    except Exception as exception:  # any exception of an implementation is a finding
+        line = first_line(exception)
+        return CheckResult(FAILED, math.inf, f"raises {type(exception).__name__}", f"{line[0].upper()}{line[1:]}")

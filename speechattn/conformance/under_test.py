@@ -1,4 +1,4 @@
-"""What is checked: a callable, and what it declares about itself. Nothing here judges."""
+"""The encoder under test: a callable, and what it declares about itself. Not here: judging its output."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5}
 
 
 @dataclass(frozen=True)
-class Subject:
+class EncoderUnderTest:
     """An encoder under test: frames [B, T, features], lengths [B] -> (output [B, T', D], lengths [B]).
 
     Args:
@@ -35,7 +35,7 @@ class Subject:
         reach: (i, num_frames) -> the half-open range of input frames that output frame i depends on.
         dtype: the precision it promises: float64, or float32 where something inside is float32 by design.
         num_frames: length of the audio in most checks; longer than the reach, so that something lies outside.
-        granularity: the number of frames that one push to its stream must be a multiple of, save the last push.
+        granularity: each push to its stream, except the last, is a multiple of so many frames.
         seed: of all random numbers.
         device: where it runs; what goes in and comes out here is on the CPU.
     """
@@ -50,7 +50,7 @@ class Subject:
     device: torch.device = CPU
 
     def __call__(self, frames: Tensor, lengths: Sequence[int] | None = None) -> tuple[Tensor, list[int]]:
-        """Output [B, T', D] and its lengths; without `lengths` all frames are real.
+        """Return output [B, T', D] and its lengths; without `lengths` all frames are real.
 
         Raises:
             NonconformingError: the answer is not a pair of that shape.
@@ -72,68 +72,68 @@ class Subject:
         return output, output_lengths
 
     def rows(self, frames: Tensor, lengths: Sequence[int] | None = None) -> list[Tensor]:
-        """The valid output frames [t, D] of each row: nothing is asked of what stands after them."""
+        """Return the valid output frames [t, D] of each row."""
         with torch.no_grad():
             output, output_lengths = self(frames, lengths)
         return [row[:length] for row, length in zip(output, output_lengths, strict=True)]
 
     def frames(self, batch_size: int, num_frames: int, salt: int = 0) -> Tensor:
-        """Normal random frames [B, T, features], the same for the same arguments."""
+        """Return normal random frames [B, T, features], the same for the same arguments."""
         generator = torch.Generator().manual_seed(1000 * self.seed + salt)
         shape = (batch_size, num_frames, self.features)
         return torch.randn(shape, generator=generator, dtype=torch.float64).to(self.dtype)
 
     def allowed(self, reference: Sequence[Tensor] | Tensor) -> float:
-        """The largest error that is rounding: relative to the largest number of the reference, and never below 1."""
+        """Return the largest error that counts as rounding, relative to the largest number of the reference or 1."""
         tensors = [reference] if isinstance(reference, Tensor) else reference
         largest = max((float(x.abs().max()) for x in tensors if x.numel()), default=1.0)
         return TOLERANCES[self.dtype] * max(1.0, largest)
 
-    def cast(self, dtype: torch.dtype) -> Subject:
-        """The same subject in another precision; a callable that is no module follows its input."""
+    def cast(self, dtype: torch.dtype) -> EncoderUnderTest:
+        """Return the same encoder in another precision; a callable that is not a module follows its input."""
         encoder = self.encoder
         if isinstance(encoder, nn.Module):
             encoder = copy.deepcopy(encoder).to(dtype)
         return replace(self, encoder=encoder, dtype=dtype)
 
     def initial_state(self, batch_size: int) -> Any:
-        """The state of streams that have not begun."""
+        """Return the state of streams that have not begun."""
         return self._stream.initial_state(batch_size)
 
     def step(self, frames: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """Output [B, m, D] of one push, and the next state; no gradient flows."""
+        """Return output [B, m, D] of one push, and the next state; no gradient flows."""
         with torch.no_grad():
             output, state = self._stream.step(frames.to(self.device), state)
         return output.to(CPU, copy=True), state
 
     def flush(self, state: Any) -> Tensor:
-        """Output [B, m, D] that is still owed."""
+        """Return the pending output [B, m, D]."""
         with torch.no_grad():
             output: Tensor = self._stream.flush(state)
         return output.to(CPU, copy=True)
 
     @property
     def _stream(self) -> Any:
-        """The encoder, asked for more than being called."""
+        """The encoder with its streaming methods."""
         return self.encoder
 
     @property
     def parameters(self) -> list[Tensor]:
-        """The weights that gradients are checked of; none for a callable that is no module."""
+        """Weights whose gradients are checked; none for a callable that is not a module."""
         return list(self.encoder.parameters()) if isinstance(self.encoder, nn.Module) else []
 
     @property
     def streams(self) -> bool:
-        """True when it has a stream."""
+        """Whether it can stream."""
         return all(hasattr(self.encoder, name) for name in ("initial_state", "step", "flush"))
 
 
 def as_reach(declared: Context | Sequence[Context] | Reach | None, encoder: object) -> Reach:
-    """The declaration as a function (i, num_frames) -> (start, stop).
+    """Return the declaration as a function (i, num_frames) -> (start, stop).
 
     A Context is one layer, a sequence of them a stack with the layer next to the input first. None asks the
-    encoder's own method `receptive_field`. A function of an encoder with fewer output than input frames raises IndexError past
-    the last of them.
+    encoder's own method `receptive_field`. A function of an encoder with fewer output than input frames raises
+    IndexError past the last of them.
 
     Raises:
         TypeError: it is none of these.
@@ -153,7 +153,7 @@ def as_reach(declared: Context | Sequence[Context] | Reach | None, encoder: obje
 
 
 def enough_frames(reach: Reach) -> int:
-    """Frames that are longer than the widest reach, odd so that no chunk divides them; 47 when it has no limit."""
+    """Return a number of frames above the widest reach, odd so that no chunk divides it; 47 without a limit."""
     probe, width = 1025, 0
     for i in range(probe):
         try:
@@ -170,7 +170,7 @@ def _clipped(limits: tuple[int, int | None], num_frames: int) -> tuple[int, int]
 
 
 def difference(found: Tensor, expected: Tensor) -> float:
-    """The largest error; inf where one of the two is not finite.
+    """Return the largest error; inf where one of the two is not finite.
 
     Raises:
         NonconformingError: their shapes differ.

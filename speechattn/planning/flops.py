@@ -1,6 +1,6 @@
-"""What an encoder computes for so many frames: multiplications and additions, pairs that attend, numbers rewritten.
+"""Operations of an encoder: matrix products, attended pairs, elementwise work.
 
-All from shapes and `Context` alone, in exact integers; a multiplication and the addition behind it are two operations.
+All from shapes and `Context` alone, in exact integers; a multiplication and its addition are two operations.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from speechattn.context import Context
 
 @dataclass(frozen=True)
 class Work:
-    """The forward pass of a batch, in the units that a machine's speed is measured in."""
+    """Work of the forward pass of a batch, in the units of a machine's rates."""
 
     products: dict[str, int]
     """Operations of matrix products, by part."""
     attended: int
-    """Operations of queries with keys, and of weights with values: 4 * d_model for every pair that sees."""
+    """Operations of queries with keys and of weights with values: 4 * d_model for every visible pair."""
     queries: int
-    """Features of all queries: what attention costs beside its pairs."""
+    """Features of all queries: the cost of attention beside its pairs."""
     numbers: int
-    """Features rewritten one by one: norms, sums, activations."""
+    """Elements of elementwise operations: norms, sums, activations."""
     taps: int
     """Operations of depthwise convolutions."""
 
@@ -39,13 +39,13 @@ class Work:
         return {name: flops for name, flops in parts.items() if flops}
 
 
-TURNED, DROPPED = 12, 4
-"""Numbers that rotary positions rewrite for each feature of a query and its key, and dropout for each that it may drop:
-fitted to measured times, as cosines and random numbers cost more than sums do."""
+ROTARY_NUMBERS, DROPOUT_NUMBERS = 12, 4
+"""Elementwise work of rotary positions per feature of a query and its key, and of dropout per element: fitted to
+measured times, as cosines and random numbers cost more than sums."""
 
 
 def work(config: EncoderConfig, num_frames: int, batch_size: int = 1, training: bool = False) -> Work:
-    """What `num_frames` frames a row, before stacking, ask for; `training` adds what only its forward pass does."""
+    """Return the work of `num_frames` frames per row, before stacking; `training` adds dropout."""
     frames, width, inside = num_frames // config.stack, config.d_model, config.feed_forward_dim
     rows, layers = batch_size * frames, config.num_layers
     products = {"input projection": 2 * rows * config.entry_dim * width}
@@ -59,7 +59,7 @@ def work(config: EncoderConfig, num_frames: int, batch_size: int = 1, training: 
         queries = rows * layers * width
         numbers += rows * layers * doubled * (4 * width + inside)
         if config.position_encoding == "rotary":
-            numbers += rows * layers * TURNED * width
+            numbers += rows * layers * ROTARY_NUMBERS * width
     if config.block == "conformer":
         products["convolution module"] = 2 * rows * layers * 3 * width * width
         numbers += rows * layers * 8 * width
@@ -68,12 +68,12 @@ def work(config: EncoderConfig, num_frames: int, batch_size: int = 1, training: 
         products["convolutions"] = 2 * rows * layers * config.conv_kernel * width * width
         numbers += rows * layers * 4 * width
     if training and config.dropout:
-        numbers += DROPPED * rows * width * (1 + layers * RESIDUAL_BRANCHES[config.block])
+        numbers += DROPOUT_NUMBERS * rows * width * (1 + layers * RESIDUAL_BRANCHES[config.block])
     return Work(products, attended, queries, numbers, taps)
 
 
 def num_parameters(config: EncoderConfig) -> int:
-    """Trainable numbers of the encoder."""
+    """Return the number of trainable parameters."""
     return BLOCK_PARAMETERS[config.block](config)
 
 
@@ -82,7 +82,7 @@ def _linear(before: int, after: int) -> int:
 
 
 def _deep(config: EncoderConfig) -> int:
-    """Transformer, conformer and CNN: an input, blocks and a norm."""
+    """Return the parameters of a transformer, conformer or CNN: input layer, blocks and final norm."""
     width, inside = config.d_model, config.feed_forward_dim
     norm, layers = 2 * width, config.num_layers
     total = _linear(config.entry_dim, width) + norm

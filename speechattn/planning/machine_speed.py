@@ -1,4 +1,4 @@
-"""How fast a machine is, in the five rates that explain an encoder's time, and where a calibration is kept."""
+"""Speed of a machine in five rates, and the file of its calibration."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Rates:
-    """Seconds for one of each unit of `Work`."""
+    """Seconds per unit of `Work`."""
 
     products: float
     attended: float
@@ -24,7 +24,7 @@ class Rates:
     taps: float
 
     def seconds(self, work: Work) -> float:
-        """For all of it."""
+        """Return the seconds of `work`."""
         return (
             self.products * sum(work.products.values())
             + self.attended * work.attended
@@ -36,23 +36,23 @@ class Rates:
 
 @dataclass(frozen=True)
 class Machine:
-    """A calibrated machine: rates without gradients, rates of forward and backward together, and a step's own time."""
+    """A calibrated machine: rates of inference, of forward and backward together, and the constant time of a step."""
 
     name: str
     threads: int
     inference: Rates
     training: Rates
     step_s: float
-    """What one layer of one push of a stream takes beside its work."""
+    """Constant seconds per layer and step of a stream."""
 
     def save(self, path: Path) -> None:
-        """As JSON."""
+        """Write the machine as JSON."""
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({"format": FORMAT, **asdict(self)}, indent=2) + "\n")
 
 
 def load_machine(path: Path) -> Machine | None:
-    """What `Machine.save` wrote, or None if it is not there, of another version, or damaged."""
+    """Return what `Machine.save` wrote, or None if it is missing, of another version, or damaged."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         if data.pop("format") != FORMAT:
@@ -66,6 +66,6 @@ def load_machine(path: Path) -> Machine | None:
 
 
 def machine_path() -> Path:
-    """Where this machine's calibration is kept."""
+    """Return the path of this machine's calibration."""
     folder = os.environ.get("SPEECHATTN_CACHE")
     return (Path(folder) if folder else Path.home() / ".cache" / "speechattn") / "machine.json"

@@ -1,8 +1,8 @@
 """A limit on memory that is checked before anything is allocated: `with sa.memory_limit("8GB"): ...`.
 
-The environment's SPEECHATTN_MEMORY=8GB does the same for a whole process, and =auto takes what the machine has left.
-An encoder that is called with more than fits says so, and what would fit, where it would otherwise be killed, or
-bring the machine to a stand. Only what this package can plan is checked, and only on the CPU.
+SPEECHATTN_MEMORY=8GB in the environment sets it for the whole process, "auto" is the free memory of the machine. A call
+that does not fit raises an error that says what would fit, instead of being killed or making the machine swap. Only
+calls that `estimate` covers are checked, and only on the CPU.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from contextvars import ContextVar
 from speechattn.config import EncoderConfig
 from speechattn.errors import MemoryLimitError
 from speechattn.framing import HOP_MS
-from speechattn.planning.estimate import PLANNED, Estimate, estimate, most
-from speechattn.planning.memory import score_bytes
-from speechattn.planning.suggestions import advice
+from speechattn.planning.attention_memory import score_bytes
+from speechattn.planning.estimate import ESTIMATED_BLOCKS, Estimate, estimate, max_that_fits
+from speechattn.planning.suggestions import suggest
 from speechattn.system.process_memory import available_bytes, resident_bytes, trim
-from speechattn.system.units import parse_bytes, told_bytes, told_seconds
+from speechattn.system.units import format_bytes, format_duration, parse_bytes
 
 SWITCH = "SPEECHATTN_MEMORY"
 AUTO = "auto"
@@ -29,14 +29,14 @@ _limit: ContextVar[str | None] = ContextVar("speechattn_memory_limit", default=N
 
 @contextlib.contextmanager
 def memory_limit(limit: int | str) -> Iterator[None]:
-    """Refuse, inside, what would make this process take more than `limit`: bytes, "8GB", or "auto".
+    """Refuse calls that would make this process take more than `limit`: bytes, "8GB", or "auto".
 
-    It replaces SPEECHATTN_MEMORY and any limit around it. "auto" is what the process has and the machine can give.
-    Tasks of asyncio begun inside inherit it, threads do not: SPEECHATTN_MEMORY holds in all of them. Only whole calls
-    of an encoder are checked, and dense attention; a step of a stream is not.
+    It replaces SPEECHATTN_MEMORY and any outer limit. "auto" is the memory of the process plus the free memory of the
+    machine. asyncio tasks started inside inherit it, threads do not; SPEECHATTN_MEMORY holds in all threads. Checked
+    are whole calls of an encoder and dense attention, not `step`.
 
     Raises:
-        ConfigError: limit is no such size.
+        ConfigError: limit is not a size, or a small number without a unit, as 8.
         MemoryLimitError: inside, by the call that would not fit.
 
     Example:
@@ -57,7 +57,7 @@ def memory_limit(limit: int | str) -> Iterator[None]:
 
 
 def limit_bytes() -> int | None:
-    """The limit that holds here, for the whole process; None if there is none."""
+    """Return the limit in bytes of the whole process, or None."""
     text = _limit.get() or os.environ.get(SWITCH)
     if not text:
         return None
@@ -77,16 +77,16 @@ def check(
     lengths: bool | None = None,
     hop_ms: float = HOP_MS,
 ) -> None:
-    """Raise MemoryLimitError if an encoder's call on so many frames would not fit; arguments as in `estimate`."""
+    """Raise MemoryLimitError if a call of an encoder would not fit; arguments as in `estimate`."""
     limit = limit_bytes()
-    if limit is None or config.block not in PLANNED:
+    if limit is None or config.block not in ESTIMATED_BLOCKS:
         return
     made = estimate(
         config, num_frames, batch_size, training, dtype=dtype, native=native, lengths=lengths, hop_ms=hop_ms
     )
-    held = _held_bytes(limit - made.peak_bytes)
-    if held + made.peak_bytes > limit:
-        raise MemoryLimitError(_refusal(made, limit, held, native))
+    resident = _resident_bytes(limit - made.peak_bytes)
+    if resident + made.peak_bytes > limit:
+        raise MemoryLimitError(_message(made, limit, resident, native))
 
 
 def check_scores(batch_size: int, num_heads: int, num_frames: int, item: int, biased: bool) -> None:
@@ -95,44 +95,46 @@ def check_scores(batch_size: int, num_heads: int, num_frames: int, item: int, bi
     if limit is None:
         return
     needed = score_bytes(batch_size, num_heads, num_frames, item, biased)
-    held = _held_bytes(limit - needed)
-    if held + needed > limit:
+    resident = _resident_bytes(limit - needed)
+    if resident + needed > limit:
         raise MemoryLimitError(
             f"attention with {num_frames} x {num_frames} scores for each of {batch_size} x {num_heads} heads takes "
-            f'{told_bytes(needed)}, {_allowed(held, limit)}. backend="auto" never has them all at once; in a window, '
-            "Context.truncated(64, 64), they are few."
+            f'{format_bytes(needed)}, {_allowed(resident, limit)}. backend="auto" never has them all at once; in a '
+            "window, Context.truncated(64, 64), they are few."
         )
 
 
-def _held_bytes(allowed: int) -> int:
-    """Return what this process holds; where that is more than `allowed`, without what was freed and not given back."""
-    held = resident_bytes()
-    if held > allowed:
+def _resident_bytes(allowed: int) -> int:
+    """Return the resident size; if it is above `allowed`, after returning freed memory to the system."""
+    resident = resident_bytes()
+    if resident > allowed:
         trim()
-        held = resident_bytes()
-    return held
+        resident = resident_bytes()
+    return resident
 
 
-def _allowed(held: int, limit: int) -> str:
-    return f"this process holds {told_bytes(held)}, and {told_bytes(limit)} are allowed ({SWITCH} or memory_limit)"
+def _allowed(resident: int, limit: int) -> str:
+    return (
+        f"this process holds {format_bytes(resident)}, and {format_bytes(limit)} are allowed ({SWITCH} or memory_limit)"
+    )
 
 
-def _refusal(made: Estimate, limit: int, held: int, native: bool) -> str:
-    rows = f"{made.batch_size} x {told_seconds(made.audio_s)}"
+def _message(made: Estimate, limit: int, resident: int, native: bool) -> str:
+    rows = f"{made.batch_size} x {format_duration(made.audio_s)}"
     work = "training on" if made.mode == "training" else "encoding"
-    fitting = most(lambda frames: held + _planned(made, frames, native).peak_bytes <= limit)
+    fitting = max_that_fits(lambda frames: resident + _same_with(made, frames, native).peak_bytes <= limit)
     fits = f"At once fit {fitting} frames a row." if fitting else "Not one frame fits."
     return (
-        f"{work} {rows} ({made.frames} frames a row) at once takes {told_bytes(made.peak_bytes)}, "
-        f"{_allowed(held, limit)}. {fits} "
-        + " ".join(([_ungraded(made, native)] if made.mode == "training" else []) + advice(made)[:2])
+        f"{work} {rows} ({made.frames} frames a row) at once takes {format_bytes(made.peak_bytes)}, "
+        f"{_allowed(resident, limit)}. {fits} "
+        + " ".join(([_no_grad_hint(made, native)] if made.mode == "training" else []) + suggest(made)[:2])
     ).strip()
 
 
-def _ungraded(made: Estimate, native: bool) -> str:
+def _no_grad_hint(made: Estimate, native: bool) -> str:
     without = estimate(made.config, made.frames, made.batch_size, dtype=made.dtype, native=native)
-    return f"torch.no_grad(), where no gradient is wanted, takes {told_bytes(without.peak_bytes)}."
+    return f"torch.no_grad(), where no gradient is wanted, takes {format_bytes(without.peak_bytes)}."
 
 
-def _planned(made: Estimate, frames: int, native: bool) -> Estimate:
+def _same_with(made: Estimate, frames: int, native: bool) -> Estimate:
     return estimate(made.config, frames, made.batch_size, made.mode == "training", dtype=made.dtype, native=native)

@@ -17,7 +17,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from speechattn.plots.style import GREY, INK, LINES, STYLE, heading, new_figure, say_empty
-from speechattn.system.units import told_bytes, told_seconds
+from speechattn.system.units import format_bytes, format_duration
 
 COLOURS = {
     "truncated": LINES[0],
@@ -79,8 +79,8 @@ def memory_growth(lines: Sequence[Line], limits: Limits, title: str, note: str =
     left, right = figure.subplots(1, 2)
     ends = _panel(left, lines, "memory")
     if ends:
-        _level(left, limits.memory_bytes, f"ceiling, {told_bytes(limits.memory_bytes or 0)}", above=False)
-        _level(left, limits.machine_bytes, f"this machine, {told_bytes(limits.machine_bytes or 0)}", above=True)
+        _level(left, limits.memory_bytes, f"ceiling, {format_bytes(limits.memory_bytes or 0)}", above=False)
+        _level(left, limits.machine_bytes, f"this machine, {format_bytes(limits.machine_bytes or 0)}", above=True)
         _name_ends(left, ends)
     ends = _panel(right, lines, "time")
     if ends:
@@ -136,9 +136,9 @@ def _scales(axes: Axes, lengths_s: Sequence[float], kind: str) -> None:
     reach = math.log10(last / first) or 1.0
     axes.set_xlim(first / 10 ** (0.06 * reach), last * 10 ** (0.36 * reach))
     axes.xaxis.set_major_locator(FixedLocator(list(lengths_s)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: told_seconds(seconds)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: format_duration(seconds)))
     axes.xaxis.set_minor_locator(NullLocator())
-    told = told_bytes if kind == "memory" else _told_work
+    told = format_bytes if kind == "memory" else _told_work
     axes.yaxis.set_major_locator(LogLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda number, _: told(number)))
     axes.yaxis.set_minor_formatter(NullFormatter())

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from speechattn.plots.style import GREY, INK, LINES, STYLE, heading, new_figure, say_empty
-from speechattn.system.units import told_bytes
+from speechattn.system.units import format_bytes
 
 MOST_PARTS = len(LINES) - 1
 REST = "the rest"
@@ -76,9 +76,9 @@ def _mark_turn(axes: Axes, turn: float) -> None:
 def _say_peak(axes: Axes, drawn: Sequence[tuple[str, NDArray[np.int64]]], peak: int) -> None:
     """What was alive at the peak, beside the axes in the order of the areas, each in its colour."""
     whole = sum(int(sizes[peak]) for _, sizes in drawn)
-    words = [(f"{told_bytes(whole)} at the peak", INK, "bold")]
+    words = [(f"{format_bytes(whole)} at the peak", INK, "bold")]
     for (name, sizes), colour in reversed(list(zip(drawn, LINES, strict=False))):
-        size = f"  {told_bytes(int(sizes[peak]))}" if sizes[peak] else ""
+        size = f"  {format_bytes(int(sizes[peak]))}" if sizes[peak] else ""
         words.append((name + size, colour, "normal"))
     for number, (text, colour, weight) in enumerate(words):
         height = 0.86 - number * APART

@@ -1,8 +1,7 @@
-"""How fast this machine is: short encoders are timed for some seconds, and five rates explain their times.
+"""Calibration of this machine: fit five rates to the times of short encoders.
 
 The rates are those of planning/machine_speed.py, fitted by least squares of the relative errors, none of them
-negative. The
-encoders differ in what they do most of: products, wide windows, wide feed-forward layers, convolutions.
+negative. The encoders differ in their largest cost: products, wide windows, wide feed-forward layers, convolutions.
 """
 
 from __future__ import annotations
@@ -40,9 +39,9 @@ PROBES = (
 
 
 def calibrate(seconds: float = SECONDS, threads: int = 1) -> Machine:
-    """The rates of this machine on the CPU in float32, measured for so many seconds.
+    """Return the rates of this machine on the CPU in float32, measured for `seconds`.
 
-    On one thread it is the time that thread was on the processor, so that other programs matter less.
+    On one thread CPU time is measured, which depends less on other programs.
     """
     clock = time.thread_time if threads == 1 else time.perf_counter
     before, random = torch.get_num_threads(), torch.get_rng_state()
@@ -59,19 +58,19 @@ def calibrate(seconds: float = SECONDS, threads: int = 1) -> Machine:
         torch.set_num_threads(before)
         torch.set_rng_state(random)
     works = [work(config, FRAMES) for config in PROBES]
-    inference = fitted(works, least[: len(PROBES)])
-    training = fitted([work(config, TRAINED) for config in PROBES], least[len(PROBES) : -1])
+    inference = fit_rates(works, least[: len(PROBES)])
+    training = fit_rates([work(config, TRAINED) for config in PROBES], least[len(PROBES) : -1])
     step_s = max(0.0, least[-1] / STEPS - inference.seconds(work(_BASE, PUSH)))
     return Machine(processor(), threads, inference, training, step_s)
 
 
-def fitted(works: Sequence[Work], seconds: Sequence[float]) -> Rates:
-    """The rates, 0 or more, with the least squares of relative errors of the times of `works`."""
+def fit_rates(works: Sequence[Work], seconds: Sequence[float]) -> Rates:
+    """Return the rates, 0 or more, that fit `seconds` of `works` by least squares of relative errors."""
     table = np.array([_units(each) for each in works], float) / np.array(seconds)[:, None]
     scale = table.max(0)
     scale[scale == 0] = 1.0
     chosen = np.ones(table.shape[1], bool)
-    while True:  # leave out the most negative one until none is
+    while True:  # drop the most negative rate until all are 0 or more
         rates = np.zeros(table.shape[1])
         rates[chosen] = np.linalg.lstsq(table[:, chosen] / scale[chosen], np.ones(len(works)), rcond=None)[0]
         if (rates >= 0).all():
@@ -84,7 +83,7 @@ def _units(each: Work) -> tuple[int, ...]:
 
 
 def _least_times(jobs: Sequence[Callable[[], object]], seconds: float, clock: Callable[[], float]) -> list[float]:
-    """The least time of each job over rounds of all of them, two at least."""
+    """Return the minimum time of each job over at least two rounds of all jobs."""
     least, begun, rounds = [float("inf")] * len(jobs), time.perf_counter(), 0
     for job in jobs:
         job()

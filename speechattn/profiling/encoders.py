@@ -1,4 +1,4 @@
-"""The encoders that a profile measures, ready to run: ours, ours as a stream, and torchaudio's of the same size."""
+"""The encoders of a profile, ready to run: speechattn's offline and streaming, and torchaudio's of the same size."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from speechattn.system.optional_imports import require_torchaudio
 SEED = 0
 
 
-class Subject:
+class ProfiledEncoder:
     """An encoder, and one pass of it over so many seeded random frames.
 
-    `prepare` makes the input, which is not measured. The pass returned by it gives the shape of the output, which is
-    alive, and so counts, until then; a stream drops its output, and takes its input as it goes.
+    `prepare` makes the input, which is not measured. Its pass returns the shape of the output, which counts while the
+    pass runs; a stream drops its output, and makes its input push by push.
 
     Raises:
-        CannotRunError: the encoder needs what is not there, or cannot do this.
+        CannotRunError: a package is missing, or the encoder does not have this mode.
     """
 
     def __init__(self, settings: Settings, encoder: str) -> None:
@@ -40,7 +40,7 @@ class Subject:
         self.state_bytes: int | None = None
 
     def prepare(self, frames: int) -> tuple[Callable[[], list[int]], list[Tensor]]:
-        """A pass over `frames` frames, and all tensors that are there before it."""
+        """Return a pass over `frames` frames, and all tensors that exist before it."""
         given: list[Tensor] = []
         run: Callable[..., list[int]]
         if self.streams:
@@ -54,6 +54,7 @@ class Subject:
 
     @property
     def weights_bytes(self) -> int:
+        """Bytes of parameters and buffers."""
         return sum(weight.nbytes for weight in (*self.model.parameters(), *self.model.buffers()))
 
     @torch.no_grad()
@@ -61,13 +62,13 @@ class Subject:
         return list(self.model(x)[0].shape)
 
     def _train(self, frames: int, x: Tensor) -> list[int]:
-        """Forward, and backward of the mean square of the output."""
+        """Run forward, and backward of the mean square of the output."""
         hidden = self.model(x)[0]
         hidden.square().mean().backward()
         return list(hidden.shape)
 
     def _stream(self, frames: int) -> list[int]:
-        """Push after push, each made when it is needed."""
+        """Run push after push, each made when it is needed."""
         settings, count, width = self.settings, 0, 0
         try:
             state = self.model.initial_state(settings.batch_size)
@@ -106,8 +107,9 @@ class Peer(nn.Module):
             self.model = models.Conformer(*size, CONFORMER_TAPS, dropout=0.0)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (hidden [B, T, D], lengths) of frames [B, T, input_dim]."""
         x = self.input(x)
-        if self.ahead:  # Emformer wants the frames after the last segment, too
+        if self.ahead:  # Emformer takes right context frames behind the last segment
             x = nn.functional.pad(x, (0, 0, 0, self.ahead))
         lengths = torch.full((len(x),), x.shape[1], device=x.device)
         hidden: Tensor

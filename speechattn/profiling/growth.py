@@ -1,4 +1,4 @@
-"""How a quantity grows with the length of audio, and at which length it reaches a size. Not here: what is measured."""
+"""Growth of a quantity with the length of audio: curves through measurements, and the length of a given value."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from statistics import linear_regression
 import numpy as np
 
 CLOSE = 0.1
-"""Relative error of a point that still lies on a curve. Blocks of attention and of frames make steps below it."""
+"""Largest relative error of a point on a curve. Steps from blocks of attention and of frames are smaller."""
 MODELS = ((0, 1), (1, 2), (0, 2), (0, 1, 2))
-"""Powers of the length in a curve, in the order in which they are tried: constant and slope first, and three terms
-last, because the third of them follows the noise and is most of the answer far beyond the longest point."""
+"""Powers of the length in a curve, in the order of trying: constant and slope first, three terms last, because the
+third term follows the noise and dominates far beyond the longest point."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ def curve(lengths: Sequence[float], values: Sequence[float], noise: float) -> Cu
     """Return the simplest curve through all points, by least squares of the relative errors; None if there is none.
 
     Memory has a part that every call needs, a part for each frame and, where scores are kept, a part for each pair of
-    frames. A power T ** p has no constant: through points that are mostly a constant it hides the slope, and says
-    hours where it is minutes. Each point must be within CLOSE of the curve, or within `noise`.
+    frames. A power T ** p has no constant: through points that are mostly a constant it hides the slope, and
+    extrapolates to hours instead of minutes. Each point must be within CLOSE of the curve, or within `noise`.
 
     Example:
         >>> curve([10, 60, 600], [310, 360, 900], noise=1)
@@ -55,7 +55,7 @@ def curve(lengths: Sequence[float], values: Sequence[float], noise: float) -> Cu
         shares = np.array(
             [[length**power / value for power in powers] for length, value in zip(lengths, values, strict=True)]
         )
-        scales = shares.max(axis=0)  # without them the squares of hours drown the constant
+        scales = shares.max(axis=0)  # without scales the squares of hours dominate the constant
         parts = np.linalg.lstsq(shares / scales, np.ones(len(lengths)), rcond=None)[0] / scales
         errors = np.abs(shares @ parts - 1)
         allowed = np.maximum(CLOSE, noise / np.asarray(values))

@@ -1,8 +1,8 @@
-"""One point of a profile, an encoder over one length: what runs inside the processes of its own.
+"""The measurements of one encoder over one length, each for its own process.
 
-Each function is called in a fresh process, warms the encoder up on a few frames, and measures one thing, so that none
-disturbs another: resident memory wants large blocks given back at once, which costs time, and counting tensors costs
-more.
+Each function is called in a fresh process, warms the encoder up on a few frames, and measures one quantity, because
+they disturb each other: resident memory needs freed blocks to be returned at once, which costs time, and counting
+tensors costs more.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from typing import Any
 
 import torch
 
-from speechattn.profiling.encoders import Subject
+from speechattn.profiling.encoders import ProfiledEncoder
 from speechattn.profiling.isolated import CannotRunError
 from speechattn.profiling.settings import Settings
 from speechattn.profiling.tensor_memory import PeakTensors
 from speechattn.system.process_memory import data_bytes, peak_memory_bytes, return_memory, with_extra_bytes
 
 WARM_FRAMES = 256
-"""Frames of the first pass, in which libraries set themselves up and what is compiled is compiled or loaded."""
+"""Frames of the warm-up pass, in which libraries initialise and kernels are compiled or loaded."""
 
 
 def own_bytes(settings: Settings, encoder: str) -> int:
-    """What a ceiling counts of a process that has torch, the encoder's weights, and made a short pass.
+    """Return what RLIMIT_DATA counts of a process with torch and the encoder after a warm-up pass.
 
-    What is compiled when it is first used is compiled now, and not on the clock of the first point.
+    Kernels that are compiled on first use are compiled here, and not in the first measurement.
     """
     with contextlib.suppress(CannotRunError):
         _prepared(settings, encoder, WARM_FRAMES)
@@ -35,7 +35,7 @@ def own_bytes(settings: Settings, encoder: str) -> int:
 
 
 def about_gpu() -> dict[str, Any]:
-    """Name and memory of the GPU.
+    """Return name and memory of the GPU.
 
     Raises:
         CannotRunError: there is none, or torch cannot use it.
@@ -48,9 +48,9 @@ def about_gpu() -> dict[str, Any]:
 
 
 def measure_memory(settings: Settings, encoder: str, frames: int) -> dict[str, Any]:
-    """Resident bytes, on CUDA the device's that torch has reserved; the output's shape; seconds that passed."""
+    """Return resident bytes, on CUDA those that torch has reserved; the output's shape; elapsed seconds."""
     return_memory()
-    subject, run, _ = _prepared(settings, encoder, frames)
+    profiled, run, _ = _prepared(settings, encoder, frames)
     if settings.device == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
@@ -65,21 +65,21 @@ def measure_memory(settings: Settings, encoder: str, frames: int) -> dict[str, A
         "passed_s": passed_s,
         "peak_extra_bytes": extra,
         "peak_resident_bytes": peak,
-        "weights_bytes": subject.weights_bytes,
-        "state_bytes": subject.state_bytes,
+        "weights_bytes": profiled.weights_bytes,
+        "state_bytes": profiled.state_bytes,
         "output": shape,
     }
 
 
 def measure_time(settings: Settings, encoder: str, frames: int) -> float:
-    """Least seconds of a pass: of the processor with one thread, because machines are shared, and else passed."""
+    """Return the minimum time of a pass in seconds: CPU time on one thread, else elapsed time."""
     _, run, _ = _prepared(settings, encoder, frames)
     clock = time.process_time if settings.device == "cpu" and settings.threads == 1 else time.perf_counter
     return min(_timed(run, clock)[1] for _ in range(settings.rounds))
 
 
 def measure_tensors(settings: Settings, encoder: str, frames: int) -> int:
-    """The most bytes that tensors made in the pass took together."""
+    """Return the peak bytes of the tensors made in the pass."""
     _, run, known = _prepared(settings, encoder, frames)
     if settings.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -94,18 +94,18 @@ def measure_tensors(settings: Settings, encoder: str, frames: int) -> int:
 
 def _prepared(
     settings: Settings, encoder: str, frames: int
-) -> tuple[Subject, Callable[[], list[int]], list[torch.Tensor]]:
-    """An encoder that has run once, its pass over `frames`, and all tensors there are before it."""
+) -> tuple[ProfiledEncoder, Callable[[], list[int]], list[torch.Tensor]]:
+    """Return a warmed-up encoder, its pass over `frames`, and all tensors that exist before it."""
     if settings.device == "cuda" and settings.memory_bytes is not None:
         total = torch.cuda.mem_get_info()[1]
         torch.cuda.set_per_process_memory_fraction(min(1.0, settings.memory_bytes / total))
-    subject = Subject(settings, encoder)
-    subject.prepare(WARM_FRAMES)[0]()
-    return subject, *subject.prepare(frames)
+    profiled = ProfiledEncoder(settings, encoder)
+    profiled.prepare(WARM_FRAMES)[0]()
+    return profiled, *profiled.prepare(frames)
 
 
 def _timed(run: Callable[[], list[int]], clock: Callable[[], float]) -> tuple[list[int], float]:
-    """What `run` returns, and how long it took until the device was done."""
+    """Return the result of `run`, and its seconds until the device was done."""
     started = clock()
     shape = run()
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]

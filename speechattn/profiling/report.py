@@ -1,9 +1,8 @@
-"""A profile as a person reads it: the table in the terminal, the picture, and the page with both."""
+"""The reports of a profile: a table for the terminal, a figure, and the HTML page with both."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,9 @@ from matplotlib.figure import Figure
 from speechattn.plots.html_page import Report
 from speechattn.plots.memory_growth import Failure, Limits, Line, memory_growth
 from speechattn.profiling.isolated import KILLED, OUT_OF_MEMORY, TIMEOUT
-from speechattn.profiling.results import OK, Point, Profile
-from speechattn.system.units import told_bytes, told_power, told_seconds
+from speechattn.profiling.results import OK, Measurement, Profile
+from speechattn.system.text_table import text_table
+from speechattn.system.units import format_bytes, format_duration, format_power
 
 COLUMNS = ("encoder", "audio", "seconds", "RTF", "extra MB", "tensors MB", "resident MB", "bytes/frame", "")
 GROWTH = ("encoder", "survived", "then", "a GB lasts for", "time", "extra memory", "tensors")
@@ -21,29 +21,18 @@ CAPTION = (
     "A cross is where an encoder wanted more memory or time than it was given. From decade to decade a linear one "
     "rises by a decade, a quadratic one by two, a constant one not at all."
 )
-PICTURE = "lengths"
+FIGURE = "lengths"
 WHY = {OUT_OF_MEMORY: "memory", KILLED: "memory", TIMEOUT: "time"}
 
 
-def table(profile: Profile) -> str:
-    """All points below each other, and how each encoder grows, as text."""
-    rows = [COLUMNS, *map(_cells, profile.points)]
-    lines = aligned(rows, left=("encoder", ""))
-    return "\n".join([*lines, "", *aligned([GROWTH, *_grown(profile)], left=GROWTH[:4])])
+def profile_table(profile: Profile) -> str:
+    """Return all measurements, and the growth of each encoder, as text."""
+    points = text_table([COLUMNS, *map(_cells, profile.points)], "<>>>>>>><")
+    return "\n".join([*points, "", *text_table([GROWTH, *_grown(profile)], "<<<<>")])
 
 
-def aligned(rows: Sequence[Sequence[str]], left: Sequence[str]) -> list[str]:
-    """Rows as lines of equal columns, the head first; columns whose head is in `left` begin there."""
-    widths = [max(len(text) for text in column) for column in zip(*rows, strict=True)]
-    sides = ["<" if head in left else ">" for head in rows[0]]
-    return [
-        "  ".join(f"{text:{side}{width}}" for text, side, width in zip(row, sides, widths, strict=True)).rstrip()
-        for row in rows
-    ]
-
-
-def picture(profile: Profile) -> Figure:
-    """Memory and time over the length of audio."""
+def plot_growth(profile: Profile) -> Figure:
+    """Plot memory and time over the length of audio."""
     settings = profile.settings
     config = settings.config
     gpu = settings.device == "cuda"
@@ -59,34 +48,34 @@ def picture(profile: Profile) -> Figure:
 
 
 def write_page(profile: Profile, directory: Path) -> Path:
-    """Write report.html, which needs nothing else, and its picture into `directory`; returns the path of the page."""
+    """Write report.html, which is self-contained, and its figure into `directory`; return the path of the page."""
     settings = profile.settings
     report = Report(f"How much audio fits: {settings.mode} on {'a GPU' if settings.device == 'cuda' else 'the CPU'}")
     report.numbers([_headline(profile, encoder) for encoder in profile.encoders])
     if any(point.status == OK for point in profile.points):
-        report.figure(PICTURE, picture(profile), CAPTION)
+        report.figure(FIGURE, plot_growth(profile), CAPTION)
     report.heading("Growth").table(GROWTH, _grown(profile))
     report.heading("Points").table([*COLUMNS[:-1], "note"], [_row(point) for point in profile.points])
     report.heading("Method")
     for sentence in profile.method:
         report.text(sentence)
     report.heading("Encoders").table(["encoder", "what it is"], [[e, settings.describe(e)] for e in profile.encoders])
-    report.heading("Machine and settings").code(told_machine(profile.machine)).code(told_settings(profile))
+    report.heading("Machine and settings").code(format_machine(profile.machine)).code(format_settings(profile))
     return report.write(directory)
 
 
-def told_machine(machine: dict[str, Any]) -> str:
-    """Processor, cores, memory, versions and commit in two lines."""
-    memory = f", {told_bytes(machine['memory_bytes'])}" if machine.get("memory_bytes") else ""
-    gpu = f"; {machine['gpu']}, {told_bytes(machine['gpu_memory_bytes'])}" if "gpu" in machine else ""
+def format_machine(machine: dict[str, Any]) -> str:
+    """Return processor, cores, memory, versions and commit in two lines."""
+    memory = f", {format_bytes(machine['memory_bytes'])}" if machine.get("memory_bytes") else ""
+    gpu = f"; {machine['gpu']}, {format_bytes(machine['gpu_memory_bytes'])}" if "gpu" in machine else ""
     versions = ", ".join(f"{name} {version}" for name, version in machine.get("versions", {}).items())
     return (
         f"{machine.get('cpu')}, {machine.get('cores')} cores{memory}{gpu}\n{versions}; commit {machine.get('commit')}"
     )
 
 
-def told_settings(profile: Profile) -> str:
-    """Every setting of a profile on a line of its own."""
+def format_settings(profile: Profile) -> str:
+    """Return every setting of a profile on its own line."""
     settings = profile.settings.to_dict()
     config = settings.pop("config")
     lines = [f"{name:<22}{value}" for name, value in settings.items() if value is not None]
@@ -110,41 +99,41 @@ def _line(profile: Profile, encoder: str) -> Line:
 
 
 def _headline(profile: Profile, encoder: str) -> tuple[str, str, str]:
-    """The largest length that an encoder survived, what that took, and what happened then."""
+    """Return the longest audio that an encoder completed, what it took, and what stopped the next length."""
     longest, failure = profile.longest(encoder), profile.failure(encoder)
-    then = f"{told_seconds(failure.audio_s)}: {failure.note}" if failure else "the longest that was tried"
+    then = f"{format_duration(failure.audio_s)}: {failure.note}" if failure else "the longest that was tried"
     if longest is None:
         return "none", encoder, then
-    cost = f"{told_bytes(longest.peak_extra_bytes or 0)}, {longest.seconds:.3g} s"
-    return told_seconds(longest.audio_s), encoder, f"{cost}; {then}"
+    cost = f"{format_bytes(longest.peak_extra_bytes or 0)}, {longest.seconds:.3g} s"
+    return format_duration(longest.audio_s), encoder, f"{cost}; {then}"
 
 
 def _grown(profile: Profile) -> list[list[str]]:
-    """A row of GROWTH an encoder: the largest length it survived, what came then, and how time and memory grow."""
+    """Return a row of GROWTH for each encoder."""
     rows = []
     for encoder in profile.encoders:
         longest, failure, growth = profile.longest(encoder), profile.failure(encoder), profile.growth(encoder)
-        survived = "none" if longest is None else told_seconds(longest.audio_s)
-        then = "" if failure is None else f"{failure.status} at {told_seconds(failure.audio_s)}"
+        survived = "none" if longest is None else format_duration(longest.audio_s)
+        then = "" if failure is None else f"{failure.status} at {format_duration(failure.audio_s)}"
         powers = (growth.seconds, growth.peak_extra_bytes, growth.peak_tensor_bytes)
         lasts = profile.lasts_s(encoder)
-        lasting = "unknown" if lasts is None else "any length" if math.isinf(lasts) else told_seconds(lasts)
-        rows.append([encoder, survived, then, lasting, *map(told_power, powers)])
+        lasting = "unknown" if lasts is None else "any length" if math.isinf(lasts) else format_duration(lasts)
+        rows.append([encoder, survived, then, lasting, *map(format_power, powers)])
     return rows
 
 
-def _row(point: Point) -> list[object]:
-    """A point in the order of COLUMNS; None is what was not measured."""
+def _row(point: Measurement) -> list[object]:
+    """Return a measurement in the order of COLUMNS; None where nothing was measured."""
     megabytes = [
         None if size is None else size / 1e6
         for size in (point.peak_extra_bytes, point.peak_tensor_bytes, point.peak_resident_bytes)
     ]
     factor = None if point.real_time_factor is None else f"{point.real_time_factor:.5f}"
-    audio = told_seconds(point.audio_s)
+    audio = format_duration(point.audio_s)
     return [point.encoder, audio, point.seconds, factor, *megabytes, point.bytes_per_frame, point.note]
 
 
-def _cells(point: Point) -> list[str]:
-    """`_row` as text, a dash where nothing was measured."""
+def _cells(point: Measurement) -> list[str]:
+    """Return `_row` as text, with a dash where nothing was measured."""
     forms = ("", "", ",.2f", "", ",.1f", ",.1f", ",.1f", ",.0f", "")
     return ["-" if value is None else format(value, form) for value, form in zip(_row(point), forms, strict=True)]

@@ -1,6 +1,6 @@
-"""What a profile found, and the two files it lives in: profile.json, which is read back, and profile.csv.
+"""The measurements of a profile, and their two files: profile.json, which is read back, and profile.csv.
 
-Both are rewritten, whole, after every point. Not here: measuring, and what is drawn of it.
+Both are rewritten atomically after every measurement.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ KIND, FORMAT = "speechattn profile", 1
 OK = "ok"
 SKIPPED = "skipped"
 FINAL = (OK, "out of memory", "timeout", "killed")
-"""What is not measured again; "cannot" and "failed" may be otherwise once something was installed or mended."""
+"""States that are not measured again; "cannot" and "failed" can change after an installation or a fix."""
 NOISE_BYTES = 2_000_000
-"""Resident memory below it is a page here and there, and tells no growth."""
+"""Resident memory below it is noise of single pages."""
 CONSTANT = 1e-3
-"""A share: tensors, which are counted exactly, do not grow where the last two lengths differ by less."""
+"""Relative difference of the last two lengths below which tensors, which are counted exactly, do not grow."""
 
 
 @dataclass(frozen=True)
-class Point:
-    """An encoder over one length of audio; None is what was not measured.
+class Measurement:
+    """An encoder over one length of audio; None where nothing was measured.
 
     Args:
         status: "ok", "out of memory", "timeout", "killed", "cannot", "failed" or "skipped", with the reason in `note`.
-        seconds: of work, the least of the rounds.
-        real_time_factor: seconds of work for a second of audio.
-        peak_extra_bytes: by how much the peak resident memory grew, output included, input not.
+        seconds: time of a pass, the minimum of the rounds.
+        real_time_factor: seconds of computation per second of audio.
+        peak_extra_bytes: growth of the peak resident memory, output included, input not.
         peak_resident_bytes: of the whole process.
-        peak_tensor_bytes: the most that torch's new tensors took together.
-        bytes_per_frame: of peak_extra_bytes, for a frame of every row of the batch.
-        passed_s: on the clock, of the pass whose memory was measured.
-        limit: what stopped it, bytes of memory or seconds.
+        peak_tensor_bytes: peak of torch's new tensors.
+        bytes_per_frame: peak_extra_bytes per frame of all rows.
+        passed_s: elapsed time of the pass whose memory was measured.
+        limit: the limit that stopped it, bytes or seconds.
     """
 
     encoder: str
@@ -78,42 +78,44 @@ class Growth:
 
 @dataclass
 class Profile:
-    """Points, and what they were measured with: `machine` is processor, cores, memory, versions, commit."""
+    """Measurements with settings, method and machine (processor, cores, memory, versions, commit)."""
 
     settings: Settings
     machine: dict[str, Any]
     method: list[str]
-    points: list[Point] = field(default_factory=list)
+    points: list[Measurement] = field(default_factory=list)
 
-    def find(self, encoder: str, audio_s: float) -> Point | None:
+    def find(self, encoder: str, audio_s: float) -> Measurement | None:
+        """Return the measurement of an encoder over one length, if there is one."""
         return next((point for point in self.points if (point.encoder, point.audio_s) == (encoder, audio_s)), None)
 
-    def put(self, point: Point) -> None:
-        """Add a point, in place of what was known of the same one; shorter audio first, encoders as they came."""
+    def put(self, point: Measurement) -> None:
+        """Add a measurement or replace the one of the same encoder and length; sorted by encoder, then length."""
         order = list(dict.fromkeys([*(each.encoder for each in self.points), point.encoder]))
         kept = [each for each in self.points if (each.encoder, each.audio_s) != (point.encoder, point.audio_s)]
         self.points = sorted([*kept, point], key=lambda each: (order.index(each.encoder), each.audio_s))
 
-    def of(self, encoder: str) -> list[Point]:
-        """The points of an encoder, shortest first."""
+    def of(self, encoder: str) -> list[Measurement]:
+        """Return the measurements of an encoder, shortest first."""
         return [point for point in self.points if point.encoder == encoder]
 
     @property
     def encoders(self) -> list[str]:
+        """Names of the encoders, in the order of their first measurement."""
         return list(dict.fromkeys(point.encoder for point in self.points))
 
-    def longest(self, encoder: str) -> Point | None:
-        """The largest length that an encoder survived."""
+    def longest(self, encoder: str) -> Measurement | None:
+        """Return the longest successful measurement of an encoder."""
         return max((point for point in self.of(encoder) if point.status == OK), key=_length, default=None)
 
-    def failure(self, encoder: str) -> Point | None:
-        """The smallest length that it did not, whatever the reason."""
+    def failure(self, encoder: str) -> Measurement | None:
+        """Return the shortest failed measurement of an encoder, for any reason."""
         return min(
             (point for point in self.of(encoder) if point.status not in (OK, SKIPPED)), key=_length, default=None
         )
 
     def growth(self, encoder: str) -> Growth:
-        """How time and memory of an encoder grow with the length."""
+        """Return how time and memory of an encoder grow with the length."""
         ran = [point for point in self.of(encoder) if point.status == OK]
 
         def through(name: str, least: float) -> float | None:
@@ -146,7 +148,7 @@ class Profile:
         write_bytes(directory / CSV, as_csv(self.points).encode())
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types; what is derived from the points is there for readers without this package."""
+        """Return plain JSON types, with derived numbers for readers without this package."""
         longest = {name: point.audio_s if (point := self.longest(name)) else None for name in self.encoders}
         return {
             "kind": KIND,
@@ -161,15 +163,15 @@ class Profile:
         }
 
 
-def _length(point: Point) -> float:
+def _length(point: Measurement) -> float:
     return point.audio_s
 
 
 def read_profile(path: Path) -> Profile:
-    """The profile that `Profile.write` wrote.
+    """Return the profile that `Profile.write` wrote.
 
     Raises:
-        UserError: the file cannot be read, is no JSON, or no profile of this format.
+        UserError: the file cannot be read, is not JSON, or not a profile of this format.
     """
     hint = f"Give the {JSON} that speechattn profile --out DIR wrote."
     try:
@@ -187,15 +189,15 @@ def read_profile(path: Path) -> Profile:
         raise UserError(f"{path} is a damaged profile: machine, method or points are missing. {hint}")
     try:
         settings = Settings.from_dict(data["settings"])
-        return Profile(settings, machine, method, [from_dict(Point, point) for point in points])
+        return Profile(settings, machine, method, [from_dict(Measurement, point) for point in points])
     except (ConfigError, KeyError) as error:
         raise UserError(f"{path} is a damaged profile: {error}. {hint}") from error
 
 
-def as_csv(points: Sequence[Point]) -> str:
-    """A line a point; an empty cell is what was not measured."""
+def as_csv(points: Sequence[Measurement]) -> str:
+    """Return one line per measurement; an empty cell was not measured."""
     buffer = io.StringIO()
-    names = [entry.name for entry in fields(Point)]
+    names = [entry.name for entry in fields(Measurement)]
     writer = csv.DictWriter(buffer, names, lineterminator="\n")
     writer.writeheader()
     for point in points:

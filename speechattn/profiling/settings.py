@@ -1,6 +1,6 @@
-"""What a profile measures: the encoders by name, their size, and the settings that make two runs comparable.
+"""The settings of a profile: encoders by name, their size, and everything that makes two runs comparable.
 
-No torch here: a mistake in the settings is told before anything is imported.
+No torch here: mistakes in the settings are reported before it is imported.
 """
 
 from __future__ import annotations
@@ -22,24 +22,23 @@ PEERS = ("emformer", "conformer")
 """torchaudio's, of the same size."""
 MODES = ("inference", "training")
 DEVICES = ("cpu", "cuda")
-MOST_SECONDS = 366 * 24 * 3600.0
-"""A year; longer is taken for a slip of the finger."""
+MAX_SECONDS = 366 * 24 * 3600.0
+"""A year; longer is taken for a typing error."""
 CONFORMER_TAPS = 31
 
 
 @dataclass(frozen=True)
 class Settings:
-    """One profile: points are comparable where all of this is equal.
+    """Settings of one profile: measurements with equal settings are comparable.
 
     Args:
         config: size of all encoders; its context is that of "model".
         left, right: of "truncated", and "chunked" has the same left.
         chunk: frames of a chunk, and of an Emformer segment.
-        push: frames that "streaming" gets at a time.
-        memory_bytes: the ceiling of a process, the interpreter's own memory included; on CUDA, of the device. None:
-            what the machine has.
-        timeout_s: what one pass may take.
-        rounds: passes that are timed; the least counts.
+        push: frames per step of "streaming".
+        memory_bytes: limit of a process, the interpreter included; on CUDA, of the device. None is the machine's.
+        timeout_s: limit of one pass, in seconds.
+        rounds: passes that are timed; the fastest counts.
     """
 
     config: EncoderConfig
@@ -66,11 +65,11 @@ class Settings:
                 raise ConfigError(f"profile.{name} must be 1 or more, got {getattr(self, name)}.")
 
     def frames(self, seconds: float) -> int:
-        """Frames of so many seconds."""
+        """Return the number of frames in so many seconds."""
         return round(seconds * self.frames_per_second)
 
     def encoder_config(self, encoder: str) -> EncoderConfig:
-        """The config of one of our own encoders; without dropout, so that there is nothing random to pay for."""
+        """Return the config of one of speechattn's encoders, without dropout."""
         contexts = {
             "truncated": Context.truncated(self.left, self.right),
             "chunked": Context.chunked(self.chunk, self.left),
@@ -80,7 +79,7 @@ class Settings:
         return replace(self.config, context=context, dropout=0.0, layer_dropout=0.0)
 
     def describe(self, encoder: str) -> str:
-        """What an encoder is, in words for a table."""
+        """Return a description of an encoder for a table."""
         if encoder == "emformer":
             sides = f"{self.left // 2} before and {self.right // 2} after them"
             return f"torchaudio's Emformer: segments of {self.chunk} frames, {sides}"
@@ -92,11 +91,11 @@ class Settings:
         return f"speechattn's {config.block}: {seen}{pushed}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
+        """Return plain JSON types."""
         data: dict[str, Any] = to_dict(self)
         return data
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Settings:
-        """The settings that `to_dict` wrote; an unknown key is a ConfigError."""
+        """Return the settings that `to_dict` wrote; an unknown key is a ConfigError."""
         return from_dict(cls, data)

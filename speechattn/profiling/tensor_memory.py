@@ -1,8 +1,8 @@
-"""The most bytes that torch's tensors take at one moment, counted exactly: every storage once, from birth to death.
+"""Peak bytes of torch's tensors, counted exactly: every storage once, from its allocation until it is freed.
 
-A mode of torch sees the result of every operation; a storage counts until the last who needs it lets go, autograd's
-saved tensors included, and views count nothing. What an operation keeps to itself while it runs is not seen here, but
-in resident memory (memory.py). For the CPU: CUDA's allocator counts by itself. It costs microseconds an operation.
+A dispatch mode sees the result of every operator. A storage counts until its last reference is gone, autograd's saved
+tensors included; views count nothing. Temporary memory inside an operator is not seen here, only in resident memory
+(system/process_memory.py). For the CPU: CUDA's allocator has its own counter. It costs microseconds per operator.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from speechattn.profiling.torch_internals import TorchDispatchMode, storage_address
 
 
 class PeakTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts while it is entered: `peak_bytes` is the most that new tensors took together, `alive_bytes` what they do.
+    """Counter of new tensors while it is entered: `alive_bytes` now, and `peak_bytes` at most.
 
-    `known` are tensors that were there before and do not count: weights, gradients, input.
+    `known` are earlier tensors, which do not count: weights, gradients, input.
 
     Example:
         >>> x = torch.zeros(1000)
@@ -35,36 +36,35 @@ class PeakTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.peak_bytes = 0
         self.alive_bytes = 0
         self._storages: dict[int, tuple[Any, int | None]] = {}
-        """By address: a weak reference, and the bytes that count, None of what was known before."""
+        """By address: a weak reference, and the bytes that count, or None for known tensors."""
         for tensor in known:
             self._note(tensor, counts=False)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        self._notice((args, *kwargs.values()))  # what numpy has made is seen when it is first used
+        self._note_tree((args, *kwargs.values()))  # tensors made by numpy are seen when they are first used
         result = func(*args, **kwargs)
-        self._notice(result)
+        self._note_tree(result)
         self.peak_bytes = max(self.peak_bytes, self.alive_bytes)
         return result
 
-    def _notice(self, tree: Any) -> None:
+    def _note_tree(self, tree: Any) -> None:
         if isinstance(tree, Tensor):
             self._note(tree)
         elif isinstance(tree, (tuple, list)):
             for part in tree:
-                self._notice(part)
+                self._note_tree(part)
 
     def _note(self, tensor: Tensor, counts: bool = True) -> None:
-        """Count a storage that is new, or by what it has grown."""
+        """Count a new storage, or the growth of a known one."""
         if tensor.layout is not torch.strided or tensor.device.type == "meta":
             return
-        storage = tensor.untyped_storage()
-        key = storage._cdata
+        storage, key = tensor.untyped_storage(), storage_address(tensor)
         ref, before = self._storages.get(key, (None, 0))
         if before is None:
             return
         if ref is None:
-            # torch keeps the Python object of a storage for as long as the storage itself: it ends when that is freed.
+            # torch keeps the Python object of a storage as long as the storage itself.
             ref = weakref.ref(storage, lambda _: self._forget(key))
         size = storage.nbytes()
         self._storages[key] = (ref, size if counts else None)

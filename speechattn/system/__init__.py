@@ -1,1 +1,1 @@
-"""Files, locks, signals, processes and units: nothing about speech. Standard library and tqdm only."""
+"""Files, locks, signals, processes, units and text tables: nothing about speech. Standard library and tqdm only."""

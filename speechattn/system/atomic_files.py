@@ -1,8 +1,7 @@
-"""Files that are written whole or not at all, and what a writer asks of the disk.
+"""Atomic writes of files. Standard library only.
 
-A file or folder is first written aside, under its own name with `.tmp-<pid>` after it, synced to the disk and then
-renamed: a kill or a full disk at any moment leaves the old one as it was, and permissions follow the umask. Not
-here: what is in the files. Standard library only.
+A file or folder is first written under its own name with `.tmp-<pid>` appended, synced to the disk and then renamed: a
+kill or a full disk at any moment leaves the old one unchanged, and permissions follow the umask.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ _LEFTOVER = re.compile(r".+\.tmp-(\d+)")
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
-    """Put `data` into the file `path`, written aside and renamed: a reader sees the old file or the new, whole."""
+    """Write `data` to the file `path` atomically: a reader sees the old or the new content."""
     path = Path(path)
     aside = path_aside(path)
     try:
@@ -35,16 +34,16 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 
 
 def write_json(path: str | Path, obj: Any) -> None:
-    """`write_bytes` of `obj` as indented JSON in UTF-8, numbers that are not finite as null (see `to_json`)."""
+    """Write `obj` atomically as indented JSON in UTF-8, non-finite numbers as null (see `to_json`)."""
     # In JSON a backslash escape is also what a file name that is not UTF-8 needs.
     write_bytes(path, (to_json(obj, indent=2) + "\n").encode("utf-8", "backslashreplace"))
 
 
 def to_json(obj: Any, indent: int | None = None) -> str:
-    """`obj` as JSON that every reader takes: NaN and infinity, which JSON has no words for, become null.
+    """Return `obj` as strict JSON: NaN and infinity become null.
 
     Raises:
-        TypeError: it holds something that is not JSON.
+        TypeError: it holds a value that JSON does not have.
     """
     return json.dumps(_finite(obj), indent=indent, ensure_ascii=False, allow_nan=False)
 
@@ -60,7 +59,7 @@ def _finite(obj: Any) -> Any:
 
 
 def write_synced(path: Path, data: bytes) -> str:
-    """Write a new file through to the disk; returns the sha256 of `data`."""
+    """Write a new file and sync it to the disk; return the sha256 of `data`."""
     with path.open("wb") as file:
         file.write(data)
         file.flush()
@@ -78,12 +77,12 @@ def sync_directory(directory: Path) -> None:
 
 
 def path_aside(path: Path) -> Path:
-    """Where this process writes `path` until it is whole; `remove_leftovers` knows the name."""
+    """Return the temporary path of this process for `path`, which `remove_leftovers` recognises."""
     return path.with_name(f"{path.name}.tmp-{os.getpid()}")
 
 
 def remove_leftovers(directory: Path) -> None:
-    """Remove what a killed process wrote aside in `directory`; what a living one writes now stays."""
+    """Remove temporary files of dead processes in `directory`."""
     for path in directory.glob("*.tmp-*"):
         match = _LEFTOVER.fullmatch(path.name)
         if match is None or (int(match[1]) != os.getpid() and _alive(int(match[1]))):
@@ -99,14 +98,14 @@ def _alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except PermissionError:
-        return True  # somebody else's
+        return True  # a process of another user
     except (ProcessLookupError, OverflowError):
         return False
     return True
 
 
 def free_space(directory: Path) -> str:
-    """How much is free where `directory` lies, as the middle of a sentence: "12.3 MB are"."""
+    """Return the free disk space at `directory` as the middle of a sentence: "12.3 MB are"."""
     try:
         return f"{megabytes(shutil.disk_usage(directory).free)} are"
     except OSError:
@@ -114,5 +113,5 @@ def free_space(directory: Path) -> str:
 
 
 def megabytes(size: int) -> str:
-    """Bytes for a person to read."""
+    """Return bytes as megabytes with one decimal."""
     return f"{size / 1e6:.1f} MB"

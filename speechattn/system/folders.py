@@ -1,4 +1,4 @@
-"""The files below a folder, as every walker of the data finds them: links are followed, hidden files are left out.
+"""Files below a folder, with links followed and hidden files left out.
 
 Not here: what is in a file, and which files are wanted.
 """
@@ -33,7 +33,7 @@ def files_below(folder: str | Path) -> list[Path]:
             if (status.st_dev, status.st_ino) in seen:
                 continue
             seen.add((status.st_dev, status.st_ino))
-            for entry in os.scandir(parent):  # whose entries know what they are without asking the disk again
+            for entry in os.scandir(parent):  # its entries have their type without another system call
                 if entry.name.startswith("."):
                     continue
                 if _is_folder(entry):

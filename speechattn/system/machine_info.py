@@ -1,4 +1,4 @@
-"""Which machine, which versions, which commit: what a reader of numbers asks first. Standard library only."""
+"""Processor, versions and commit, for records of measurements. Standard library only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PACKAGES = ("torch", "torchaudio", "numba")
 
 
 def processor() -> str:
-    """The processor's name as its maker writes it, where the system tells."""
+    """Return the name of the processor, or its architecture where the name is unknown."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
@@ -23,12 +23,12 @@ def processor() -> str:
 
 
 def usable_cores() -> int:
-    """Processors this process may run on: fewer than there are, under a container's or a job's limit."""
+    """Return the processors this process may use: fewer than exist, under a container's or a job's limit."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
-    """Version by package, of those that are installed; python first."""
+    """Return the versions of Python and of those packages that are installed."""
     found = {"python": platform.python_version()}
     for package in packages:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -37,7 +37,7 @@ def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
 
 
 def commit() -> str:
-    """The commit of the tree this file lies in, "+" behind it if files have changed since, or "unknown"."""
+    """Return the commit of this checkout, with "+" appended if files have changed, or "unknown"."""
     command = ["git", "describe", "--always", "--dirty=+", "--abbrev=10", "--exclude=*"]
     with contextlib.suppress(OSError):
         ran = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)

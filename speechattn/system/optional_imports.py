@@ -10,7 +10,7 @@ from speechattn.errors import UserError, reason
 
 
 def require_torchaudio(purpose: str) -> ModuleType:
-    """The torchaudio module.
+    """Return the torchaudio module.
 
     A torchaudio that does not match the installed torch raises RuntimeError or OSError on import, a
     missing one ImportError; all three become a UserError that says what `purpose` needs.

@@ -1,4 +1,4 @@
-"""One run in one directory: a lock that the kernel holds, so that none is ever stale. Standard library only."""
+"""A lock on the folder of a run, held by the kernel so that it cannot be stale. Standard library only."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ from speechattn.errors import UserError
 
 
 class RunLock:
-    """One run in one directory: ``with RunLock("runs/a"): ...``.
+    """Lock for one run per folder: ``with RunLock("runs/a"): ...``.
 
-    The kernel holds the lock (flock on `directory/.lock`) and drops it when the process ends, kill -9
-    included, so there is no stale lock to remove. Forked children, loader workers for instance, let go of
-    it at once: an orphaned worker cannot keep the same command from starting again. `option` is what the messages
-    tell to choose otherwise.
+    The kernel holds the lock (flock on `directory/.lock`) and releases it when the process ends, kill -9 included.
+    Forked children, as loader workers, release it at once: an orphaned worker does not block the next run. `option` is
+    the command-line option for the folder, for messages.
 
     Raises:
         UserError: another process holds it (its pid is named), or the directory cannot be written.
     """
 
-    def __init__(self, directory: str | Path, option: str = "--output") -> None:
+    def __init__(self, directory: str | Path, option: str = "--out") -> None:
         self._path = Path(directory) / ".lock"
         self._option = option
         self._handle: int | None = None
@@ -52,13 +51,13 @@ class RunLock:
             os.ftruncate(handle, 0)
             os.write(handle, f"{os.getpid()}\n".encode())
         self._handle = handle
-        os.register_at_fork(after_in_child=self._let_go)
+        os.register_at_fork(after_in_child=self._release)
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._let_go()
+        self._release()
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         """Close the handle. In a forked child this leaves the parent's lock as it is."""
         if self._handle is not None:
             os.close(self._handle)

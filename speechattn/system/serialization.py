@@ -1,6 +1,6 @@
 """Dataclasses as plain JSON types and back, strictly. Standard library only.
 
-An unknown key is an error that names the nearest valid one: a setting that has no effect is worse than none.
+An unknown key is an error that names the nearest valid one.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def take_numbers(config: Any) -> None:
 
 
 def to_dict(config: Any) -> Any:
-    """A config as plain JSON types: dataclasses become dicts, tuples lists."""
+    """Return a config as plain JSON types: dataclasses become dicts, tuples lists."""
     if dataclasses.is_dataclass(config):
         return {entry.name: to_dict(getattr(config, entry.name)) for entry in dataclasses.fields(config)}
     if isinstance(config, (tuple, list)):
@@ -64,7 +64,7 @@ def to_dict(config: Any) -> Any:
 
 
 def from_dict(cls: type[ConfigT], data: Mapping[str, Any], where: str = "") -> ConfigT:
-    """A config of type `cls` from plain JSON types.
+    """Return a config of type `cls` from plain JSON types.
 
     Raises:
         ConfigError: a key is unknown (the nearest valid one is named), missing, or of the wrong type.
@@ -93,7 +93,7 @@ def from_dict(cls: type[ConfigT], data: Mapping[str, Any], where: str = "") -> C
 
 
 def _decode(hint: Any, value: Any, where: str) -> Any:
-    """`value` as the type `hint`: the handful of types that configs are made of."""
+    """Return `value` as the type `hint`, one of the few types in configs."""
     value = plain_number(value)
     if isinstance(hint, types.UnionType) or get_origin(hint) is typing.Union:
         if value is None and type(None) in get_args(hint):

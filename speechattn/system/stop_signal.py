@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM during long work: remembered, and acted on where nothing is half done. Standard library only."""
+"""SIGINT and SIGTERM during long work: stored, and raised between steps. Standard library only."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from types import FrameType
 
 
 class Interrupted(Exception):  # noqa: N818 - nothing went wrong
-    """SIGINT or SIGTERM came, and what was begun is finished and saved. `exit_code` is 130 or 143."""
+    """Exception for work that was stopped by SIGINT or SIGTERM and saved. `exit_code` is 130 or 143."""
 
     def __init__(self, signal_number: int) -> None:
         super().__init__(f"stopped by signal {signal_number}")
@@ -15,7 +15,7 @@ class Interrupted(Exception):  # noqa: N818 - nothing went wrong
 
 
 class StopSignal:
-    """Remembers SIGINT and SIGTERM instead of dying of them; a second SIGINT dies at once. A context manager."""
+    """Context manager that stores SIGINT and SIGTERM in `received`; a second SIGINT raises KeyboardInterrupt."""
 
     def __init__(self) -> None:
         self.received: int | None = None
@@ -30,7 +30,7 @@ class StopSignal:
         self.received = number
 
     def poll(self) -> None:
-        """Raise Interrupted when a signal has come."""
+        """Raise Interrupted if a signal was received."""
         if self.received is not None:
             raise Interrupted(self.received)
 

@@ -155,6 +155,6 @@ def _check_writable(path: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"--json {path}: {folder} cannot be made ({error.strerror}).") from error
+        raise UserError(f"--json-out {path}: {folder} cannot be made ({error.strerror}).") from error
     if path.is_dir() or not os.access(folder, os.W_OK):
-        raise UserError(f"--json {path} cannot be written: give the path of a file in a folder you may write to.")
+        raise UserError(f"--json-out {path} cannot be written: give the path of a file in a folder you may write to.")

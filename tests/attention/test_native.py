@@ -348,7 +348,9 @@ def test_steps_of_a_stream_are_those_of_banded(context, activation):
         q, k, v = random(2, 2, n, 16), random(2, 2, keys, 16), random(2, 2, keys, 16)
         bias = random(2, len(context.offsets(key_start + keys))) if context.window != 10**10 + 3 else None
         call = AttentionCall(context, None, activation, bias, 0.25, query_start, key_start)
-        wide = AttentionCall(context, None, activation, None if bias is None else bias.double(), 0.25, query_start, key_start)
+        wide = AttentionCall(
+            context, None, activation, None if bias is None else bias.double(), 0.25, query_start, key_start
+        )
         expected = banded_step(QKV(q.double(), k.double(), v.double()), wide)
         found = native_step(QKV(q, k, v), call)
         assert found.shape == expected.shape

@@ -1,4 +1,4 @@
-"""`speechattn picture`: any context or saved model into a file, and one line for every mistake."""
+"""`speechattn plot`: any context or saved model into a file, and one line for every mistake."""
 
 import subprocess
 import sys
@@ -26,7 +26,7 @@ print(status, "torch" in sys.modules)
 
 def without_torch(*arguments: str) -> str:
     ran = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TORCH, "picture", *arguments],
+        [sys.executable, "-c", WITHOUT_TORCH, "plot", *arguments],
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
@@ -38,14 +38,14 @@ def without_torch(*arguments: str) -> str:
 
 def drawn(*arguments: str, out: Path) -> str:
     """The SVG that the command writes, its words as comments."""
-    assert cli.main(["picture", *arguments, "--out", str(out)]) == 0
+    assert cli.main(["plot", *arguments, "--out", str(out)]) == 0
     return out.read_text(encoding="utf-8", errors="replace")
 
 
 def test_a_context_is_drawn_without_torch(tmp_path: Path) -> None:
     out = tmp_path / "a.png"
-    said = without_torch("--left", "2", "--right", "1", "--layers", "2", "--out", str(out))
-    assert out.read_bytes().startswith(b"\x89PNG") and "left 2, right 1" in said and str(out) in said
+    message = without_torch("--left", "2", "--right", "1", "--layers", "2", "--out", str(out))
+    assert out.read_bytes().startswith(b"\x89PNG") and "left 2, right 1" in message and str(out) in message
 
 
 def test_the_same_context_gives_the_same_picture(tmp_path: Path) -> None:
@@ -90,9 +90,9 @@ def test_the_shipped_model_is_as_late_as_its_stream(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
-        ("--out a.png", "no context to draw: give --left 64"),
+        ("--out a.png", "no context to plot: give --left 64"),
         ("--left 3", "required: --out"),
         ("--left -3 --out a.png", "0 or more, or all, got '-3'"),
         ("--left 2.5 --out a.png", "got '2.5'"),
@@ -117,19 +117,23 @@ def test_the_shipped_model_is_as_late_as_its_stream(tmp_path: Path) -> None:
         ("--left 3 --out /absent/a.png", "its folder is missing or not yours"),
     ],
 )
-def test_a_mistake_is_one_line(arguments: str, said: str, tmp_path: Path, monkeypatch, capsys) -> None:
+def test_a_mistake_is_one_line(
+    arguments: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("SPEECHATTN_DEBUG", raising=False)
-    assert cli.main(["picture", *arguments.split()]) == 2
+    assert cli.main(["plot", *arguments.split()]) == 2
     out, err = capsys.readouterr()
-    assert out == "" and said in err and err.count("\n") == 1
+    assert out == "" and message in err and err.count("\n") == 1
     assert not list(tmp_path.iterdir())
 
 
-def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch, capsys) -> None:
+def test_a_full_disk_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def full(path: Path, data: bytes) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("speechattn.system.atomic_files.write_bytes", full)
-    assert cli.main(["picture", "--left", "3", "--out", str(tmp_path / "a.png")]) == 2
+    assert cli.main(["plot", "--left", "3", "--out", str(tmp_path / "a.png")]) == 2
     assert "No space left on device" in capsys.readouterr().err

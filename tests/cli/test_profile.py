@@ -18,7 +18,7 @@ from speechattn.cli import main as cli
 from speechattn.cli import profile_actions as show
 from speechattn.profiling.isolated import in_fresh_process
 from speechattn.system.process_memory import data_bytes
-from speechattn.system.units import told_bytes
+from speechattn.system.units import format_bytes
 
 ROOT = Path(__file__).parents[2]
 TINY = ["--d-model", "32", "--num-heads", "2", "--num-layers", "1", "--num-mels", "8"]
@@ -39,19 +39,19 @@ def test_running_out_of_memory_is_a_result_and_the_same_command_measures_nothing
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ceiling = (in_fresh_process(data_bytes) + 450_000_000) / 1e9  # of which the interpreter takes some when it computes
-    given = [*TINY, "--memory", ceiling, "--out", tmp_path]
-    assert profile("--seconds", 2, 6000, 9000, "--encoders", "truncated", *given) == 0
+    given = [*TINY, "--memory", f"{ceiling}GB", "--out", tmp_path]
+    assert profile("--duration", 2, 6000, 9000, "--encoders", "truncated", *given) == 0
     points = recorded(tmp_path)
     assert points["truncated", 2.0]["status"] == "ok"
     assert points["truncated", 6000.0]["status"] == "out of memory", "600 000 frames of more than a kilobyte"
-    said = f"ran out at {told_bytes(round(ceiling * 1e9))}, wanted another "
-    assert points["truncated", 6000.0]["note"].startswith(said)
+    message = f"ran out at {format_bytes(round(ceiling * 1e9))}, wanted another "
+    assert points["truncated", 6000.0]["note"].startswith(message)
     assert points["truncated", 9000.0]["note"] == "skipped: out of memory at 1.67 h"
-    told = capsys.readouterr().out
-    assert said in told and str(tmp_path / "report.html") in told
+    printed = capsys.readouterr().out
+    assert message in printed and str(tmp_path / "report.html") in printed
     assert (tmp_path / "profile.csv").read_text().count("\n") == 4
     assert (tmp_path / "pictures" / "lengths.png").read_bytes().startswith(b"\x89PNG")
-    assert profile("--seconds", 10, 20, "--encoders", "streaming", *given) == 0
+    assert profile("--duration", 10, 20, "--encoders", "streaming", *given) == 0
     assert {key: point for key, point in recorded(tmp_path).items() if key in points} == points
     streaming = [recorded(tmp_path)["streaming", seconds] for seconds in (10.0, 20.0)]
     for point in streaming:
@@ -65,21 +65,21 @@ def test_running_out_of_memory_is_a_result_and_the_same_command_measures_nothing
     assert streaming[0]["peak_tensor_bytes"] == streaming[1]["peak_tensor_bytes"], "the same at any length"
     before = (tmp_path / "profile.json").read_bytes()
     monkeypatch.setattr("speechattn.profiling.runner.measure", None)
-    assert profile("--seconds", 10, 20, "--encoders", "streaming", *given) == 0
+    assert profile("--duration", 10, 20, "--encoders", "streaming", *given) == 0
     assert (tmp_path / "profile.json").read_bytes() == before
     capsys.readouterr()
-    assert profile("--seconds", 10, "--encoders", "streaming", *given, "--left", 5) == 2
-    told = capsys.readouterr().err
-    assert "left 64 there, 5 here" in told and "--restart" in told
+    assert profile("--duration", 10, "--encoders", "streaming", *given, "--left", 5) == 2
+    printed = capsys.readouterr().err
+    assert "left 64 there, 5 here" in printed and "--restart" in printed
 
 
 def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = [sys.executable, str(ROOT / "scripts" / "profile_memory.py"), *TINY, "--encoders", "streaming"]
-    command += ["--seconds", "0.5", "500000", "--memory", "2", "--timeout", "1e6", "--out", str(out)]
+    command += ["--duration", "0.5", "500000", "--memory", "2GB", "--timeout", "1e6", "--out", str(out)]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
-        command, env=environment, stdout=-1, stderr=-1, text=True, start_new_session=True, preexec_fn=_hear_interrupts
+        command, env=environment, stdout=-1, stderr=-1, text=True, start_new_session=True, preexec_fn=_accept_interrupts
     ) as process:
         deadline = time.monotonic() + 300
         while not (out / "profile.csv").exists() and process.poll() is None and time.monotonic() < deadline:
@@ -87,18 +87,18 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
         time.sleep(1.0)  # into the next point, which would take minutes
         os.killpg(process.pid, signal.SIGINT)  # as the terminal does: everybody hears it
         try:
-            told, errors = process.communicate(timeout=300)
+            printed, errors = process.communicate(timeout=300)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # whatever went wrong, nothing goes on for minutes
     assert process.returncode == 130, errors
     assert [point["status"] for point in recorded(out).values()] == ["ok"]
-    assert "0.5 s" in (out / "report.html").read_text() and "same command measures the rest" in told
+    assert "0.5 s" in (out / "report.html").read_text() and "same command measures the rest" in printed
     assert errors.rstrip().endswith("speechattn: interrupted") and "Traceback" not in errors
     assert not _alive_in(process.pid), "the child is gone"
 
 
-def _hear_interrupts() -> None:
+def _accept_interrupts() -> None:
     """Tests that a shell runs in the background ignore SIGINT, and so would everything that they start."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
@@ -118,7 +118,7 @@ OUT = ["--out", "x"]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ([], "needs --out DIR"),
         (
@@ -126,15 +126,16 @@ OUT = ["--out", "x"]
             "must be among truncated, chunked, full, streaming, emformer",
         ),
         (["--encoders", "model", *OUT], "give its folder, --model DIR"),
-        (["--seconds", "0", *OUT], "--seconds: must be seconds of audio, 0.01 (a frame) to 31622400 (a year), got '0'"),
-        (["--seconds", "10", "-60", *OUT], "got '-60'"),
-        (["--seconds", "nan", *OUT], "got 'nan'"),
-        (["--seconds", "inf", *OUT], "got 'inf'"),
-        (["--seconds", "1e12", *OUT], "got '1e12'"),
-        (["--seconds", "0.001", *OUT], "got '0.001'"),
-        (["--seconds", "an hour", *OUT], "got 'an hour'"),
-        (["--memory", "-1", *OUT], "--memory: must be a size as 8GB, or a number of GB, got '-1'"),
-        (["--timeout", "nan", *OUT], "--timeout: must be a number above 0"),
+        (["--duration", "0", *OUT], '--duration: must be a duration as "4h", "90min" or "30s", got \'0\''),
+        (["--duration", "10", "-60", *OUT], "got '-60'"),
+        (["--duration", "nan", *OUT], "got 'nan'"),
+        (["--duration", "inf", *OUT], "got 'inf'"),
+        (["--duration", "1e12", *OUT], "got '1e12'"),
+        (["--duration", "0.001", *OUT], "must be a duration from 0.01s (a frame) to 366d, got '0.001'"),
+        (["--duration", "an hour", *OUT], "got 'an hour'"),
+        (["--memory", "-1", *OUT], '--memory: must be a size as "8GB", "512MB" or "2GiB", got \'-1\''),
+        (["--memory", "8", *OUT], '--memory: 8 has no unit and is 8 bytes: write "8GB"'),
+        (["--timeout", "nan", *OUT], "--timeout: must be a duration"),
         (["--left", "-1", *OUT], "--left: must be a whole number of frames"),
         (["--mode", "testing", *OUT], "invalid choice: 'testing'"),
         (["--device", "tpu", *OUT], "invalid choice: 'tpu'"),
@@ -145,19 +146,23 @@ OUT = ["--out", "x"]
     ],
 )
 def test_a_mistake_is_one_line_before_anything_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(show, "survey", None)
+    monkeypatch.setattr(show, "run_profile", None)
     assert profile(*arguments) == 2
-    told = capsys.readouterr().err
-    assert said in told and told.startswith("speechattn: ") and told.count("\n") == 1, told
+    printed = capsys.readouterr().err
+    assert message in printed and printed.startswith("speechattn: ") and printed.count("\n") == 1, printed
     assert not list(tmp_path.iterdir()), "nothing was made"
 
 
 def test_files_that_cannot_be_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("{")
-    for arguments, said in (
+    for arguments, message in (
         (["--out", tmp_path / "file"], "Choose another --out."),
         (["--model", tmp_path, "--out", tmp_path / "out"], "is not a saved model"),
         (["--redraw", tmp_path / "file"], "is not JSON"),
@@ -165,16 +170,16 @@ def test_files_that_cannot_be_used(tmp_path: Path, capsys: pytest.CaptureFixture
         (["--compare", tmp_path / "file", tmp_path / "absent"], "is not JSON"),
     ):
         assert profile(*arguments) == 2
-        told = capsys.readouterr().err
-        assert said in told and told.count("\n") == 1, told
+        printed = capsys.readouterr().err
+        assert message in printed and printed.count("\n") == 1, printed
 
 
 def test_no_gpu_and_a_ceiling_below_the_interpreter(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import torch
 
-    assert profile(*TINY, "--memory", 0.05, "--out", tmp_path) == 2
-    told = capsys.readouterr().err
-    assert "--memory 0.05 GB is below what Python and torch need by themselves here" in told and "or more" in told
+    assert profile(*TINY, "--memory", "50MB", "--out", tmp_path) == 2
+    printed = capsys.readouterr().err
+    assert "--memory 50 MB is below what Python and torch need by themselves here" in printed and "or more" in printed
     if not torch.cuda.is_available():
         assert profile(*TINY, "--device", "cuda", "--out", tmp_path) == 2
         assert "--device cuda: " in capsys.readouterr().err
@@ -194,7 +199,7 @@ def test_help_answers_without_torch() -> None:
 def test_a_saved_model_is_profiled_as_it_is(tmp_path: Path) -> None:
     from speechattn.models.pretrained import FOLDER
 
-    assert profile("--model", FOLDER / "small-en-phones", "--seconds", 1, 10, "--out", tmp_path) == 0
+    assert profile("--model", FOLDER / "small-en-phones", "--duration", 1, 10, "--out", tmp_path) == 0
     points = recorded(tmp_path)
     assert {encoder for encoder, _ in points} == {"model", "streaming"}
     assert all(point["status"] == "ok" for point in points.values())
@@ -205,12 +210,12 @@ def test_every_encoder_runs_in_both_modes(tmp_path: Path) -> None:
     pytest.importorskip("torchaudio")
     for mode in ("inference", "training"):
         how = ["--mode", mode, *(["--checkpointing"] if mode == "training" else [])]
-        assert profile(*TINY, *how, "--seconds", 1, 4, "--batch-size", 2, "--out", tmp_path / mode) == 0
+        assert profile(*TINY, *how, "--duration", 1, 4, "--batch-size", 2, "--out", tmp_path / mode) == 0
         points = recorded(tmp_path / mode)
         assert len(points) == (12 if mode == "inference" else 10)
         assert all(point["status"] == "ok" and point["output"][0] == 2 for point in points.values())
     assert (
-        profile(*TINY, "--mode", "training", "--encoders", "streaming", "--seconds", 1, "--out", tmp_path / "no") == 0
+        profile(*TINY, "--mode", "training", "--encoders", "streaming", "--duration", 1, "--out", tmp_path / "no") == 0
     )
     (point,) = recorded(tmp_path / "no").values()
     assert point["status"] == "cannot" and "carries no gradient" in point["note"]
@@ -219,7 +224,7 @@ def test_every_encoder_runs_in_both_modes(tmp_path: Path) -> None:
 @pytest.mark.gpu
 def test_on_a_gpu_the_ceiling_is_the_devices(tmp_path: Path) -> None:
     given = ["--device", "cuda", "--encoders", "truncated", "streaming", "--out", tmp_path]
-    assert profile(*TINY, "--memory", 1, "--seconds", 10, 20000, *given) == 0
+    assert profile(*TINY, "--memory", "1GB", "--duration", 10, 20000, *given) == 0
     points = recorded(tmp_path)
     assert points["truncated", 10.0]["status"] == "ok" and points["truncated", 10.0]["peak_tensor_bytes"] > 0
     assert points["truncated", 20000.0]["note"].startswith("ran out at 1 GB")

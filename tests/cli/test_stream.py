@@ -11,6 +11,7 @@ import subprocess
 import sys
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from rounding import assert_labels
 
 from speechattn.cli import main as cli
 from speechattn.cli.stream import make_room
-from speechattn.cli.stream_runner import Arrivals
+from speechattn.cli.stream_runner import LatencyRecord
 from speechattn.config import EncoderConfig, ModelConfig
 from speechattn.context import Context
 from speechattn.data.audio.files import load_audio
@@ -72,7 +73,7 @@ def streamed(lines: str) -> list[tuple[str, int]]:
 
 
 @pytest.fixture
-def pipe(monkeypatch: pytest.MonkeyPatch):
+def pipe(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Put bytes into stdin and close it."""
     ends = []
 
@@ -89,17 +90,19 @@ def pipe(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.parametrize("push_ms", ["100", "37", "5000"])
-def test_a_file_gives_the_offline_labels(model: Path, flac: Path, push_ms: str, capsys) -> None:
+def test_a_file_gives_the_offline_labels(
+    model: Path, flac: Path, push_ms: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     from speechattn.models.speech_model import load
 
     assert cli.main(["stream", str(flac), "--model", str(model), "--push-ms", push_ms]) == 0
-    said = capsys.readouterr()
-    assert_are_offline(said.out, load(model), load_audio(flac)[0])
-    assert said.err == ""
+    printed = capsys.readouterr()
+    assert_are_offline(printed.out, load(model), load_audio(flac)[0])
+    assert printed.err == ""
 
 
-def test_the_shipped_model_hears_phones(flac: Path, capsys) -> None:
-    assert cli.main(["stream", str(flac), "--json"]) == 0
+def test_the_shipped_model_recognises_phones(flac: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["stream", str(flac), "--format", "json"]) == 0
     lines = capsys.readouterr().out
     assert_are_offline(lines, load_pretrained("small-en-phones"), load_audio(flac)[0])
     rows = [json.loads(line) for line in lines.splitlines()]
@@ -116,7 +119,9 @@ def test_the_shipped_model_is_small_and_has_its_card() -> None:
     assert Stream(model).algorithmic_latency_ms < 250
 
 
-def test_samples_on_stdin_are_those_of_the_file(model: Path, flac: Path, pipe, capsys) -> None:
+def test_samples_on_stdin_are_those_of_the_file(
+    model: Path, flac: Path, pipe: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     samples, _ = soundfile.read(flac, dtype="int16")
     samples = samples[:20_000]  # what a pipe holds while nobody reads
     pipe(samples.tobytes())
@@ -127,28 +132,38 @@ def test_samples_on_stdin_are_those_of_the_file(model: Path, flac: Path, pipe, c
 
 
 @pytest.mark.filterwarnings("default::speechattn.data.audio.errors.AudioWarning")
-def test_stdin_that_closes_inside_a_sample(model: Path, pipe, capsys) -> None:
+def test_stdin_that_closes_inside_a_sample(model: Path, pipe: Any, capsys: pytest.CaptureFixture[str]) -> None:
     samples = (1000 * np.sin(np.arange(8000))).astype("<i2").tobytes()
     pipe(samples)
     assert cli.main(["stream", "-", "--model", str(model)]) == 0
     whole = capsys.readouterr().out
     pipe(samples + b"\1")
     assert cli.main(["stream", "-", "--model", str(model)]) == 0
-    said = capsys.readouterr()
-    assert said.out == whole and "closed in the middle of a sample" in said.err
+    printed = capsys.readouterr()
+    assert printed.out == whole and "closed in the middle of a sample" in printed.err
 
 
-def test_the_model_has_computed_before_stdin_is_read(model: Path, pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_model_has_computed_before_stdin_is_read(model: Path, pipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """While native attention is compiled nothing is taken from the pipe, and no push of real sound waits for it."""
-    order, push, read = [], Stream.push, os.read
-    monkeypatch.setattr(Stream, "push", lambda self, *given: order.append("push") or push(self, *given))
-    monkeypatch.setattr(os, "read", lambda *given: order.append("read") or read(*given))
+    order: list[str] = []
+    push, read = Stream.push, os.read
+
+    def noted_push(self: Stream, *given: Any) -> FrameLabels:
+        order.append("push")
+        return push(self, *given)
+
+    def noted_read(*given: Any) -> bytes:
+        order.append("read")
+        return read(*given)
+
+    monkeypatch.setattr(Stream, "push", noted_push)
+    monkeypatch.setattr(os, "read", noted_read)
     pipe(np.zeros(8000, np.int16).tobytes())
     assert cli.main(["stream", "-", "--model", str(model)]) == 0
     assert order[:2] == ["push", "read"] and order.count("push") == 1 + 5
 
 
-def test_a_pipe_has_room_for_what_is_said_until_then(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pipe_has_room_for_the_sound_until_then(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half a megabyte is 16 s; a pipe as it is made would hold 2 s, and a microphone would lose the rest."""
     pytest.importorskip("fcntl")
     reading, writing = os.pipe()
@@ -164,102 +179,112 @@ def test_a_pipe_has_room_for_what_is_said_until_then(monkeypatch: pytest.MonkeyP
         make_room()  # nothing to widen: no trouble
 
 
-def test_another_rate_on_stdin(model: Path, pipe, capsys) -> None:
+def test_another_rate_on_stdin(model: Path, pipe: Any, capsys: pytest.CaptureFixture[str]) -> None:
     pipe(np.zeros(8000, np.int16).tobytes())
-    assert cli.main(["stream", "-", "--rate", "8000", "--model", str(model), "--json"]) == 0
+    assert cli.main(["stream", "-", "--rate", "8000", "--model", str(model), "--format", "json"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["stop_s"] == pytest.approx(1.0, abs=0.01)
 
 
-def test_the_rate_on_stdin_is_the_models_unless_given(tmp_path: Path, pipe, capsys) -> None:
+def test_the_rate_on_stdin_is_the_models_unless_given(
+    tmp_path: Path, pipe: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = ModelConfig(CLASSES, ENCODER, num_mels=8, framing=Framing(sample_rate=8000))
     SpeechModel(config).save(tmp_path / "model")
     pipe(np.zeros(8000, np.int16).tobytes())
-    assert cli.main(["stream", "-", "--model", str(tmp_path / "model"), "--json"]) == 0
+    assert cli.main(["stream", "-", "--model", str(tmp_path / "model"), "--format", "json"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["stop_s"] == pytest.approx(1.0, abs=0.01)
 
 
 @pytest.mark.parametrize(
-    ("data", "said"), [(b"", "closed before a sample came"), (b"RIFF\0\0\0\0WAVEfmt ", "holds a sound file")]
+    ("data", "printed"), [(b"", "closed before a sample came"), (b"RIFF\0\0\0\0WAVEfmt ", "holds a sound file")]
 )
-def test_stdin_without_samples(model: Path, pipe, data: bytes, said: str, capsys) -> None:
+def test_stdin_without_samples(
+    model: Path, pipe: Any, data: bytes, printed: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     pipe(data)
     assert cli.main(["stream", "-", "--model", str(model)]) == 2
-    assert said in capsys.readouterr().err
+    assert printed in capsys.readouterr().err
 
 
-def test_damage_further_in_comes_after_the_labels_before_it(model: Path, tmp_path: Path, capsys) -> None:
+def test_damage_further_in_comes_after_the_labels_before_it(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     noise = np.random.default_rng(0).uniform(-0.1, 0.1, 2**18 + 9000)
     noise[2**18 + 5000] = np.nan  # in the second block that is read
     soundfile.write(tmp_path / "a.wav", noise, 16000, subtype="FLOAT")
     assert cli.main(["stream", str(tmp_path / "a.wav"), "--model", str(model)]) == 2
-    said = capsys.readouterr()
-    assert sum(frames for _, frames in streamed(said.out)) == (2**18 + 5000) // 160
-    assert f"sample {2**18 + 5000} is nan" in said.err
+    printed = capsys.readouterr()
+    assert sum(frames for _, frames in streamed(printed.out)) == (2**18 + 5000) // 160
+    assert f"sample {2**18 + 5000} is nan" in printed.err
 
 
 def test_damage_in_the_first_block_comes_after_the_labels_before_it(
-    model: Path, flac: Path, tmp_path: Path, capsys
+    model: Path, flac: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = flac.read_bytes()
     (tmp_path / "cut.flac").write_bytes(data[: len(data) * 6 // 10])
     assert cli.main(["stream", str(tmp_path / "cut.flac"), "--model", str(model)]) == 2
-    said = capsys.readouterr()
-    assert "decoding broke off" in said.err and said.err.count("\n") == 1
-    heard = 160 * sum(frames for _, frames in streamed(said.out))
+    printed = capsys.readouterr()
+    assert "decoding broke off" in printed.err and printed.err.count("\n") == 1
+    received = 160 * sum(frames for _, frames in streamed(printed.out))
     waveform, _ = load_audio(flac)
-    assert heard > 0.4 * len(waveform)
+    assert received > 0.4 * len(waveform)
     from speechattn.models.speech_model import load
 
-    assert_are_offline(said.out, load(model), waveform[:heard])
+    assert_are_offline(printed.out, load(model), waveform[:received])
 
 
-def test_unscaled_floats_in_a_file_are_said(model: Path, tmp_path: Path, capsys) -> None:
+def test_unscaled_floats_in_a_file_are_refused(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     soundfile.write(tmp_path / "a.wav", np.sin(np.arange(16_000)) * 9000, 16_000, subtype="FLOAT")
     assert cli.main(["stream", str(tmp_path / "a.wav"), "--model", str(model)]) == 2
     assert "looks like 16-bit samples as floats; divide by 32768. Export it again." in capsys.readouterr().err
 
 
-def test_less_than_a_frame_says_how_much_came(model: Path, tmp_path: Path, pipe, capsys) -> None:
+def test_less_than_a_frame_says_how_much_came(
+    model: Path, tmp_path: Path, pipe: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     pipe(b"hello world\n")
     assert cli.main(["stream", "-", "--model", str(model)]) == 0
-    said = capsys.readouterr()
-    assert said.out == "" and said.err == "speechattn: no label: 6 samples came (0.4 ms), less than a frame.\n"
-    for samples, said in ((159, "speechattn: no label: 159 samples came (9.9 ms), less than a frame.\n"), (160, "")):
+    printed = capsys.readouterr()
+    assert printed.out == "" and printed.err == "speechattn: no label: 6 samples came (0.4 ms), less than a frame.\n"
+    for samples, message in ((159, "speechattn: no label: 159 samples came (9.9 ms), less than a frame.\n"), (160, "")):
         soundfile.write(tmp_path / "a.wav", np.zeros(samples), 16_000)
         assert cli.main(["stream", str(tmp_path / "a.wav"), "--model", str(model)]) == 0
-        assert capsys.readouterr().err == said
+        assert capsys.readouterr().err == message
 
 
-def test_real_time_reports_and_draws(model: Path, tmp_path: Path, capsys) -> None:
+def test_real_time_reports_and_draws(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     noise = np.random.default_rng(0).uniform(-0.1, 0.1, 3200)
     soundfile.write(tmp_path / "a.wav", noise, 16000)
     picture = tmp_path / "a.png"
-    options = ["--realtime", "--picture", str(picture), "--model", str(model)]
+    options = ["--realtime", "--plot", str(picture), "--model", str(model)]
     assert cli.main(["stream", str(tmp_path / "a.wav"), *options]) == 0
-    said = capsys.readouterr()
-    assert sum(frames for _, frames in streamed(said.out)) == 20
-    assert "latency of 20 labels: 50 % " in said.err and re.search(r"real-time factor \d", said.err)
+    printed = capsys.readouterr()
+    assert sum(frames for _, frames in streamed(printed.out)) == 20
+    assert "latency of 20 labels: 50 % " in printed.err and re.search(r"real-time factor \d", printed.err)
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "printed"),
     [
-        ([__file__, "--rate", "8000"], "a sound file tells its own"),
-        ([__file__, "--picture", "absent/a.png"], "its folder is missing"),
-        ([__file__, "--picture", "a.foo"], "--picture a.foo must end in .png"),
+        ([__file__, "--rate", "8000"], "a sound file states its own rate"),
+        ([__file__, "--plot", "absent/a.png"], "its folder is missing"),
+        ([__file__, "--plot", "a.foo"], "--plot a.foo must end in .png"),
         ([__file__], "holds text, not audio"),
         ([__file__, "--model", "absent"], "absent is not a saved model"),
         (["-", "--rate", "10"], "--rate must be 1000 to 768000 Hz"),
     ],
 )
-def test_what_is_refused(arguments: list[str], said: str, capsys) -> None:
+def test_what_is_refused(arguments: list[str], printed: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["stream", *arguments]) == 2
     error = capsys.readouterr()
-    assert said in error.err and error.err.count("\n") == 1 and error.out == ""
+    assert printed in error.err and error.err.count("\n") == 1 and error.out == ""
 
 
-def test_a_model_that_waits_for_the_end_is_refused(tmp_path: Path, flac: Path, capsys) -> None:
+def test_a_model_that_waits_for_the_end_is_refused(
+    tmp_path: Path, flac: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = ModelConfig(
         CLASSES, EncoderConfig(8, d_model=8, num_heads=2, num_layers=1, context=Context.full()), num_mels=8
     )
@@ -278,7 +303,7 @@ def command(*arguments: str) -> subprocess.Popen[bytes]:
     )
 
 
-def test_ctrl_c_prints_what_is_owed(model: Path, flac: Path) -> None:
+def test_ctrl_c_prints_the_pending_labels(model: Path, flac: Path) -> None:
     samples, _ = soundfile.read(flac, dtype="int16")
     samples = samples[:20_800]
     with command("-", "--model", str(model)) as listening:
@@ -296,7 +321,7 @@ def test_ctrl_c_prints_what_is_owed(model: Path, flac: Path) -> None:
 
 
 def test_a_reader_that_leaves_is_no_trouble(model: Path, flac: Path, tmp_path: Path) -> None:
-    with command(str(flac), "--model", str(model), "--picture", str(tmp_path / "a.png")) as speaking:
+    with command(str(flac), "--model", str(model), "--plot", str(tmp_path / "a.png")) as speaking:
         assert speaking.stdout is not None and speaking.stderr is not None
         speaking.stdout.close()
         assert speaking.stderr.read() == b""
@@ -318,15 +343,15 @@ def test_a_segment_is_given_when_it_has_ended() -> None:
 
 
 def test_labels_of_ctc_are_whole_at_once() -> None:
-    assert [heard.label for heard in Segments(whole=True).add(rows("A", "A"))] == ["A", "A"]
+    assert [segment.label for segment in Segments(whole=True).add(rows("A", "A"))] == ["A", "A"]
 
 
 def test_latency_is_counted_from_the_middle_of_a_frame() -> None:
-    arrivals = Arrivals()
-    arrivals.add(rows("A", "B"), 0.5)
-    arrivals.busy_s = 0.25
-    assert arrivals.latency_ms.tolist() == [437.5, 312.5]
-    report = arrivals.report(10.0, 300.0, 100)
+    record = LatencyRecord()
+    record.add(rows("A", "B"), 0.5)
+    record.busy_s = 0.25
+    assert record.latency_ms.tolist() == [437.5, 312.5]
+    report = record.report(10.0, 300.0, 100)
     assert "latency of 2 labels: 50 % 375 ms" in report and "100 % 438 ms" in report
     assert "real-time factor 0.0250: 40 times as fast as speech" in report
 
@@ -354,5 +379,5 @@ def test_the_picture_of_any_number_of_labels(labels: list[str], tmp_path: Path) 
     figure.savefig(tmp_path / "a.png")
     names = [text.get_window_extent() for text in figure.axes[0].texts if text.get_text() in labels]
     assert not any(one.overlaps(other) for one, other in combinations(names, 2))
-    said = " ".join(text.get_text() for text in figure.texts)
-    assert ("within 295 ms" if labels else "nothing was recognised") in said
+    printed = " ".join(text.get_text() for text in figure.texts)
+    assert ("within 295 ms" if labels else "nothing was recognised") in printed

@@ -351,7 +351,7 @@ def test_long_form_and_the_command_decode_to_the_end_too(
     assert len(sa.encode_long(model, tmp_path / "a.snd", tmp_path / "rows.npy", progress=False)) == frames
     model.save(tmp_path / "model")
     capsys.readouterr()
-    assert main(["stream", str(tmp_path / "a.snd"), "--model", str(tmp_path / "model"), "--json"]) == 0
+    assert main(["stream", str(tmp_path / "a.snd"), "--model", str(tmp_path / "model"), "--format", "json"]) == 0
     last = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert last["stop_s"] == pytest.approx(count / RATE, abs=0.02)
 

@@ -13,13 +13,14 @@ from speechattn.encoder.encoder import Encoder
 from speechattn.errors import ConfigError, MemoryLimitError
 from speechattn.planning import memory_limit as guard
 from speechattn.planning.estimate import estimate
-from speechattn.system.units import told_bytes
+from speechattn.system.process_memory import available_bytes, resident_bytes
+from speechattn.system.units import format_bytes
 
 CONFIG = EncoderConfig(input_dim=8, d_model=16, num_heads=2, num_layers=2, context=Context.truncated(4, 4))
 
 
 @pytest.fixture(autouse=True)
-def no_limit(monkeypatch) -> None:
+def no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(guard.SWITCH, raising=False)
     monkeypatch.setattr(guard, "resident_bytes", lambda: 500_000_000)
 
@@ -33,13 +34,13 @@ def test_what_does_not_fit_is_refused_with_what_would() -> None:
     encoder = Encoder(CONFIG).eval()
     with torch.no_grad(), sa.memory_limit("1GB"), pytest.raises(MemoryLimitError) as refused:
         encoder(hours(5))
-    said = str(refused.value)
+    message = str(refused.value)
     native = native_unavailable() is None
-    needed = told_bytes(estimate(CONFIG, 1_800_000, native=native).peak_bytes)
-    assert f"encoding 1 x 5 h (1800000 frames a row) at once takes {needed}" in said
-    assert "holds 500 MB, and 1 GB are allowed" in said and "sa.encode_long" in said
+    needed = format_bytes(estimate(CONFIG, 1_800_000, native=native).peak_bytes)
+    assert f"encoding 1 x 5 h (1800000 frames a row) at once takes {needed}" in message
+    assert "holds 500 MB, and 1 GB are allowed" in message and "sa.encode_long" in message
     assert isinstance(refused.value, MemoryError) and isinstance(refused.value, sa.UserError)
-    most = int(said.partition("At once fit ")[2].split()[0])
+    most = int(message.partition("At once fit ")[2].split()[0])
     with sa.memory_limit("1GB"):
         guard.check(CONFIG, most, 1, False, "float32", native)
         with pytest.raises(MemoryLimitError):
@@ -59,14 +60,13 @@ def test_gradients_are_named_where_they_are_the_reason() -> None:
 
 
 def test_the_context_of_a_call_counts() -> None:
-    full = dict(config=CONFIG, num_frames=200_000, batch_size=1, training=False, dtype="float32", native=True)
     with sa.memory_limit(700_000_000):
-        guard.check(**full)
+        guard.check(CONFIG, 200_000, batch_size=1, training=False, dtype="float32", native=True)
         with pytest.raises(MemoryLimitError, match=r"Context\.truncated\(64, 64\)"), torch.no_grad():
             Encoder(CONFIG).eval()(hours(200_000 / 360_000), context=Context.full())
 
 
-def test_the_environment_holds_for_all_calls_and_the_nearest_limit_wins(monkeypatch) -> None:
+def test_the_environment_holds_for_all_calls_and_the_nearest_limit_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     encoder, frames = Encoder(CONFIG).eval(), torch.zeros(1, 100, 8)
     monkeypatch.setenv(guard.SWITCH, "500MB")
     with torch.no_grad():
@@ -81,7 +81,7 @@ def test_the_environment_holds_for_all_calls_and_the_nearest_limit_wins(monkeypa
         encoder(frames)
 
 
-def test_auto_is_what_the_machine_has_left(monkeypatch) -> None:
+def test_auto_is_what_the_machine_has_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard, "available_bytes", lambda: 100_000_000)
     with sa.memory_limit("auto"), torch.no_grad():
         assert guard.limit_bytes() == 600_000_000
@@ -93,11 +93,12 @@ def test_auto_is_what_the_machine_has_left(monkeypatch) -> None:
         assert guard.limit_bytes() is None
 
 
-def test_this_machine_tells_what_it_holds_and_has(monkeypatch) -> None:
+def test_this_machine_tells_what_it_holds_and_has(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    if guard.available_bytes() is None:
+    available = available_bytes()
+    if available is None:
         pytest.skip("no /proc/meminfo here")
-    assert guard.resident_bytes() > 10**7 and guard.available_bytes() > 10**7
+    assert resident_bytes() > 10**7 and available > 10**7
 
 
 @pytest.mark.parametrize("limit", ["8GX", "", "-1GB", "0", "nan"])

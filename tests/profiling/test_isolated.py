@@ -59,8 +59,8 @@ def test_every_end_is_an_answer() -> None:
 def test_a_ceiling_is_of_the_whole_process() -> None:
     own = in_fresh_process(data_bytes)
     assert own > 50 * MB
-    assert in_fresh_process(len, holds(8), most_bytes=own + 300 * MB) == 8
-    error = failure(holds, 500 * MB, most_bytes=own + 300 * MB)
+    assert in_fresh_process(len, holds(8), max_bytes=own + 300 * MB) == 8
+    error = failure(holds, 500 * MB, max_bytes=own + 300 * MB)
     assert error.kind == "out of memory" and "MemoryError" in error.detail
     assert in_fresh_process(os.getpid) > 0, "and the next one has no ceiling"
 

@@ -10,6 +10,7 @@ from html import unescape
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
@@ -18,7 +19,7 @@ from speechattn.cli.profile_actions import redraw
 from speechattn.errors import UserError
 from speechattn.plots.memory_growth import APART, Failure, Limits, Line, memory_growth, spread
 from speechattn.profiling.compare import compare, differences, side_by_side, unshared
-from speechattn.profiling.report import picture, table, write_page
+from speechattn.profiling.report import plot_growth, profile_table, write_page
 
 Make = Callable[..., Any]
 
@@ -39,7 +40,7 @@ def test_page_table_and_csv_say_the_same(tmp_path: Path, make_profile: Make) -> 
     with (tmp_path / "profile.csv").open() as file:
         lines = list(csv.DictReader(file))
     assert len(points) == 1 + len(lines) == 10
-    printed = [re.split(r"  +", line) for line in table(found).splitlines()]
+    printed = [re.split(r"  +", line) for line in profile_table(found).splitlines()]
     for cells, line, text in zip(points[1:], lines, printed[1:], strict=False):
         assert cells[0] == line["encoder"] == text[0] and cells[-1] == line["note"]
         assert (cells[2] == "-") == (line["seconds"] == "") == (text[2] == "-")
@@ -52,7 +53,7 @@ def test_page_table_and_csv_say_the_same(tmp_path: Path, make_profile: Make) -> 
         ["full", "1 min", "out of memory at 10 min", "31.6 s", "T ** 2.00", "T ** 2.00", "T ** 2.00"],
         ["emformer", "none", "cannot at 10 s", "unknown", "-", "-", "-"],
     ]
-    assert "full" in table(found) and "T ** 2.00" in table(found).splitlines()[-2]
+    assert "full" in profile_table(found) and "T ** 2.00" in profile_table(found).splitlines()[-2]
 
 
 def test_the_page_begins_with_what_each_survived_and_needs_nothing_else(tmp_path: Path, make_profile: Make) -> None:
@@ -74,16 +75,16 @@ def test_a_profile_in_which_nothing_ran_has_a_page(tmp_path: Path, make_profile:
     assert "<img" not in write_page(found, tmp_path).read_text()
     found.points = [point for point in make_profile().of("full") if point.status != "ok"]
     assert "ran out at 4 GB" in write_page(found, tmp_path).read_text()
-    assert "ran out at 4 GB" in table(found)
+    assert "ran out at 4 GB" in profile_table(found)
 
 
 def test_the_picture_has_a_line_for_each_and_a_cross_where_it_ended(make_profile: Make) -> None:
-    figure = picture(make_profile())
+    figure = plot_growth(make_profile())
     memory, time = figure.axes
-    crosses = [line.get_xydata().tolist() for line in memory.lines if line.get_marker() == "X"]
+    crosses = [np.asarray(line.get_xydata()).tolist() for line in memory.lines if line.get_marker() == "X"]
     assert crosses == [[[600.0, 4e9]]], "at the ceiling, at the length that did not fit"
     assert not [line for line in time.lines if line.get_marker() == "X"], "it did not run out of time"
-    truncated = next(line for line in memory.lines if len(line.get_xdata()) == 4)
+    truncated = next(line for line in memory.lines if len(np.asarray(line.get_xdata())) == 4)
     assert truncated.get_ydata() == pytest.approx([1e7, 6e7, 6e8, 3.6e9])
     texts = {text.get_text() for text in memory.texts}
     assert {"truncated", "full", "ceiling, 4 GB", "this machine, 8 GB"} <= texts
@@ -94,7 +95,9 @@ def test_the_picture_has_a_line_for_each_and_a_cross_where_it_ended(make_profile
 def test_running_out_of_time_is_a_cross_in_the_other_panel() -> None:
     lines = [Line("full", [10.0, 60.0], [1e7, 6e7], [0.1, 3.6], Failure(600.0, "time", 100.0))]
     memory, time = memory_growth(lines, Limits(4e9, 8e9, 100.0), "A title").axes
-    assert [line.get_xydata().tolist() for line in time.lines if line.get_marker() == "X"] == [[[600.0, 100.0]]]
+    assert [np.asarray(line.get_xydata()).tolist() for line in time.lines if line.get_marker() == "X"] == [
+        [[600.0, 100.0]]
+    ]
     assert "full, out of time" in {text.get_text() for text in memory.texts}
 
 
@@ -103,11 +106,11 @@ def test_names_are_not_over_another(make_profile: Make) -> None:
     lines = [Line(name, [10.0, 60.0], [1e7, 6e7 + place], [1.0, 2.0 + place // 3]) for place, name in enumerate(names)]
     figure = memory_growth(lines, Limits(), "All the same")
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
+    canvas.draw()  # type: ignore[no-untyped-call]
     for axes in figure.axes:
         named = [text for text in axes.texts if text.get_text() in names]
         for text in named:
-            text.update_positions(canvas.get_renderer())
+            text.update_positions(canvas.get_renderer())  # type: ignore[attr-defined, no-untyped-call]
         boxes = [Text.get_window_extent(text) for text in named]
         assert len(boxes) == 6
         for i, box in enumerate(boxes):
@@ -148,8 +151,8 @@ def test_two_profiles_side_by_side(tmp_path: Path, make_profile: Make, capsys: p
         each.write(tmp_path / name)
     files = tmp_path / "a" / "profile.json", tmp_path / "b" / "profile.json"
     assert compare(*files, out=tmp_path / "page") == 0
-    told = capsys.readouterr().out
-    assert "a faster one" in told and "2.00" in told and "differs: setting batch_size" in told
+    printed = capsys.readouterr().out
+    assert "a faster one" in printed and "2.00" in printed and "differs: setting batch_size" in printed
     page = (tmp_path / "page" / "report.html").read_text()
     assert [row[:5] for row in rows_of(page, "Points")[1:]] == [row[:5] for row in rows]
 

@@ -7,7 +7,7 @@ import io
 import json
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +37,8 @@ def test_csv_and_json_say_the_same(tmp_path: Path, make_profile: Make) -> None:
     for row, point in zip(rows, data["points"], strict=True):
         assert set(row) == set(point)
         for name, value in point.items():
-            told = "x".join(map(str, value)) if name == "output" and value else "" if value is None else str(value)
-            assert row[name] == told, name
+            printed = "x".join(map(str, value)) if name == "output" and value else "" if value is None else str(value)
+            assert row[name] == printed, name
     assert data["machine"]["cpu"] == "a processor" and data["settings"]["config"]["d_model"] == 8
     assert data["longest_s"] == {"truncated": 3600.0, "full": 60.0, "emformer": None}
     assert data["growth"]["full"]["seconds"] == pytest.approx(2.0)
@@ -46,7 +46,8 @@ def test_csv_and_json_say_the_same(tmp_path: Path, make_profile: Make) -> None:
 
 def test_growth_is_exact_where_it_is_known(make_profile: Make) -> None:
     found = make_profile()
-    assert found.growth("truncated") == Growth(*[pytest.approx(1.0, abs=1e-9)] * 3)
+    linear = found.growth("truncated")
+    assert astuple(linear) == pytest.approx((1.0, 1.0, 1.0), abs=1e-9)
     full = found.growth("full")
     assert full.seconds == pytest.approx(2.0, abs=1e-9) and full.peak_extra_bytes == pytest.approx(2.0, abs=1e-9)
     assert found.growth("emformer") == Growth(None, None, None), "nothing ran"
@@ -94,22 +95,24 @@ def test_what_a_gigabyte_lasts_for(make_profile: Make, make_point: Make) -> None
 
 
 @pytest.mark.parametrize("lengths", [(10.0, 60.0), (10.0, 60.0, 600.0), LENGTHS])
-def test_a_gigabyte_lasts_for_what_is_left_of_it_beside_the_constant(make_profile, make_point, lengths) -> None:
-    """300 MB and 1 kB a frame, 100 frames a second: 700,000 frames. A power through 10 s and 60 s said 12 days."""
+def test_a_gigabyte_lasts_for_what_is_left_of_it_beside_the_constant(
+    make_profile: Any, make_point: Any, lengths: tuple[float, ...]
+) -> None:
+    """300 MB and 1 kB a frame, 100 frames a second: 700,000 frames. A power through 10 s and 60 s gave 12 days."""
     sizes = {seconds: 3e8 + 1e5 * seconds for seconds in lengths}
     assert lasts_s(make_profile, make_point, sizes) == pytest.approx(7000.0)
     assert lasts_s(make_profile, make_point, sizes, 1e10) == pytest.approx(97_000.0)
     assert lasts_s(make_profile, make_point, sizes, 2e8) == 0.0, "less than every call needs"
 
 
-def test_a_gigabyte_of_scores_lasts_for_the_root_of_it(make_profile, make_point) -> None:
+def test_a_gigabyte_of_scores_lasts_for_the_root_of_it(make_profile: Any, make_point: Any) -> None:
     sizes = {seconds: 1e8 + 1e6 * seconds + 1e4 * seconds**2 for seconds in LENGTHS}
     assert lasts_s(make_profile, make_point, sizes) == pytest.approx(math.sqrt(50**2 + 9e4) - 50)
     pairs = {seconds: 1e5 * seconds + 1e6 * seconds**2 for seconds in LENGTHS[:2]}
     assert lasts_s(make_profile, make_point, pairs) == pytest.approx(31.57, abs=0.01), "no constant, two lengths"
 
 
-def test_equal_memory_lasts_equally_long_whatever_grew_in_it(make_profile, make_point) -> None:
+def test_equal_memory_lasts_equally_long_whatever_grew_in_it(make_profile: Any, make_point: Any) -> None:
     """Two encoders with the same megabytes were given 2.2 h and 26 min, as the tensors of one were fewer."""
     found = make_profile()
     found.points = [
@@ -131,7 +134,7 @@ def test_equal_memory_lasts_equally_long_whatever_grew_in_it(make_profile, make_
     ],
     ids=["down and up", "down", "steps", "below the noise"],
 )
-def test_what_no_curve_explains_is_unknown(make_profile, make_point, sizes) -> None:
+def test_what_no_curve_explains_is_unknown(make_profile: Any, make_point: Any, sizes: Any) -> None:
     assert lasts_s(make_profile, make_point, sizes) is None
 
 
@@ -145,7 +148,7 @@ def test_points_stay_in_order_and_the_newer_counts(make_profile: Make, make_poin
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("{", "is not JSON"),
         ("[1, 2]", "is not a profile"),
@@ -154,10 +157,10 @@ def test_points_stay_in_order_and_the_newer_counts(make_profile: Make, make_poin
         ('{"kind": "speechattn profile", "format": 1}', "damaged profile: machine, method or points are missing"),
     ],
 )
-def test_what_is_no_profile_is_refused_in_one_line(tmp_path: Path, text: str, said: str) -> None:
+def test_what_is_no_profile_is_refused_in_one_line(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "other.json"
     path.write_text(text)
-    with pytest.raises(UserError, match=said) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         read_profile(path)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -27,7 +28,7 @@ from speechattn.profiling.settings import Settings
 from speechattn.profiling.tensor_memory import PeakTensors
 from speechattn.profiling.trace import report as traced
 from speechattn.profiling.trace import tensor_lifetimes as alive
-from speechattn.profiling.trace.module_marks import Layers
+from speechattn.profiling.trace.module_marks import ModuleMarks
 from speechattn.profiling.trace.trace import Trace, trace
 
 needs_native = pytest.mark.skipif(native_unavailable() is not None, reason=str(native_unavailable()))
@@ -77,7 +78,7 @@ def test_peak_and_tensors_are_exact_to_the_byte_and_the_line(monkeypatch: pytest
     assert at_peak == {"aten::_to_copy": 16000, "aten::cat": 8000, "aten::mul": 400}
 
 
-def test_only_the_ten_largest_are_told() -> None:
+def test_a_trace_has_the_ten_largest_tensors() -> None:
     model = nn.Identity()
     found = trace(lambda: [model(torch.zeros(size)) for size in range(1, 21)], model)
     assert [held.bytes for held in found.largest] == [4 * size for size in range(20, 10, -1)]
@@ -90,7 +91,7 @@ def test_what_numpy_made_counts_when_torch_first_sees_it() -> None:
     assert found.peak_bytes == 4000 and [held.bytes for held in found.largest] == [2000, 2000]
 
 
-def encoder(**settings: object) -> Encoder:
+def encoder(**settings: Any) -> Encoder:
     config = EncoderConfig(
         16, d_model=32, num_heads=2, num_layers=2, dropout=0.0, context=Context.truncated(4, 2), **settings
     )
@@ -156,7 +157,7 @@ def test_the_peak_is_that_of_the_counter(mode: str) -> None:
     learn(model, x)
     run = (lambda: learn(model, x)) if mode == "training" else torch.no_grad()(lambda: model(x))
     found = trace(run, model, [x])
-    with PeakTensors([x, *(each for p in model.parameters() for each in (p, p.grad))]) as counted:
+    with PeakTensors([x, *(each for p in model.parameters() for each in (p, p.grad) if each is not None)]) as counted:
         run()
     assert found.peak_bytes == counted.peak_bytes
     assert sum(row.peak_bytes for row in found.operations) == found.peak_bytes
@@ -173,12 +174,12 @@ def test_a_native_output_on_huge_pages_is_counted() -> None:
     assert found.largest[0][:2] == (HUGE_PAGES, (1, 1, frames, 64)) and found.peak_bytes >= HUGE_PAGES
 
 
-def test_the_layers_of_a_stream_are_heard() -> None:
+def test_the_layers_of_a_stream_are_marked() -> None:
     model, x = encoder().eval(), torch.randn(1, 60, 16)
 
     def run() -> None:
         state = model.initial_state()
-        for push in x.split(20, 1):
+        for push in torch.split(x, 20, 1):
             _, state = model.step(push, state)
         model.flush(state)
 
@@ -203,7 +204,7 @@ def test_a_chrome_trace_names_the_layers_of_both_passes(tmp_path: Path) -> None:
 
 def test_nothing_stays_behind_when_a_pass_fails() -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(5, 5))
-    layers = Layers(model)
+    layers = ModuleMarks(model)
     with pytest.raises(RuntimeError), layers:
         model(torch.zeros(1, 4))
     assert layers.current == "outside"
@@ -211,8 +212,8 @@ def test_nothing_stays_behind_when_a_pass_fails() -> None:
 
 
 def test_more_than_a_log_has_room_for_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(alive, "MOST_EVENTS", 10)
-    with pytest.raises(CannotRunError, match="shorter --seconds"):
+    monkeypatch.setattr(alive, "MAX_EVENTS", 10)
+    with pytest.raises(CannotRunError, match="shorter --duration"):
         trace(lambda: [torch.zeros(1) for _ in range(20)], nn.Identity())
 
 
@@ -227,13 +228,15 @@ def nearby(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("nearby")
 @pytest.mark.parametrize("mode", ["inference", "training"])
-def test_the_command_writes_and_says_where_it_went(mode: str, tmp_path: Path, capsys) -> None:
+def test_the_command_writes_and_says_where_it_went(
+    mode: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert traced.run_trace(Settings(SMALL, mode=mode), ["truncated"], [2.0], tmp_path / "a") == 0
-    said = capsys.readouterr().out
-    assert f"truncated over 2 s, {mode} on the CPU, threads: 1" in said and len(said.splitlines()) < 45
+    message = capsys.readouterr().out
+    assert f"truncated over 2 s, {mode} on the CPU, threads: 1" in message and len(message.splitlines()) < 45
     for word in ("blocks.1", "aten::addmm", "at the peak", "speechattn/encoder/blocks.py:", "all "):
-        assert word in said
-    assert ("backward ms" in said) == ("kept for backward" in said) == (mode == "training")
+        assert word in message
+    assert ("backward ms" in message) == ("kept for backward" in message) == (mode == "training")
     rows = list(csv.DictReader((tmp_path / "a" / "operations.csv").read_text().splitlines()))
     assert {"blocks.0.feed_forward.3", "norm"} <= {row["layer"] for row in rows}
     times = [float(row["self_ms"]) for row in rows]
@@ -252,7 +255,7 @@ def test_the_command_writes_and_says_where_it_went(mode: str, tmp_path: Path, ca
 def test_a_trace_is_of_one_encoder_and_one_length_and_has_a_folder(
     encoders: list[str], lengths: list[float], out: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match="--encoders truncated --seconds 60 --out"):
+    with pytest.raises(UserError, match="--encoders truncated --duration 60s --out"):
         traced.run_trace(Settings(SMALL), encoders, lengths, tmp_path / out if out else None)
 
 
@@ -270,7 +273,7 @@ def test_what_cannot_run_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.slow
 def test_a_process_of_its_own_traces_and_says_nothing_else(tmp_path: Path) -> None:
-    arguments = ["--trace", "--encoders", "truncated", "--seconds", "1", "--num-layers", "1", "--out", str(tmp_path)]
+    arguments = ["--trace", "--encoders", "truncated", "--duration", "1s", "--num-layers", "1", "--out", str(tmp_path)]
     command = [sys.executable, "-m", "speechattn", "profile", *arguments]
     ran = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=300)
     assert (ran.returncode, ran.stderr) == (0, "") and "blocks.0" in ran.stdout
@@ -281,9 +284,11 @@ def test_a_process_of_its_own_traces_and_says_nothing_else(tmp_path: Path) -> No
 def test_a_picture_of_memory_tells_the_peak_by_part() -> None:
     parts = {f"part {n}": [0, n * 10**6, 0] for n in range(1, 10)}
     figure = memory_alive(parts, seconds=3.0, peak=1, turn=2)
-    said = [text.get_text() for text in figure.findobj(matplotlib.text.Text)]
-    assert {"45 MB at the peak", "part 9  9 MB", "part 4  4 MB", "the rest  6 MB", "forward", "backward"} <= set(said)
-    FigureCanvasAgg(figure).draw()
+    message = [text.get_text() for text in figure.findobj(matplotlib.text.Text)]
+    assert {"45 MB at the peak", "part 9  9 MB", "part 4  4 MB", "the rest  6 MB", "forward", "backward"} <= set(
+        message
+    )
+    FigureCanvasAgg(figure).draw()  # type: ignore[no-untyped-call]
     empty = memory_alive({}, 0.0, 0)
     assert "no tensors" in [text.get_text() for text in empty.findobj(matplotlib.text.Text)]
 

@@ -75,5 +75,5 @@ def test_memory_is_not_underestimated(config: Any, rows: Any, switch: Any, monke
 
 
 def test_a_stream_shorter_than_its_push_keeps_its_length(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["plan", "--hours", "0.001", "--mode", "streaming", "--push", "100000"]) == 0
+    assert main(["plan", "--duration", "3.6", "--mode", "streaming", "--push", "100000"]) == 0
     assert capsys.readouterr().out.startswith("3.6 s of audio, 360 frames")

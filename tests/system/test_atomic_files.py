@@ -14,13 +14,13 @@ from speechattn.system import atomic_files as files
 from speechattn.system.atomic_files import write_bytes, write_json
 
 
-def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch) -> None:
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "metrics.json"
     write_json(path, {"a": [1, "ü"]})
     assert json.loads(path.read_text()) == {"a": [1, "ü"]}
     with pytest.raises(TypeError):
         write_json(path, {"a": object()})
-    monkeypatch.setattr(files.os, "fsync", lambda handle: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+    monkeypatch.setattr("os.fsync", lambda handle: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
     with pytest.raises(OSError, match="full"):
         write_bytes(path, b"half")
     assert json.loads(path.read_text()) == {"a": [1, "ü"]}

@@ -83,7 +83,9 @@ def test_training_returns_smaller_blocks_than_inference_and_never_the_other_way(
     assert thresholds[2:] == [memory.MEASURED_BLOCK]
 
 
-def test_a_training_returns_blocks_from_a_planned_size_on(thresholds: list[int], monkeypatch) -> None:
+def test_a_training_returns_blocks_from_a_planned_size_on(
+    thresholds: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     encoder, frames = sa.Encoder(CONFIG), torch.zeros(2, 100, 8)
     planned = sa.estimate(
         CONFIG, 100, batch_size=2, training=True, native=native_unavailable() is None, lengths=False
@@ -117,7 +119,9 @@ def test_a_stream_changes_no_setting(thresholds: list[int]) -> None:
         ("GLIBC_TUNABLES", "glibc.malloc.mmap_threshold=65536"),
     ],
 )
-def test_the_environment_has_the_last_word(thresholds: list[int], monkeypatch, name: str, value: str) -> None:
+def test_the_environment_has_the_last_word(
+    thresholds: list[int], monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
     monkeypatch.setenv(name, value)
     with sa.memory_limit("100GB"):
         sa.Encoder(CONFIG)(torch.zeros(1, 20, 8))
@@ -126,7 +130,7 @@ def test_the_environment_has_the_last_word(thresholds: list[int], monkeypatch, n
     assert thresholds == []
 
 
-def test_freed_memory_is_given_back_before_a_call_is_refused(monkeypatch) -> None:
+def test_freed_memory_is_given_back_before_a_call_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     held = [900_000_000]
     monkeypatch.setattr(guard, "resident_bytes", lambda: held[0])
     monkeypatch.setattr(guard, "trim", lambda: held.__setitem__(0, 500_000_000))

@@ -20,7 +20,7 @@ def test_the_lock_is_for_one(tmp_path: Path) -> None:
     with RunLock(tmp_path / "new" / "run") as lock:
         assert lock is not None
         with (
-            pytest.raises(UserError, match=rf"in use by pid {os.getpid()}\. .*--output"),
+            pytest.raises(UserError, match=rf"in use by pid {os.getpid()}\. .*--out"),
             RunLock(tmp_path / "new" / "run"),
         ):
             pass
@@ -73,5 +73,5 @@ def test_a_lock_file_left_behind_locks_nothing(tmp_path: Path) -> None:
 
 def test_a_lock_where_nothing_can_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="Choose another --output"), RunLock(tmp_path / "file"):
+    with pytest.raises(UserError, match="Choose another --out"), RunLock(tmp_path / "file"):
         pass

@@ -126,7 +126,7 @@ def test_damage_in_a_test_subset_stops_unless_a_share_is_given(config, root, rep
         run(config)
     run(replace(config, max_bad=0.334))
     arguments = ["evaluate", "--model", str(tmp_path / "run" / "model"), "--data", str(root), "--subset", "test/"]
-    arguments += ["--alignments", str(root / "alignments"), "--json", str(tmp_path / "scores.json")]
+    arguments += ["--alignments", str(root / "alignments"), "--json-out", str(tmp_path / "scores.json")]
     assert cli.main(arguments) == 2 and "--max-bad 0.334 " in capsys.readouterr().err
     assert cli.main([*arguments, "--max-bad", "0.334"]) == 0
     scores = json.loads((tmp_path / "scores.json").read_text())

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from speechattn.cli import evaluate
 from speechattn.cli import train as commands
 from speechattn.config import ModelConfig
 from speechattn.data.labels.classes import PHONES, SPEECH, label_set
@@ -81,7 +82,7 @@ def test_a_run_leaves_table_model_and_report_and_evaluate_agrees(config, tmp_pat
     written = tmp_path / "out" / "scores.json"
     (subset,) = config.test_subsets
     arguments = ["--model", str(output / "model"), "--data", config.data, "--subset", subset]
-    assert commands.evaluate([*arguments, "--alignments", config.alignments, "--json", str(written)]) == 0
+    assert evaluate.main([*arguments, "--alignments", config.alignments, "--json-out", str(written)]) == 0
     scores = json.loads(written.read_text(), parse_constant=pytest.fail)  # NaN is not JSON
     assert {"accuracy", "accuracy_no_sil", "frames", "utterances"} <= scores.keys()
     # The run scored frames it kept, evaluate read the audio again: the same numbers, frame for frame.

@@ -20,7 +20,7 @@ from speechattn.data.audio.sound_file import open_sound_file
 from speechattn.data.audio.source import AudioSource
 from speechattn.framing import Framing
 from speechattn.system.process_memory import available_bytes
-from speechattn.system.units import told_bytes, told_seconds
+from speechattn.system.units import format_bytes, format_duration
 
 SAMPLE_RATE = Framing().sample_rate
 SMALL_BYTES = 2**28  # less is not compared with free memory, which takes 0.1 ms to ask for
@@ -48,8 +48,8 @@ def load_audio(source: AudioSource, sample_rate: int | None = SAMPLE_RATE) -> tu
         available = available_bytes() if needed > SMALL_BYTES else None
         if available is not None and needed > available:
             message = (
-                f"{name}: {told_seconds((num_samples or 0) / rate)} at once take {told_bytes(needed)}, and "
-                f"{told_bytes(available)} are free. Cut the file, or use encode_long, which reads it in blocks."
+                f"{name}: {format_duration((num_samples or 0) / rate)} at once take {format_bytes(needed)}, and "
+                f"{format_bytes(available)} are free. Cut the file, or use encode_long, which reads it in blocks."
             )
             raise AudioError(message, name, "too long")
         waveform = np.concatenate([np.zeros(0, dtype=np.float32), *blocks])

@@ -1,7 +1,10 @@
-"""Which layer runs now, by the name that its module has in the model: "blocks.0.attention".
+"""The layer that runs now, by the name of its module in the model: "blocks.0.attention".
 
-For as long as it is entered, every module says when it begins and ends, to torch's profiler too. `forward` and `step`
-are heard; what the backward pass computes, no module knows: its callers find the layer by autograd's sequence numbers.
+Hooks mark `forward` and `step` of every module, also for torch's profiler. In the backward pass no module is called:
+there the layer is found by autograd's sequence numbers. torch.utils.module_tracker is not used because it sets no
+marks in the profiler, does not see `step`, and in the backward pass of an encoder of three blocks (torch 2.11, the
+input without a gradient) assigns 115 of 198 operators to the last block's relative bias and none to blocks 0 and 1
+but their input projection, as modules whose input needs no gradient are never left.
 """
 
 from __future__ import annotations
@@ -14,15 +17,15 @@ from torch import nn
 from torch.profiler import record_function
 
 WHOLE, OUTSIDE = "encoder", "outside"
-"""What the model itself is called, and what is in no module, as a loss is."""
+"""Names of the model itself, and of what runs in no module, as a loss."""
 
 
-class Layers:
-    """Names while it is entered.
+class ModuleMarks:
+    """Tracker of the running module while it is entered.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
-        >>> Layers(model).names
+        >>> ModuleMarks(model).names
         ['encoder', '0', '1']
     """
 
@@ -33,7 +36,7 @@ class Layers:
 
     @property
     def names(self) -> list[str]:
-        """All names, the model's own first."""
+        """Names of all modules, the model first."""
         return list(self._modules)
 
     @property
@@ -41,14 +44,14 @@ class Layers:
         """The innermost module that runs now, or "outside"."""
         return self._running[-1][0] if self._running else OUTSIDE
 
-    def __enter__(self) -> Layers:
+    def __enter__(self) -> ModuleMarks:
         for name, module in self._modules.items():
             before = module.register_forward_pre_hook(lambda *_, name=name: self._begin(name))
             after = module.register_forward_hook(lambda *_: self._end(), always_call=True)
             self._undo.callback(before.remove)
             self._undo.callback(after.remove)
-            if callable(getattr(module, "step", None)):  # a stream calls it by its name, past the hooks
-                module.step = self._heard(name, module.step)
+            if callable(getattr(module, "step", None)):  # called by its name, without the hooks
+                module.step = self._marked(name, module.step)
                 self._undo.callback(module.__dict__.pop, "step")
         return self
 
@@ -64,7 +67,7 @@ class Layers:
         _, mark = self._running.pop()
         mark.__exit__(None, None, None)
 
-    def _heard(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    def _marked(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def step(*arguments: Any, **named: Any) -> Any:
             self._begin(name)
             try:
@@ -76,7 +79,7 @@ class Layers:
 
 
 def layer_of(name: str) -> str:
-    """The layer that a module is a part of, as a table has room for: down to one name behind its number.
+    """Return the layer that contains a module: its name up to one part behind the block's number.
 
     Example:
         >>> [layer_of(name) for name in ("input", "blocks.3", "blocks.3.attention.output", "a.layers.0.ff.1")]
@@ -88,18 +91,18 @@ def layer_of(name: str) -> str:
 
 
 def part_of(name: str) -> str:
-    """What kind of layer that is, whatever its number: of all blocks the attention is one part.
+    """Return the kind of layer, without the block's number: "attention" of all blocks.
 
     Example:
         >>> [part_of(name) for name in ("input", "blocks.3", "blocks.3.attention.output", "0")]
         ['input', 'blocks', 'attention', '0']
     """
-    words = [part for part in layer_of(name).split(".") if not part.isdecimal()]
-    return words[-1] if words else name
+    parts = [part for part in layer_of(name).split(".") if not part.isdecimal()]
+    return parts[-1] if parts else name
 
 
 def block_of(name: str) -> str:
-    """The block that a module is a part of.
+    """Return the block that contains a module.
 
     Example:
         >>> [block_of(name) for name in ("input", "blocks.3", "blocks.3.attention.output", "norm.weight")]

@@ -1,14 +1,13 @@
-"""Every tensor of a pass with the line that made it and its layer; when the most were alive, and which.
+"""Every tensor of a pass, with its layer and source line, and which of them were alive at the peak.
 
-The counting is that of profiling/tensor_memory.py, whose gaps it shares: a storage counts once, views count nothing,
-and what an
-operation keeps to itself while it runs is not seen.
+Counted as in profiling/tensor_memory.py: a storage counts once, views count nothing, and temporary memory inside an
+operator is not seen.
 """
 
 from __future__ import annotations
 
 import functools
-import sys
+import inspect
 import sysconfig
 import time
 from collections.abc import Iterable
@@ -21,21 +20,29 @@ from torch import Tensor
 
 from speechattn.profiling.isolated import CannotRunError
 from speechattn.profiling.tensor_memory import PeakTensors
-from speechattn.profiling.trace.module_marks import OUTSIDE, Layers
+from speechattn.profiling.torch_internals import (
+    ACCUMULATE_GRAD,
+    last_sequence_number,
+    operator_name,
+    running_backward_node,
+    sequence_number,
+    storage_address,
+)
+from speechattn.profiling.trace.module_marks import OUTSIDE, ModuleMarks
 
-MOST_EVENTS = 2_000_000
-"""Births and deaths that a log has room for, some hundred bytes each."""
+MAX_EVENTS = 2_000_000
+"""Allocations and releases that a log has room for, some hundred bytes each."""
 PACKAGE = Path(__file__).parents[2]
 TORCH, PYTHON, HERE = str(Path(torch.__file__).parent), sysconfig.get_path("stdlib"), Path(__file__).parent
-COUNTING = tuple(map(str, (__file__, HERE / "module_marks.py", HERE.parent / "tensor_memory.py")))
-NOT_NUMBERED = 2**64 - 1
-"""Autograd's number of a node that adds a gradient to a weight."""
+COUNTING = tuple(
+    map(str, (__file__, HERE / "module_marks.py", HERE.parent / "tensor_memory.py", HERE.parent / "torch_internals.py"))
+)
 
 
 class Origin(NamedTuple):
-    """Where something comes from: the innermost module, whether in the backward pass, the operation, and the line.
+    """Origin of a tensor: the innermost module, whether in the backward pass, the operator, and the source line.
 
-    `line` is "file:line" in speechattn or in the user's code; of the backward pass the line whose gradient it is.
+    `line` is "file:line" in speechattn or in the user's code; in the backward pass that of the forward operator.
     """
 
     layer: str
@@ -44,54 +51,54 @@ class Origin(NamedTuple):
     line: str
 
 
-class Made(NamedTuple):
-    """A storage: the shape and type of the tensor that it was first seen as."""
+class NewStorage(NamedTuple):
+    """A storage, with shape and dtype of its first tensor."""
 
     origin: Origin
     shape: tuple[int, ...]
     dtype: str
 
 
-class Alive(PeakTensors):  # type: ignore[no-untyped-call]
-    """A log of births and deaths while it is entered, and what it says about the peak.
+class TensorLifetimes(PeakTensors):  # type: ignore[no-untyped-call]
+    """A log of allocated and freed storages while it is entered.
 
-    `made` are all storages in the order of their births; `log` has (index into `made`, bytes more or fewer), and
-    `clock` the second of each entry. `turned` is how much was written when the backward pass began.
+    `made` are all storages in the order of allocation; `log` has (index into `made`, change in bytes), and `clock` the
+    time of each entry in seconds. `backward_start` is the length of the log at the start of the backward pass.
 
-    Native attention comes here as an operator, with the sum of every row of weights (4 bytes a head and frame), which
-    inference would otherwise not make. Its table of biases and what numpy makes for itself is not seen.
+    Native attention is called as an operator here, and returns the sum of every row of weights (4 bytes a head and
+    frame), which inference otherwise does not compute. Its table of biases and numpy's arrays are not seen.
 
     Raises:
-        CannotRunError: more happens than there is room for.
+        CannotRunError: more is allocated than the log has room for.
     """
 
-    def __init__(self, layers: Layers, known: Iterable[Tensor] = ()) -> None:
-        self.made: list[Made] = []
+    def __init__(self, layers: ModuleMarks, known: Iterable[Tensor] = ()) -> None:
+        self.made: list[NewStorage] = []
         self.log: list[tuple[int, int]] = []
         self.clock: list[float] = []
-        self.turned: int | None = None
+        self.backward_start: int | None = None
         self._layers = layers
         self._indices: dict[int, int] = {}
-        """By the address of a storage, as in PeakTensors: which of `made` it is."""
+        """Index into `made` by the address of a storage, as in PeakTensors."""
         self._numbered: dict[int, tuple[str, str]] = {}
-        """By autograd's sequence number: layer and line of the operation that will be differentiated."""
+        """Layer and line of the forward operator by autograd's sequence number."""
         self._latest = (OUTSIDE, "")
         self._operation = ""
         super().__init__(known)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self._operation = func._schema.name
-        if torch._C._current_autograd_node() is not None:
-            self.turned = len(self.log) if self.turned is None else self.turned
+        self._operation = operator_name(func)
+        if running_backward_node() is not None:
+            self.backward_start = len(self.log) if self.backward_start is None else self.backward_start
         else:
-            # The node of this operation, if it has one, was numbered before the operation came here.
-            number = torch._C._autograd._get_sequence_nr() - 1
+            # The backward node of this operator, if it has one, was numbered before the dispatch mode is called.
+            number = last_sequence_number()
             if number not in self._numbered:
                 self._numbered[number] = (self._layers.current, _line())
         return super().__torch_dispatch__(func, types, args, kwargs)
 
     def at_peak(self) -> tuple[int, int, dict[int, int]]:
-        """The most bytes alive at once, how much of the log was written then, and bytes by index into `made`."""
+        """Return the peak in bytes, the length of the log then, and the bytes alive by index into `made`."""
         total, peak, place = 0, 0, 0
         for position, (_, change) in enumerate(self.log, start=1):
             total += change
@@ -100,7 +107,7 @@ class Alive(PeakTensors):  # type: ignore[no-untyped-call]
         return peak, place, self.after(place)
 
     def after(self, place: int) -> dict[int, int]:
-        """What is alive when so much of the log was written: bytes by index into `made`."""
+        """Return the bytes alive after the first `place` entries of the log, by index into `made`."""
         alive: dict[int, int] = {}
         for index, change in self.log[:place]:
             alive[index] = alive.get(index, 0) + change
@@ -111,12 +118,12 @@ class Alive(PeakTensors):  # type: ignore[no-untyped-call]
         super()._note(tensor, counts)
         if self.alive_bytes == before:
             return
-        key = tensor.untyped_storage()._cdata
+        key = storage_address(tensor)
         if key not in self._indices:
             self._indices[key] = len(self.made)
-            self.made.append(Made(self._origin(), tuple(tensor.shape), str(tensor.dtype).removeprefix("torch.")))
-        if len(self.log) >= MOST_EVENTS:
-            raise CannotRunError(f"makes more than {MOST_EVENTS // 2:,} tensors: give a shorter --seconds")
+            self.made.append(NewStorage(self._origin(), tuple(tensor.shape), str(tensor.dtype).removeprefix("torch.")))
+        if len(self.log) >= MAX_EVENTS:
+            raise CannotRunError(f"makes more than {MAX_EVENTS // 2:,} tensors: give a shorter --duration")
         self._write(self._indices[key], self.alive_bytes - before)
 
     def _forget(self, key: int) -> None:
@@ -131,29 +138,29 @@ class Alive(PeakTensors):  # type: ignore[no-untyped-call]
         self.clock.append(time.perf_counter())
 
     def _origin(self) -> Origin:
-        node = torch._C._current_autograd_node()
-        if node is None or self._layers.current != OUTSIDE:  # a checkpointed block computes again in the backward pass
+        node = running_backward_node()
+        if node is None or self._layers.current != OUTSIDE:  # a checkpointed block is recomputed in the backward pass
             return Origin(self._layers.current, node is not None, self._operation, _line())
-        number = node._sequence_nr()
-        if number != NOT_NUMBERED:
+        number = sequence_number(node)
+        if number != ACCUMULATE_GRAD:
             self._latest = self._numbered.get(number, (OUTSIDE, ""))
         layer, line = self._latest
         return Origin(layer, True, self._operation, line)
 
 
 def _line() -> str:
-    """The innermost line of the stack that somebody wrote for this: "speechattn/encoder/encoder.py:150"."""
-    frame: FrameType | None = sys._getframe(1)
+    """Return the innermost source line of speechattn or the user, as "speechattn/encoder/encoder.py:150"."""
+    frame: FrameType | None = inspect.currentframe()
     while frame is not None:
-        if name := _told(frame.f_code.co_filename):
+        if name := _shown_path(frame.f_code.co_filename):
             return f"{name}:{frame.f_lineno}"
         frame = frame.f_back
     return ""
 
 
 @functools.cache
-def _told(file: str) -> str:
-    """A file as a person knows it; "" where its lines say nothing: torch's, Python's own, those that count."""
+def _shown_path(file: str) -> str:
+    """Return a short path of a file; "" for files of torch, of Python and of the counter itself."""
     installed = "site-packages" in file or "dist-packages" in file
     if file.startswith((TORCH, *COUNTING, "<")) or (file.startswith(PYTHON) and not installed):
         return ""
