@@ -30,7 +30,7 @@ def test_mistakes_are_one_line():
     for arguments, said in [
         (["--data", "elsewhere"], "needs --alignments DIR"),
         (["--num-heads", "7"], "do not split into 7 heads"),
-        (["--data", "elsewhere", "--alignments", "a", "--output", os.devnull], "--output /dev/null cannot be made"),
+        (["--data", "elsewhere", "--alignments", "a", "--out", os.devnull], "--out /dev/null cannot be made"),
     ]:
         result = script("train.py", *arguments)
         assert result.returncode == 2, result

@@ -231,7 +231,7 @@ def test_an_interrupted_save_leaves_nothing_behind(tmp_path: Path, monkeypatch) 
 
 def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"cannot be written to .*file .*choose another --output"):
+    with pytest.raises(UserError, match=r"cannot be written to .*file .*choose another --out,"):
         save(tmp_path / "file", 1)
 
 

@@ -17,12 +17,13 @@ from speechattn.cli import main as cli
 from speechattn.data.labelled_corpus import load_corpus
 from speechattn.errors import ConfigError, DataError, UserError
 from speechattn.frontend.logmel import LogMel
-from speechattn.training import report_data as runreport
-from speechattn.training import run as experiment
+from speechattn.training import report_data
 from speechattn.training.config import TrainConfig
 from speechattn.training.dataset import make_examples
 from speechattn.training.evaluate import evaluate_directory
 from speechattn.training.run import run
+from speechattn.training.run_folder import comparable
+from speechattn.training.tasks.frames import FrameTask
 
 IDS = [f"{10 + i % 10}-1-{i:04}" for i in range(50)]
 CUT = "19-1-0049"
@@ -57,7 +58,7 @@ def config(root: Path, tmp_path: Path) -> TrainConfig:
         subset="train",
         alignments=str(root / "alignments"),
         test_subsets=("test",),
-        output=str(tmp_path / "run"),
+        out=str(tmp_path / "run"),
         encoder="linear",
         baselines=(),
         d_model=4,
@@ -78,7 +79,7 @@ def reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, objec
         given.update(results=results, notes=arguments[-1])
         return directory / "report.html"
 
-    monkeypatch.setattr(runreport, "write_run_report", keep)
+    monkeypatch.setattr(report_data, "write_run_report", keep)
     return given
 
 
@@ -110,7 +111,7 @@ def test_one_bad_file_of_fifty_names_the_option_that_goes_on_without_it(config, 
     assert "2 of 50 utterances (4.0%) cannot be used: 10-1-0000 (" in error and f"{CUT} (truncated)" in error
     assert "with --max-bad 0.04 " in error
     assert cli.main([*arguments, "--max-bad", "0.04"]) == 0
-    lines = (Path(config.output) / "skipped.jsonl").read_text().splitlines()
+    lines = (Path(config.out) / "skipped.jsonl").read_text().splitlines()
     losses = {loss["id"]: loss for loss in map(json.loads, lines)}
     assert losses.keys() == {CUT, "10-1-0000"}
     assert {loss["subset"] for loss in losses.values()} == {"train"}
@@ -139,7 +140,7 @@ def test_labels_that_cannot_be_frames_name_their_utterance(root: Path) -> None:
     corpus = load_corpus(root, "train", root / "alignments")
     corpus.utterances[7] = replace(corpus.utterances[7], segments=corpus.utterances[7].segments[::-1] * 2)
     with pytest.raises(DataError, match=f"^train: utterance {corpus.utterances[7].id}: segments overlap"):
-        make_examples(corpus, LogMel(10), ("SIL", "AH"))
+        make_examples(corpus, LogMel(10), FrameTask(("SIL", "AH")))
 
 
 # Other data, or the same elsewhere
@@ -154,7 +155,7 @@ def test_the_same_data_elsewhere_continue_a_run(config, root, reported, tmp_path
     elsewhere = {
         "data": "moved/LibriSpeech/",
         "alignments": os.path.relpath(moved / "alignments") + "/",
-        "output": "./run/",
+        "out": "./run/",
         "subset": "./train/",
         "test_subsets": ("test/",),
         "baselines": ("linear", "mlp"),
@@ -194,7 +195,7 @@ def _one_less(root: Path) -> None:
     ],
 )
 def test_other_data_are_refused_by_what_differs(config, root, change, message, monkeypatch) -> None:
-    monkeypatch.setattr(experiment, "_train_one", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("speechattn.training.run._train_one", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     for _ in range(2):  # interrupted as soon as its data were known, and again: the same data
         with pytest.raises(KeyboardInterrupt):
             run(config)
@@ -204,10 +205,11 @@ def test_other_data_are_refused_by_what_differs(config, root, change, message, m
 
 
 def test_a_run_with_noise_is_no_run_without_and_a_moved_folder_of_noise_is_the_same() -> None:
-    meaning = experiment._meaning
-    assert meaning("noise", "here") == meaning("noise", "there/") != meaning("noise", None)
-    assert meaning("learning_rate", 1) == meaning("learning_rate", 1.0) != meaning("learning_rate", 0.1)
-    assert meaning("speed_perturb", [1.0, 0.9]) != meaning("speed_perturb", [0.9, 1.0]), "the order of the batches"
+    assert comparable("noise", "here") == comparable("noise", "there/") != comparable("noise", None)
+    assert comparable("learning_rate", 1) == comparable("learning_rate", 1.0) != comparable("learning_rate", 0.1)
+    assert comparable("speed_perturb", [1.0, 0.9]) != comparable("speed_perturb", [0.9, 1.0]), (
+        "the order of the batches"
+    )
 
 
 # The floor

@@ -24,9 +24,13 @@ from speechattn.models.speech_model import SpeechModel
 from speechattn.system.stop_signal import Interrupted, StopSignal
 from speechattn.training.config import EncoderKind, TrainConfig
 from speechattn.training.dataset import Example, TrainingBatches, fingerprint
-from speechattn.training.loop import Progress, learning_rate, make_optimizers, train
+from speechattn.training.loop import train
+from speechattn.training.optimizers import learning_rate, make_optimizers
 from speechattn.training.run_log import RunLog
+from speechattn.training.tasks.frames import FrameTask
+from speechattn.training.trainer import Progress
 
+TASK = FrameTask(CLASSES)
 TINY = {"num_mels": 8, "d_model": 16, "num_heads": 2, "num_layers": 2, "d_ff": 32, "left": 3, "right": 2, "splice": 0}
 
 
@@ -60,7 +64,7 @@ def run(examples, config, directory):
     with StopSignal() as stop:
         batches = TrainingBatches(examples, config)
         where = {"directory": directory, "name": "truncated", "log": RunLog(directory)}
-        progress = train(model, batches, [example(90, 200)], config, **where, stop=stop)
+        progress = train(model, TASK, batches, [example(90, 200)], config, **where, stop=stop)
     return model, progress
 
 
@@ -152,7 +156,9 @@ def test_a_record_of_training_is_the_mean_of_its_steps_whether_or_not_it_was_sto
     by_four = records_of(examples, config, tmp_path / "by four", 4, monkeypatch)
     with Stopped(6) as stop, pytest.raises(Interrupted):
         model, batches, log = new_model(config), TrainingBatches(examples, config), RunLog(tmp_path / "cut")
-        train(model, batches, examples[:2], config, directory=tmp_path / "cut", name="truncated", log=log, stop=stop)
+        train(
+            model, TASK, batches, examples[:2], config, directory=tmp_path / "cut", name="truncated", log=log, stop=stop
+        )
     cut = records_of(examples, config, tmp_path / "cut", 4, monkeypatch)
     total = len(single)
     assert total % 4 and [record["step"] for record in by_four] == [*range(4, total, 4), total]  # the rest counts too
@@ -182,7 +188,15 @@ def test_stopped_at_any_step_and_continued_gives_the_same_weights(examples, tmp_
             batches = TrainingBatches(examples, config)
             log = RunLog(tmp_path / "cut")
             train(
-                model, batches, examples[:2], config, directory=tmp_path / "cut", name="truncated", log=log, stop=stop
+                model,
+                TASK,
+                batches,
+                examples[:2],
+                config,
+                directory=tmp_path / "cut",
+                name="truncated",
+                log=log,
+                stop=stop,
             )
         assert interruption.value.exit_code == 143
     model, progress = run(examples, config, tmp_path / "cut")

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from speechattn.errors import UserError
-from speechattn.training.metrics import FrameScores, constant_accuracy, most_frequent, per_class, read_metrics, validate
+from speechattn.training.metrics import FrameScores, constant_accuracy, most_frequent, per_class, validate
+from speechattn.training.run_log import read_metrics
 
 
 def filled(seed: int = 0, num_classes: int = 5) -> tuple[FrameScores, torch.Tensor, torch.Tensor]:

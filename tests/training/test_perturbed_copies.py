@@ -23,7 +23,8 @@ from speechattn.system.stop_signal import StopSignal
 from speechattn.training.config import TrainConfig
 from speechattn.training.dataset import fingerprint
 from speechattn.training.perturbed_copies import Copies, segments_at_speed
-from speechattn.training.run import prepare, run
+from speechattn.training.prepare import prepare
+from speechattn.training.run import run
 
 RATE = 16_000
 
@@ -141,7 +142,7 @@ def config(librispeech_tiny: Path, noise: Path, tmp_path: Path) -> TrainConfig:
         alignments=str(librispeech_tiny / "alignments"),
         test_subsets=("dev-clean",),
         valid_fraction=0.3,
-        output=str(tmp_path / "run"),
+        out=str(tmp_path / "run"),
         baselines=(),
         features="mfcc",
         num_mels=23,

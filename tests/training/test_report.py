@@ -17,8 +17,9 @@ from speechattn.framing import Framing
 from speechattn.models.speech_model import SpeechModel
 from speechattn.plots import html_page as page
 from speechattn.plots.html_page import Report
-from speechattn.training.report_data import layer_attention, print_table
+from speechattn.training.report_data import layer_attention
 from speechattn.training.report_page import CAPTIONS, LayerAttention, write_run_report
+from speechattn.training.results_table import print_table
 
 CLASSES = ("SIL", "AA", "B")
 CONTEXT = Context.truncated(30, 30)
@@ -94,7 +95,7 @@ def run_report(directory: Path, **changed: object) -> Path:
         "confusion_matrix": torch.tensor([[8, 1, 1], [0, 4, 2], [1, 0, 3]]),
         "classes": CLASSES,
         "framing": Framing(),
-        "reach": CONTEXT.describe(num_layers=2),
+        "description": CONTEXT.describe(num_layers=2),
         "notes": ["Labels come from an aligner.", "python train.py"],
     }
     return write_run_report(directory, **{**given, **changed})
@@ -227,7 +228,7 @@ def test_each_layer_has_a_context_of_its_own(tmp_path: Path) -> None:
 def test_a_baseline_without_attention_has_a_report(tmp_path: Path) -> None:
     absent = ("posteriors", "transcript")
     plain = {key: value for key, value in example("first", layers=0).items() if key not in absent}
-    path = run_report(tmp_path, examples=[plain], records=[], reach="", notes="one note")
+    path = run_report(tmp_path, examples=[plain], records=[], description="", notes="one note")
     words = Reader(path.read_text()).words
     assert "Attention" not in words and "Learning" not in words and "one note" in words
 

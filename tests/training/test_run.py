@@ -47,7 +47,7 @@ def config(speech, tmp_path):
         alignments=str(folder / "alignments"),
         test_subsets=(test_subset,),
         valid_fraction=0.3,
-        output=str(tmp_path / "run"),
+        out=str(tmp_path / "run"),
         baselines=("linear", "mlp"),
         left=4,
         right=3,
@@ -97,7 +97,7 @@ def test_the_same_command_on_a_finished_run_reads_it_and_another_config_is_refus
     assert run(config) == page and model.stat().st_mtime_ns == written
     with pytest.raises(UserError, match="d_ff was 32 and is 48"):
         run(replace(config, d_ff=48))
-    with RunLock(config.output), pytest.raises(UserError, match="in use by pid"):
+    with RunLock(config.out), pytest.raises(UserError, match="in use by pid"):
         run(config)
     run(replace(config, d_ff=48), restart=True)
     assert (page.parent.parent / "run.previous-1" / "report.html").exists()
