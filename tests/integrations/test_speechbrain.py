@@ -43,7 +43,7 @@ def test_relative_lengths_are_frames_whatever_the_padding_holds() -> None:
 
 def test_absolute_lengths_are_refused() -> None:
     for wrong in (torch.tensor([9, 4]), torch.tensor([1.0, 1.1]), torch.tensor([0.5, -0.1])):
-        with pytest.raises(ValueError, match=r"parts of the longest row, in \[0, 1\]"):
+        with pytest.raises(ValueError, match=r"shares of the longest row, in \[0, 1\]"):
             lobe()(torch.zeros(2, 9, 6, dtype=torch.float64), wrong)
 
 
