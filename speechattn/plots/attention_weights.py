@@ -84,7 +84,8 @@ def attention_heads(
     height = min(1.1, max(0.5, 8.8 / max(1, num_heads)))
     figure = new_figure(WIDTH, 2.6 + num_heads * height)
     notes = [] if outside is None else [f"mass outside the window: {outside:.2g}"]
-    heading(figure, title, "     ".join([*notes, f"window: {context}"]), alarm=outside not in (None, 0))
+    notes += [f"window: {context}", "right: mean over time, and its maximum"]
+    heading(figure, title, "     ".join(notes), alarm=outside not in (None, 0))
     if not array.size or not mel.size:
         say_empty(figure.subplots(), "no frames")
         return figure
@@ -97,7 +98,7 @@ def attention_heads(
     seconds = (float(edges[0]), float(edges[min(stack * num_frames, len(mel))]))
     for head, (strip, profile) in enumerate(grid[2:]):
         heat = _draw_strip(strip, strips[head], (*seconds, float(rows[0]), float(rows[-1])), max_weight)
-        _draw_profile(profile, strips[head], rows, LINES[head % len(LINES)])
+        _draw_profile(profile, strips[head], rows)
         strip.set_title(f"head {head + 1}", fontsize=9, fontweight="normal", pad=2.5)
         strip.tick_params(axis="x", labelbottom=head + 1 == num_heads)
     for axes in grid[:, 0]:
@@ -179,12 +180,12 @@ def _draw_strip(
     return heat
 
 
-def _draw_profile(axes: Axes, weights: NDArray[np.float64], rows: NDArray[np.float64], colour: str) -> None:
+def _draw_profile(axes: Axes, weights: NDArray[np.float64], rows: NDArray[np.float64]) -> None:
     """Draw the mean weight of each row over the frames that see it, and write its maximum and where that is."""
     seen = np.isfinite(weights).sum(1)
     mean = np.nansum(weights, 1) / np.maximum(seen, 1)
-    axes.stairs(mean, rows, orientation="horizontal", fill=True, color=colour, alpha=0.3, linewidth=0)
-    axes.stairs(mean, rows, orientation="horizontal", baseline=None, color=colour, linewidth=1.2)
+    axes.stairs(mean, rows, orientation="horizontal", fill=True, color=LINES[0], alpha=0.3, linewidth=0)
+    axes.stairs(mean, rows, orientation="horizontal", baseline=None, color=LINES[0], linewidth=1.2)
     axes.axhline(0, color=GREY, linewidth=0.6, linestyle=(0, (3, 3)))
     peak = int(np.argmax(mean))
     at = f"{(rows[peak] + rows[peak + 1]) / 2:.3g}"

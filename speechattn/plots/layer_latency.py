@@ -40,7 +40,7 @@ def draw_latency(
     if frontend_ms:
         words = f" frontend {duration(frontend_ms)}"
         axes.text(frontend_ms / unit_ms, -0.4, words, va="center", fontsize=8, color=FRONTEND_INK)
-    caption(axes, "Latency behind each layer", [("least /", GREY), ("mean", INK), ("/ most, over its frames", GREY)])
+    caption(axes, "Latency after each layer", [("minimum /", GREY), ("mean", INK), ("/ maximum of its frames", GREY)])
     axes.set(xlim=(0, right), xlabel=unit)
     if not longest:
         axes.set_xticks([0])

@@ -76,11 +76,11 @@ def draw_fan(axes: Axes, contexts: Sequence[Context], hop_ms: float, labelled: S
     for depth in labelled:
         _write_distances(axes, found[depth], own, depth, x, hop_ms)
     one = len(own) == 1
-    whose, itself, first = (
+    target, itself, first = (
         ("output", "itself,", "its frame") if one else (f"chunk of {len(own)} frames", "the chunk,", "its first frame")
     )
     words = [("frames before,", PAST), (itself, OWN), ("frames after", FUTURE)]
-    caption(axes, f"What one {whose} depends on", words)
+    caption(axes, f"Receptive field of one {target}", words)
     axes.set(xlim=x(left, right), xlabel=f"{unit} from {first}")
     axes.tick_params(axis="y", length=0, labelcolor=INK)
     axes.spines["left"].set_visible(False)

@@ -119,7 +119,7 @@ def _draw_latency(
     highest = float(latency_ms.max())
     if promised_ms is not None:
         axes.axhline(promised_ms, color=LINES[1], linewidth=1.2)
-        text = f"the model, {promised_ms:.0f} ms"
+        text = f"algorithmic latency, {promised_ms:.0f} ms"
         axes.annotate(
             text,
             (0, promised_ms),

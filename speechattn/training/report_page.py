@@ -206,7 +206,7 @@ def _attention(
 ) -> None:
     """Add the context of the encoder, and the attention of its first and last layer in one example."""
     if description:
-        report.heading("What a frame sees").code(description)
+        report.heading("Context and latency").code(description)
     example = next((example for example in examples if example.get("attention")), None)
     if example is None:
         return
@@ -219,4 +219,10 @@ def _attention(
         context, weights, mass = layers[number - 1]
         title = f"{example['id']}, layer {number} of {len(layers)}"
         picture = attention_heads(weights, context, mel, framing, example["reference"], title, mass, flavor)
-        report.figure(f"attention-{number}", picture, CAPTIONS["attention"])
+        caption = CAPTIONS["attention"] if number == 1 else _last_layer(len(layers))
+        report.figure(f"attention-{number}", picture, caption)
+
+
+def _last_layer(num_layers: int) -> str:
+    between = f"; layers 2 to {num_layers - 1} are not drawn" if num_layers > 2 else ""
+    return f"The last of {num_layers} layers{between}."

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -71,9 +73,9 @@ def config(root: Path, tmp_path: Path) -> TrainConfig:
 
 
 @pytest.fixture
-def reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, object]:
-    """What a run gives to the report, which is not drawn."""
-    given: dict[str, object] = {}
+def reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
+    """The arguments of the report of a run, which is not drawn."""
+    given: dict[str, Any] = {}
 
     def keep(directory: Path, title: str, results: object, *arguments: object, **_: object) -> Path:
         given.update(results=results, notes=arguments[-1])
@@ -100,7 +102,9 @@ def options(config: TrainConfig) -> list[str]:
 # Damage
 
 
-def test_one_bad_file_of_fifty_names_the_option_that_goes_on_without_it(config, root, reported, capsys) -> None:
+def test_one_bad_file_of_fifty_names_the_option_that_goes_on_without_it(
+    config: TrainConfig, root: Path, reported: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
     """The message spoke of max_bad, which train did not have: one file of fifty ended every try."""
     wav(root, CUT).write_bytes(wav(root, CUT).read_bytes()[:3000])
     with (root / "alignments" / "train.phones.ctm").open("a") as file:
@@ -121,7 +125,9 @@ def test_one_bad_file_of_fifty_names_the_option_that_goes_on_without_it(config, 
     assert "left out, truncated: 1 (19-1-0049)" in note and "skipped.jsonl" in note
 
 
-def test_damage_in_a_test_subset_stops_unless_a_share_is_given(config, root, reported, tmp_path, capsys) -> None:
+def test_damage_in_a_test_subset_stops_unless_a_share_is_given(
+    config: TrainConfig, root: Path, reported: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     wav(root, "30-1-0001", "test").write_text("404")
     with pytest.raises(DataError, match=r"1 of 3 .*: 30-1-0001 \(text\)\. max_bad allows 0\.0%.* --max-bad 0\.334 "):
         run(config)
@@ -138,7 +144,7 @@ def test_damage_in_a_test_subset_stops_unless_a_share_is_given(config, root, rep
 
 def test_labels_that_cannot_be_frames_name_their_utterance(root: Path) -> None:
     corpus = load_corpus(root, "train", root / "alignments")
-    corpus.utterances[7] = replace(corpus.utterances[7], segments=corpus.utterances[7].segments[::-1] * 2)
+    corpus.utterances[7] = replace(corpus.utterances[7], segments=[*corpus.utterances[7].segments[::-1]] * 2)
     with pytest.raises(DataError, match=f"^train: utterance {corpus.utterances[7].id}: segments overlap"):
         make_examples(corpus, LogMel(10), FrameTask(("SIL", "AH")))
 
@@ -146,13 +152,15 @@ def test_labels_that_cannot_be_frames_name_their_utterance(root: Path) -> None:
 # Other data, or the same elsewhere
 
 
-def test_the_same_data_elsewhere_continue_a_run(config, root, reported, tmp_path, monkeypatch) -> None:
+def test_the_same_data_elsewhere_continue_a_run(
+    config: TrainConfig, root: Path, reported: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A folder that was moved, a relative path and a slash at its end were other settings."""
     run(replace(config, baselines=("mlp", "linear")))
     trained = (tmp_path / "run" / "model" / "model.safetensors").stat().st_mtime_ns
     moved = root.rename(tmp_path / "moved")
     monkeypatch.chdir(tmp_path)
-    elsewhere = {
+    elsewhere: dict[str, Any] = {
         "data": "moved/LibriSpeech/",
         "alignments": os.path.relpath(moved / "alignments") + "/",
         "out": "./run/",
@@ -194,7 +202,13 @@ def _one_less(root: Path) -> None:
         (_one_less, r"(train|valid) had (\d+) utterances and has (\d+)"),
     ],
 )
-def test_other_data_are_refused_by_what_differs(config, root, change, message, monkeypatch) -> None:
+def test_other_data_are_refused_and_the_difference_is_named(
+    config: TrainConfig,
+    root: Path,
+    change: Callable[[Path], None],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("speechattn.training.run._train_one", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     for _ in range(2):  # interrupted as soon as its data were known, and again: the same data
         with pytest.raises(KeyboardInterrupt):
@@ -204,7 +218,7 @@ def test_other_data_are_refused_by_what_differs(config, root, change, message, m
         run(config)
 
 
-def test_a_run_with_noise_is_no_run_without_and_a_moved_folder_of_noise_is_the_same() -> None:
+def test_a_run_with_noise_is_another_run_but_the_folder_of_noise_may_move() -> None:
     assert comparable("noise", "here") == comparable("noise", "there/") != comparable("noise", None)
     assert comparable("learning_rate", 1) == comparable("learning_rate", 1.0) != comparable("learning_rate", 0.1)
     assert comparable("speed_perturb", [1.0, 0.9]) != comparable("speed_perturb", [0.9, 1.0]), (
@@ -212,11 +226,13 @@ def test_a_run_with_noise_is_no_run_without_and_a_moved_folder_of_noise_is_the_s
     )
 
 
-# The floor
+# The baseline
 
 
-def test_the_baseline_is_the_class_that_most_training_frames_have(config, root, reported, tmp_path, capsys) -> None:
-    """The floor was called "always SIL" in a corpus with little silence."""
+def test_the_baseline_is_the_class_that_most_training_frames_have(
+    config: TrainConfig, root: Path, reported: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The baseline was called "always SIL" in a corpus with little silence."""
     run(config)
     (result,) = json.loads((tmp_path / "run" / "results.json").read_text())
     counts = np.array(result["confusion"]).sum(1)
@@ -244,7 +260,9 @@ def test_the_baseline_is_the_class_that_most_training_frames_have(config, root, 
 # A model without frames
 
 
-def test_evaluate_says_that_a_sequence_has_no_frames(root, tmp_path, capsys) -> None:
+def test_evaluate_reports_that_a_sequence_has_no_frames(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Of a model of characters with CTC the error was that SIL is an unknown phone."""
     encoder = EncoderConfig(input_dim=10, d_model=4, num_heads=2, num_layers=1)
     SpeechModel(ModelConfig(("<blank>", "a", "b"), encoder, num_mels=10, head="ctc")).save(tmp_path / "ctc")

@@ -59,5 +59,5 @@ def test_the_recipe_has_a_number_of_mel_bins_of_its_own() -> None:
 
 
 def test_an_old_name_of_a_setting_is_refused_with_the_new_one() -> None:
-    with pytest.raises(ConfigError, match="no setting 'output'. Did you mean 'out'"):
+    with pytest.raises(ConfigError, match=r"no setting 'output'\. Did you mean 'out'"):
         TrainConfig.from_dict({"output": "runs/a"})
