@@ -6,7 +6,7 @@ import math
 import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, ClassVar, Literal, get_args, get_type_hints
 
 from speechattn.config import EncoderConfig, ModelConfig, check_features, count_features
 from speechattn.context import Context
@@ -38,6 +38,9 @@ MINIMUM: dict[str, float] = {
 @dataclass(frozen=True)
 class TrainConfig:
     """One run of the frame-classifier recipe: data, encoder, training."""
+
+    # Old names of settings, for error messages.
+    RENAMED: ClassVar[Mapping[str, str]] = {"output": "out", "positions": "position_encoding", "scores": "activation"}
 
     data: str = "synthetic"
     """"synthetic" (made with espeak-ng, no download), or a folder in LibriSpeech layout."""

@@ -98,7 +98,7 @@ def test_beam_search_over_a_whole_utterance_finds_its_tokens(trained: Trained, b
     search = search_of(trained[0])
     for row, length, wanted, count in zip(*batch, strict=True):
         with torch.no_grad():
-            best = search(row[:length], length, BEAM)[0]  # torchaudio searches padding too, whatever length says
+            best = search(row[:length], length, BEAM)[0]  # torchaudio searches padding too, for any `length`
         assert best[0] == [BLANK, *wanted[:count].tolist()], "torchaudio begins every hypothesis with the blank"
 
 
@@ -143,8 +143,8 @@ def test_the_loss_of_a_row_depends_on_nothing_past_its_ends() -> None:
     frames, lengths, tokens, counts = utterances(1, torch.Generator().manual_seed(5))
     alone = rnnt_loss(model, frames, None, tokens, counts, BLANK)
     longer = torch.cat([frames, torch.full((1, 9, FEATURES), torch.nan)], 1)
-    rubbish = torch.cat([tokens, torch.full((1, 3), 77)], 1)
-    beside = rnnt_loss(model, longer, lengths, rubbish, counts, BLANK)
+    unused = torch.cat([tokens, torch.full((1, 3), 77)], 1)
+    beside = rnnt_loss(model, longer, lengths, unused, counts, BLANK)
     assert torch.allclose(alone, beside, atol=1e-5 * float(alone.detach()))
 
 

@@ -1,7 +1,4 @@
-"""Checkpoints survive what disks and people do to them: kills at every moment, full disks, flipped bits.
-
-Everything here is compared bit for bit: a checkpoint that is nearly right is wrong.
-"""
+"""Checkpoints survive kills at every moment, full disks and flipped bits. All comparisons are bit for bit."""
 
 from __future__ import annotations
 
@@ -26,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def groups(step: int) -> dict[str, dict[str, Tensor]]:
-    """Two groups whose every number says which step it is from."""
+    """Two groups whose numbers are all the step."""
     return {"model": {"w": torch.full((40, 5), float(step)), "b": torch.tensor(step)}, "average": {"w": torch.ones(3)}}
 
 

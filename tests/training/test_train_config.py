@@ -59,5 +59,6 @@ def test_the_recipe_has_a_number_of_mel_bins_of_its_own() -> None:
 
 
 def test_an_old_name_of_a_setting_is_refused_with_the_new_one() -> None:
-    with pytest.raises(ConfigError, match=r"no setting 'output'\. Did you mean 'out'"):
-        TrainConfig.from_dict({"output": "runs/a"})
+    for old, new in {"output": "out", "positions": "position_encoding"}.items():
+        with pytest.raises(ConfigError, match=rf"no setting '{old}'.* '{new}'"):
+            TrainConfig.from_dict({old: "none"})
