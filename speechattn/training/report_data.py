@@ -36,42 +36,48 @@ def report_run(
     left_out: Sequence[str] = (),
 ) -> Path:
     """Write report.html and its pictures; return the path of the page. `left_out` has a paragraph for each subset."""
+    data = "speech made with espeak-ng" if config.data == "synthetic" else config.subset
+    return write_run_report(
+        output,
+        f"{TITLES[config.labels]}: {config.encoder} encoder on {data}",
+        _rows(results),
+        [describe_example(model, example) for example in _choose(valid, model.config.framing.frames_per_second)],
+        records,
+        torch.tensor(results[0]["confusion"]),
+        model.config.classes,
+        model.config.framing,
+        _notes(config, left_out),
+        description=model.describe(),
+        flavor=model.config.flavor,
+    )
+
+
+def _rows(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows of the final table, last the most frequent class of the training data."""
     shown = ("encoder", "accuracy", "accuracy_no_sil", "frames_per_s", "parameters", "peak_memory_mb", "seconds")
     rows = []
     for result in results:
         row = {key: result[key] for key in shown}
         row.update({name: scores["accuracy"] for name, scores in result["tests"].items()})
         rows.append(row)
-    floor = results[0]["baseline"]
-    rows.append(
-        {
-            "encoder": f"always {floor['label']}",
-            "accuracy": floor["accuracy"],
-            "accuracy_no_sil": floor["accuracy_no_sil"],
-            **floor["tests"],
-        }
+    baseline = results[0]["baseline"]
+    last = {
+        "encoder": f"always {baseline['label']}",
+        "accuracy": baseline["accuracy"],
+        "accuracy_no_sil": baseline["accuracy_no_sil"],
+        **baseline["tests"],
+    }
+    return [*rows, last]
+
+
+def _notes(config: TrainConfig, left_out: Sequence[str]) -> list[str]:
+    """Return the closing paragraphs: how the run was made, and what was left out of each subset."""
+    run = (
+        f"Validation speakers are not in the training data. {config.epochs} epochs, seed {config.seed}, torch "
+        f"{torch.__version__}, {torch.get_num_threads()} threads; all settings are in config.json."
     )
-    data = "speech made with espeak-ng" if config.data == "synthetic" else config.subset
-    return write_run_report(
-        output,
-        f"{TITLES[config.labels]}: {config.encoder} encoder on {data}",
-        rows,
-        [describe_example(model, example) for example in _choose(valid, model.config.framing.frames_per_second)],
-        records,
-        torch.tensor(results[0]["confusion"]),
-        model.config.classes,
-        model.config.framing,
-        [
-            f"Validation speakers are not in the training data. {config.epochs} epochs, seed {config.seed}, torch "
-            f"{torch.__version__}, {torch.get_num_threads()} threads; all settings are in config.json.",
-            *(
-                f"{'; '.join(line.strip() for line in summary.splitlines())}. See skipped.jsonl."
-                for summary in left_out
-            ),
-        ],
-        description=model.describe(),
-        flavor=model.config.flavor,
-    )
+    lines = ("; ".join(line.strip() for line in summary.splitlines()) for summary in left_out)
+    return [run, *(f"{line}. See skipped.jsonl." for line in lines)]
 
 
 def _choose(examples: Sequence[Example], frames_per_second: float) -> list[Example]:
