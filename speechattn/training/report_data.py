@@ -73,8 +73,8 @@ def _rows(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def _notes(config: TrainConfig, left_out: Sequence[str]) -> list[str]:
     """Return the closing paragraphs: how the run was made, and what was left out of each subset."""
     run = (
-        f"Validation speakers are not in the training data. {config.epochs} epochs, seed {config.seed}, torch "
-        f"{torch.__version__}, {torch.get_num_threads()} threads; all settings are in config.json."
+        f"Validation speakers are not in the training data. Epochs: {config.epochs}; seed: {config.seed}; threads: "
+        f"{torch.get_num_threads()}; torch {torch.__version__}. All settings are in config.json."
     )
     lines = ("; ".join(line.strip() for line in summary.splitlines()) for summary in left_out)
     return [run, *(f"{line}. See skipped.jsonl." for line in lines)]

@@ -224,5 +224,5 @@ def _attention(
 
 
 def _last_layer(num_layers: int) -> str:
-    between = f"; layers 2 to {num_layers - 1} are not drawn" if num_layers > 2 else ""
-    return f"The last of {num_layers} layers{between}."
+    hidden = {2: "", 3: "; layer 2 is not drawn"}.get(num_layers, f"; layers 2 to {num_layers - 1} are not drawn")
+    return f"The last of {num_layers} layers{hidden}."
