@@ -87,7 +87,7 @@ def parse_train(argv: Sequence[str], presets: Mapping[str, TrainConfig]) -> tupl
         "Train a classifier of frames and write its report; the same command resumes.\n\n"
         "--config FILE reads settings from JSON, "
         + (f"--preset {{{','.join(sorted(presets))}}} picks a set of them, " if presets else "")
-        + "--restart moves an earlier run in --out aside."
+        + "--restart moves an earlier run in --output aside."
     )
     options = tyro.cli(_unchecked(base), args=rest, prog="speechattn train", description=description)
     return TrainConfig(**vars(options)), bool(own.restart)
