@@ -439,9 +439,9 @@ def test_the_script_of_the_convolution_page_draws_and_prints(
 def test_a_real_utterance_draws(librispeech_tiny: Path) -> None:
     ctm = sorted((librispeech_tiny / "alignments").glob("*.phones.ctm"))[0]
     rows = [row.split() for row in ctm.read_text().splitlines()]
-    first = [row for row in rows if row[0] == rows[0][0]]
-    reference = [Segment(float(row[2]), float(row[2]) + float(row[3]), row[4]) for row in first]
+    mine = [row for row in rows if row[0] == rows[0][0]]
+    reference = [Segment(float(row[2]), float(row[2]) + float(row[3]), row[4]) for row in mine]
     mel = np.random.default_rng(0).normal(size=(int(reference[-1].stop * 100), 80))
     shifted = [Segment(max(0.0, s.start - 0.01), s.stop - 0.01, s.label) for s in reference]
-    pixels = drawn(phone_strips(mel, Framing(), reference, shifted, rows[0][0]))
-    assert len(np.unique(pixels[..., 0])) > 100
+    picture = drawn(phone_strips(mel, Framing(), reference, shifted, rows[0][0]))
+    assert len(np.unique(picture[..., 0])) > 100
