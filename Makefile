@@ -13,7 +13,7 @@ help:  ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-22s%s\n", $$1, $$2 }'
 
 demo: .venv/.ready  ## synthetic speech, training and a report with pictures, in minutes
-	$(RUN) $(TRAIN) --preset demo --output runs/demo
+	$(RUN) $(TRAIN) --preset demo --out runs/demo
 	@echo "The report: runs/demo/report.html"
 
 # A test computes on one thread, so several run side by side. Each process takes about 1 GB.

@@ -30,6 +30,7 @@ from speechattn.data.audio.files import load_audio
 from speechattn.data.labelled_corpus import load_corpus
 from speechattn.models.speech_model import SpeechModel
 from speechattn.training.dataset import make_examples
+from speechattn.training.tasks.frames import FrameTask
 
 Labels = list[Tensor]
 
@@ -44,7 +45,7 @@ def main() -> None:
     corpus = load_corpus(
         options.data, options.subset, options.alignments, config.classes, sample_rate=config.framing.sample_rate
     )
-    examples = make_examples(corpus, plain.frontend, config.classes)
+    examples = make_examples(corpus, plain.frontend, FrameTask(config.classes))
     waveforms = [load_audio(example.utterance.utterance.path, config.framing.sample_rate)[0] for example in examples]
     push = options.push_ms * config.framing.sample_rate // 1000
     jobs: dict[str, Callable[[SpeechModel], Labels]] = {

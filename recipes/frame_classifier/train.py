@@ -15,7 +15,7 @@ from speechattn.training.config import TrainConfig
 PRESETS = {
     # A few minutes on two cores: half an hour of synthetic speech, a small encoder.
     "demo": TrainConfig(
-        output="runs/demo",
+        out="runs/demo",
         d_model=96,
         num_heads=6,
         num_layers=3,
@@ -28,7 +28,7 @@ PRESETS = {
         data="LibriSpeech",
         subset="train-clean-100",
         alignments="alignments",
-        output="runs/librispeech",
+        out="runs/librispeech",
         epochs=45,
         stretch=0.1,
     ),
@@ -37,7 +37,7 @@ PRESETS = {
         data="LibriSpeech",
         subset="train-clean-100",
         alignments="alignments",
-        output="runs/encoders",
+        out="runs/encoders",
         encoder="conformer",
         baselines=("truncated", "full", "cnn", "bigru", "mlp", "linear"),
         epochs=12,

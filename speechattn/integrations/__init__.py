@@ -1,1 +1,1 @@
-"""The encoder inside other toolkits: one file a toolkit, imported only by name."""
+"""The encoder inside other toolkits: one file a toolkit. Import the one you need; this package imports none."""

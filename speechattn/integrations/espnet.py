@@ -1,6 +1,6 @@
-"""An ESPnet encoder, offline and push by push.
+"""An ESPnet encoder, offline and streaming.
 
-A recipe finds it by a name, once a script has given it one:
+A recipe finds it by name after a script has registered it:
 
     from espnet2.tasks.asr import encoder_choices
     encoder_choices.classes["speechattn"] = SpeechAttnEncoder  # encoder: speechattn
@@ -22,9 +22,9 @@ with needs("ESPnet", "Install it with: pip install espnet"):
 
 
 class SpeechAttnEncoder(AbsEncoder):
-    """The encoder as an `AbsEncoder`; `settings`, a recipe's `encoder_conf`, are those of EncoderConfig.
+    """An encoder as an `AbsEncoder`; `settings`, the `encoder_conf` of a recipe, are those of EncoderConfig.
 
-    ESPnet gives `input_size` itself, the number of features of its frontend.
+    ESPnet sets `input_size` itself, to the number of features of its frontend.
     """
 
     def __init__(self, input_size: int, **settings: Any) -> None:
@@ -43,11 +43,11 @@ class SpeechAttnEncoder(AbsEncoder):
         is_final: bool = True,
         infer_mode: bool = False,
     ) -> tuple[Tensor, Tensor, Any]:
-        """Hidden [B, T // stack, d_model], lengths [B] and states of frames [B, T, input_size] with lengths [B].
+        """Return hidden [B, T // stack, d_model], lengths [B] and states of frames [B, T, input_size] with lengths [B].
 
-        With `infer_mode` the frames are the next of a stream that goes on from `prev_states`, None at its start: what
-        comes out is what is ready, and with `is_final` also all that is still owed. The names are those of ESPnet's
-        contextual block encoders; its own streaming script accepts these two classes only.
+        With `infer_mode` the frames are the next block of a stream, and `prev_states` its state, None at the start.
+        The output holds the frames that are ready, and with `is_final` also the pending ones. The arguments are those
+        of ESPnet's contextual block encoders, the only classes that its own streaming script accepts.
         """
         output: Tensor
         if not infer_mode:

@@ -1,7 +1,7 @@
-"""A transformers model: config, weights and `AutoModel` as its users know them.
+"""A transformers model with its config, for `AutoConfig`, `AutoModel` and `Trainer`.
 
-Importing this file registers the two classes, so AutoConfig and AutoModel find them by `model_type`. It is no feature
-extractor: `input_features` are frames [B, T, F], of LogMel or of any other frontend.
+Importing this file registers the two classes, so AutoConfig and AutoModel find them by `model_type`. There is no
+feature extractor: `input_features` are frames [B, T, F] of LogMel or of any other frontend.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ with needs("transformers", "Install it with: pip install transformers"):
 
 
 class SpeechAttnConfig(PretrainedConfig):
-    """`encoder` is an EncoderConfig or what its `to_dict` wrote; it is checked at once and kept as plain JSON."""
+    """A config whose `encoder` is an EncoderConfig or the result of its `to_dict`; it is kept as plain JSON."""
 
     model_type = "speechattn"
 
     def __init__(self, encoder: EncoderConfig | Mapping[str, Any] | None = None, **common: Any) -> None:
-        if not isinstance(encoder, EncoderConfig):  # transformers builds a default one to compare with
+        if not isinstance(encoder, EncoderConfig):  # transformers compares with a default config
             encoder = EncoderConfig.from_dict({"input_dim": 80} if encoder is None else encoder)
         self.encoder = encoder.to_dict()
         super().__init__(**common)
 
     @property
     def hidden_size(self) -> int:
-        """Features of an output frame, by the name transformers uses."""
+        """Features of an output frame."""
         return EncoderConfig.from_dict(self.encoder).d_model
 
 
 class SpeechAttnModel(PreTrainedModel):
-    """The encoder as a `PreTrainedModel`; a head of yours is another one that holds it."""
+    """An encoder as a `PreTrainedModel`. A model with a head is another `PreTrainedModel` that contains it."""
 
     config_class = SpeechAttnConfig
     main_input_name = "input_features"
@@ -53,10 +53,10 @@ class SpeechAttnModel(PreTrainedModel):
     def forward(
         self, input_features: Tensor, attention_mask: Tensor | None = None, return_dict: bool | None = None
     ) -> BaseModelOutput | tuple[Tensor]:
-        """`last_hidden_state` [B, T // stack, d_model] of frames [B, T, input_dim]; in a tuple if return_dict is False.
+        """Return `last_hidden_state` [B, T // stack, d_model] of frames [B, T, input_dim], or a tuple of it.
 
-        `attention_mask` [B, T] is 1 on real frames and 0 on the padding after them. It says nothing of the window,
-        which is the config's.
+        `attention_mask` [B, T] is 1 on real frames and 0 on the padding after them. The window of attention is not
+        part of it: the config has that.
 
         Raises:
             ValueError: the mask is not [B, T], or a real frame comes after padding.
@@ -66,36 +66,36 @@ class SpeechAttnModel(PreTrainedModel):
         return (output,) if return_dict is False else BaseModelOutput(last_hidden_state=output)
 
     @classmethod
-    def from_pretrained(cls, *where: Any, output_loading_info: bool = False, **how: Any) -> Any:
-        """As transformers does it, but an encoder that a checkpoint does not fill is an error, not a report.
+    def from_pretrained(cls, *args: Any, output_loading_info: bool = False, **options: Any) -> Any:
+        """Load as transformers does, but raise an error if weights of the encoder are missing.
 
-        What else is missing, the head of a subclass say, is drawn anew and reported as ever.
+        Other missing weights, such as the head of a subclass, are initialised and reported as usual.
 
         Raises:
             UserError: weights of the encoder are missing, or have another shape.
         """
-        model, told = super().from_pretrained(*where, output_loading_info=True, **how)
-        lost = {*told["missing_keys"], *(name for name, *_ in told["mismatched_keys"])}
-        if lost := {name for name in lost if name.startswith("encoder.")}:
+        model, info = super().from_pretrained(*args, output_loading_info=True, **options)
+        missing = {*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])}
+        if missing := {name for name in missing if name.startswith("encoder.")}:
             raise UserError(
-                f"the checkpoint does not fill {len(lost)} tensors of the encoder, {min(lost)} among them. "
+                f"the checkpoint does not fill {len(missing)} tensors of the encoder, {min(missing)} among them. "
                 "Does its config belong to these weights?"
             )
-        return (model, told) if output_loading_info else model
+        return (model, info) if output_loading_info else model
 
     def _init_weights(self, module: nn.Module) -> None:
-        """A new layer starts as torch draws it, as in the encoder, and not from transformers' normal distribution."""
+        """Initialise a layer as torch and `Encoder` do, not from transformers' normal distribution."""
         if callable(reset := getattr(module, "reset_parameters", None)):
             reset()
 
 
 def mask_lengths(mask: Tensor, frames: Tensor) -> Tensor:
-    """Lengths [B] of a mask [B, T] that is 1 on real frames, then 0."""
+    """Return the lengths [B] of a mask [B, T] that is 1 on real frames, then 0."""
     if mask.shape != frames.shape[:2]:
         raise ValueError(f"attention_mask must be {list(frames.shape[:2])} like the frames, got {list(mask.shape)}.")
     real = mask.bool()
     if not torch.compiler.is_compiling() and (real[:, 1:] & ~real[:, :-1]).any():
-        raise ValueError("attention_mask must be 1 on real frames, then 0: padding comes after a row, got some before.")
+        raise ValueError("attention_mask must be 1 on real frames, then 0, got padding before a real frame.")
     return real.sum(1)
 
 

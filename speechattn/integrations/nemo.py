@@ -1,6 +1,6 @@
-"""A NeMo encoder: channels before time, and neural types.
+"""A NeMo encoder, with channels before time and neural types.
 
-NeMo builds from a config only what is in its own list of prefixes; the script that trusts us says so:
+NeMo instantiates only classes whose prefix is in its own list, so a script must add this one:
 
     from nemo.core.classes import common
     common.ALLOWED_TARGET_PREFIXES.append("speechattn.integrations.nemo.")
@@ -24,18 +24,19 @@ with needs("NeMo", "Install it with: pip install 'nemo_toolkit[asr]'"):
 
 
 class SpeechAttnEncoder(NeuralModule):
-    """The encoder as a `NeuralModule`; `settings`, what stands beside `_target_`, are those of EncoderConfig."""
+    """An encoder as a `NeuralModule`; `settings`, the keys next to `_target_`, are those of EncoderConfig."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__()
-        plain = OmegaConf.to_container(OmegaConf.create(settings))  # hydra gives its own dicts and lists
-        self.encoder = Encoder(EncoderConfig.from_dict(plain))
-        self._feat_out = self.encoder.config.d_model  # what NeMo's models read to size the decoder,
-        self.subsampling_factor = self.encoder.config.stack  # and to turn frames into seconds
+        # hydra passes dicts and lists of its own types
+        plain_settings = OmegaConf.to_container(OmegaConf.create(settings))
+        self.encoder = Encoder(EncoderConfig.from_dict(plain_settings))
+        self._feat_out = self.encoder.config.d_model  # NeMo's models read it as the size of the decoder,
+        self.subsampling_factor = self.encoder.config.stack  # and this to convert frames to seconds
 
     @property
     def input_types(self) -> dict[str, Any]:
-        """Ports of `forward`."""
+        """Neural types of the arguments of `forward`."""
         return {
             "audio_signal": NeuralType(("B", "D", "T"), SpectrogramType()),
             "length": NeuralType(("B",), LengthsType()),
@@ -43,7 +44,7 @@ class SpeechAttnEncoder(NeuralModule):
 
     @property
     def output_types(self) -> dict[str, Any]:
-        """What `forward` gives."""
+        """Neural types of the output of `forward`."""
         return {
             "outputs": NeuralType(("B", "D", "T"), AcousticEncodedRepresentation()),
             "encoded_lengths": NeuralType(("B",), LengthsType()),
@@ -51,6 +52,6 @@ class SpeechAttnEncoder(NeuralModule):
 
     @typecheck()
     def forward(self, audio_signal: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
-        """Hidden [B, d_model, T // stack] and lengths [B] of frames [B, input_dim, T] with lengths [B], by keyword."""
+        """Return hidden [B, d_model, T // stack] and lengths [B] of frames [B, input_dim, T]; call it with keywords."""
         output, lengths = self.encoder(audio_signal.transpose(1, 2), length)
         return output.transpose(1, 2), lengths

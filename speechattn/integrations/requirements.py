@@ -1,7 +1,7 @@
-"""The encoder inside other people's projects: one thin file a toolkit, imported only when you name it.
+"""The error message of an integration whose toolkit is missing.
 
-Each adapter holds an encoder under `.encoder`, so its weights are the encoder's with that prefix, and passes
-lengths on in the toolkit's own words. docs/integrations.md has an example of each, and the versions they ran against.
+Every integration has its encoder in `.encoder`, so its weights have that prefix, and names arguments as its toolkit
+does. docs/integrations.md has an example of each, and the versions that they ran against.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from speechattn.errors import UserError, reason
 
 @contextmanager
 def needs(toolkit: str, remedy: str) -> Iterator[None]:
-    """Around an adapter's imports: what goes wrong in them becomes one line that ends with the remedy.
+    """Turn any error of the imports inside into one line with the reason and the `remedy`.
 
-    A toolkit on top of a torchaudio that does not match torch fails with OSError or RuntimeError.
+    A toolkit that imports a torchaudio for another torch raises OSError or RuntimeError.
 
     Raises:
         UserError: an import inside failed.
@@ -25,4 +25,4 @@ def needs(toolkit: str, remedy: str) -> Iterator[None]:
         yield
     except (ImportError, OSError, RuntimeError) as error:
         why = reason(error)
-        raise UserError(f"This adapter needs {toolkit}, which cannot be imported here ({why}). {remedy}") from error
+        raise UserError(f"This integration needs {toolkit}, which cannot be imported here ({why}). {remedy}") from error

@@ -1,6 +1,6 @@
-"""A SpeechBrain lobe: frames and relative lengths in, hidden frames out. It needs nothing of SpeechBrain's.
+"""A SpeechBrain lobe: frames and relative lengths in, hidden frames out. It imports nothing of SpeechBrain.
 
-In a hparams file, the context as its fields:
+In a hparams file a context is written as its fields:
 
     encoder: !new:speechattn.integrations.speechbrain.SpeechAttnEncoder
         input_dim: 80
@@ -20,10 +20,10 @@ from speechattn.encoder.encoder import Encoder
 
 
 class SpeechAttnEncoder(nn.Module):
-    """The encoder as a lobe; `settings` are those of EncoderConfig.
+    """An encoder as a lobe; `settings` are those of EncoderConfig.
 
     Example:
-        >>> lobe = SpeechAttnEncoder(input_dim=8, d_model=16, num_heads=2, num_layers=1, positions="none")
+        >>> lobe = SpeechAttnEncoder(input_dim=8, d_model=16, num_heads=2, num_layers=1, position_encoding="none")
         >>> hidden = lobe(torch.ones(2, 10, 8), torch.tensor([1.0, 0.5]))
         >>> hidden.shape, hidden[1].abs().sum(-1).count_nonzero().item()
         (torch.Size([2, 10, 16]), 5)
@@ -34,10 +34,10 @@ class SpeechAttnEncoder(nn.Module):
         self.encoder = Encoder(EncoderConfig.from_dict(settings))
 
     def forward(self, x: Tensor, wav_lens: Tensor | None = None) -> Tensor:
-        """Hidden [B, T // stack, d_model] of frames [B, T, input_dim]; `wav_lens` [B] are parts of T in [0, 1].
+        """Return hidden [B, T // stack, d_model] of frames [B, T, input_dim]; `wav_lens` [B] are shares of T in [0, 1].
 
-        A part becomes frames by rounding, as SpeechBrain's masks and losses do it. Output frames past a row's length
-        are 0, and the same `wav_lens` go on to the loss; with stack > 1 its rounding may count one of the zeros.
+        Shares are rounded to frames, as in the masks and losses of SpeechBrain. Output frames past the length of a row
+        are 0. Pass the same `wav_lens` to the loss; with stack > 1 its rounding may include one of the zeros.
         """
         lengths = None if wav_lens is None else frames_of(wav_lens, x.shape[1])
         output: Tensor
@@ -46,8 +46,9 @@ class SpeechAttnEncoder(nn.Module):
 
 
 def frames_of(wav_lens: Tensor, num_frames: int) -> Tensor:
-    """Lengths [B] int64 in frames of relative `wav_lens` [B] of `num_frames`."""
-    lengths = (wav_lens.to(widened(wav_lens.dtype)) * num_frames).round()  # half precision counts to 2048
+    """Return lengths [B] int64 in frames, of relative `wav_lens` [B] of `num_frames`."""
+    # float16 has whole numbers only up to 2048
+    lengths = (wav_lens.to(widened(wav_lens.dtype)) * num_frames).round()
     if not torch.compiler.is_compiling() and ((lengths < 0) | (lengths > num_frames)).any():
-        raise ValueError(f"wav_lens must be parts of the longest row, in [0, 1], got {wav_lens.tolist()}.")
+        raise ValueError(f"wav_lens must be shares of the longest row, in [0, 1], got {wav_lens.tolist()}.")
     return lengths.long()

@@ -1,7 +1,7 @@
-"""An utterance in seconds: its log-mel, and under it the phones it has and the phones a model heard.
+"""An utterance over seconds: its log-mel, and under it its reference labels and those that a model predicted.
 
-Frames are placed by `Framing` and phones by their seconds, so that audio, labels and predictions of different
-origin meet on one axis. A segment is anything with `start`, `stop` (seconds) and `label`.
+Frames are placed by `Framing` and labels by their seconds, so that audio, labels and predictions of any source share
+one axis. A segment is anything with `start`, `stop` (seconds) and `label`.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from speechattn.plots.style import (
 )
 
 WIDTH = 13.0
-"""Inches of a picture with a time axis."""
+"""Width of a figure with a time axis, in inches."""
 PHONE_SIZE = 7.5
-"""Points of a phone's name in a strip."""
+"""Font size of a label in a strip, in points."""
 
 
 @matplotlib.rc_context(STYLE)
@@ -47,11 +47,11 @@ def phone_strips(
     title: str = "",
     flavor: str = "kaldi",
 ) -> Figure:
-    """Log-mel over seconds with the reference and the predicted phones below, wrapped into lines like a score.
+    """Draw the log-mel over seconds with reference and predicted phones below it, wrapped into lines.
 
-    Phones are coloured by family and named where the name fits; what the prediction gets wrong is struck by a
-    bar below it, and the heading says how much of the labelled time is right. `log_mel` is [T, F]; `flavor`
-    ("kaldi" or "librosa") says which mel scale writes the Hz on its axis.
+    Phones are coloured by family and named where the name fits. A bar marks where the prediction is wrong; the heading
+    gives the share of the labelled time that is right. `log_mel` is [T, F]; `flavor` ("kaldi" or "librosa") is its mel
+    scale, for the Hz on the axis.
     """
     mel = as_array(log_mel, "T, F")
     edges = frame_edges(framing, len(mel))
@@ -62,31 +62,33 @@ def phone_strips(
     figure = new_figure(WIDTH, (2.2 if lines > 1 else 2.6) * lines + 1.25)
     grid = figure.subplots(2 * lines, 1, squeeze=False, height_ratios=[1.5 if lines > 1 else 1.9, 0.75] * lines)[:, 0]
     wrong = disagreements(reference, predicted)
-    span_of_levels = levels(mel)
+    colour_range = mel_range(mel)
     for line in range(lines):
         above, below = grid[2 * line], grid[2 * line + 1]
-        draw_mel(above, mel, edges, (line * span, (line + 1) * span), span_of_levels, framing, flavor)
+        draw_mel(above, mel, edges, (line * span, (line + 1) * span), colour_range, framing, flavor)
         _draw_strips(below, reference, predicted, wrong, (line * span, (line + 1) * span))
         for axes in (above, below):
             axes.set_xlim(line * span, (line + 1) * span)
     grid[-1].set_xlabel("seconds")
-    heading(figure, title or "Phones", _verdict(reference, predicted, wrong))
+    heading(figure, title or "Phones", _accuracy_note(reference, predicted, wrong))
     phones = [segment.label for segment in (*reference, *predicted)]
     family_legend(figure, phones, [Patch(facecolor=ALARM, label="wrong")])
     return figure
 
 
-def _verdict(reference: Sequence[Labelled], predicted: Sequence[Labelled], wrong: Sequence[tuple[float, float]]) -> str:
-    """How much of the time that both label is labelled right, in words."""
-    judged = sum(stop - start for start, stop, _, _ in overlaps(reference, predicted))
-    if not judged:
+def _accuracy_note(
+    reference: Sequence[Labelled], predicted: Sequence[Labelled], wrong: Sequence[tuple[float, float]]
+) -> str:
+    """Return the share of the time labelled by both that is right, as text."""
+    labelled = sum(stop - start for start, stop, _, _ in overlaps(reference, predicted))
+    if not labelled:
         return "nothing to compare: reference and prediction do not overlap"
-    right = 1 - sum(stop - start for start, stop in wrong) / judged
-    return f"{right:.1%} of {judged:.1f} s labelled right"
+    right = 1 - sum(stop - start for start, stop in wrong) / labelled
+    return f"{right:.1%} of {labelled:.1f} s labelled right"
 
 
-def levels(mel: NDArray[np.float64]) -> tuple[float, float]:
-    """Darkest and brightest value drawn: the quietest and loudest hundredths would flatten the rest."""
+def mel_range(mel: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the values drawn darkest and brightest, without the extreme percentiles, which would flatten the rest."""
     finite = mel[np.isfinite(mel)]
     if not finite.size:
         return 0.0, 1.0
@@ -103,8 +105,8 @@ def draw_mel(
     framing: Framing,
     flavor: str,
 ) -> None:
-    """The part of the log-mel inside `window` (seconds), mel bins evenly spaced and named in Hz."""
-    # Here, for both import torch, which pictures of contexts do without.
+    """Draw the log-mel inside `window` (seconds), with mel bins evenly spaced and labelled in kHz."""
+    # Imported here because both import torch, which figures of contexts do not need.
     from speechattn.frontend.mel import band_centres_hz
     from speechattn.frontend.spectrum import LOW_HZ
 
@@ -140,7 +142,7 @@ def _draw_strips(
     wrong: Sequence[tuple[float, float]],
     window: tuple[float, float],
 ) -> None:
-    """Two lanes of phones and under them a thin lane of mistakes: the part inside `window` (seconds)."""
+    """Draw two lanes of phones and a thin lane of errors under them, inside `window` (seconds)."""
     for bottom, segments in ((1.2, reference), (0.15, predicted)):
         draw_lane(axes, segments, window, bottom)
     for start, stop in wrong:
@@ -153,8 +155,8 @@ def _draw_strips(
 
 
 def draw_lane(axes: Axes, segments: Sequence[Labelled], window: tuple[float, float], bottom: float) -> None:
-    """A lane of coloured boxes of height 1, each with its label where that fits: the part inside `window` (seconds)."""
-    # A capital is about 0.7 of the font's size wide, and the axes are 0.93 of the picture.
+    """Draw a lane of coloured boxes of height 1 inside `window` (seconds), each with its label where that fits."""
+    # A capital is about 0.7 times the font size wide, and the axes take 0.93 of the figure.
     letter = 0.7 * PHONE_SIZE / 72 * (window[1] - window[0]) / (0.93 * WIDTH)
     for segment in segments:
         start, stop = max(segment.start_s, window[0]), min(segment.stop_s, window[1])
@@ -167,5 +169,5 @@ def draw_lane(axes: Axes, segments: Sequence[Labelled], window: tuple[float, flo
 
 
 def _draw_box(axes: Axes, start: float, stop: float, bottom: float, height: float, colour: str, edge: str) -> None:
-    """A filled box from `start` to `stop` seconds."""
+    """Draw a filled box from `start` to `stop` seconds."""
     axes.add_patch(Rectangle((start, bottom), stop - start, height, facecolor=colour, edgecolor=edge, linewidth=0.7))

@@ -1,7 +1,7 @@
-"""Where each head looks, frame by frame under the log-mel, and the weight that fell outside its window (must be 0).
+"""The attention of each head over time under the log-mel, and the mass outside its window, which must be 0.
 
-Two sources have to agree: the window is drawn from `Context.visible` alone, the weights are what a layer computed.
-Weights are drawn from their window [H, T, window]; T x T is only ever looked at to see that nothing lies elsewhere.
+The window is computed from `Context`, the weights come from a layer: the figure compares the two. Weights are drawn
+from [H, T, window]; only `mass_outside` reads [H, T, T].
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from speechattn.context import Context
 from speechattn.framing import Framing
-from speechattn.plots.alignment import WIDTH, draw_lane, draw_mel, levels
+from speechattn.plots.alignment import WIDTH, draw_lane, draw_mel, mel_range
 from speechattn.plots.disagreement import Labelled
 from speechattn.plots.style import (
     GREY,
@@ -38,10 +38,10 @@ from speechattn.plots.style import (
 
 
 def mass_outside(weights: ArrayLike, context: Context) -> float:
-    """Share of all attention that lies on keys outside `Context.visible`: exactly 0.0 when the window is honoured.
+    """Return the share of attention on keys outside `Context.visible`: exactly 0.0 if the layer respects its window.
 
-    `weights` is [H, T, T] or [T, T], queries in rows. Signs are dropped, so that negative weights cannot hide
-    positive ones; rows of zeros (padding) count nothing; a NaN gives NaN. No weight at all gives 0.0.
+    `weights` is [H, T, T] or [T, T], queries in rows. Absolute values are summed, so that negative weights do
+    not cancel positive ones; rows of zeros (padding) add nothing; a NaN gives NaN. Without any weight it is 0.0.
 
     Example:
         >>> mass_outside(np.eye(3), Context.truncated(0, 0)), mass_outside(np.ones((2, 2)), Context.causal())
@@ -69,21 +69,23 @@ def attention_heads(
     outside: float | None = None,
     flavor: str = "kaldi",
 ) -> Figure:
-    """What each head attends to while the utterance passes: a strip per head, under the log-mel and its labels.
+    """Draw the attention of each head over time: a strip per head, under the log-mel and its labels.
 
-    Time runs to the right; upwards is how far ahead a head looks, downwards how far back. What a frame may not see,
-    before the audio's start or past a window's end, is left grey. On the right stands the mean of each strip. Colour
-    is the square root of the weight, so that weak attention shows, and the same for all heads.
+    The x axis is time, the y axis the distance of the key: upwards is ahead, downwards is back. Keys that a frame may
+    not attend to are grey: before the start of the audio, after its end, outside the window. The profile on the right
+    is the mean over time; its title gives the largest mean weight and the distance of that key. Colour is the square
+    root of the weight, so that weak attention is visible, on one scale for all heads.
 
-    `weights` is [H, T, window] as `attention_weights` gives it, `log_mel` [n, F] the frames of the same audio, of
-    which T groups went into the layer. `outside`, if given, is written down as `mass_outside` of the layer.
+    `weights` is [H, T, window] as `attention_weights` returns it, `log_mel` [n, F] the frames of the same audio, of
+    which T groups went into the layer. `outside`, if given, is shown as the `mass_outside` of the layer.
     """
     array, mel = as_array(weights, "H, T, window"), as_array(log_mel, "T, F")
     num_heads, num_frames = array.shape[:2]
     height = min(1.1, max(0.5, 8.8 / max(1, num_heads)))
     figure = new_figure(WIDTH, 2.6 + num_heads * height)
-    said = [] if outside is None else [f"mass outside the window: {outside:.2g}"]
-    heading(figure, title, "     ".join([*said, f"window: {context}"]), alarm=outside not in (None, 0))
+    notes = [] if outside is None else [f"mass outside the window: {outside:.2g}"]
+    notes += [f"window: {context}", "right: mean over time, and its maximum"]
+    heading(figure, title, "     ".join(notes), alarm=outside not in (None, 0))
     if not array.size or not mel.size:
         say_empty(figure.subplots(), "no frames")
         return figure
@@ -91,12 +93,12 @@ def attention_heads(
     grid = figure.subplots(num_heads + 2, 2, squeeze=False, height_ratios=ratios, width_ratios=[1, 0.085])
     edges = frame_edges(framing, len(mel))
     _draw_audio(grid[:2], mel, edges, reference, framing, flavor)
-    rows, strips, label = _by_row(array, context, framing.hop_ms * (stack := max(1, len(mel) // num_frames)))
-    brightest = _brightest(array)
+    rows, strips, label = _by_distance(array, context, framing.hop_ms * (stack := max(1, len(mel) // num_frames)))
+    max_weight = _max_weight(array)
     seconds = (float(edges[0]), float(edges[min(stack * num_frames, len(mel))]))
     for head, (strip, profile) in enumerate(grid[2:]):
-        heat = _draw_strip(strip, strips[head], (*seconds, float(rows[0]), float(rows[-1])), brightest)
-        _draw_profile(profile, strips[head], rows, LINES[head % len(LINES)])
+        heat = _draw_strip(strip, strips[head], (*seconds, float(rows[0]), float(rows[-1])), max_weight)
+        _draw_profile(profile, strips[head], rows)
         strip.set_title(f"head {head + 1}", fontsize=9, fontweight="normal", pad=2.5)
         strip.tick_params(axis="x", labelbottom=head + 1 == num_heads)
     for axes in grid[:, 0]:
@@ -118,10 +120,10 @@ def _draw_audio(
     framing: Framing,
     flavor: str,
 ) -> None:
-    """The log-mel, and under it a lane of labels."""
+    """Draw the log-mel, and under it a lane of labels."""
     above, lane = grid[:, 0]
     window = (float(edges[0]), float(edges[-1]))
-    draw_mel(above, mel, edges, window, levels(mel), framing, flavor)
+    draw_mel(above, mel, edges, window, mel_range(mel), framing, flavor)
     above.set_yticks(above.get_yticks()[::2], [label.get_text() for label in above.get_yticklabels()[::2]])
     draw_lane(lane, reference, window, 0.0)
     lane.set_ylim(0, 1)
@@ -129,13 +131,13 @@ def _draw_audio(
         axes.axis("off")
 
 
-def _by_row(
+def _by_distance(
     weights: NDArray[np.float64], context: Context, frame_ms: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], str]:
-    """Edges of rows [R + 1], weights [H, R, T], NaN where there is nothing to see, and what the rows are.
+    """Return edges of rows [R + 1], weights [H, R, T] (NaN: not visible) and the label of the axis.
 
-    Rows are the distances of a key from its query; the keys themselves, in seconds, where the window is no shorter
-    than the audio and distances would be mostly empty.
+    A row is a distance of the key from its query. If the window is as long as the audio, most distances would be
+    empty: then a row is a key, in seconds.
     """
     num_frames, window = weights.shape[1:]
     seen = context.within(num_frames)
@@ -152,20 +154,20 @@ def _by_row(
     return np.append(offsets, offsets[-1] + 1) - 0.5, found, "key minus query, frames"
 
 
-def _brightest(weights: NDArray[np.float64]) -> float:
-    """The weight drawn brightest, the same for all heads: one frame that sees a single key must not dim the rest."""
+def _max_weight(weights: NDArray[np.float64]) -> float:
+    """Return the weight drawn brightest in all heads: a percentile, so that a frame with a single key is no maximum."""
     positive = weights[np.isfinite(weights) & (weights > 0)]
     return float(np.percentile(positive, 99.5)) if positive.size else 1.0
 
 
 def _draw_strip(
-    axes: Axes, weights: NDArray[np.float64], extent: tuple[float, float, float, float], brightest: float
+    axes: Axes, weights: NDArray[np.float64], extent: tuple[float, float, float, float], max_weight: float
 ) -> AxesImage:
-    """One head: weights [R, T] over seconds."""
+    """Draw the weights [R, T] of one head over seconds."""
     heat = axes.imshow(
         weights,
         cmap=matplotlib.colormaps[HEAT].with_extremes(bad=PALE),
-        norm=PowerNorm(0.5, vmin=0, vmax=brightest),
+        norm=PowerNorm(0.5, vmin=0, vmax=max_weight),
         interpolation="nearest",
         aspect="auto",
         origin="lower",
@@ -178,12 +180,12 @@ def _draw_strip(
     return heat
 
 
-def _draw_profile(axes: Axes, weights: NDArray[np.float64], rows: NDArray[np.float64], colour: str) -> None:
-    """The mean weight of each row, over the frames that see it, as large as fits, and where it is highest."""
+def _draw_profile(axes: Axes, weights: NDArray[np.float64], rows: NDArray[np.float64]) -> None:
+    """Draw the mean weight of each row over the frames that see it, and write its maximum and where that is."""
     seen = np.isfinite(weights).sum(1)
     mean = np.nansum(weights, 1) / np.maximum(seen, 1)
-    axes.stairs(mean, rows, orientation="horizontal", fill=True, color=colour, alpha=0.3, linewidth=0)
-    axes.stairs(mean, rows, orientation="horizontal", baseline=None, color=colour, linewidth=1.2)
+    axes.stairs(mean, rows, orientation="horizontal", fill=True, color=LINES[0], alpha=0.3, linewidth=0)
+    axes.stairs(mean, rows, orientation="horizontal", baseline=None, color=LINES[0], linewidth=1.2)
     axes.axhline(0, color=GREY, linewidth=0.6, linestyle=(0, (3, 3)))
     peak = int(np.argmax(mean))
     at = f"{(rows[peak] + rows[peak + 1]) / 2:.3g}"

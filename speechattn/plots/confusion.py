@@ -1,4 +1,4 @@
-"""Scores of a finished run: confusion, accuracy of each class and of each encoder."""
+"""Scores of a run: confusion matrix, recall of each class, accuracy of each encoder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from speechattn.plots.style import (
     family_legend,
     fill,
     heading,
-    most,
+    most_frequent,
     new_figure,
     phone_ticks,
     say_empty,
@@ -34,17 +34,17 @@ from speechattn.plots.style import (
 
 @matplotlib.rc_context(STYLE)
 def confusion(matrix: ArrayLike, classes: Sequence[str], title: str = "Confusion") -> Figure:
-    """What each class is taken for: rows are the reference, in shares of its frames, columns the prediction.
+    """Draw a confusion matrix: rows are the reference, in shares of its frames, columns the prediction.
 
-    `matrix` is counts [C, C]. Families stand together, divided by lines; classes that neither occur nor are
-    predicted are left out, of very many all but the most frequent are, and a row that has no frames is grey. Colour
-    is the square root of the share, which is written out where there is room.
+    `matrix` is counts [C, C]. Classes are sorted by family, with lines between families. Classes that neither occur nor
+    are predicted are left out, and of more than 48 the less frequent ones. A row without frames is grey. Colour is the
+    square root of the share, which is written out where there is room.
     """
     counts = as_array(matrix, "C, C")
     if counts.shape != (len(classes), len(classes)):
         raise ValueError(f"a confusion matrix of {len(classes)} classes is square, got {list(counts.shape)}.")
     seen = [index for index in range(len(classes)) if counts[index].sum() + counts[:, index].sum() > 0]
-    kept, left_out = most(counts.sum(1)[seen])
+    kept, left_out = most_frequent(counts.sum(1)[seen])
     seen = [seen[index] for index in kept]
     order = [seen[index] for index in by_family([classes[index] for index in seen])]
     names = [classes[index] for index in order]
@@ -73,26 +73,26 @@ def confusion(matrix: ArrayLike, classes: Sequence[str], title: str = "Confusion
     phone_ticks(axes.yaxis, names)
     axes.set(xlabel="predicted", ylabel="reference")
     axes.spines[:].set_visible(False)
-    bar = figure.colorbar(heat, ax=axes, shrink=0.7, aspect=35, pad=0.015, label="share of the reference's frames")
+    bar = figure.colorbar(heat, ax=axes, shrink=0.7, aspect=35, pad=0.015, label="share of the reference frames")
     bar.outline.set_visible(False)
     family_legend(figure, names)
     right, total = float(np.trace(counts)), float(counts.sum())
-    said = f"{right / total:.1%} of {total:,.0f} frames on the diagonal"
-    heading(figure, title, "     ".join(filter(None, (said, left_out))))
+    note = f"{right / total:.1%} of {total:,.0f} frames on the diagonal"
+    heading(figure, title, "     ".join(filter(None, (note, left_out))))
     if max(map(len, names)) > 4:
-        figure.draw_without_rendering()  # a square beside long names finds its place in the layout's second pass
+        figure.draw_without_rendering()  # beside long names the layout needs a second pass
     return figure
 
 
 @matplotlib.rc_context(STYLE)
 def per_class_bars(per_class: Mapping[str, tuple[float, int]], title: str = "Accuracy of each class") -> Figure:
-    """Recall of each class as a bar in its family's colour, best first inside a family, frame counts at its foot.
+    """Draw the recall of each class as a bar in the colour of its family, best first, with its frames at the foot.
 
-    `per_class` is what `FrameScores.per_class` gives; classes without frames are left out, and of very many all
-    but the most frequent.
+    `per_class` is what `FrameScores.per_class` returns. Classes without frames are left out, and of more than 48 the
+    less frequent ones.
     """
     seen = {name: value for name, value in per_class.items() if value[1] and math.isfinite(value[0])}
-    kept, left_out = most([count for _, count in seen.values()])
+    kept, left_out = most_frequent([count for _, count in seen.values()])
     frequent = [list(seen)[index] for index in kept]
     best_first = sorted(frequent, key=lambda name: -seen[name][0])
     names = [best_first[index] for index in by_family(best_first)]
@@ -110,17 +110,17 @@ def per_class_bars(per_class: Mapping[str, tuple[float, int]], title: str = "Acc
     phone_ticks(axes.xaxis, names, size=8)
     if max(map(len, names)) > 4 and len(names) > 8:
         axes.tick_params(axis="x", labelrotation=90)
-    axes.set(xlim=(-0.6, len(names) - 0.4), ylim=(0, 1.05), ylabel="share labelled right")
+    axes.set(xlim=(-0.6, len(names) - 0.4), ylim=(0, 1.05), ylabel="recall")
     axes.spines[["left", "bottom"]].set_visible(False)
     axes.grid(axis="y")
     family_legend(figure, names)
-    said = "above: percent of the class's frames     at the foot: frames"
-    heading(figure, title, "     ".join(filter(None, (said, left_out))))
+    note = "top: recall in percent     foot: frames of the class"
+    heading(figure, title, "     ".join(filter(None, (note, left_out))))
     return figure
 
 
 def _short(count: int) -> str:
-    """A count in at most four characters: 873, 1.2k, 45k, 3.1M."""
+    """Return a count in at most four characters: 873, 1.2k, 45k, 3.1M."""
     for size, letter in ((1_000_000, "M"), (1000, "k")):
         if count >= size:
             return f"{count / size:.1f}{letter}" if count < 10 * size else f"{count / size:.0f}{letter}"
@@ -129,9 +129,9 @@ def _short(count: int) -> str:
 
 @matplotlib.rc_context(STYLE)
 def encoder_bars(results: Sequence[Mapping[str, Any]], title: str = "Frame accuracy of each encoder") -> Figure:
-    """Accuracy of every row of the final table, with silence and without, in the table's order.
+    """Draw the accuracy of every row of the final table, with and without silence, in the order of the table.
 
-    A row is {"encoder", "accuracy", "accuracy_no_sil", ...}; what is missing or None has no bar.
+    A row is {"encoder", "accuracy", "accuracy_no_sil", ...}; a value that is missing or None has no bar.
     """
     figure = new_figure(9.5, 0.62 * len(results) + 1.5)
     axes = figure.subplots()
@@ -149,7 +149,7 @@ def encoder_bars(results: Sequence[Mapping[str, Any]], title: str = "Frame accur
             axes.text((value or 0) + 0.006, at + offset, text, va="center", fontsize=8.5, color=INK)
     axes.set_yticks(range(len(results)), [str(row.get("encoder", "?")) for row in results])
     axes.tick_params(axis="y", length=0, labelcolor=INK, labelsize=10)
-    axes.set(ylim=(len(results) - 0.5, -0.5), xlabel="share of frames labelled right")
+    axes.set(ylim=(len(results) - 0.5, -0.5), xlabel="frame accuracy")
     axes.spines["left"].set_visible(False)
     axes.grid(axis="x", color=PALE)
     axes.set_xlim(0, 1.1 * max([0.1, *(_finite(row.get("accuracy")) or 0.0 for row in results)]))
@@ -159,5 +159,5 @@ def encoder_bars(results: Sequence[Mapping[str, Any]], title: str = "Frame accur
 
 
 def _finite(value: Any) -> float | None:
-    """A number that can be drawn, or None."""
+    """Return a finite number, or None."""
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""Where two labellings of the same time agree: what the strips mark and count. Seconds, not frames."""
+"""Where two sequences of labelled segments disagree, in seconds."""
 
 from __future__ import annotations
 
@@ -11,17 +11,22 @@ class Labelled(Protocol):
     """A label from `start_s` to `stop_s`, in seconds: what `speechattn.data.labels.segments.Segment` is."""
 
     @property
-    def start_s(self) -> float: ...
+    def start_s(self) -> float:
+        """Beginning, in seconds."""
+
     @property
-    def stop_s(self) -> float: ...
+    def stop_s(self) -> float:
+        """End, in seconds."""
+
     @property
-    def label(self) -> str: ...
+    def label(self) -> str:
+        """Name of the class."""
 
 
 def disagreements(reference: Sequence[Labelled], predicted: Sequence[Labelled]) -> list[tuple[float, float]]:
-    """Where a prediction contradicts the reference: (start, stop) in seconds, neighbours joined.
+    """Return where a prediction differs from the reference: (start, stop) in seconds, neighbours joined.
 
-    Time that only one of the two covers is not judged.
+    Time that only one of the two covers is not compared.
     """
     wrong: list[tuple[float, float]] = []
     for start, stop, truth, guess in overlaps(reference, predicted):
@@ -34,7 +39,7 @@ def disagreements(reference: Sequence[Labelled], predicted: Sequence[Labelled]) 
 
 
 def overlaps(reference: Sequence[Labelled], predicted: Sequence[Labelled]) -> list[tuple[float, float, str, str]]:
-    """Stretches that both label: (start, stop, reference label, predicted label), in order of time."""
+    """Return the intervals that both label: (start, stop, reference label, predicted label), in order of time."""
     found = []
     first = sorted(reference, key=lambda segment: segment.start_s)
     second = sorted(predicted, key=lambda segment: segment.start_s)

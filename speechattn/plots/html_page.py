@@ -1,6 +1,6 @@
-"""Build a self-contained HTML page piece by piece. It knows nothing of speech: headings, text, tables, figures.
+"""A self-contained HTML page of headings, text, tables and figures; nothing about speech.
 
-Everything that is given is text and is escaped; there is no way to pass HTML in.
+All text is escaped; no method accepts HTML.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from speechattn.system.atomic_files import write_bytes
 
 
 class Report:
-    """A page with `title`. Add pieces from top to bottom, then `write` it; each method gives the report back.
+    """A page that is built from top to bottom and then written. Each method returns the report, for chained calls.
 
     Example:
         >>> report = Report("Digits").heading("Result").table(["encoder", "accuracy"], [["linear", 0.5]])
@@ -35,7 +35,7 @@ class Report:
         self._pictures: dict[str, bytes] = {}
 
     def heading(self, text: str) -> Report:
-        """Begin a section; it also appears in the line of contents under the title."""
+        """Begin a section, which also appears in the list of contents under the title."""
         self._headings.append(text)
         return self._add(f'<h2 id="section-{len(self._headings)}">{escape(text)}</h2>')
 
@@ -44,20 +44,20 @@ class Report:
         return self._add(f"<p>{escape(paragraph)}</p>")
 
     def code(self, text: str) -> Report:
-        """Add text whose spaces and line breaks count."""
+        """Add preformatted text: spaces and line breaks are kept."""
         return self._add(f"<pre>{escape(text)}</pre>")
 
     def numbers(self, numbers: Sequence[tuple[str, str, str]]) -> Report:
-        """Add big figures side by side: (the number, what it is, a small remark)."""
+        """Add headline numbers side by side: (number, its name, a remark)."""
         cells = (
-            f"<b>{escape(number)}</b><span>{escape(what)}</span><small>{escape(remark)}</small>"
-            for number, what, remark in numbers
+            f"<b>{escape(number)}</b><span>{escape(name)}</span><small>{escape(remark)}</small>"
+            for number, name, remark in numbers
         )
         boxes = "".join(f'<div class="number">{cell}</div>' for cell in cells)
         return self._add(f'<div class="numbers">{boxes}</div>')
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[object]]) -> Report:
-        """Add a table. Numbers are rounded and stand to the right; None and NaN are a dash.
+        """Add a table. Numbers are rounded and aligned to the right; None and NaN are a dash.
 
         Raises:
             ValueError: a row has more or fewer cells than the header.
@@ -77,7 +77,7 @@ class Report:
         return self._add(f'<div class="scroll"><table><tr>{head}</tr>{body}</table></div>')
 
     def figure(self, name: str, figure: Figure, caption: str) -> Report:
-        """Add a picture; `write` also stores it as `pictures/<name>.png`. It is drawn now: the Figure may go.
+        """Draw a figure into the page; `write` also stores it as `pictures/<name>.png`.
 
         Raises:
             ValueError: the name is taken, or is not made of letters, digits, dots, dashes and underscores.
@@ -87,11 +87,11 @@ class Report:
         if name in self._pictures:
             raise ValueError(f"there already is a picture named {name!r} in this report.")
         buffer = io.BytesIO()
-        # Without the software's version: the same run gives the same bytes after an upgrade that draws the same.
+        # Without the version of matplotlib in the file, an upgrade that draws the same writes the same bytes.
         figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
         self._pictures[name] = buffer.getvalue()
         data = base64.b64encode(self._pictures[name]).decode("ascii")
-        # Every picture at the same scale, 1131 pixels for 13 inches, so that letters are equally large in all.
+        # 1131 pixels for 13 inches in every figure, so that letters have the same size in all.
         width = figure.get_figwidth()
         size = f'width="{87 * width:.0f}"' + (' class="wide"' if width > 10 else "")
         image = f'<img {size} alt="{escape(caption or name)}" src="data:image/png;base64,{data}">'
@@ -99,9 +99,9 @@ class Report:
         return self._add(f'<figure><div class="scroll">{image}</div>{note}</figure>')
 
     def write(self, directory: str | Path) -> Path:
-        """Write `report.html` and `pictures/<name>.png` into `directory`; returns the path of the page.
+        """Write `report.html` and `pictures/<name>.png` into `directory`; return the path of the page.
 
-        Each file is written aside and renamed, the page last: it is the old page or the new one, never half.
+        Each file is written to a temporary one and renamed, the page last, so that no file is ever half written.
 
         Raises:
             UserError: `directory` is a file.
@@ -118,7 +118,7 @@ class Report:
         return page
 
     def _html(self) -> str:
-        """The whole page."""
+        """Return the whole page."""
         links = (f'<a href="#section-{i}">{escape(text)}</a>' for i, text in enumerate(self._headings, start=1))
         contents = f"<nav>{''.join(links)}</nav>" if len(self._headings) > 1 else ""
         return PAGE.format(title=escape(self.title), style=STYLE, contents=contents, body="\n".join(self._body))
@@ -129,7 +129,7 @@ class Report:
 
 
 def _cell(value: object) -> str:
-    """A table's cell as text: 0.7012 is 0.701, 51234.5 is 51,234, None and NaN are a dash."""
+    """Format a cell of a table: 0.7012 is 0.701, 51234.5 is 51,234, None and NaN are a dash."""
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return "-"
     if isinstance(value, float):

@@ -1,4 +1,4 @@
-"""How a report looks: the frame of the page and its style sheet. No fonts, scripts or pictures are fetched."""
+"""The template and the style sheet of a report. Nothing is loaded from the network."""
 
 PAGE = """<!DOCTYPE html>
 <html lang="en">

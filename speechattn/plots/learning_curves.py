@@ -1,4 +1,4 @@
-"""How a run learned: loss and accuracy over steps, from the records of its log."""
+"""Learning curves: loss and accuracy over steps, from the records of a run."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from speechattn.plots.style import LINES, STYLE, heading, new_figure, say_empty
 
 @matplotlib.rc_context(STYLE)
 def curves(records: Sequence[Mapping[str, Any]], title: str = "Learning curves") -> Figure:
-    """Loss and accuracy over steps from the records of `metrics.jsonl`, one colour for each encoder.
+    """Draw loss and accuracy over steps from the records of `metrics.jsonl`, one colour for each encoder.
 
-    Training is thin and smoothed over a twentieth of the run, validation thick with a dot at each measurement. A step
-    that was done twice (a resumed run) counts as the last time; values that are not finite leave a gap.
+    Training is thin and smoothed over a twentieth of the run, validation thick with a dot at each measurement. Of a
+    step that was recorded twice (a resumed run) the last record is drawn; values that are not finite leave a gap.
     """
     figure = new_figure(13.0, 4.6)
     panels = figure.subplots(1, 2)
@@ -41,17 +41,17 @@ def curves(records: Sequence[Mapping[str, Any]], title: str = "Learning curves")
 
 
 def has_curves(records: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether `curves` would draw a line: a run too short to be recorded twice only has dots."""
+    """Return whether `curves` would draw a line; a run with one record has only dots."""
     series = Counter((record.get("encoder"), record.get("kind")) for record in records if "loss" in record)
     return any(count > 1 for (_, kind), count in series.items() if kind in ("train", "valid"))
 
 
 def _draw_encoder(axes: Axes, records: Sequence[Mapping[str, Any]], name: str, key: str, place: int) -> bool:
-    """Training and validation of the encoder in this place, the first over the others; False: nothing to draw."""
+    """Draw training and validation of one encoder, earlier ones on top; return False if it has no records."""
     colour, above = LINES[place % len(LINES)], 3 - place / 100
-    mine = [record for record in records if str(record.get("encoder", "model")) == name]
+    own = [record for record in records if str(record.get("encoder", "model")) == name]
     train, valid = (
-        _series([record for record in mine if record.get("kind") == kind], key) for kind in ("train", "valid")
+        _series([record for record in own if record.get("kind") == kind], key) for kind in ("train", "valid")
     )
     if len(train[0]):
         label = None if len(valid[0]) else f"{name}, training"
@@ -63,7 +63,7 @@ def _draw_encoder(axes: Axes, records: Sequence[Mapping[str, Any]], name: str, k
 
 
 def _series(records: Sequence[Mapping[str, Any]], key: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Steps and values in order of step, the last record of a step winning, finite values only."""
+    """Return steps and finite values in order of step, the last record of each step."""
     found = [record for record in records if "step" in record and record.get(key) is not None]  # JSON's NaN is null
     points = {float(record["step"]): float(record[key]) for record in found}
     kept = sorted((step, value) for step, value in points.items() if math.isfinite(value))
@@ -72,9 +72,9 @@ def _series(records: Sequence[Mapping[str, Any]], key: str) -> tuple[NDArray[np.
 
 
 def _smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Moving mean over about a twentieth of the points, shorter at both ends instead of padded."""
-    reach = len(values) // 40
+    """Return the moving mean over about a twentieth of the points, over fewer at both ends."""
+    half = len(values) // 40
     sums = np.concatenate([[0.0], np.cumsum(values)])
     index = np.arange(len(values))
-    start, stop = np.maximum(index - reach, 0), np.minimum(index + reach + 1, len(values))
+    start, stop = np.maximum(index - half, 0), np.minimum(index + half + 1, len(values))
     return np.asarray((sums[stop] - sums[start]) / (stop - start))

@@ -1,7 +1,7 @@
-"""How memory and time grow with the length of audio: a profile's points, both axes logarithmic.
+"""Growth of memory and time with the length of audio, both axes logarithmic.
 
-A line an encoder, with its name at its end; a cross is where it ran out of memory or of time. A straight line that
-rises by a decade in a decade is linear, by two quadratic; a level one is constant.
+Each encoder has a line with its name at the end; a cross marks where it ran out of memory or time. A line that rises by
+one decade per decade is linear growth, by two quadratic; a horizontal line is constant.
 """
 
 from __future__ import annotations
@@ -30,14 +30,15 @@ COLOURS = {
 }
 BOLD = ("truncated", "model", "streaming")
 APART = 0.055
-"""Least distance of two names, as a part of the axis."""
+"""Smallest distance of two names, as a share of the axis."""
 KINDS = ("memory", "time")
 HALO = [withStroke(linewidth=2.5, foreground="white")]
 
 
 class Failure(NamedTuple):
-    """The first length that an encoder did not survive, "memory" or "time" or another word, and how much it was given:
-    bytes or seconds, None if that is not known.
+    """The first length that an encoder failed at, the reason and the limit.
+
+    `kind` is "memory", "time" or another word; `limit` is in bytes or seconds, None if it is not known.
     """
 
     audio_s: float
@@ -46,7 +47,7 @@ class Failure(NamedTuple):
 
 
 class Line(NamedTuple):
-    """What was measured of one encoder: `lengths_s` of audio, their extra memory in bytes, seconds of work."""
+    """The measurements of one encoder: `lengths_s` of audio, extra memory in bytes and seconds of work for each."""
 
     name: str
     lengths_s: Sequence[float]
@@ -56,7 +57,7 @@ class Line(NamedTuple):
 
 
 class End(NamedTuple):
-    """Where a line ends, and what is written there."""
+    """The end of a line, and the text written there."""
 
     x: float
     y: float
@@ -65,7 +66,7 @@ class End(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """What stopped them: bytes of a process, of the machine, seconds of a pass; None is not drawn."""
+    """The limits of a profile: bytes of a process, bytes of the machine, seconds of a pass; None is not drawn."""
 
     memory_bytes: float | None = None
     machine_bytes: float | None = None
@@ -74,7 +75,7 @@ class Limits(NamedTuple):
 
 @matplotlib.rc_context(STYLE)
 def memory_growth(lines: Sequence[Line], limits: Limits, title: str, note: str = "") -> Figure:
-    """Extra memory, and seconds of work, against the length of audio."""
+    """Draw extra memory and seconds of work over the length of audio."""
     figure = new_figure(13.0, 5.4)
     left, right = figure.subplots(1, 2)
     ends = _panel(left, lines, "memory")
@@ -84,7 +85,7 @@ def memory_growth(lines: Sequence[Line], limits: Limits, title: str, note: str =
         _name_ends(left, ends)
     ends = _panel(right, lines, "time")
     if ends:
-        _level(right, limits.timeout_s, f"most that a pass may take, {limits.timeout_s or 0:g} s", above=True)
+        _level(right, limits.timeout_s, f"time limit of a pass, {limits.timeout_s or 0:g} s", above=True)
         _real_time(right)
         _name_ends(right, ends)
     heading(figure, title, note)
@@ -92,7 +93,7 @@ def memory_growth(lines: Sequence[Line], limits: Limits, title: str, note: str =
 
 
 def _panel(axes: Axes, lines: Sequence[Line], kind: str) -> list[End]:
-    """One quantity over the length, with a cross where a line ended because of it; returns where lines end."""
+    """Draw one quantity over the length, with a cross where it ended a line; return the ends of the lines."""
     title = "extra memory of a pass" if kind == "memory" else "seconds of work"
     axes.set_title(title, fontsize=10.5, fontweight="normal")
     ends: list[End] = []
@@ -117,10 +118,10 @@ def _panel(axes: Axes, lines: Sequence[Line], kind: str) -> list[End]:
 
 
 def _draw(axes: Axes, name: str, points: Sequence[tuple[float, float]], crossed: bool) -> None:
-    """The line through what ran, and from there a dashed one to the cross."""
+    """Draw the line of an encoder, and a dashed one from its end to the cross."""
     colour, ours = COLOURS.get(name, GREY), name in BOLD
     ran = points[: len(points) - crossed]
-    width, above = (3.4, 2) if ours else (1.5, 3)  # where two are the same, both are seen
+    width, above = (3.4, 2) if ours else (1.5, 3)  # two equal lines are both visible
     if ran:
         axes.plot(*zip(*ran, strict=True), color=colour, linewidth=width, marker="o", markersize=4.5, zorder=above)
     if crossed:
@@ -130,11 +131,11 @@ def _draw(axes: Axes, name: str, points: Sequence[tuple[float, float]], crossed:
 
 
 def _scales(axes: Axes, lengths_s: Sequence[float], kind: str) -> None:
-    """Logarithms, lengths as they were measured, and units a person reads; room at the right for names."""
+    """Set logarithmic axes with ticks at the measured lengths, and room at the right for names."""
     axes.set(xscale="log", yscale="log", xlabel="length of audio")
     first, last = lengths_s[0], lengths_s[-1]
-    reach = math.log10(last / first) or 1.0
-    axes.set_xlim(first / 10 ** (0.06 * reach), last * 10 ** (0.36 * reach))
+    decades = math.log10(last / first) or 1.0
+    axes.set_xlim(first / 10 ** (0.06 * decades), last * 10 ** (0.36 * decades))
     axes.xaxis.set_major_locator(FixedLocator(list(lengths_s)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: format_duration(seconds)))
     axes.xaxis.set_minor_locator(NullLocator())
@@ -150,7 +151,7 @@ def _told_work(seconds: float) -> str:
 
 
 def _level(axes: Axes, value: float | None, text: str, above: bool) -> None:
-    """A dotted limit across the panel, if there is one and it is not far from what was measured."""
+    """Draw a limit as a dotted line across the panel; None draws nothing."""
     if value is None:
         return
     axes.axhline(value, color=GREY, linewidth=1.1, linestyle=(0, (1, 1.5)), zorder=1)
@@ -168,7 +169,7 @@ def _level(axes: Axes, value: float | None, text: str, above: bool) -> None:
 
 
 def _real_time(axes: Axes) -> None:
-    """Where a second of audio takes a second."""
+    """Draw the line where a second of audio takes a second."""
     (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
     start, stop = max(left, low), min(right, high)
     if start < stop:
@@ -187,7 +188,7 @@ def _real_time(axes: Axes) -> None:
 
 
 def _name_ends(axes: Axes, ends: Sequence[End]) -> None:
-    """Names beside the ends of lines, pushed apart so that none is over another; above those that end early."""
+    """Write names beside the ends of lines, moved apart so that none overlap; above the lines that end early."""
     low, high = (math.log10(limit) for limit in axes.get_ylim())
     last = max(end.x for end in ends)
     late = sorted((end for end in ends if end.x == last), key=lambda end: end.y)
@@ -214,20 +215,20 @@ def _name_ends(axes: Axes, ends: Sequence[End]) -> None:
 
 
 def spread(places: Sequence[float], apart: float) -> list[float]:
-    """`places`, which rise, moved as little as keeps each `apart` from the next: crowds spread about their middle.
+    """Move sorted `places` apart by at least `apart`, each group around its mean.
 
     Example:
         >>> [round(place, 2) for place in spread([0.1, 0.5, 0.5, 0.9], 0.1)]
         [0.1, 0.45, 0.55, 0.9]
     """
-    crowds: list[list[float]] = []  # of each, what its members want, as seen from its first
+    groups: list[list[float]] = []  # of each, where its members would put its first
     for place in places:
-        crowds.append([place])
-        while len(crowds) > 1 and _start(crowds[-2]) + apart * len(crowds[-2]) > _start(crowds[-1]):
-            later = crowds.pop()
-            crowds[-1] += [want - apart * len(crowds[-1]) for want in later]
-    return [_start(crowd) + apart * place for crowd in crowds for place in range(len(crowd))]
+        groups.append([place])
+        while len(groups) > 1 and _start(groups[-2]) + apart * len(groups[-2]) > _start(groups[-1]):
+            later = groups.pop()
+            groups[-1] += [place - apart * len(groups[-1]) for place in later]
+    return [_start(group) + apart * place for group in groups for place in range(len(group))]
 
 
-def _start(crowd: Sequence[float]) -> float:
-    return sum(crowd) / len(crowd)
+def _start(group: Sequence[float]) -> float:
+    return sum(group) / len(group)

@@ -1,4 +1,4 @@
-"""The memory of one pass from beginning to end: what is alive, by part of the encoder, and where the peak is."""
+"""The memory of one pass over time: live bytes of each part of the encoder, and their peak."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from speechattn.plots.style import GREY, INK, LINES, STYLE, heading, new_figure, say_empty
 from speechattn.system.units import format_bytes
 
-MOST_PARTS = len(LINES) - 1
+MAX_PARTS = len(LINES) - 1
 REST = "the rest"
 APART = 0.062
-"""Least distance of two lines of words, as a part of the axis."""
+"""Distance of two lines of text, as a share of the axis."""
 
 
 @matplotlib.rc_context(STYLE)
@@ -29,9 +29,9 @@ def memory_alive(
     title: str = "Memory of a pass",
     note: str = "",
 ) -> Figure:
-    """Bytes alive by part [points] over so many seconds, areas above each other, that with most at the peak lowest.
+    """Draw the live bytes of each part [points] over `seconds` as stacked areas, the largest at the peak lowest.
 
-    `peak` is the point of the peak, whose bytes are told on the right; `turn` is where the backward pass begins.
+    `peak` is the index of the peak, whose bytes are written on the right; `turn` is where the backward pass begins.
     """
     figure = new_figure(13.0, 5.2)
     heading(figure, title, note)
@@ -53,15 +53,15 @@ def memory_alive(
         _mark_turn(axes, edges[turn])
     axes.plot([edges[peak], edges[-1]], [tops[-1, peak]] * 2, color=INK, linewidth=0.8, linestyle=(0, (2, 2)))
     axes.plot([edges[peak]], [tops[-1, peak]], "o", color=INK, markersize=6, clip_on=False, zorder=4)
-    _say_peak(axes, drawn, peak)
+    _write_peak(axes, drawn, peak)
     return figure
 
 
 def _largest(parts: Mapping[str, Sequence[int]], peak: int) -> list[tuple[str, NDArray[np.int64]]]:
-    """The parts with most at the peak, and all others as one."""
+    """Return the parts that are largest at the peak, and the sum of the others."""
     ordered = sorted(parts.items(), key=lambda part: (-part[1][peak], -max(part[1])))
-    shown = [(name, np.asarray(sizes)) for name, sizes in ordered[:MOST_PARTS]]
-    others = [sizes for _, sizes in ordered[MOST_PARTS:]]
+    shown = [(name, np.asarray(sizes)) for name, sizes in ordered[:MAX_PARTS]]
+    others = [sizes for _, sizes in ordered[MAX_PARTS:]]
     return [*shown, (REST, np.sum(others, axis=0))] if others else shown
 
 
@@ -73,8 +73,8 @@ def _mark_turn(axes: Axes, turn: float) -> None:
         text.set(ha=aligned, va="top")
 
 
-def _say_peak(axes: Axes, drawn: Sequence[tuple[str, NDArray[np.int64]]], peak: int) -> None:
-    """What was alive at the peak, beside the axes in the order of the areas, each in its colour."""
+def _write_peak(axes: Axes, drawn: Sequence[tuple[str, NDArray[np.int64]]], peak: int) -> None:
+    """Write the live bytes at the peak beside the axes, in the order and colours of the areas."""
     whole = sum(int(sizes[peak]) for _, sizes in drawn)
     words = [(f"{format_bytes(whole)} at the peak", INK, "bold")]
     for (name, sizes), colour in reversed(list(zip(drawn, LINES, strict=False))):

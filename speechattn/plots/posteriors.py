@@ -1,4 +1,4 @@
-"""The probability of every class at every moment, with the path that the reference takes through them."""
+"""The probability of every class over time, with the reference outlined."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from speechattn.plots.style import (
     by_family,
     frame_edges,
     heading,
-    most,
+    most_frequent,
     new_figure,
     phone_ticks,
     say_empty,
@@ -38,11 +38,11 @@ def posteriors(
     seconds: float | None = 5.0,
     title: str = "Posteriors",
 ) -> Figure:
-    """The probability of every class over seconds, with the reference outlined as a path.
+    """Draw the probability of every class over seconds, with the reference outlined.
 
-    `posteriors` is [T, C] in [0, 1]. The first `seconds` are drawn (None: all of them). Classes stand with
-    their family, and of very many those that are most probable here; colour is the square root of the probability,
-    so that second guesses show.
+    `posteriors` is [T, C] in [0, 1]. The first `seconds` are drawn (None: all of them). Classes are sorted by family,
+    and of more than 48 only the most probable are drawn. Colour is the square root of the probability, so that second
+    choices are visible.
     """
     array = as_array(posteriors, "T, C")
     if array.shape[1] != len(classes):
@@ -50,7 +50,7 @@ def posteriors(
     edges = frame_edges(framing, len(array))
     end = float(edges[-1]) if seconds is None else min(seconds, float(edges[-1]))
     shown = int(np.searchsorted(edges, end))
-    kept, left_out = most(array[:shown].sum(0))
+    kept, left_out = most_frequent(array[:shown].sum(0))
     order = [kept[index] for index in by_family([classes[index] for index in kept])]
     names = [classes[index] for index in order]
     figure = new_figure(WIDTH, max(0.165 * len(names), 0.7) + 1.6)
@@ -82,7 +82,7 @@ def posteriors(
 
 
 def _outline(axes: Axes, names: Sequence[str], reference: Sequence[Labelled]) -> None:
-    """A box round each reference segment, in the row of its label; labels that are no class have no row."""
+    """Draw a box around each reference segment, in the row of its label; a label that is no class has no row."""
     rows = {name: row for row, name in enumerate(names)}
     for segment in reference:
         if segment.label in rows:

@@ -1,6 +1,6 @@
-"""The receptive field of a stack as a fan that grows downwards.
+"""The receptive field of a stack as a fan that widens towards the input.
 
-A level is what comes out of a layer; level 0 is the input, and the output is on top.
+Level n is the output of layer n, level 0 the input; the output of the stack is on top.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from speechattn.plots.style import INK, PALE
 from speechattn.receptive_field import lookback, receptive_field
 
 Level = tuple[int | None, int | None]
-"""Frames [start, stop), None where there is no limit."""
-MOST_CELLS = 80
-"""Frames up to which each is drawn as a cell of its own."""
+"""Frames [start, stop), None for no limit."""
+MAX_CELLS = 80
+"""Frames up to which each is drawn as a cell."""
 
 
 def levels(contexts: Sequence[Context]) -> tuple[list[Level], range]:
-    """What one chunk of output frames needs of each level, the input first; and the frames of that chunk.
+    """Return the frames of each level that one chunk of output frames needs, the input first, and that chunk.
 
-    It is the chunk that depends on most, so far from the start of the audio that nothing is cut off there.
+    It is the chunk with the largest receptive field, far enough from the start of the audio to be whole.
 
     Example:
         >>> levels([Context.chunked(4, left=3, right=1)] * 2)
@@ -49,16 +49,16 @@ def levels(contexts: Sequence[Context]) -> tuple[list[Level], range]:
 
 
 def draw_fan(axes: Axes, contexts: Sequence[Context], hop_ms: float, labelled: Sequence[int]) -> None:
-    """Levels as bars in the colours of past, own chunk and future, joined by what each layer makes of them.
+    """Draw levels as bars in the colours of past, own chunk and future, with an area from each to the next.
 
-    Those at the depths `labelled` say in words how far they go.
+    The depths `labelled` get their distances as text.
     """
     found, own = levels(contexts)
     low = min(own.start, *(start for start, _ in found if start is not None))
     high = max(own.stop, *(stop for _, stop in found if stop is not None))
     endless = any(None in level for level in found)
     room = max(2, (high - low) * 4 // 11, 10 * endless)
-    # Words stand beside the bars where they go beyond the chunk.
+    # Room for text beside bars that are longer than the chunk.
     left = low - room if any(start != own.start for start, _ in found) else low - room / 4
     right = high + room if any(stop != own.stop for _, stop in found) else high + room / 4
     unit, unit_ms = unit_of((high - low) * hop_ms)
@@ -68,26 +68,26 @@ def draw_fan(axes: Axes, contexts: Sequence[Context], hop_ms: float, labelled: S
 
     bars = [(left if start is None else start, right if stop is None else stop) for start, stop in found]
     _draw_bars(axes, bars, own, x)
-    if len(own) * 150 < right - left:  # the chunk is less than some pixels wide
+    if len(own) * 150 < right - left:  # the chunk is only some pixels wide
         middle = x(own.start + len(own) / 2) * len(found)
         axes.plot(middle, range(len(found)), "|", color=OWN, markersize=11, markeredgewidth=1.6)
-    if right - left <= MOST_CELLS and not endless:
+    if right - left <= MAX_CELLS and not endless:
         _draw_cells(axes, x(*range(low + 1, high)), len(found))
     for depth in labelled:
-        _say_sides(axes, found[depth], own, depth, x, hop_ms)
+        _write_distances(axes, found[depth], own, depth, x, hop_ms)
     one = len(own) == 1
-    whose, itself, first = (
+    target, itself, first = (
         ("output", "itself,", "its frame") if one else (f"chunk of {len(own)} frames", "the chunk,", "its first frame")
     )
     words = [("frames before,", PAST), (itself, OWN), ("frames after", FUTURE)]
-    caption(axes, f"What one {whose} depends on", words)
+    caption(axes, f"Receptive field of one {target}", words)
     axes.set(xlim=x(left, right), xlabel=f"{unit} from {first}")
     axes.tick_params(axis="y", length=0, labelcolor=INK)
     axes.spines["left"].set_visible(False)
 
 
 def half_height(num_levels: int) -> float:
-    """Half the height of a level, of which the next is 1 away; few levels are no thicker than several."""
+    """Return half the height of a bar; levels are 1 apart, and bars are thinner if there are few."""
     return min(0.19, 0.038 * num_levels)
 
 
@@ -102,14 +102,16 @@ def _draw_bars(axes: Axes, bars: Sequence[tuple[float, float]], own: range, x: C
 
 
 def _draw_cells(axes: Axes, edges: Sequence[float], num_levels: int) -> None:
-    """White lines between frames."""
+    """Draw white lines between frames."""
     half = half_height(num_levels)
     lines = [[(edge, depth - half), (edge, depth + half)] for edge in edges for depth in range(num_levels)]
     axes.add_collection(LineCollection(lines, colors="white", linewidths=0.8))
 
 
-def _say_sides(axes: Axes, level: Level, own: range, depth: int, x: Callable[..., list[float]], hop_ms: float) -> None:
-    """How far a level goes beyond the output's own frames, beside both of its ends; inside where there is no end."""
+def _write_distances(
+    axes: Axes, level: Level, own: range, depth: int, x: Callable[..., list[float]], hop_ms: float
+) -> None:
+    """Write how far a level extends beyond the chunk, next to both ends of its bar; inside it if there is no limit."""
     for frame, edge, side, colour in ((level[0], own.start, -1, PAST), (level[1], own.stop, 1, FUTURE)):
         if frame == edge:
             continue

@@ -1,4 +1,4 @@
-"""A stream's labels: when each appeared against when it was spoken."""
+"""The latency of the labels of a stream: the time each appeared over the time it was spoken."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from speechattn.plots.style import (
 )
 
 SHOWN_S = 3.0
-"""What the staircase has room for with its labels named: this much around the label in the middle."""
+"""Seconds of the staircase that have room for the names of labels, around the middle of the stream."""
 LETTER_S = 0.02
-"""About what a letter takes up of that: a bar that is shorter is coloured, not named."""
+"""Seconds that a letter takes there; a bar that is shorter than its label has no name."""
 LETTER = 0.011
-"""The share of the width that a wide letter takes up: half of one is left between two names, or the second left out."""
-MOST_DOTS = 20_000
+"""Width of a wide letter, as a share of the axis. A name that is nearer than half of it to another is left out."""
+MAX_DOTS = 20_000
 
 
 @matplotlib.rc_context(STYLE)
@@ -42,10 +42,10 @@ def arrivals(
     promised_ms: float | None = None,
     title: str = "",
 ) -> Figure:
-    """A staircase, some seconds of labels at the height where each appeared, and beside it the latency of them all.
+    """Draw some seconds of labels at the time when each appeared, and beside it the latency of all of them.
 
-    One row a frame: it was spoken from `start_s` to `stop_s` and its label appeared at `appeared_s`, seconds on one
-    clock. The latency of a label is counted from the middle of its frame. `promised_ms` is drawn as a line.
+    Each frame was spoken from `start_s` to `stop_s` and its label appeared at `appeared_s`, seconds on one clock. The
+    latency is counted from the middle of the frame. `promised_ms` is the algorithmic latency, drawn as a line.
     """
     start, stop, appeared = (as_array(column, "T") for column in (start_s, stop_s, appeared_s))
     middle = (start + stop) / 2
@@ -59,12 +59,12 @@ def arrivals(
     else:
         say_empty(left, "no labels")
         say_empty(right, "no labels")
-    heading(figure, title or "When labels appeared", _verdict(latency_ms))
+    heading(figure, title or "When labels appeared", _latency_note(latency_ms))
     family_legend(figure, labels)
     return figure
 
 
-def _verdict(latency_ms: NDArray[np.float64]) -> str:
+def _latency_note(latency_ms: NDArray[np.float64]) -> str:
     if not len(latency_ms):
         return "nothing was recognised"
     median, most = np.median(latency_ms), latency_ms.max()
@@ -78,7 +78,7 @@ def _draw_staircase(
     labels: Sequence[str],
     appeared: NDArray[np.float64],
 ) -> None:
-    """Each frame a bar from `start` to `stop` at the height where it appeared; below, the moment it was spoken."""
+    """Draw each frame as a bar from `start` to `stop` at the time it appeared, above the time it was spoken."""
     ends = [start[0], stop[-1]]
     axes.plot(ends, ends, color=GREY, linewidth=1, linestyle=(0, (4, 3)))
     low = ends[0] + 0.75 * (ends[1] - ends[0])
@@ -87,12 +87,12 @@ def _draw_staircase(
     colours = [fill(label) for label in labels]
     axes.add_collection(LineCollection(list(bars), colors=colours, linewidths=7, capstyle="butt", antialiaseds=False))
     letter = LETTER * (ends[1] - ends[0])
-    edge, height = -np.inf, -np.inf  # where the last name ends, and how high it stands
+    edge, height = -np.inf, -np.inf  # where the last name ends, and its height
     for first, last in _runs(labels, 0, len(labels)):
-        # The name stands over the longest of its bars: a label that came in several pushes has several.
+        # The name is above the longest of its bars; a label that came in several blocks has several.
         begin, end = max(_runs(appeared, first, last), key=lambda run: run[1] - run[0])
         middle, half = (start[begin] + stop[end - 1]) / 2, letter * len(labels[first]) / 2
-        beside = appeared[begin] - height < 2.5 * letter  # a line of text is so high
+        beside = appeared[begin] - height < 2.5 * letter  # the height of a line of text
         near = beside and middle - half < edge + letter / 2
         if near or stop[end - 1] - start[begin] < LETTER_S * len(labels[first]):
             continue
@@ -105,7 +105,7 @@ def _draw_staircase(
 
 
 def _runs(values: Sequence[str] | NDArray[np.float64], first: int, last: int) -> list[tuple[int, int]]:
-    """The first of each run of equal values in [first, last), and the one after its last."""
+    """Return (start, stop) of each run of equal values in [first, last)."""
     changes = [i for i in range(first + 1, last) if values[i] != values[i - 1]]
     return list(pairwise([first, *changes, last]))
 
@@ -113,17 +113,17 @@ def _runs(values: Sequence[str] | NDArray[np.float64], first: int, last: int) ->
 def _draw_latency(
     axes: Axes, middle: NDArray[np.float64], latency_ms: NDArray[np.float64], promised_ms: float | None
 ) -> None:
-    """The latency of every label, or where there are too many of every n-th and of the worst."""
-    dots = np.unique([*range(0, len(middle), max(1, len(middle) // MOST_DOTS)), int(latency_ms.argmax())])
+    """Draw the latency of every label; of too many labels every n-th, and the largest latency."""
+    dots = np.unique([*range(0, len(middle), max(1, len(middle) // MAX_DOTS)), int(latency_ms.argmax())])
     axes.plot(middle[dots], latency_ms[dots], ".", markersize=2.5, color=LINES[0])
     highest = float(latency_ms.max())
     if promised_ms is not None:
         axes.axhline(promised_ms, color=LINES[1], linewidth=1.2)
-        said = f"the model, {promised_ms:.0f} ms"
+        text = f"algorithmic latency, {promised_ms:.0f} ms"
         axes.annotate(
-            said,
+            text,
             (0, promised_ms),
-            (4, -3),  # to the left: at the end of the sound labels come early, below the line
+            (4, -3),  # on the left: at the end of the audio labels come early, below the line
             ("axes fraction", "data"),
             "offset points",
             ha="left",

@@ -1,7 +1,7 @@
-"""What all pictures share: colours of phone families, colours of lines, fonts, and one empty Figure.
+"""The common style of all figures: colours of phone families and lines, fonts, titles and legends.
 
-Fills are Paul Tol's "light" scheme and lines his "bright" one (personal.sron.nl/~pault): both stay apart for
-colour-blind readers, and black text is readable on every fill. Heat maps are matplotlib's magma.
+Fills are Paul Tol's "light" scheme and lines his "bright" one (personal.sron.nl/~pault): colour-blind readers can
+distinguish both, and black text is readable on every fill. Heat maps are matplotlib's magma.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ DPI = 110
 """Dots per inch of every PNG: a 13-inch picture is 1430 pixels wide."""
 INK, GREY, PALE = "#1f2430", "#6b7280", "#e5e7eb"
 ALARM = "#c2185b"
-"""What is wrong: read as dark against every fill by colour-blind readers too, and never used for a family."""
+"""Colour of errors: darker than every fill for colour-blind readers too, and used for no family."""
 OUTLINE = "#66ccee"
-"""What is allowed or true, drawn over a heat map."""
+"""Colour of outlines over a heat map."""
 HEAT = "magma"
 LINES = ("#4477aa", "#ee6677", "#228833", "#aa3377", "#66ccee", "#ccbb44", "#777777")
-MOST_CLASSES = 48
-"""Classes that a picture has room for: all phones, and the most frequent of many words."""
+MAX_CLASSES = 48
+"""Classes that a figure has room for: all phones, and the most frequent of many words."""
 
 
 def _on_white(dark: str) -> LinearSegmentedColormap:
-    """A dark heat map turned round and faded into white: for matrices that are mostly nothing."""
+    """Return a reversed heat map that starts at white, for matrices that are mostly 0."""
     at = np.linspace(0, 1, 64)[:, None]
     strength = np.minimum(at / 0.35, 1)
     colours = colormaps[dark](1 - at[:, 0])[:, :3] * strength + (1 - strength)
@@ -54,7 +54,7 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "stop": ("#ffaabb", "B D G K P T"),
     "other": ("#b3c6dd", ""),
 }
-"""Family -> (fill colour, its ARPAbet phones), in the order in which pictures list them."""
+"""Family -> (fill colour, its ARPAbet phones), in the order in which figures list them."""
 
 STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -79,13 +79,13 @@ STYLE: Any = {
     "text.usetex": False,
     "text.parse_math": False,
 }
-"""Read while a figure is built, by `matplotlib.rc_context(STYLE)` on each public function."""
+"""Settings of matplotlib while a figure is built: each public function has `matplotlib.rc_context(STYLE)`."""
 
 
 def family(phone: str) -> str:
-    """The family of a phone: "vowel", "stop", ...; stress digits do not matter, every other label is "other".
+    """Return the family of a phone, such as "vowel" or "stop", without its stress digit; other labels are "other".
 
-    Phones are in capitals, words are not: "uh" is a word.
+    Phones are in capitals: "uh" is a word.
 
     Example:
         >>> family("AA1"), family("T"), family("seven")
@@ -96,33 +96,34 @@ def family(phone: str) -> str:
 
 
 def fill(phone: str) -> str:
-    """The fill colour of a phone's family."""
+    """Return the fill colour of the family of a phone."""
     return FAMILIES[family(phone)][0]
 
 
 def by_family(classes: Sequence[str]) -> list[int]:
-    """Indices of `classes` with families together, in the order of `FAMILIES`; inside one, as they came."""
+    """Return the indices of `classes` sorted by family, in the order of `FAMILIES`; the sort is stable."""
     order = list(FAMILIES)
     return sorted(range(len(classes)), key=lambda index: order.index(family(classes[index])))
 
 
-def most(count: ArrayLike) -> tuple[list[int], str]:
-    """Which classes there is room for, those with the highest `count` [C], in order; and words to say so, or ""."""
+def most_frequent(count: ArrayLike) -> tuple[list[int], str]:
+    """Return the indices of at most MAX_CLASSES classes with the highest `count` [C], in order, and a note or ""."""
     counts = as_array(count, "C")
-    kept = sorted(np.argsort(-counts, kind="stable")[:MOST_CLASSES].tolist())
-    left_out = f"{MOST_CLASSES} of {len(counts)} classes" if len(kept) < len(counts) else ""
+    kept = sorted(np.argsort(-counts, kind="stable")[:MAX_CLASSES].tolist())
+    left_out = f"{MAX_CLASSES} of {len(counts)} classes" if len(kept) < len(counts) else ""
     return kept, left_out
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty Figure in inches that keeps its parts apart, tied to no window."""
+    """Return an empty Figure, its size in inches, with constrained layout and without a window."""
     return Figure(figsize=(width, height), dpi=DPI, layout="constrained")
 
 
 def as_array(values: ArrayLike, axes: str) -> NDArray[np.float64]:
-    """`values` (array, nested lists, or tensor on any device, with gradient or without) as float64.
+    """Return `values` (array, nested lists, or tensor on any device, with gradient or without) as float64.
 
-    `axes` names the axes that are expected, as in "T, C": another number of them is a ValueError.
+    Raises:
+        ValueError: the number of axes is not that of `axes`, for example "T, C".
     """
     detach = getattr(values, "detach", None)
     array = np.asarray(values if detach is None else detach().cpu().double(), dtype=np.float64)
@@ -137,7 +138,7 @@ def frame_edges(framing: Framing, num_frames: int) -> NDArray[np.float64]:
 
 
 def phone_ticks(axis: Axis, phones: Sequence[str], size: float = 7.5) -> None:
-    """One tick a phone at 0, 1, 2, ..., each label on a chip in its family's colour."""
+    """Set one tick per phone at 0, 1, 2, ..., each label on a patch in the colour of its family."""
     axis.set_ticks(range(len(phones)), list(phones))
     axis.set_tick_params(length=0, pad=4, labelsize=size, labelcolor=INK)
     for label, phone in zip(axis.get_ticklabels(), phones, strict=True):
@@ -145,9 +146,9 @@ def phone_ticks(axis: Axis, phones: Sequence[str], size: float = 7.5) -> None:
 
 
 def family_legend(figure: Figure, phones: Sequence[str], extra: Sequence[Patch] = ()) -> None:
-    """One line under the figure with the families that occur among `phones`, and `extra` patches.
+    """Draw a legend under the figure with the families that occur among `phones`, and `extra` patches.
 
-    Labels without families, such as words, need no key to their colour.
+    If all labels are words, there is no legend of families.
     """
     present = {family(phone) for phone in phones}
     if present <= {"silence", "other"}:
@@ -159,16 +160,16 @@ def family_legend(figure: Figure, phones: Sequence[str], extra: Sequence[Patch] 
 
 
 def heading(figure: Figure, title: str, note: str = "", alarm: bool = False) -> None:
-    """A bold title at the top left and a grey line under it; `alarm` makes the line stand out."""
+    """Write a bold title at the top left and a grey line under it; `alarm` sets the line in the colour of errors."""
     height = figure.get_figheight()
     colour, weight = (ALARM, "bold") if alarm else (GREY, "normal")
     figure.text(0.008, 1 - 0.1 / height, title, va="top", fontsize=12.5, fontweight="bold")
     figure.text(0.008, 1 - 0.35 / height, note, va="top", fontsize=10, color=colour, fontweight=weight)
-    # Inches, so that the two lines take the same room in a low picture and in a high one.
+    # In inches, so that the two lines take the same room in figures of any height.
     figure.set_layout_engine("constrained", rect=(0, 0, 1, 1 - (0.62 if note else 0.4) / height))
 
 
 def say_empty(axes: Axes, message: str) -> None:
-    """Write in the middle of empty axes why there is nothing to see."""
+    """Write in the middle of empty axes why they are empty."""
     axes.text(0.5, 0.5, message, transform=axes.transAxes, ha="center", va="center", color=GREY)
     axes.set(xticks=[], yticks=[])

@@ -1,16 +1,16 @@
-"""Checkpoints that are complete and verified, or ignored; the previous one is never damaged.
+"""Checkpoints on disk: loaded only if complete and verified; writing one never damages the previous one.
 
     runs/a/step-00001230/model.safetensors      one file for every group of tensors
                          optimizer.safetensors
-                         state.json             what is not a tensor
+                         state.json             everything that is not a tensor
                          SHA256SUMS             written last; `sha256sum -c SHA256SUMS` reads it too
     runs/a/latest                               a hint for people; loading never needs it
 
-A checkpoint is written aside (`step-00001230.tmp-<pid>`), synced to the disk and renamed, so a kill or a full
-disk at any moment leaves the one before. Loading reads each file once, compares its sum and parses those same
-bytes: safetensors and JSON only, so no file can run code, and a flipped bit is noticed, which neither
-safetensors nor `torch.load` does. Not here: what a training run puts into its state (an optimizer's is made ready
-by optimizer_state.py), and when it saves.
+A checkpoint is written to a temporary folder (`step-00001230.tmp-<pid>`), synced to the disk and renamed, so after a
+kill or on a full disk the previous one is still there. Loading reads each file once, verifies its checksum and parses
+the same bytes. Files are safetensors and JSON, so none can run code, and a flipped bit is an error, which neither
+safetensors nor `torch.load` reports. Not here: the contents of a run's state (optimizer_state.py prepares that of an
+optimizer), and when to save.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _STEP = re.compile(r"step-(\d{8,})(\.replaced)?")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A verified checkpoint: `tensors` by group and name, on the CPU; `state` as JSON gives it back."""
+    """A verified checkpoint: `tensors` by group and name, on the CPU; `state` as parsed from JSON."""
 
     step: int
     tensors: dict[str, dict[str, Tensor]]
@@ -65,15 +65,15 @@ def save_checkpoint(
     state: Mapping[str, Any],
     keep: int = 2,
 ) -> Path:
-    """The folder `directory/step-<step>`, once it is whole and on the disk; then all but the newest `keep` go.
+    """Write `directory/step-<step>`, then remove all but the newest `keep`; return the folder.
 
-    `tensors` holds groups, for example ``{"model": model.state_dict(), "optimizer": ...}``, and each becomes
-    one file. `state` must be JSON. Checkpoints of later steps are not touched: they are not older than this one.
+    `tensors` holds groups, for example ``{"model": model.state_dict(), "optimizer": ...}``; each becomes one file.
+    `state` must be JSON. Checkpoints of later steps are kept.
 
     Raises:
         TypeError: state is not JSON.
-        ValueError: step is negative, keep is less than 1, or a group's name cannot be a file's.
-        UserError: the disk is too full or refuses; earlier checkpoints are as they were.
+        ValueError: step is negative, keep is less than 1, or the name of a group is no file name.
+        UserError: the disk is full or refuses; earlier checkpoints are unchanged.
     """
     directory = Path(directory)
     if step < 0 or keep < 1:
@@ -100,22 +100,22 @@ def save_checkpoint(
         raise UserError(
             f"The checkpoint of step {step} cannot be written to {directory} ({error.strerror or error}): it needs "
             f"{megabytes(size)}, {free_space(directory)} free. Earlier checkpoints are intact. Free some space or "
-            "choose another --output, then run the same command again."
+            "choose another --out, then run the same command again."
         ) from error
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
-    with contextlib.suppress(OSError):  # the checkpoint is safe by now, and neither of these is needed to load it
+    with contextlib.suppress(OSError):  # the checkpoint is on the disk, and loading needs neither of these
         write_bytes(directory / "latest", f"{target.name}\n".encode())
         _prune(directory, step, keep)
     return target
 
 
 def load_checkpoint(directory: str | Path) -> Checkpoint | None:
-    """The newest checkpoint whose sums match, or None where there is none.
+    """Return the newest checkpoint whose checksums match, None if there is none.
 
-    A damaged one is skipped with a UserWarning that says why, and the next older one is tried; leftovers of
-    a killed save are removed. A folder or file that is written right now by another process is left alone.
+    A damaged one is skipped with a UserWarning that gives the reason, and the next older one is tried. Leftovers of a
+    killed save are removed, except those of a process that still runs.
     """
     directory = Path(directory)
     remove_leftovers(directory)
@@ -128,7 +128,7 @@ def load_checkpoint(directory: str | Path) -> Checkpoint | None:
 
 
 def _read(step: int, path: Path) -> Checkpoint:
-    """Read and verify one checkpoint; DataError or OSError say what is wrong with it."""
+    """Read and verify one checkpoint; raise DataError or OSError if it is damaged."""
     if not (path / _SUMS).is_file():
         raise DataError(f"{_SUMS} is missing.")
     sums = _parse_sums((path / _SUMS).read_bytes())
@@ -157,7 +157,7 @@ def _read(step: int, path: Path) -> Checkpoint:
 
 
 def _parse_sums(data: bytes) -> dict[str, str]:
-    """Digest of each file name; only files a checkpoint can hold, never a path out of its folder."""
+    """Return file name -> digest. Only names of checkpoint files are accepted, so no path leaves the folder."""
     if not data.endswith(b"\n"):
         raise DataError(f"{_SUMS} is cut short.")
     sums = {}
@@ -170,7 +170,7 @@ def _parse_sums(data: bytes) -> dict[str, str]:
 
 
 def _checkpoints(directory: Path) -> list[tuple[int, Path]]:
-    """(step, folder) of everything named like a checkpoint, newest first, a replaced one after its successor."""
+    """Return (step, folder) of everything named like a checkpoint, newest first, a replaced one after its successor."""
     found = []
     for path in directory.glob("step-*"):
         match = _STEP.fullmatch(path.name)
@@ -180,7 +180,7 @@ def _checkpoints(directory: Path) -> list[tuple[int, Path]]:
 
 
 def _put_in_place(aside: Path, target: Path) -> None:
-    """Rename `aside` to `target`. An older `target` is renamed, not removed, until the new one stands."""
+    """Rename `aside` to `target`. An older `target` is renamed, and removed only once the new one is in place."""
     replaced = target.with_name(f"{target.name}.replaced")
     if target.exists():
         shutil.rmtree(replaced, ignore_errors=True)
@@ -190,7 +190,7 @@ def _put_in_place(aside: Path, target: Path) -> None:
 
 
 def _prune(directory: Path, step: int, keep: int) -> None:
-    """Remove all but the newest `keep` checkpoints up to `step`. Renamed first: a kill leaves no half folder."""
+    """Remove all but the newest `keep` checkpoints up to `step`, renamed first: a kill leaves no half folder."""
     older = [path for other, path in _checkpoints(directory) if other <= step]
     kept = [path for path in older if not path.name.endswith(".replaced")][:keep]
     for path in older:
@@ -199,19 +199,21 @@ def _prune(directory: Path, step: int, keep: int) -> None:
 
 
 def _write_tensors(folder: Path, group: str, named: Mapping[str, Tensor]) -> str:
-    """Write one group of tensors; returns its sha256. Copies part what shares memory, which safetensors refuses."""
-    plain = {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in named.items()}
-    return write_synced(folder / f"{group}.safetensors", safetensors.torch.save(plain))
+    """Write one group of tensors; return its sha256. Copies separate shared memory, which safetensors refuses."""
+    copies = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in named.items()
+    }
+    return write_synced(folder / f"{group}.safetensors", safetensors.torch.save(copies))
 
 
 def _require_space(directory: Path, step: int, size: int) -> None:
-    """UserError unless twice the larger of this checkpoint and the last is free: a half-full write is wasted work."""
+    """Raise UserError unless twice the size of this checkpoint or of the last, whichever is larger, is free."""
     last = next((path for _, path in _checkpoints(directory)), None)
     if last is not None:
         size = max(size, sum(file.stat().st_size for file in last.iterdir()))
     if shutil.disk_usage(directory).free < 2 * size:
         raise UserError(
             f"The checkpoint of step {step} needs {megabytes(2 * size)} free in {directory} (twice its size), "
-            f"but {free_space(directory)} free. Free some space or choose another --output, "
+            f"but {free_space(directory)} free. Free some space or choose another --out, "
             "then run the same command again."
         )

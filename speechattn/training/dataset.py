@@ -1,6 +1,6 @@
 """Utterances as frames and labels in memory, and the training batches cut from them.
 
-An hour of 80-bin frames is 115 MB, so they are computed once. Batch k of epoch e is a pure function of
+An hour of frames with 80 bins is 115 MB, so frames are computed once. Batch k of epoch e is a pure function of
 (data, seed, e, k): a run that was killed and started again sees what an uninterrupted one sees.
 """
 
@@ -19,17 +19,17 @@ from torch import Tensor
 from speechattn.augment.frames import time_stretch
 from speechattn.data.batching import Batches, collate
 from speechattn.data.labelled_corpus import Corpus, LabelledUtterance
-from speechattn.data.labels.frame_labels import frame_labels
 from speechattn.errors import DataError
 from speechattn.frontend.logmel import LogMel
 from speechattn.system.progress import progress_bar
 from speechattn.system.stop_signal import StopSignal
 from speechattn.training.config import TrainConfig
+from speechattn.training.tasks.frames import FrameTask
 
 
 @dataclass(frozen=True)
 class Example:
-    """One utterance: its frames [T, F] and labels [T], -100 where nobody knows."""
+    """One utterance: its frames [T, F] and labels [T], -100 where no label is known."""
 
     utterance: LabelledUtterance
     frames: Tensor
@@ -43,13 +43,16 @@ Waveforms = Iterable[tuple[LabelledUtterance, Tensor]]
 def make_examples(
     corpus: Corpus,
     frontend: LogMel,
-    classes: Sequence[str],
+    task: FrameTask,
     stop: StopSignal | None = None,
     copies: Callable[[Waveforms], Waveforms] = iter,
 ) -> list[Example]:
-    """Frames and labels of every readable utterance of `corpus`; the corpus counts what it had to skip.
+    """Return frames and labels of every readable utterance of `corpus`; the corpus counts those it had to skip.
 
-    `copies` may make several of one, or change them: see perturbed_copies.py.
+    `copies` may change an utterance or make several of it: see perturbed_copies.py.
+
+    Raises:
+        DataError: the segments of an utterance cannot be labels of frames.
     """
     examples = []
     waveforms = progress_bar(
@@ -61,7 +64,7 @@ def make_examples(
                 stop.poll()
             frames, lengths = frontend(waveform[None])
             try:
-                labels = frame_labels(labelled.segments, len(waveform), frontend.framing, classes)
+                labels = task.targets(labelled.segments, len(waveform), frontend.framing)
             except DataError as error:
                 raise DataError(f"{corpus.subset}: utterance {labelled.id}: {error}") from error
             if len(labels) != int(lengths[0]):
@@ -72,7 +75,7 @@ def make_examples(
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What examples are made of, wherever the files lie: counts, and hashes of ids, of labels and of sound files."""
+    """Counts of examples, and hashes of ids, labels and sound files; where the files lie does not matter."""
 
     utterances: int
     speakers: int
@@ -83,10 +86,7 @@ class Fingerprint:
 
 
 def fingerprint(examples: Sequence[Example], classes: Sequence[str] = ()) -> Fingerprint:
-    """Return what `examples` are: another fingerprint is other data. The bytes of every sound file are read.
-
-    The labels are numbers: `classes` says what they mean.
-    """
+    """Return the fingerprint of `examples`, whose labels are indices of `classes`. Every sound file is read whole."""
     ids, sound = hashlib.sha256(), hashlib.sha256()
     labels = hashlib.sha256("".join(f"{name}\n" for name in classes).encode())
     hashed: set[Path] = set()
@@ -124,19 +124,19 @@ class Piece:
 
 
 class TrainingBatches:
-    """Batches of pieces of at most `crop_frames` frames; where utterances are cut differs in every epoch."""
+    """Batches of pieces of at most `crop_frames` frames; each epoch cuts the utterances elsewhere."""
 
     def __init__(self, examples: Sequence[Example], config: TrainConfig) -> None:
         self.examples, self.config = examples, config
 
     def epoch(self, epoch: int) -> list[list[Piece]]:
-        """All batches of one epoch, in order: a pure function of (examples, config, epoch)."""
+        """Return all batches of one epoch, in order: a pure function of (examples, config, epoch)."""
         pieces = self._pieces(epoch)
         batches = Batches([piece.num_frames for piece in pieces], self.config.batch_frames, self.config.seed)
         return [[pieces[i] for i in batch] for batch in batches.batches(epoch)]
 
     def load(self, batch: Sequence[Piece]) -> tuple[Tensor, Tensor, Tensor]:
-        """Frames [B, T, F], lengths [B] and labels [B, T] of one batch."""
+        """Return frames [B, T, F], lengths [B] and labels [B, T] of one batch."""
         frames, labels = zip(*(self._cut(piece) for piece in batch), strict=True)
         return collate(list(frames), list(labels))
 

@@ -1,4 +1,4 @@
-"""How good a model is on labelled speech: the numbers of `evaluate.py` and of a run's final table."""
+"""Scores of a model on labelled speech: the numbers of `speechattn evaluate` and of a run's final table."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from speechattn.data.labelled_corpus import load_corpus
 from speechattn.data.labels.classes import label_set
 from speechattn.dtypes import like
 from speechattn.errors import UserError
-from speechattn.models.heads import FrameClassifier
 from speechattn.models.speech_model import SpeechModel, load
 from speechattn.system.atomic_files import write_json
 from speechattn.system.stop_signal import StopSignal
 from speechattn.training.dataset import Example, make_examples
 from speechattn.training.metrics import FrameScores, constant_accuracy
+from speechattn.training.tasks.frames import FrameTask
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The outcome on one labelled subset.
+    """Scores on one labelled subset.
 
     Accuracies are shares of the `frames` that have a label; `frames_per_s` is the speed of encoder and head on
     frames that are in memory, one utterance at a time.
@@ -44,7 +44,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Baseline:
-    """What a model would reach that gives `label` to every frame: the floor that any model has to leave."""
+    """Accuracy of a model that gives `label` to every frame: the lower bound of any useful model."""
 
     label: str
     accuracy: float
@@ -60,29 +60,31 @@ class Baseline:
 
 @torch.no_grad()
 def score_examples(
-    model: SpeechModel, examples: Sequence[Example], stop: StopSignal | None = None
+    model: SpeechModel, task: FrameTask, examples: Sequence[Example], stop: StopSignal | None = None
 ) -> tuple[float, FrameScores]:
-    """Mean loss in nats over labelled frames, and the scores, of a model in evaluation mode."""
+    """Return mean loss in nats over labelled frames, and the scores, of a model in evaluation mode."""
     was_training = model.training
     model.eval()
     device = like(model).device
-    scores = FrameScores(len(model.config.classes))
+    scores = task.scores()
     total = 0.0
     for example in examples:
         if stop is not None:
             stop.poll()
         logits = model.classify(example.frames[None].to(device))[0].cpu()
         labels = example.labels[None]
-        total += float(FrameClassifier.loss(logits, labels)) * int((labels >= 0).sum())
+        total += float(task.loss(logits, labels)) * int(task.num_targets(labels))
         scores.update(logits, labels)
     model.train(was_training)
     return total / max(1, scores.frames), scores
 
 
-def evaluate_examples(model: SpeechModel, examples: Sequence[Example], stop: StopSignal | None = None) -> Evaluation:
-    """The evaluation of a model on frames that are already in memory."""
+def evaluate_examples(
+    model: SpeechModel, task: FrameTask, examples: Sequence[Example], stop: StopSignal | None = None
+) -> Evaluation:
+    """Return the scores of a model on frames that are already in memory."""
     begin = time.perf_counter()
-    loss, scores = score_examples(model, examples, stop)
+    loss, scores = score_examples(model, task, examples, stop)
     seconds = time.perf_counter() - begin
     return Evaluation(
         accuracy=scores.accuracy,
@@ -102,36 +104,36 @@ def evaluate_directory(
 ) -> dict[str, Any]:
     """Score a saved model on a labelled subset, print it and write it as JSON.
 
-    The model's classes say which labels are wanted; one of speech and silence may do without alignments, and is then
-    compared with the detector in `vad`. Utterances without an alignment are counted under "skipped". Bad audio
-    stops a test set, unless `max_bad` forgives a share of it.
+    The classes of the model decide which labels are read. A model of speech and silence needs no alignments: its
+    reference is then the detector of energy_vad.py. Utterances without an alignment are counted under "skipped".
+    `max_bad` is the share of unusable recordings that is accepted.
 
     Raises:
-        UserError, DataError: the model, the data or the place for the JSON cannot be used.
+        UserError, DataError: the model, the data or the path of the JSON cannot be used.
     """
     if not 0 <= max_bad <= 1:
         raise UserError(f"--max-bad must be a share from 0 to 1, got {max_bad:g}.")
     if json_path is not None:
         _check_writable(Path(json_path))
     model = load(model_directory)
-    if model.config.head != "frames":
+    if model.config.head != FrameTask.head:
         raise UserError(
             f"{model_directory} is a model with head={model.config.head!r}, whose labels have no frames, and evaluate "
-            'scores frames: give it a model with head="frames". Sequences are compared after sa.CTC.decode.'
+            f'scores frames: give it a model with head="{FrameTask.head}". Sequences are compared after sa.CTC.decode.'
         )
     labels = label_set(model.config.classes)
     if alignments is None and labels != "speech":
-        raise UserError(f"--alignments DIR is missing: {model_directory} labels {labels}, which the sound cannot tell.")
+        raise UserError(f"--alignments DIR is missing: {model_directory} labels {labels}, and only speech needs none.")
     corpus = load_corpus(
         data, subset, alignments, model.config.classes, max_bad, sample_rate=model.config.framing.sample_rate
     )
-    classes = model.config.classes
-    examples = make_examples(corpus, model.frontend, classes)
+    task = FrameTask(model.config.classes)
+    examples = make_examples(corpus, model.frontend, task)
     if not any(bool((example.labels >= 0).any()) for example in examples):
         raise UserError(f"no frame of {subset} has a label: nothing to score. Look at {alignments or data}.")
-    scores = evaluate_examples(model, examples)
-    baseline = Baseline.of(scores.confusion, classes)
-    outcome = {
+    scores = evaluate_examples(model, task, examples)
+    baseline = Baseline.of(scores.confusion, task.classes)
+    result = {
         **asdict(scores),
         "baseline": asdict(baseline),
         "skipped": corpus.skipped,
@@ -140,17 +142,17 @@ def evaluate_directory(
     }
     print(corpus.summary())
     print(
-        f"accuracy {outcome['accuracy']:.4f}   without silence {outcome['accuracy_no_sil']:.4f}   "
-        f"always {baseline.label} {baseline.accuracy:.4f}   frames {outcome['frames']:,}"
+        f"accuracy {result['accuracy']:.4f}   without silence {result['accuracy_no_sil']:.4f}   "
+        f"always {baseline.label} {baseline.accuracy:.4f}   frames {result['frames']:,}"
     )
     if json_path is not None:
-        write_json(json_path, outcome)
+        write_json(json_path, result)
         print(f"written to {json_path}")
-    return outcome
+    return result
 
 
 def _check_writable(path: Path) -> None:
-    """Say before the work, not after it, that a result could not be written."""
+    """Raise UserError before the work, not after it, if the result could not be written."""
     folder = path.resolve().parent
     try:
         folder.mkdir(parents=True, exist_ok=True)

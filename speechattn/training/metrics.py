@@ -1,23 +1,19 @@
-"""How good frame labels are, and the run's log read back. Nothing here trains, draws or prints.
+"""Accuracy of frame labels. Nothing here trains, draws or prints.
 
-Conventions, true for every function:
+Conventions of every function:
 
 - labels are [B, T] int64 (any leading shape), -100 marks a frame that does not count: padding, or no label;
 - a confusion matrix is [C, C] int64, **reference in rows**, prediction in columns;
 - accuracies are shares in [0, 1] of the frames that count; over 0 frames they are NaN, never 0 or 1;
 - "without silence" leaves out frames whose *reference* is silence, so predicting silence in speech still costs.
 
-The shape of the file (conventions, validate, metric) is learned from mir_eval.
+The structure of the file (conventions, validate, metric) follows mir_eval.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import warnings
 from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,7 +23,7 @@ from speechattn.errors import UserError
 
 
 def validate(predicted: Tensor, labels: Tensor, num_classes: int) -> None:
-    """Check what `FrameScores.update` is given: predictions of the labels' shape, classes in [0, num_classes).
+    """Check the arguments of `FrameScores.update`: predictions of the labels' shape, classes in [0, num_classes).
 
     Raises:
         TypeError: predictions or labels are not integers.
@@ -74,21 +70,21 @@ class FrameScores:
     def update(self, predicted: Tensor, labels: Tensor) -> None:
         """Count a batch: `predicted` is logits [B, T, C] or classes [B, T]; `labels` is [B, T], -100 ignored.
 
-        What stands at an ignored frame, NaN included, is never looked at. Nothing is counted when it raises.
+        Predictions at ignored frames may hold anything, NaN included. If it raises, nothing is counted.
 
         Raises:
             TypeError, ValueError: see `validate`; logits with another number of classes; NaN at a frame that counts.
         """
         if predicted.ndim == labels.ndim + 1:
-            predicted = self._best(predicted, labels)
+            predicted = self._best_classes(predicted, labels)
         validate(predicted, labels, self.num_classes)
         counted = labels != IGNORE
         pairs = labels[counted].long() * self.num_classes + predicted[counted].long()
         counts = torch.bincount(pairs, minlength=self.num_classes**2)
         self.confusion += counts.view(self.num_classes, self.num_classes).cpu()
 
-    def _best(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Classes [B, T] with the highest logit; a NaN would win silently, so it is refused."""
+    def _best_classes(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the classes [B, T] with the highest logit. NaN is an error, because argmax would choose it."""
         if logits.shape[-1] != self.num_classes:
             raise ValueError(f"logits must have {self.num_classes} classes on the last axis, got {list(logits.shape)}.")
         if logits.shape[:-1] == labels.shape and bool(logits.isnan().any(-1)[labels != IGNORE].any()):
@@ -102,22 +98,22 @@ class FrameScores:
 
     @property
     def accuracy(self) -> float:
-        """Share of all frames labelled right."""
+        """Share of frames with the correct label."""
         return _share(int(self.confusion.diagonal().sum()), self.frames)
 
     @property
     def accuracy_no_sil(self) -> float:
-        """Share labelled right of the frames whose reference is not silence."""
+        """Share of correct labels among the frames whose reference is not silence."""
         right = int(self.confusion.diagonal().sum() - self.confusion[self.silence, self.silence])
         return _share(right, self.frames - int(self.confusion[self.silence].sum()))
 
     @property
     def always_silence(self) -> float:
-        """The accuracy of a model that says silence at every frame."""
+        """Accuracy of a model that predicts silence at every frame."""
         return constant_accuracy(self.confusion.sum(1), self.silence, self.silence)[0]
 
     def per_class(self, classes: Sequence[str]) -> dict[str, tuple[float, int]]:
-        """Class name -> (share of its reference frames labelled right, its reference frames)."""
+        """Return class name -> (recall, reference frames)."""
         return per_class(self.confusion, classes)
 
     def __repr__(self) -> str:
@@ -125,7 +121,7 @@ class FrameScores:
 
 
 def per_class(confusion: Tensor, classes: Sequence[str]) -> dict[str, tuple[float, int]]:
-    """Class name -> (recall, reference frames) of a confusion matrix [C, C]; recall is NaN for 0 frames.
+    """Return class name -> (recall, reference frames) of a confusion matrix [C, C]; recall is NaN for 0 frames.
 
     Example:
         >>> per_class(torch.tensor([[3, 1], [0, 2]]), ["SIL", "AA"])
@@ -151,43 +147,13 @@ def constant_accuracy(counts: Tensor, label: int, silence: int = 0) -> tuple[flo
 
 
 def most_frequent(labels: Iterable[Tensor], num_classes: int) -> int:
-    """Return the class that most frames have, of tensors of labels; frames of -100 do not count."""
+    """Return the most frequent class in tensors of labels; frames of -100 do not count."""
     counts = torch.zeros(num_classes, dtype=torch.int64)
     for row in labels:
         counts += torch.bincount(row[row != IGNORE], minlength=num_classes)
     return int(counts.argmax())
 
 
-def read_metrics(path: str | Path) -> list[dict[str, Any]]:
-    """The records of a `metrics.jsonl`, in the order they were written.
-
-    The last line may have been cut by a kill or a full disk: it is dropped. A broken line before the last
-    (a run that was killed mid-line and resumed) is dropped with one warning that counts them.
-
-    Raises:
-        UserError: there is no such file.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"no metrics at {path}: expected the metrics.jsonl that training writes into its directory.")
-    # Bytes, and errors="replace": a line cut inside a character must not make the rest unreadable.
-    lines = [line for line in path.read_bytes().decode("utf-8", errors="replace").split("\n") if line.strip()]
-    records = [_record(line) for line in lines]
-    broken = sum(record is None for record in records[:-1])
-    if broken:
-        warnings.warn(f"{path}: {broken} of {len(lines)} lines are not records and were dropped.", stacklevel=2)
-    return [record for record in records if record is not None]
-
-
-def _record(line: str) -> dict[str, Any] | None:
-    """One line of JSON as a dict, or None when it is cut or something else."""
-    try:
-        record = json.loads(line)
-    except json.JSONDecodeError:
-        return None
-    return record if isinstance(record, dict) else None
-
-
 def _share(part: int, whole: int) -> float:
-    """Part / whole; NaN when there is nothing to share."""
+    """Return part / whole, NaN for a whole of 0."""
     return part / whole if whole else math.nan

@@ -1,7 +1,7 @@
-"""Muon: momentum whose matrix updates are made orthogonal (Jordan et al. 2024), for the weights inside the blocks.
+"""Muon: momentum with orthogonalized matrix updates (Jordan et al. 2024), for the weights inside the blocks.
 
 `torch.optim.Muon` (torch 2.9 and later) is the same rule, computed in bfloat16, which is slow on a CPU without
-bfloat16 units; this one keeps the dtype of the weights and needs no newer torch than the rest of the package.
+bfloat16 units; this one keeps the dtype of the weights and runs on every torch that the package supports.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ import torch
 from torch import Tensor
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""Of the quintic that drives singular values towards 1: Jordan's, steep at 0, within 0.7 to 1.2 after 5 rounds."""
+"""Jordan's quintic, steep at 0: it moves singular values to within 0.7 and 1.2 in 5 iterations."""
 
 
-def orthogonalize(update: Tensor, rounds: int = 5) -> Tensor:
-    """`update` [m, n] with its singular values moved to about 1, by a Newton-Schulz iteration."""
+def orthogonalize(update: Tensor, iterations: int = 5) -> Tensor:
+    """Return `update` [m, n] with its singular values moved to about 1 by Newton-Schulz iterations."""
     a, b, c = COEFFICIENTS
     tall = update.shape[0] > update.shape[1]
     x = update.T if tall else update
     x = x / (x.norm() + 1e-7)
-    for _ in range(rounds):
+    for _ in range(iterations):
         gram = x @ x.T
         x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.T if tall else x
@@ -36,9 +36,9 @@ class Muon(torch.optim.Optimizer):
 
     Args:
         params: matrices [m, n], or groups of them; a kernel [m, channels, taps] counts as [m, channels * taps].
-        lr: learning rate, of the size that suits AdamW.
-        momentum: decay of the running mean of gradients, used with a look ahead (Nesterov).
-        weight_decay: share of a weight that is taken away per step, times lr.
+        lr: learning rate, of the same size as for AdamW.
+        momentum: decay of the running mean of gradients, with Nesterov's look-ahead.
+        weight_decay: share of a weight that is subtracted per step, times lr.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Muon(torch.optim.Optimizer):
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.ndim < 2:
-                    raise ValueError(f"Muon moves matrices, got a parameter of shape {list(parameter.shape)}.")
+                    raise ValueError(f"Muon updates matrices, got a parameter of shape {list(parameter.shape)}.")
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]

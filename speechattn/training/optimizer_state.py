@@ -1,7 +1,7 @@
-"""An optimizer's state as named tensors and JSON, which is what a checkpoint holds, and back again bit for bit.
+"""The state of an optimizer as named tensors and JSON, as checkpoints store it, and back bit for bit.
 
-torch gives the state as one nested dictionary and leaves writing it to pickle, which can run code. Here its tensors
-become a flat group, and the numbers that are left are plain enough for JSON.
+torch returns the state as one nested dictionary, meant for pickle, which can run code. Here its tensors become one
+flat group, and the other values become JSON.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from speechattn.errors import UserError
 
 
 def pack_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """(tensors, meta): an optimizer's whole state as a group of tensors, and the rest of it as JSON.
+    """Return (tensors, meta): the tensors of an optimizer's state by name, and its other values as JSON.
 
-    Tensors are named ``state.<parameter>.<key>`` and, where a setting is a tensor, ``group.<group>.<key>``.
+    Tensors are named ``state.<parameter>.<key>`` and, if a setting is a tensor, ``group.<group>.<key>``.
     """
-    packed = optimizer.state_dict()
+    state_dict = optimizer.state_dict()
     tensors: dict[str, Tensor] = {}
     meta: dict[str, Any] = {"state": {}, "groups": []}
-    for index, entries in packed["state"].items():
-        meta["state"][str(index)] = _part(entries, f"state.{index}", tensors)
-    for index, settings in enumerate(packed["param_groups"]):
-        meta["groups"].append(_part(settings, f"group.{index}", tensors))
+    for index, entries in state_dict["state"].items():
+        meta["state"][str(index)] = _split(entries, f"state.{index}", tensors)
+    for index, settings in enumerate(state_dict["param_groups"]):
+        meta["groups"].append(_split(settings, f"group.{index}", tensors))
     return tensors, meta
 
 
 def unpack_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
-    """Give `optimizer` the state that `pack_optimizer` took, bit for bit; the given tensors are copied.
+    """Load the state that `pack_optimizer` returned into `optimizer`, bit for bit; the tensors are copied.
 
     Raises:
-        UserError: it was another optimizer: the groups, the parameters or their shapes differ.
+        UserError: the state is of another optimizer: groups, parameters or their shapes differ.
     """
     state = {int(index): dict(entries) for index, entries in meta["state"].items()}
     groups = [dict(settings) for settings in meta["groups"]]
@@ -42,7 +42,7 @@ def unpack_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Ten
         kind, index, key = name.split(".", 2)
         (state if kind == "state" else groups)[int(index)][key] = tensor.clone()
     for settings, current in zip(groups, optimizer.param_groups, strict=False):
-        # JSON knows no tuples; load_state_dict compares the groups below
+        # JSON has no tuples; load_state_dict compares the groups below
         settings.update({key: tuple(settings[key]) for key in settings if isinstance(current.get(key), tuple)})
     _check_shapes(optimizer, state, groups)
     try:
@@ -51,14 +51,14 @@ def unpack_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Ten
         raise UserError(f"The saved optimizer belongs to another model or configuration: {error}.") from error
 
 
-def _part(entries: Mapping[str, Any], prefix: str, tensors: dict[str, Tensor]) -> dict[str, Any]:
-    """Move the tensors among `entries` into `tensors`; returns the others."""
+def _split(entries: Mapping[str, Any], prefix: str, tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """Move the tensors of `entries` into `tensors`; return the other entries."""
     tensors.update({f"{prefix}.{key}": value for key, value in entries.items() if isinstance(value, Tensor)})
     return {key: value for key, value in entries.items() if not isinstance(value, Tensor)}
 
 
 def _check_shapes(optimizer: torch.optim.Optimizer, state: dict[int, Any], groups: list[dict[str, Any]]) -> None:
-    """UserError when an average does not have its parameter's shape, which load_state_dict would let pass."""
+    """Raise UserError if an average does not have its parameter's shape, which load_state_dict does not check."""
     for settings, current in zip(groups, optimizer.param_groups, strict=False):
         for index, parameter in zip(settings["params"], current["params"], strict=False):
             for key, value in state.get(index, {}).items():

@@ -1,9 +1,9 @@
-"""Copies of the training utterances at other speeds and in noise, made from the waveform before there are frames.
+"""Copies of the training utterances at other speeds and with noise, made from waveforms.
 
-Kaldi's recipe: everything three times, at 0.9, 1.0 and 1.1 times the speed. With a folder of noise each of those
-comes twice, as it is and with a piece of noise at a random ratio. Which noise, from where and how loud is a pure
-function of (seed, utterance, speed) and the folder, and stands in the copy's id: a run that is started again hears the
-same, and notices when the folder has changed. Validation and test utterances stay as they are.
+Kaldi's recipe has every utterance three times, at 0.9, 1.0 and 1.1 times the speed. With a folder of noise each of
+those comes twice, once with a piece of noise at a random ratio. Noise file, position and level are a pure function of
+(seed, utterance, speed) and the folder, and are part of the copy's id: a resumed run gets the same copies and detects
+a changed folder. Validation and test utterances have no copies.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from speechattn.training.config import TrainConfig
 
 @dataclass(frozen=True)
 class Copies:
-    """What training makes of a corpus: a copy for each speed, and with `noise` a second one of each in noise.
+    """The copies of each training utterance: one for each speed, and with `noise` a second one of each with noise.
 
     Args:
         speeds: factors; 1.0 is the recording itself.
-        noise: where noise comes from; None is none.
-        snr_db: range of the ratio of speech to noise.
+        noise: recordings of noise, None for no noisy copies.
+        snr_db: lowest and highest ratio of speech to noise, in dB.
         seed: of the noise.
-        untouched: ids that are given back as they are: what the validation speakers said.
+        untouched: ids of utterances that are not changed, those of the validation speakers.
         sample_rate: of the waveforms, in Hz.
     """
 
@@ -45,16 +45,16 @@ class Copies:
 
     @classmethod
     def of(cls, config: TrainConfig, untouched: Collection[str], sample_rate: int) -> Copies:
-        """The copies that a run's settings ask for."""
+        """Return the copies that the settings of a run define."""
         noise = None if config.noise is None else NoiseFolder(config.noise, sample_rate)
         return cls(config.speed_perturb, noise, config.noise_snr_db, config.seed, untouched, sample_rate)
 
     def __call__(
         self, waveforms: Iterable[tuple[LabelledUtterance, Tensor]]
     ) -> Iterator[tuple[LabelledUtterance, Tensor]]:
-        """The copies of each utterance and its waveform [N], one after the other; samples and segments fit the copy.
+        """Yield the copies of each utterance and its waveform [N]; samples and segments are those of the copy.
 
-        Ids tell them apart as Kaldi's do: `sp0.9-ID` is ID at that speed; behind it stands what noise there is.
+        Ids follow Kaldi: `sp0.9-ID` is ID at that speed, followed by the noise, if there is any.
         """
         for utterance, waveform in waveforms:
             if utterance.id in self.untouched:
@@ -64,9 +64,9 @@ class Copies:
                 copy = at_speed(utterance, waveform, speed, self.sample_rate)
                 yield copy
                 if self.noise is not None:
-                    yield self._in_noise(*copy, self.noise)
+                    yield self._with_noise(*copy, self.noise)
 
-    def _in_noise(
+    def _with_noise(
         self, utterance: LabelledUtterance, waveform: Tensor, noise: NoiseFolder
     ) -> tuple[LabelledUtterance, Tensor]:
         seed = int.from_bytes(hashlib.sha256(f"{self.seed} {utterance.id}".encode()).digest()[:7], "big")
@@ -74,25 +74,25 @@ class Copies:
         low, high = self.snr_db
         snr_db = low + (high - low) * float(torch.rand((), generator=generator))
         piece = noise.cut(len(waveform), generator)
-        told = f"{utterance.id}+{piece.name}[{piece.start} of {noise.sizes[piece.name]}] {snr_db:.2f} dB"
-        return _renamed(utterance, told), mix_noise(waveform[None], piece.waveform[None], snr_db)[0]
+        id = f"{utterance.id}+{piece.name}[{piece.start} of {noise.sizes[piece.name]}] {snr_db:.2f} dB"
+        return _renamed(utterance, id), mix_noise(waveform[None], piece.waveform[None], snr_db)[0]
 
 
 def at_speed(
     utterance: LabelledUtterance, waveform: Tensor, speed: float, sample_rate: int = SAMPLE_RATE
 ) -> tuple[LabelledUtterance, Tensor]:
-    """An utterance and its waveform [N] played `speed` times as fast; segments end with the waveform."""
+    """Return an utterance and its waveform [N] played `speed` times as fast; segments end with the waveform."""
     if speed == 1:
         return utterance, waveform
     faster = change_speed(waveform[None], speed)[0][0]
-    # What reaches past the audio would reach further past it at a lower speed.
+    # A segment that ends after the audio would end even later at a lower speed.
     segments = segments_at_speed(cut_segments(utterance.segments, len(waveform) / sample_rate), speed)
     copy = replace(utterance, num_samples=len(faster), segments=segments)
     return _renamed(copy, f"sp{speed:g}-{utterance.id}"), faster
 
 
 def segments_at_speed(segments: Sequence[Segment], speed: float) -> list[Segment]:
-    """Segments of a recording played `speed` times as fast: seconds divide by it.
+    """Return the segments of a recording played `speed` times as fast: seconds are divided by `speed`.
 
     Example:
         >>> segments_at_speed([Segment(0.5, 0.75, "AH")], 2.0)

@@ -1,4 +1,4 @@
-"""The page that a training run ends with: what it reached, what it heard, where it looked, what it mixes up."""
+"""The HTML page of a training run: scores, examples, learning curves, attention weights and confusions."""
 
 from __future__ import annotations
 
@@ -30,29 +30,30 @@ COLUMNS = {
     "peak_memory_mb": "peak memory, MB",
     "seconds": "seconds",
 }
-"""Keys of a result and the names of their columns; further keys are scores on other data, under their own name."""
+"""Keys of a result and the titles of their columns; further keys are accuracies on test subsets, under their name."""
 
 CAPTIONS = {
     "phones": "A red bar marks where the prediction differs.",
-    "encoders": "How far the first row is above the others is what its encoder is worth; pale bars leave out silence.",
-    "curves": "A validation that still improves asks for more epochs, one that turns for fewer. Training frames are "
-    "augmented, so training looks worse than it is.",
-    "attention": "A level line is a head that looks a fixed distance away, as a tap of a convolution does; a falling "
-    "line is a head that holds on to one moment while time passes.",
-    "posteriors": "Rows that glow at the same time are what the model cannot decide between; a dark outline it missed.",
-    "confusion": "Off the diagonal, a row shows what its class is taken for: mistakes inside one family sound alike.",
-    "classes": "The lowest bars are where there is most to gain, if the number at their foot is not small.",
+    "encoders": "Accuracy on held-out speakers. Every encoder had the same data and epochs; pale bars exclude silence.",
+    "curves": "If validation still improves at the end, more epochs help; if it gets worse, fewer do. Training frames "
+    "are augmented, so the training loss is higher than on plain frames.",
+    "attention": "A horizontal line is a head that attends at a fixed distance, like a tap of a convolution; a falling "
+    "line is a head that keeps attending to one moment.",
+    "posteriors": "Rows that are bright at the same time are classes that the model confuses; a dark outline is a "
+    "reference that it missed.",
+    "confusion": "Off the diagonal, a row shows the classes that its class is confused with.",
+    "classes": "Recall of each class; the number at the foot of a bar is its reference frames.",
 }
-"""What to look at in each picture."""
+"""The caption of each picture."""
 
 ATTENTION_S = 3.0
-"""Attention is shown over the first 3 s of an example: more, and a frame is no longer visible."""
+"""Seconds of an example whose attention is drawn; in longer ones a frame would be less than a pixel wide."""
 
 
 class LayerAttention(NamedTuple):
-    """What one layer attended to in the first ATTENTION_S seconds of an example.
+    """The attention of one layer in the first ATTENTION_S seconds of an example.
 
-    `weights` is [H, T, window] as `attention_weights` gives it, `outside` what `mass_outside` found.
+    `weights` is [H, T, window] as `attention_weights` returns it, `outside` the result of `mass_outside`.
     """
 
     context: Context
@@ -70,22 +71,25 @@ def write_run_report(
     classes: Sequence[str],
     framing: Framing,
     notes: str | Sequence[str] = (),
-    reach: str = "",
+    description: str = "",
     flavor: str = "kaldi",
 ) -> Path:
-    """Write `report.html` and its pictures into `directory`; returns the path of the page.
+    """Write `report.html` and its pictures into `directory`; return the path of the page.
 
     Args:
+        directory: folder of the run.
+        title: heading of the page.
         results: rows of the final table, **the run's own encoder first**: {"encoder", "accuracy",
             "accuracy_no_sil", "frames_per_s", "parameters", "peak_memory_mb", "seconds"}; keys may be missing.
         examples: utterances, the one to show first first: {"id", "transcript", "log_mel" [T, F],
             "reference" and "predicted" (segments in seconds), "posteriors" [T, C], "attention" (a LayerAttention for
             each layer that attends); the last two may be missing.
-        records: what `metrics.read_metrics` gives.
+        records: the records of the run, as `run_log.read_metrics` returns them.
         confusion_matrix: counts [C, C], reference in rows.
         classes: the C names of the classes.
+        framing: the frames of the examples.
         notes: closing paragraphs: data, command, versions.
-        reach: what the encoder sees and waits for, as `Encoder.describe` prints it.
+        description: context and latency of the encoder, as `SpeechModel.describe` returns them.
         flavor: of the log-mel, for its frequency axis.
     """
     report = Report(title)
@@ -98,7 +102,7 @@ def write_run_report(
         report.figure("encoders", encoder_bars(results), CAPTIONS["encoders"])
     if has_curves(records):
         report.heading("Learning").figure("curves", curves(records), CAPTIONS["curves"])
-    _attention(report, examples, framing, flavor, outside, reach)
+    _attention(report, examples, framing, flavor, outside, description)
     _mistakes(report, examples, confusion_matrix, classes, framing)
     if len(examples) > 1:
         report.heading("More examples")
@@ -115,14 +119,14 @@ def write_run_report(
 def _headline(
     results: Sequence[Mapping[str, Any]], framing: Framing, outside: Sequence[float]
 ) -> list[tuple[str, str, str]]:
-    """The big figures: accuracy, the distance to the next encoder, speed, size, and the mass outside the band."""
+    """Return the headline numbers: accuracy, lead over the next encoder, speed, size, mass outside the window."""
     if not results:
         return []
     own, others = results[0], [row for row in results[1:] if _number(row, "accuracy") is not None]
     name, accuracy, bare = str(own.get("encoder", "")), _number(own, "accuracy"), _number(own, "accuracy_no_sil")
     numbers = []
     if accuracy is not None:
-        numbers.append((f"{accuracy:.1%}", "of frames right", name))
+        numbers.append((f"{accuracy:.1%}", "frame accuracy", name))
     if bare is not None:
         numbers.append((f"{bare:.1%}", "without silence", "frames whose reference is not silence"))
     if accuracy is not None and others:
@@ -143,13 +147,13 @@ def _headline(
 
 
 def _number(row: Mapping[str, Any], key: str) -> float | None:
-    """A finite number of a result, or None."""
+    """Return a finite number of a result, or None."""
     value = row.get(key)
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 def _table(results: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[object]]]:
-    """Header and rows of the final table, further scores after the accuracies; columns without a value are left out."""
+    """Return header and rows of the final table, accuracies on test subsets third; empty columns are left out."""
     known, further = list(COLUMNS), dict.fromkeys(key for row in results for key in row if key not in COLUMNS)
     keys = [*known[:3], *further, *known[3:]]
     keys = [
@@ -159,16 +163,16 @@ def _table(results: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[o
 
 
 def _strips(report: Report, example: Mapping[str, Any], framing: Framing, flavor: str, name: str) -> None:
-    """The log-mel with reference and predicted phones of one example, its words as the caption."""
+    """Add the log-mel with reference and predicted phones of one example, its transcript as the caption."""
     picture = phone_strips(
         example["log_mel"], framing, example["reference"], example["predicted"], str(example["id"]), flavor
     )
-    words = str(example.get("transcript") or "")
-    report.figure(name, picture, ". ".join(filter(None, (words, CAPTIONS["phones"]))))
+    transcript = str(example.get("transcript") or "")
+    report.figure(name, picture, ". ".join(filter(None, (transcript, CAPTIONS["phones"]))))
 
 
 def _outside(examples: Sequence[Mapping[str, Any]]) -> list[float]:
-    """The largest mass outside the window of each layer, over all examples; NaN if there is one."""
+    """Return the largest mass outside the window of each layer, over all examples; NaN if there is one."""
     masses = [[layer.outside for layer in example.get("attention", ())] for example in examples]
     return [float(np.max(column)) for column in zip(*(row for row in masses if row), strict=True)]
 
@@ -180,11 +184,11 @@ def _mistakes(
     classes: Sequence[str],
     framing: Framing,
 ) -> None:
-    """What the model hesitates about in the first example, and what it takes for what in all of the test."""
+    """Add the posteriors of the first example, and the confusions in all of the validation data."""
     report.heading("Mistakes")
     if examples and examples[0].get("posteriors") is not None:
         first = examples[0]
-        title = f"{first['id']}: what the model holds possible"
+        title = f"{first['id']}: posteriors"
         picture = posteriors(first["posteriors"], classes, framing, first["reference"], title=title)
         report.figure("posteriors", picture, CAPTIONS["posteriors"])
     counts = torch.as_tensor(confusion_matrix)
@@ -198,11 +202,11 @@ def _attention(
     framing: Framing,
     flavor: str,
     outside: Sequence[float],
-    reach: str,
+    description: str,
 ) -> None:
-    """What a frame may see, and where the first and the last layer of the first example with attention looked."""
-    if reach:
-        report.heading("What a frame sees").code(reach)
+    """Add the context of the encoder, and the attention of its first and last layer in one example."""
+    if description:
+        report.heading("Context and latency").code(description)
     example = next((example for example in examples if example.get("attention")), None)
     if example is None:
         return
@@ -215,4 +219,10 @@ def _attention(
         context, weights, mass = layers[number - 1]
         title = f"{example['id']}, layer {number} of {len(layers)}"
         picture = attention_heads(weights, context, mel, framing, example["reference"], title, mass, flavor)
-        report.figure(f"attention-{number}", picture, CAPTIONS["attention"])
+        caption = CAPTIONS["attention"] if number == 1 else _last_layer(len(layers))
+        report.figure(f"attention-{number}", picture, caption)
+
+
+def _last_layer(num_layers: int) -> str:
+    hidden = {2: "", 3: "; layer 2 is not drawn"}.get(num_layers, f"; layers 2 to {num_layers - 1} are not drawn")
+    return f"The last of {num_layers} layers{hidden}."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -24,9 +25,9 @@ def adapter() -> ModuleType:
     return espnet
 
 
-def streamed(encoder, frames: Tensor, pushes: list[int]) -> Tensor:
+def streamed(encoder: Any, frames: Tensor, pushes: list[int]) -> Tensor:
     parts, states = [], None
-    for number, part in enumerate(frames.split(pushes, 1)):
+    for number, part in enumerate(torch.split(frames, pushes, 1)):
         final = number == len(pushes) - 1
         output, lengths, states = encoder(part, torch.tensor([part.shape[1]]), states, is_final=final, infer_mode=True)
         assert lengths.tolist() == [output.shape[1]]

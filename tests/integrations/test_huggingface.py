@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
 from rounding import assert_same
-from torch import nn
+from torch import Tensor, nn
 
 from speechattn.config import EncoderConfig
 from speechattn.context import Context
@@ -35,16 +36,13 @@ def hub() -> ModuleType:
     return hub
 
 
-def config(**settings: object) -> EncoderConfig:
-    small = {"input_dim": 6, "d_model": 8, "num_heads": 2, "num_layers": 2, "dropout": 0.0}
+def config(**settings: Any) -> EncoderConfig:
+    small: dict[str, Any] = {"input_dim": 6, "d_model": 8, "num_heads": 2, "num_layers": 2, "dropout": 0.0}
     return EncoderConfig(**{**small, "context": (Context(5, 3), Context.chunked(4, left=8)), **settings})
 
 
 EVERY_KIND = [
-    *(
-        {"position_encoding": positions}
-        for positions in ("none", "sinusoidal", "learned", "rotary", "relative", "alibi")
-    ),
+    *({"position_encoding": kind} for kind in ("none", "sinusoidal", "learned", "rotary", "relative", "alibi")),
     {"block": "conformer", "conv_kernel": 5, "conv_lookahead": "symmetric"},
     {"stack": 2},
 ]
@@ -100,16 +98,16 @@ def test_a_checkpoint_that_does_not_fill_the_encoder_is_refused(adapter: ModuleT
 
 
 def test_the_head_of_a_subclass_is_drawn_when_only_the_encoder_is_there(adapter: ModuleType, tmp_path: Path) -> None:
-    class WithHead(adapter.SpeechAttnModel):
-        def __init__(self, config) -> None:
+    class WithHead(adapter.SpeechAttnModel):  # type: ignore[name-defined, misc]
+        def __init__(self, config: Any) -> None:
             super().__init__(config)
             self.head = nn.Linear(config.hidden_size, 3)
             self.post_init()
 
     model = adapter.SpeechAttnModel(adapter.SpeechAttnConfig(config()))
     model.save_pretrained(tmp_path)
-    again, told = WithHead.from_pretrained(tmp_path, output_loading_info=True)
-    assert set(told["missing_keys"]) == {"head.weight", "head.bias"}
+    again, info = WithHead.from_pretrained(tmp_path, output_loading_info=True)
+    assert set(info["missing_keys"]) == {"head.weight", "head.bias"}
     assert all(torch.equal(again.state_dict()[name], tensor) for name, tensor in model.state_dict().items())
     assert 0 < again.head.weight.abs().max() <= 8**-0.5  # what torch draws
 
@@ -125,7 +123,7 @@ def test_the_mask_is_padding_at_the_end(adapter: ModuleType) -> None:
         assert torch.allclose(hidden[1, :13], model(alone).last_hidden_state[0], atol=1e-10)
     (hidden,) = model(alone, return_dict=False)
     assert_same(hidden, model(alone)[0])
-    with pytest.raises(ValueError, match="got some before"):
+    with pytest.raises(ValueError, match="got padding before a real frame"):
         model(beside, attention_mask=mask.flip(1))
     with pytest.raises(ValueError, match=r"must be \[2, 30\]"):
         model(beside, attention_mask=mask[:, :20])
@@ -135,16 +133,16 @@ def test_the_trainer_trains_a_head_on_it(adapter: ModuleType, tmp_path: Path) ->
     pytest.importorskip("accelerate")
     from transformers import PreTrainedModel, Trainer, TrainingArguments
 
-    class FrameLabels(PreTrainedModel):
+    class FrameLabels(PreTrainedModel):  # type: ignore[misc]
         config_class = adapter.SpeechAttnConfig
 
-        def __init__(self, config) -> None:
+        def __init__(self, config: Any) -> None:
             super().__init__(config)
             self.base = adapter.SpeechAttnModel(config)
             self.head = nn.Linear(config.hidden_size, 3)
             self.post_init()
 
-        def forward(self, input_features, attention_mask, labels):
+        def forward(self, input_features: Tensor, attention_mask: Tensor, labels: Tensor) -> dict[str, Tensor]:
             logits = self.head(self.base(input_features, attention_mask).last_hidden_state)
             return {"loss": nn.functional.cross_entropy(logits.mT, labels), "logits": logits}
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -31,7 +32,7 @@ class EncoderInterface(nn.Module):
 
 @pytest.fixture
 def adapter(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    """The adapter, imported beside a recipe's encoder_interface.py, and forgotten again: it is bound to that recipe."""
+    """The integration, imported with the encoder_interface.py of a recipe, and removed again, as it depends on that."""
     recipe = ModuleType("encoder_interface")
     recipe.EncoderInterface = EncoderInterface  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "encoder_interface", recipe)
@@ -39,14 +40,14 @@ def adapter(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     del sys.modules["speechattn.integrations.icefall"]
 
 
-def small(adapter: ModuleType, **settings: object) -> nn.Module:
+def small(adapter: ModuleType, **settings: object) -> Any:
     base = {"input_dim": 6, "d_model": 8, "num_heads": 2, "num_layers": 2, "dropout": 0.0, "context": Context(5, 3)}
     return adapter.SpeechAttnEncoder(**{**base, **settings}).double()
 
 
 def test_it_is_an_encoder_interface_with_the_same_signature(adapter: ModuleType) -> None:
     model = small(adapter)
-    assert isinstance(model, EncoderInterface)
+    assert isinstance(model, EncoderInterface) and isinstance(model.encoder, nn.Module)
     ours, theirs = (list(inspect.signature(c.forward).parameters) for c in (type(model), EncoderInterface))
     assert ours == theirs
     assert list(model.state_dict()) == [f"encoder.{name}" for name in model.encoder.state_dict()]

@@ -1,4 +1,4 @@
-"""An adapter without its toolkit is one line that says what to install, and the folder alone imports nothing."""
+"""An integration without its toolkit is an error of one line with the remedy; the package imports no toolkit."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ TOOLKITS = {
 }
 
 
-@pytest.mark.parametrize("adapter", TOOLKITS)
-def test_a_missing_toolkit_is_one_line_with_the_remedy(adapter: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    toolkit, remedy = TOOLKITS[adapter]
-    for name in [name for name in sys.modules if name == toolkit or name.startswith(f"{toolkit}.")]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, toolkit, None)  # what Python takes for "not to be imported"
-    monkeypatch.delitem(sys.modules, f"speechattn.integrations.{adapter}", raising=False)
+@pytest.mark.parametrize("name", TOOLKITS)
+def test_a_missing_toolkit_is_one_line_with_the_remedy(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    toolkit, remedy = TOOLKITS[name]
+    for module in [module for module in sys.modules if module == toolkit or module.startswith(f"{toolkit}.")]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, toolkit, None)  # an import of it raises ImportError
+    monkeypatch.delitem(sys.modules, f"speechattn.integrations.{name}", raising=False)
     with pytest.raises(UserError, match=remedy) as caught:
-        importlib.import_module(f"speechattn.integrations.{adapter}")
+        importlib.import_module(f"speechattn.integrations.{name}")
     assert toolkit in str(caught.value) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("error", [ImportError("no"), OSError("libcudart.so"), RuntimeError("torch\nand more")])
-def test_every_way_a_toolkit_fails_is_told(error: Exception) -> None:
-    said = rf"needs Kit, .* \({re.escape(reason(error))}\)\. Install it\."
-    with pytest.raises(UserError, match=said), needs("Kit", "Install it."):
+def test_every_error_of_a_toolkit_becomes_one_line(error: Exception) -> None:
+    message = rf"needs Kit, .* \({re.escape(reason(error))}\)\. Install it\."
+    with pytest.raises(UserError, match=message), needs("Kit", "Install it."):
         raise error
 
 
-def test_the_folder_imports_nothing_by_itself() -> None:
+def test_the_package_imports_no_toolkit() -> None:
     program = (
         "import sys, speechattn.integrations\n"
         "print([name for name in ('torch', 'transformers') if name in sys.modules])"

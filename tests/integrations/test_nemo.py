@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -11,9 +12,9 @@ from rounding import assert_same
 
 from speechattn.context import Context
 
-pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore")]  # NeMo's warnings are not ours to mend
+pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore")]  # NeMo's own warnings
 
-SETTINGS = {"input_dim": 16, "d_model": 16, "num_heads": 2, "num_layers": 2, "dropout": 0.0}
+SETTINGS: dict[str, Any] = {"input_dim": 16, "d_model": 16, "num_heads": 2, "num_layers": 2, "dropout": 0.0}
 SETTINGS |= {"context": {"left": 5, "right": 3}}
 LETTERS = [" ", "a", "b", "c"]
 
@@ -28,14 +29,14 @@ def adapter() -> ModuleType:
 
 @pytest.fixture
 def trusted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the script of a user says: NeMo may build our encoder from a config."""
+    """Allow NeMo to build our encoder from a config, as the script of a user does."""
     from nemo.core.classes import common
 
     prefixes = [*common.ALLOWED_TARGET_PREFIXES, "speechattn.integrations.nemo."]
     monkeypatch.setattr(common, "ALLOWED_TARGET_PREFIXES", prefixes)
 
 
-def ctc_model(**settings: object):
+def ctc_model(**settings: Any) -> Any:
     from nemo.collections.asr.models import EncDecCTCModel
     from omegaconf import OmegaConf
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import Any
+
 import pytest
 import torch
 from rounding import assert_same
 
 from speechattn.context import Context
 from speechattn.integrations.speechbrain import SpeechAttnEncoder
+
+Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 
 HPARAMS = """
 encoder: !new:speechattn.integrations.speechbrain.SpeechAttnEncoder
@@ -43,7 +48,7 @@ def test_relative_lengths_are_frames_whatever_the_padding_holds() -> None:
 
 def test_absolute_lengths_are_refused() -> None:
     for wrong in (torch.tensor([9, 4]), torch.tensor([1.0, 1.1]), torch.tensor([0.5, -0.1])):
-        with pytest.raises(ValueError, match=r"parts of the longest row, in \[0, 1\]"):
+        with pytest.raises(ValueError, match=r"shares of the longest row, in \[0, 1\]"):
             lobe()(torch.zeros(2, 9, 6, dtype=torch.float64), wrong)
 
 
@@ -56,29 +61,31 @@ def test_its_weights_are_those_of_the_encoder() -> None:
 @pytest.mark.filterwarnings("ignore")
 def test_a_brain_trains_what_a_hparams_file_builds() -> None:
     speechbrain = pytest.importorskip("speechbrain")
-    from hyperpyyaml import load_hyperpyyaml
-    from speechbrain.nnet.losses import ctc_loss
+    load_hyperpyyaml = pytest.importorskip("hyperpyyaml").load_hyperpyyaml
+    ctc_loss = importlib.import_module("speechbrain.nnet.losses").ctc_loss
 
     hparams = load_hyperpyyaml(HPARAMS)
     assert hparams["encoder"].encoder.config.context == Context(5, 3)
 
-    class Brain(speechbrain.Brain):
-        def compute_forward(self, batch, stage):
+    class Brain(speechbrain.Brain):  # type: ignore[name-defined, misc]
+        def compute_forward(self, batch: Batch, stage: object) -> torch.Tensor:
             hidden = self.modules.encoder(batch[0], batch[1])
-            return self.hparams.log_softmax(self.modules.output(hidden))
+            log_probabilities: torch.Tensor = self.hparams.log_softmax(self.modules.output(hidden))
+            return log_probabilities
 
-        def compute_objectives(self, predictions, batch, stage):
+        def compute_objectives(self, predictions: torch.Tensor, batch: Batch, stage: object) -> torch.Tensor:
             _, wav_lens, tokens, token_lens = batch
-            loss = ctc_loss(predictions, tokens, wav_lens, token_lens, blank_index=0)
+            loss: torch.Tensor = ctc_loss(predictions, tokens, wav_lens, token_lens, blank_index=0)
             losses.append(float(loss.detach()))
             return loss
 
     losses: list[float] = []
-    batch = (torch.randn(2, 40, 6), torch.tensor([1.0, 0.6]), torch.tensor([[1, 2, 3], [4, 1, 0]]))
-    batch = (*batch, torch.tensor([1.0, 2 / 3]))
+    tokens, token_lens = torch.tensor([[1, 2, 3], [4, 1, 0]]), torch.tensor([1.0, 2 / 3])
+    batch = (torch.randn(2, 40, 6), torch.tensor([1.0, 0.6]), tokens, token_lens)
     modules = {name: hparams[name] for name in ("encoder", "output")}
     brain = Brain(modules, lambda weights: torch.optim.Adam(weights, 1e-2), hparams)
-    brain.fit(range(15), torch.utils.data.DataLoader([batch], batch_size=None), progressbar=False)
+    batches: Any = [batch]
+    brain.fit(range(15), torch.utils.data.DataLoader(batches, batch_size=None), progressbar=False)
     assert losses[-1] < losses[0] / 4
 
     brain.modules.eval()

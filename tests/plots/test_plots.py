@@ -1,12 +1,13 @@
-"""Facts about the pictures: what they claim is true, odd input draws, and nothing global changes.
+"""Figures: their numbers are right, unusual input draws, and no global state changes.
 
-That a picture is drawn without a warning is itself tested: warnings are errors here.
+Warnings are errors, so drawing a figure is a test in itself.
 """
 
 import math
 import runpy
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -21,13 +22,13 @@ from speechattn.config import EncoderConfig, ModelConfig
 from speechattn.context import Context
 from speechattn.framing import Framing
 from speechattn.models.speech_model import SpeechModel
-from speechattn.plots import style as palette
 from speechattn.plots.alignment import phone_strips
 from speechattn.plots.attention_weights import attention_heads, mass_outside
 from speechattn.plots.confusion import confusion, encoder_bars, per_class_bars
 from speechattn.plots.disagreement import disagreements
 from speechattn.plots.learning_curves import curves, has_curves
 from speechattn.plots.posteriors import posteriors
+from speechattn.plots.style import ALARM, FAMILIES, family, frame_edges
 
 CLASSES = ("SIL", "AA", "AY", "B", "CH", "DH", "N", "R", "SPN")
 CONTEXTS = [
@@ -52,22 +53,28 @@ def segments(*labels: str, step: float = 0.1) -> list[Segment]:
 
 
 def drawn(figure: Figure) -> np.ndarray:
-    """The pixels [height, width, 4]; drawing is when matplotlib warns."""
+    """Draw a figure, which is when matplotlib warns; return its pixels [height, width, 4]."""
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())
+    canvas.draw()  # type: ignore[no-untyped-call]
+    return np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
 
 
 def words(figure: Figure) -> str:
     return " | ".join(text.get_text() for text in figure.findobj(matplotlib.text.Text))
 
 
+def visible(context: Context, i: int, num_frames: int) -> tuple[int, int]:
+    start, stop = context.visible(i, num_frames)
+    assert stop is not None
+    return start, stop
+
+
 def uniform(context: Context, num_frames: int, heads: int = 2) -> np.ndarray:
-    """Weights [H, T, T] that share out each frame's attention among what it may see."""
+    """Weights [H, T, T], equal for all keys that a frame may attend to."""
     weights = np.zeros((heads, num_frames, num_frames))
     for i in range(num_frames):
-        start, stop = context.visible(i, num_frames)
-        weights[:, i, start:stop] = 1 / (stop - start)
+        seen = range(*visible(context, i, num_frames))
+        weights[:, i, seen] = 1 / len(seen)
     return weights
 
 
@@ -111,16 +118,17 @@ def in_window(weights: np.ndarray, context: Context) -> np.ndarray:
     """Weights [H, T, window] of weights [H, T, T] that lie inside the window."""
     heads, num_frames, _ = weights.shape
     seen = context.within(num_frames)
+    assert seen.window is not None and seen.left is not None
     window = np.zeros((heads, num_frames, seen.window))
     for i in range(num_frames):
-        start, stop = seen.visible(i, num_frames)
-        first = start - seen.span(i)[0]
+        start, stop = visible(seen, i, num_frames)
+        first = start - (i // seen.chunk * seen.chunk - seen.left)
         window[:, i, first : first + stop - start] = weights[:, i, start:stop]
     return window
 
 
-def heads(weights: np.ndarray, context: Context, num_frames: int | None = None, **given: object) -> Figure:
-    """The picture of weights [H, T, T]."""
+def heads(weights: np.ndarray, context: Context, num_frames: int | None = None, **given: Any) -> Figure:
+    """The figure of weights [H, T, T]."""
     mel = np.random.default_rng(0).normal(size=(weights.shape[1] if num_frames is None else num_frames, 20))
     return attention_heads(in_window(weights, context), context, mel, Framing(), **given)
 
@@ -129,9 +137,15 @@ def strips_of(figure: Figure) -> list[matplotlib.axes.Axes]:
     return [axes for axes in figure.axes if axes.get_title(loc="left").startswith("head ")]
 
 
+def image_of(axes: matplotlib.axes.Axes) -> np.ndarray:
+    array = axes.images[0].get_array()
+    assert array is not None
+    return np.ma.filled(array, np.nan)
+
+
 def strip_rows(figure: Figure) -> list[np.ndarray]:
-    """What is drawn for each head [rows, T], NaN where nothing can be seen."""
-    return [np.ma.filled(axes.images[0].get_array(), np.nan) for axes in strips_of(figure)]
+    """The drawn weights of each head [rows, T], NaN where no key is visible."""
+    return [image_of(axes) for axes in strips_of(figure)]
 
 
 @pytest.mark.parametrize("context", CONTEXTS, ids=str)
@@ -142,7 +156,7 @@ def test_every_weight_is_drawn_once_and_only_what_is_seen(context: Context, num_
     assert "mass outside the window: 0 " in words(figure) and str(context) in words(figure)
     for strip, head in zip(strip_rows(figure), weights, strict=True):
         assert np.allclose(np.nansum(strip, 0), head.sum(1))
-        seen = [np.subtract(*context.visible(i, num_frames)[::-1]) for i in range(num_frames)]
+        seen = [len(range(*visible(context, i, num_frames))) for i in range(num_frames)]
         assert np.isfinite(strip).sum(0).tolist() == seen
     if num_frames > 2:
         drawn(figure)
@@ -177,7 +191,7 @@ def test_strips_of_any_number_of_heads_are_equally_high_and_far_apart(count: int
 
 
 @pytest.mark.parametrize("stack", [1, 4])
-def test_strips_lie_under_the_sound_they_come_from(stack: int) -> None:
+def test_strips_are_aligned_with_their_audio(stack: int) -> None:
     context = Context.truncated(3, 3)
     figure = heads(uniform(context, 83 // stack), context, num_frames=83, reference=segments("AA", "SIL", "T"))
     left, right = strips_of(figure)[0].images[0].get_extent()[:2]
@@ -187,10 +201,10 @@ def test_strips_lie_under_the_sound_they_come_from(stack: int) -> None:
     drawn(figure)
 
 
-def test_a_window_that_leaks_is_said_in_alarm() -> None:
+def test_mass_outside_the_window_is_written_in_the_colour_of_errors() -> None:
     figure = heads(uniform(Context.causal(3), 20), Context.causal(3), outside=0.0074)
-    said = next(text for text in figure.texts if "mass outside the window: 0.0074" in text.get_text())
-    assert said.get_color() == palette.ALARM
+    note = next(text for text in figure.texts if "mass outside the window: 0.0074" in text.get_text())
+    assert note.get_color() == ALARM
 
 
 @pytest.mark.parametrize("shape", [(0, 5, 7), (2, 0, 7), (1, 1, 1)])
@@ -199,7 +213,7 @@ def test_attention_of_any_size_draws(shape: tuple[int, ...]) -> None:
     drawn(attention_heads(np.zeros(shape), Context.truncated(3, 3), mel, Framing(), title="layer $1"))
 
 
-def test_disagreements_are_joined_and_time_of_one_side_is_not_judged() -> None:
+def test_disagreements_are_joined_and_time_that_one_side_leaves_unlabelled_is_ignored() -> None:
     reference = segments("SIL", "AA", "B", "SIL")
     predicted = [
         Segment(0.0, 0.15, "SIL"),
@@ -213,7 +227,7 @@ def test_disagreements_are_joined_and_time_of_one_side_is_not_judged() -> None:
     assert disagreements(reference, []) == []
 
 
-def test_strips_say_how_much_is_right_and_name_phones() -> None:
+def test_strips_show_the_accuracy_and_the_names_of_phones() -> None:
     figure = phone_strips(
         np.random.default_rng(0).normal(size=(100, 40)),
         Framing(),
@@ -227,13 +241,13 @@ def test_strips_say_how_much_is_right_and_name_phones() -> None:
     drawn(figure)
 
 
-def test_frames_lie_where_framing_says() -> None:
+def test_frames_are_drawn_where_framing_places_them() -> None:
     framing = Framing()
-    edges = palette.frame_edges(framing, 5)
+    edges = frame_edges(framing, 5)
     assert len(edges) == 6 and np.allclose(np.diff(edges), 0.01)
     centres = (edges[1:] + edges[:-1]) / 2
     assert np.allclose(centres[1:], [framing.seconds_at(t) for t in range(1, 5)])
-    assert palette.frame_edges(Framing(align="snip"), 1).mean() == pytest.approx(0.0125)
+    assert frame_edges(Framing(align="snip"), 1).mean() == pytest.approx(0.0125)
 
 
 def test_a_long_utterance_wraps_into_lines_that_share_the_seconds() -> None:
@@ -267,7 +281,9 @@ def test_posteriors_put_families_together_and_outline_the_reference() -> None:
     names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert names == ["SIL", "SPN", "AA", "AY", "R", "N", "DH", "CH", "B"]
     assert len(figure.axes[0].patches) == len(CLASSES)
-    heat = figure.axes[0].collections[0].get_array().reshape(len(CLASSES), -1)
+    values = figure.axes[0].collections[0].get_array()
+    assert values is not None
+    heat = values.reshape(len(CLASSES), -1)
     assert heat[names.index("B"), 35] == 1.0
     drawn(figure)
     with pytest.raises(ValueError, match="9 classes and there are 8"):
@@ -280,7 +296,7 @@ def test_confusion_rows_are_shares_of_the_reference() -> None:
     figure = confusion(matrix, CLASSES)
     names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert names == ["SIL", "AA", "CH", "B"], "classes that never occur are left out"
-    shares = np.ma.filled(figure.axes[0].images[0].get_array(), np.nan)
+    shares = image_of(figure.axes[0])
     assert shares[1].tolist() == [0, 0.75, 0, 0.25]
     assert np.isnan(shares[2:]).all(), "rows without frames have no shares"
     assert "54.2% of 24 frames" in words(figure)
@@ -297,7 +313,7 @@ def test_confusion_and_bars_of_any_classes_draw(classes: tuple[str, ...]) -> Non
 
 
 def test_curves_take_the_last_of_a_repeated_step_and_skip_what_is_not_finite() -> None:
-    records = [
+    records: list[dict[str, Any]] = [
         {"kind": "valid", "encoder": "mlp", "step": 10, "loss": 9.0, "accuracy": 0.1},
         {"kind": "valid", "encoder": "mlp", "step": 20, "loss": math.nan, "accuracy": 0.5},
         {"kind": "valid", "encoder": "mlp", "step": 10, "loss": 2.0, "accuracy": 0.4},
@@ -307,22 +323,22 @@ def test_curves_take_the_last_of_a_repeated_step_and_skip_what_is_not_finite() -
     ]
     figure = curves(records)
     loss, accuracy = ([line for line in axes.lines if line.get_marker() == "o"] for axes in figure.axes)
-    assert loss[0].get_xydata().tolist() == [[10, 2.0]]
-    assert accuracy[0].get_xydata().tolist() == [[10, 0.4], [20, 0.5]]
+    assert np.asarray(loss[0].get_xydata()).tolist() == [[10, 2.0]]
+    assert np.asarray(accuracy[0].get_xydata()).tolist() == [[10, 0.4], [20, 0.5]]
     assert "mlp  0.500" in words(figure)
     drawn(figure)
     drawn(curves([]))
 
 
 def test_a_run_validated_once_shows_its_training() -> None:
-    records = [
+    records: list[dict[str, Any]] = [
         {"kind": "train", "encoder": "mlp", "step": step, "loss": 3.0 / step, "accuracy": 0.2} for step in (1, 2, 3)
     ]
     once = [*records, {"kind": "valid", "encoder": "mlp", "step": 3, "loss": 2.0, "accuracy": 0.4}]
     assert has_curves(once) and has_curves(records[:2])
     assert not has_curves([records[0], once[-1]]) and not has_curves([])
     line = curves(once).axes[0].lines[0]
-    assert line.get_xdata().tolist() == [1, 2, 3]
+    assert np.asarray(line.get_xdata()).tolist() == [1, 2, 3]
 
 
 def test_training_is_thin_and_validation_thick_however_often_a_run_was_validated() -> None:
@@ -333,7 +349,7 @@ def test_training_is_thin_and_validation_thick_however_often_a_run_was_validated
         figure = curves(train + valid)
         for axes in figure.axes:
             thin, *thick = axes.lines
-            assert len(thick) == min(times, 1) and len(thin.get_xdata()) == 8
+            assert len(thick) == min(times, 1) and len(np.asarray(thin.get_xdata())) == 8
             assert thin.get_linewidth() <= 1 and thin.get_marker() == "None"
             assert all(line.get_linewidth() > 2 and line.get_marker() == "o" for line in thick)
 
@@ -341,21 +357,21 @@ def test_training_is_thin_and_validation_thick_however_often_a_run_was_validated
 WORDS = ("SIL", "<OTHER>", *(f"word{index}" for index in range(100)))
 
 
-def test_of_very_many_classes_the_most_frequent_are_shown_and_all_are_counted() -> None:
+def test_the_most_frequent_of_many_classes_are_shown_and_all_are_counted() -> None:
     counts = np.diag(np.arange(102) + 1)
     counts[101, 0] = 102
     figure = confusion(counts, WORDS)
     names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert names == list(WORDS[-48:])
     assert "98.1% of 5,355 frames" in words(figure) and "48 of 102 classes" in words(figure)
-    shares = np.ma.filled(figure.axes[0].images[0].get_array(), np.nan)
-    assert shares[-1, -1] == 0.5 and shares[0, 0] == 1.0, "what is taken for a class that is not shown counts"
+    shares = image_of(figure.axes[0])
+    assert shares[-1, -1] == 0.5 and shares[0, 0] == 1.0, "predictions of a class that is not shown count"
     bars = per_class_bars({name: (0.5, index + 1) for index, name in enumerate(WORDS)})
     assert "word99" in words(bars) and "word10 " not in words(bars) and "48 of 102" in words(bars)
     heat = posteriors(np.random.default_rng(0).dirichlet(np.ones(102), 50), WORDS, Framing())
     assert "48 of 102 classes" in words(heat)
-    for picture in (figure, bars, heat):
-        drawn(picture)
+    for each in (figure, bars, heat):
+        drawn(each)
 
 
 def test_two_classes_are_written_out() -> None:
@@ -380,12 +396,12 @@ def test_encoder_bars_show_every_row() -> None:
 
 
 def test_families_cover_arpabet_once() -> None:
-    phones = [phone for _, names in palette.FAMILIES.values() for phone in names.split()]
+    phones = [phone for _, names in FAMILIES.values() for phone in names.split()]
     assert len(phones) == len(set(phones))
     arpabet = "AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH"
-    assert all(palette.family(phone) != "other" for phone in arpabet.split())
-    assert palette.family("AH0") == "vowel"
-    assert all(palette.family(label) == "other" for label in ("", "7", "uh", "SPEECH"))
+    assert all(family(phone) != "other" for phone in arpabet.split())
+    assert family("AH0") == "vowel"
+    assert all(family(label) == "other" for label in ("", "7", "uh", "SPEECH"))
 
 
 def test_nothing_global_changes() -> None:

@@ -28,7 +28,7 @@ from speechattn.training.run import run
 
 def config(output: Path, **settings: Any) -> TrainConfig:
     """A run whose data is never reached."""
-    return TrainConfig(data=str(output / "no-data"), alignments="none", output=str(output), **settings)
+    return TrainConfig(data=str(output / "no-data"), alignments="none", out=str(output), **settings)
 
 
 def one_line(capsys: pytest.CaptureFixture[str]) -> str:
@@ -47,7 +47,7 @@ def test_a_damaged_file_of_a_run_is_named(tmp_path: Path, content: str) -> None:
 @pytest.mark.parametrize("output", ["/", ".", ".."])
 def test_restart_needs_a_folder_with_a_name(output: str) -> None:
     with pytest.raises(UserError, match="cannot move"):
-        run(TrainConfig(data="no-data", alignments="none", output=output), restart=True)
+        run(TrainConfig(data="no-data", alignments="none", out=output), restart=True)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a device that is not there")

@@ -1,7 +1,4 @@
-"""Checkpoints survive what disks and people do to them: kills at every moment, full disks, flipped bits.
-
-Everything here is compared bit for bit: a checkpoint that is nearly right is wrong.
-"""
+"""Checkpoints survive kills at every moment, full disks and flipped bits. All comparisons are bit for bit."""
 
 from __future__ import annotations
 
@@ -10,21 +7,23 @@ import hashlib
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from speechattn.errors import UserError
-from speechattn.training import checkpoint
+from speechattn.system.atomic_files import write_synced
 from speechattn.training.checkpoint import load_checkpoint, save_checkpoint
 
 ROOT = Path(__file__).parents[2]
 
 
 def groups(step: int) -> dict[str, dict[str, Tensor]]:
-    """Two groups whose every number says which step it is from."""
+    """Two groups whose numbers are all the step."""
     return {"model": {"w": torch.full((40, 5), float(step)), "b": torch.tensor(step)}, "average": {"w": torch.ones(3)}}
 
 
@@ -127,21 +126,23 @@ def remove(file: Path) -> None:
 
 @pytest.mark.parametrize("damage", [truncate, flip, remove])
 @pytest.mark.parametrize("name", ["model.safetensors", "average.safetensors", "state.json", "SHA256SUMS"])
-def test_a_damaged_file_is_named_and_the_older_checkpoint_loads(tmp_path: Path, damage, name: str) -> None:
+def test_a_damaged_file_is_named_and_the_older_checkpoint_loads(
+    tmp_path: Path, damage: Callable[[Path], None], name: str
+) -> None:
     save(tmp_path, 1)
     path = save(tmp_path, 2)
     damage(path / name)
-    said = "SHA256SUMS|is missing" if name == "SHA256SUMS" else name
-    with pytest.warns(UserWarning, match=rf"Skipped the damaged checkpoint .*step-00000002: .*({said})"):
+    file = "SHA256SUMS|is missing" if name == "SHA256SUMS" else name
+    with pytest.warns(UserWarning, match=rf"Skipped the damaged checkpoint .*step-00000002: .*({file})"):
         assert loaded_step(tmp_path) == 1
 
 
 def test_all_damaged_is_none_and_each_is_said(tmp_path: Path) -> None:
     for step in (1, 2):
         flip(save(tmp_path, step) / "model.safetensors")
-    with pytest.warns(UserWarning) as said:
+    with pytest.warns(UserWarning) as caught:
         assert load_checkpoint(tmp_path) is None
-    assert len(said) == 2
+    assert len(caught) == 2
 
 
 def test_a_dropped_line_of_sums_is_noticed(tmp_path: Path) -> None:
@@ -191,9 +192,11 @@ def test_leftovers_go_but_not_those_of_a_living_process(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("failing_write", range(4))
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
-def test_a_full_disk_leaves_the_previous_one(tmp_path: Path, monkeypatch, failing_write: int, code: int) -> None:
+def test_a_full_disk_leaves_the_previous_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing_write: int, code: int
+) -> None:
     save(tmp_path, 1)
-    write, count = checkpoint.write_synced, iter(range(100))
+    write, count = write_synced, iter(range(100))
 
     def full(path: Path, data: bytes) -> str:
         if next(count) == failing_write:
@@ -201,7 +204,7 @@ def test_a_full_disk_leaves_the_previous_one(tmp_path: Path, monkeypatch, failin
             raise OSError(code, os.strerror(code))
         return write(path, data)
 
-    monkeypatch.setattr(checkpoint, "write_synced", full)
+    monkeypatch.setattr("speechattn.training.checkpoint.write_synced", full)
     with pytest.raises(UserError, match=r"step 2 cannot be written .* needs .* MB, .* MB are free.*intact"):
         save(tmp_path, 2)
     monkeypatch.undo()
@@ -211,32 +214,32 @@ def test_a_full_disk_leaves_the_previous_one(tmp_path: Path, monkeypatch, failin
     assert loaded_step(tmp_path) == 2
 
 
-def test_too_little_space_is_said_before_work(tmp_path: Path, monkeypatch) -> None:
+def test_too_little_space_is_an_error_before_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     size = sum(file.stat().st_size for file in save(tmp_path, 1).iterdir())
-    monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 2 * size - 1}))
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 2 * size - 1}))
     with pytest.raises(UserError, match=r"step 2 needs .* MB free in .*, but .* MB are free"):
         save(tmp_path, 2)
     assert loaded_step(tmp_path) == 1
 
 
-def test_an_interrupted_save_leaves_nothing_behind(tmp_path: Path, monkeypatch) -> None:
+def test_an_interrupted_save_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(path: Path) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(checkpoint, "sync_directory", interrupted)
+    monkeypatch.setattr("speechattn.training.checkpoint.sync_directory", interrupted)
     with pytest.raises(KeyboardInterrupt):
         save(tmp_path, 1)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"cannot be written to .*file .*choose another --output"):
+    with pytest.raises(UserError, match=r"cannot be written to .*file .*choose another --out,"):
         save(tmp_path / "file", 1)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "error", "said"),
+    ("arguments", "error", "message"),
     [
         ((-1, {}, {}), ValueError, "step >= 0"),
         ((1, {}, {}, 0), ValueError, "keep >= 1"),
@@ -244,8 +247,10 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
         ((1, {}, {"x": torch.zeros(1)}), TypeError, "JSON"),
     ],
 )
-def test_wrong_arguments_are_refused_before_work(tmp_path: Path, arguments, error, said) -> None:
-    with pytest.raises(error, match=said):
+def test_wrong_arguments_are_refused_before_work(
+    tmp_path: Path, arguments: tuple[Any, ...], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
         save_checkpoint(tmp_path, *arguments)
     assert list(tmp_path.iterdir()) == []
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,12 +19,13 @@ from speechattn.cli import main as cli
 from speechattn.data.labelled_corpus import load_corpus
 from speechattn.errors import ConfigError, DataError, UserError
 from speechattn.frontend.logmel import LogMel
-from speechattn.training import report_data as runreport
-from speechattn.training import run as experiment
+from speechattn.training import report_data
 from speechattn.training.config import TrainConfig
 from speechattn.training.dataset import make_examples
 from speechattn.training.evaluate import evaluate_directory
 from speechattn.training.run import run
+from speechattn.training.run_folder import comparable
+from speechattn.training.tasks.frames import FrameTask
 
 IDS = [f"{10 + i % 10}-1-{i:04}" for i in range(50)]
 CUT = "19-1-0049"
@@ -57,7 +60,7 @@ def config(root: Path, tmp_path: Path) -> TrainConfig:
         subset="train",
         alignments=str(root / "alignments"),
         test_subsets=("test",),
-        output=str(tmp_path / "run"),
+        out=str(tmp_path / "run"),
         encoder="linear",
         baselines=(),
         d_model=4,
@@ -70,15 +73,15 @@ def config(root: Path, tmp_path: Path) -> TrainConfig:
 
 
 @pytest.fixture
-def reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, object]:
-    """What a run gives to the report, which is not drawn."""
-    given: dict[str, object] = {}
+def reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
+    """The arguments of the report of a run, which is not drawn."""
+    given: dict[str, Any] = {}
 
     def keep(directory: Path, title: str, results: object, *arguments: object, **_: object) -> Path:
         given.update(results=results, notes=arguments[-1])
         return directory / "report.html"
 
-    monkeypatch.setattr(runreport, "write_run_report", keep)
+    monkeypatch.setattr(report_data, "write_run_report", keep)
     return given
 
 
@@ -99,7 +102,9 @@ def options(config: TrainConfig) -> list[str]:
 # Damage
 
 
-def test_one_bad_file_of_fifty_names_the_option_that_goes_on_without_it(config, root, reported, capsys) -> None:
+def test_one_bad_file_of_fifty_names_the_option_that_goes_on_without_it(
+    config: TrainConfig, root: Path, reported: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
     """The message spoke of max_bad, which train did not have: one file of fifty ended every try."""
     wav(root, CUT).write_bytes(wav(root, CUT).read_bytes()[:3000])
     with (root / "alignments" / "train.phones.ctm").open("a") as file:
@@ -110,7 +115,7 @@ def test_one_bad_file_of_fifty_names_the_option_that_goes_on_without_it(config, 
     assert "2 of 50 utterances (4.0%) cannot be used: 10-1-0000 (" in error and f"{CUT} (truncated)" in error
     assert "with --max-bad 0.04 " in error
     assert cli.main([*arguments, "--max-bad", "0.04"]) == 0
-    lines = (Path(config.output) / "skipped.jsonl").read_text().splitlines()
+    lines = (Path(config.out) / "skipped.jsonl").read_text().splitlines()
     losses = {loss["id"]: loss for loss in map(json.loads, lines)}
     assert losses.keys() == {CUT, "10-1-0000"}
     assert {loss["subset"] for loss in losses.values()} == {"train"}
@@ -120,7 +125,9 @@ def test_one_bad_file_of_fifty_names_the_option_that_goes_on_without_it(config, 
     assert "left out, truncated: 1 (19-1-0049)" in note and "skipped.jsonl" in note
 
 
-def test_damage_in_a_test_subset_stops_unless_a_share_is_given(config, root, reported, tmp_path, capsys) -> None:
+def test_damage_in_a_test_subset_stops_unless_a_share_is_given(
+    config: TrainConfig, root: Path, reported: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     wav(root, "30-1-0001", "test").write_text("404")
     with pytest.raises(DataError, match=r"1 of 3 .*: 30-1-0001 \(text\)\. max_bad allows 0\.0%.* --max-bad 0\.334 "):
         run(config)
@@ -137,24 +144,26 @@ def test_damage_in_a_test_subset_stops_unless_a_share_is_given(config, root, rep
 
 def test_labels_that_cannot_be_frames_name_their_utterance(root: Path) -> None:
     corpus = load_corpus(root, "train", root / "alignments")
-    corpus.utterances[7] = replace(corpus.utterances[7], segments=corpus.utterances[7].segments[::-1] * 2)
+    corpus.utterances[7] = replace(corpus.utterances[7], segments=[*corpus.utterances[7].segments[::-1]] * 2)
     with pytest.raises(DataError, match=f"^train: utterance {corpus.utterances[7].id}: segments overlap"):
-        make_examples(corpus, LogMel(10), ("SIL", "AH"))
+        make_examples(corpus, LogMel(10), FrameTask(("SIL", "AH")))
 
 
 # Other data, or the same elsewhere
 
 
-def test_the_same_data_elsewhere_continue_a_run(config, root, reported, tmp_path, monkeypatch) -> None:
+def test_the_same_data_elsewhere_continue_a_run(
+    config: TrainConfig, root: Path, reported: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A folder that was moved, a relative path and a slash at its end were other settings."""
     run(replace(config, baselines=("mlp", "linear")))
     trained = (tmp_path / "run" / "model" / "model.safetensors").stat().st_mtime_ns
     moved = root.rename(tmp_path / "moved")
     monkeypatch.chdir(tmp_path)
-    elsewhere = {
+    elsewhere: dict[str, Any] = {
         "data": "moved/LibriSpeech/",
         "alignments": os.path.relpath(moved / "alignments") + "/",
-        "output": "./run/",
+        "out": "./run/",
         "subset": "./train/",
         "test_subsets": ("test/",),
         "baselines": ("linear", "mlp"),
@@ -193,8 +202,14 @@ def _one_less(root: Path) -> None:
         (_one_less, r"(train|valid) had (\d+) utterances and has (\d+)"),
     ],
 )
-def test_other_data_are_refused_by_what_differs(config, root, change, message, monkeypatch) -> None:
-    monkeypatch.setattr(experiment, "_train_one", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+def test_other_data_are_refused_and_the_difference_is_named(
+    config: TrainConfig,
+    root: Path,
+    change: Callable[[Path], None],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("speechattn.training.run._train_one", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     for _ in range(2):  # interrupted as soon as its data were known, and again: the same data
         with pytest.raises(KeyboardInterrupt):
             run(config)
@@ -203,18 +218,21 @@ def test_other_data_are_refused_by_what_differs(config, root, change, message, m
         run(config)
 
 
-def test_a_run_with_noise_is_no_run_without_and_a_moved_folder_of_noise_is_the_same() -> None:
-    meaning = experiment._meaning
-    assert meaning("noise", "here") == meaning("noise", "there/") != meaning("noise", None)
-    assert meaning("learning_rate", 1) == meaning("learning_rate", 1.0) != meaning("learning_rate", 0.1)
-    assert meaning("speed_perturb", [1.0, 0.9]) != meaning("speed_perturb", [0.9, 1.0]), "the order of the batches"
+def test_a_run_with_noise_is_another_run_but_the_folder_of_noise_may_move() -> None:
+    assert comparable("noise", "here") == comparable("noise", "there/") != comparable("noise", None)
+    assert comparable("learning_rate", 1) == comparable("learning_rate", 1.0) != comparable("learning_rate", 0.1)
+    assert comparable("speed_perturb", [1.0, 0.9]) != comparable("speed_perturb", [0.9, 1.0]), (
+        "the order of the batches"
+    )
 
 
-# The floor
+# The baseline
 
 
-def test_the_baseline_is_the_class_that_most_training_frames_have(config, root, reported, tmp_path, capsys) -> None:
-    """The floor was called "always SIL" in a corpus with little silence."""
+def test_the_baseline_is_the_class_that_most_training_frames_have(
+    config: TrainConfig, root: Path, reported: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The baseline was called "always SIL" in a corpus with little silence."""
     run(config)
     (result,) = json.loads((tmp_path / "run" / "results.json").read_text())
     counts = np.array(result["confusion"]).sum(1)
@@ -242,7 +260,9 @@ def test_the_baseline_is_the_class_that_most_training_frames_have(config, root, 
 # A model without frames
 
 
-def test_evaluate_says_that_a_sequence_has_no_frames(root, tmp_path, capsys) -> None:
+def test_evaluate_reports_that_a_sequence_has_no_frames(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Of a model of characters with CTC the error was that SIL is an unknown phone."""
     encoder = EncoderConfig(input_dim=10, d_model=4, num_heads=2, num_layers=1)
     SpeechModel(ModelConfig(("<blank>", "a", "b"), encoder, num_mels=10, head="ctc")).save(tmp_path / "ctc")

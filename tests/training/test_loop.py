@@ -8,8 +8,9 @@ import random
 import signal
 import time
 from dataclasses import replace
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -24,13 +25,26 @@ from speechattn.models.speech_model import SpeechModel
 from speechattn.system.stop_signal import Interrupted, StopSignal
 from speechattn.training.config import EncoderKind, TrainConfig
 from speechattn.training.dataset import Example, TrainingBatches, fingerprint
-from speechattn.training.loop import Progress, learning_rate, make_optimizers, train
+from speechattn.training.loop import train
+from speechattn.training.optimizers import learning_rate, make_optimizers
 from speechattn.training.run_log import RunLog
+from speechattn.training.tasks.frames import FrameTask
+from speechattn.training.trainer import Progress
 
-TINY = {"num_mels": 8, "d_model": 16, "num_heads": 2, "num_layers": 2, "d_ff": 32, "left": 3, "right": 2, "splice": 0}
+TASK = FrameTask(CLASSES)
+TINY: dict[str, Any] = {
+    "num_mels": 8,
+    "d_model": 16,
+    "num_heads": 2,
+    "num_layers": 2,
+    "d_ff": 32,
+    "left": 3,
+    "right": 2,
+    "splice": 0,
+}
 
 
-def example(i, num_frames):
+def example(i: int, num_frames: int) -> Example:
     """Frames whose loudest bin is their label: something a model can learn in a few steps."""
     generator = torch.Generator().manual_seed(i)
     labels = torch.randint(0, 8, (num_frames // 5 + 1,), generator=generator).repeat_interleave(5)[:num_frames]
@@ -39,32 +53,32 @@ def example(i, num_frames):
     return Example(LabelledUtterance(utterance, num_frames * 160, [Segment(0, 1, "SIL")]), frames, labels)
 
 
-def config_of(**settings):
+def config_of(**settings: Any) -> TrainConfig:
     return TrainConfig(
         **{**TINY, "epochs": 3, "batch_frames": 600, "crop_frames": 80, "warmup_steps": 5, "augment": False, **settings}
     )
 
 
 @pytest.fixture
-def examples():
+def examples() -> list[Example]:
     return [example(i, 60 + 37 * i) for i in range(8)]
 
 
-def new_model(config):
+def new_model(config: TrainConfig) -> SpeechModel:
     torch.manual_seed(1)
     return SpeechModel(ModelConfig(CLASSES, config.encoder_config("truncated"), num_mels=8))
 
 
-def run(examples, config, directory):
+def run(examples: list[Example], config: TrainConfig, directory: Path) -> tuple[SpeechModel, Progress]:
     model = new_model(config)
     with StopSignal() as stop:
         batches = TrainingBatches(examples, config)
-        where = {"directory": directory, "name": "truncated", "log": RunLog(directory)}
-        progress = train(model, batches, [example(90, 200)], config, **where, stop=stop)
+        valid, log = [example(90, 200)], RunLog(directory)
+        progress = train(model, TASK, batches, valid, config, directory=directory, name="truncated", log=log, stop=stop)
     return model, progress
 
 
-def test_an_epoch_covers_every_frame_once_and_is_a_pure_function(examples):
+def test_an_epoch_covers_every_frame_once_and_is_a_pure_function(examples: list[Example]) -> None:
     batches = TrainingBatches(examples, config_of())
     for epoch in (0, 5):
         pieces = [piece for batch in batches.epoch(epoch) for piece in batch]
@@ -74,7 +88,7 @@ def test_an_epoch_covers_every_frame_once_and_is_a_pure_function(examples):
     assert batches.epoch(0) != batches.epoch(1)
 
 
-def test_batches_are_padded_with_labels_that_are_ignored(examples):
+def test_batches_are_padded_with_labels_that_are_ignored(examples: list[Example]) -> None:
     batches = TrainingBatches(examples, config_of())
     for batch in batches.epoch(0):
         frames, lengths, labels = batches.load(batch)
@@ -83,7 +97,7 @@ def test_batches_are_padded_with_labels_that_are_ignored(examples):
             assert torch.all(labels[row, :length] >= 0) and torch.all(labels[row, length:] == IGNORE)
 
 
-def test_stretching_changes_the_length_and_keeps_labels_beside_their_frames(examples):
+def test_stretching_changes_the_length_and_keeps_labels_with_their_frames(examples: list[Example]) -> None:
     batches = TrainingBatches(examples, config_of(stretch=0.2))
     pieces = [piece for batch in batches.epoch(0) for piece in batch]
     assert len({round(piece.speed, 3) for piece in pieces}) > 5
@@ -94,8 +108,8 @@ def test_stretching_changes_the_length_and_keeps_labels_beside_their_frames(exam
         assert (frames.argmax(2)[known] == labels[known]).float().mean() > 0.8
 
 
-def test_the_fingerprint_sees_another_label_and_another_file(examples, tmp_path):
-    def on_disk(content):
+def test_the_fingerprint_differs_for_another_label_and_another_file(examples: list[Example], tmp_path: Path) -> None:
+    def on_disk(content: bytes) -> list[Example]:
         (tmp_path / "a.flac").write_bytes(content)
         utterance = replace(examples[3].utterance.utterance, path=tmp_path / "a.flac")
         return [replace(examples[3], utterance=replace(examples[3].utterance, utterance=utterance))]
@@ -107,7 +121,7 @@ def test_the_fingerprint_sees_another_label_and_another_file(examples, tmp_path)
     assert fingerprint(on_disk(b"sound")) != before
 
 
-def test_the_learning_rate_rises_and_falls_to_nothing():
+def test_the_learning_rate_rises_and_falls_to_zero() -> None:
     config = config_of(learning_rate=1.0, warmup_steps=10)
     rates = [learning_rate(step, 100, config) for step in range(100)]
     assert rates[0] == pytest.approx(0.1) and max(rates) == 1.0 and rates[-1] < 1e-3
@@ -115,7 +129,7 @@ def test_the_learning_rate_rises_and_falls_to_nothing():
 
 
 @pytest.mark.parametrize("settings", [{}, {"augment": True}], ids=str)
-def test_it_learns_and_logs(examples, tmp_path, settings):
+def test_training_lowers_the_loss_and_logs(examples: list[Example], tmp_path: Path, settings: dict[str, Any]) -> None:
     config = config_of(epochs=12, learning_rate=1e-2, batch_frames=300, **settings)
     _, progress = run(examples, config, tmp_path)
     records = RunLog(tmp_path).records()
@@ -126,33 +140,39 @@ def test_it_learns_and_logs(examples, tmp_path, settings):
 
 
 class Stopped(StopSignal):
-    """Receives a signal after so many polls."""
+    """A stop signal that arrives after `polls` polls."""
 
-    def __init__(self, steps):
+    def __init__(self, polls: int) -> None:
         super().__init__()
-        self.left = steps
+        self.left = polls
 
-    def poll(self):
+    def poll(self) -> None:
         self.left -= 1
         if self.left == 0:
             self.received = signal.SIGTERM
         super().poll()
 
 
-def records_of(examples, config, folder, every, monkeypatch):
+def records_of(
+    examples: list[Example], config: TrainConfig, folder: Path, every: int, monkeypatch: pytest.MonkeyPatch
+) -> list[dict[str, Any]]:
     monkeypatch.setattr("speechattn.training.loop.RECORD_EVERY", every)
     run(examples, config, folder)
     return [record for record in RunLog(folder).records() if record["kind"] == "train"]
 
 
-def test_a_record_of_training_is_the_mean_of_its_steps_whether_or_not_it_was_stopped(examples, tmp_path, monkeypatch):
-    """A record held the loss of one batch in ten, which says more about the batch than about the run."""
+def test_a_record_of_training_is_the_mean_of_its_steps_whether_or_not_it_was_stopped(
+    examples: list[Example], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A record was the loss of one batch in ten, which depends on the batch more than on the run."""
     config = config_of(epochs=2, batch_frames=300, checkpoint_seconds=0.0)
     single = records_of(examples, config, tmp_path / "single", 1, monkeypatch)
     by_four = records_of(examples, config, tmp_path / "by four", 4, monkeypatch)
     with Stopped(6) as stop, pytest.raises(Interrupted):
         model, batches, log = new_model(config), TrainingBatches(examples, config), RunLog(tmp_path / "cut")
-        train(model, batches, examples[:2], config, directory=tmp_path / "cut", name="truncated", log=log, stop=stop)
+        train(
+            model, TASK, batches, examples[:2], config, directory=tmp_path / "cut", name="truncated", log=log, stop=stop
+        )
     cut = records_of(examples, config, tmp_path / "cut", 4, monkeypatch)
     total = len(single)
     assert total % 4 and [record["step"] for record in by_four] == [*range(4, total, 4), total]  # the rest counts too
@@ -163,7 +183,7 @@ def test_a_record_of_training_is_the_mean_of_its_steps_whether_or_not_it_was_sto
             assert again[key] == pytest.approx(record[key], rel=1e-6)
 
 
-def test_a_step_with_a_loss_that_is_not_finite_is_left_out_of_the_mean():
+def test_a_step_with_a_loss_that_is_not_finite_is_left_out_of_the_mean() -> None:
     progress = Progress()
     for loss in (1.0, float("nan"), 3.0):
         progress.add(loss, 0.5)
@@ -171,7 +191,9 @@ def test_a_step_with_a_loss_that_is_not_finite_is_left_out_of_the_mean():
     assert all(map(math.isnan, progress.take_means()))
 
 
-def test_stopped_at_any_step_and_continued_gives_the_same_weights(examples, tmp_path):
+def test_a_run_that_is_stopped_at_any_step_and_resumed_has_the_same_weights(
+    examples: list[Example], tmp_path: Path
+) -> None:
     config = config_of(augment=True, checkpoint_seconds=0.0)
     expected, whole = run(examples, config, tmp_path / "whole")
     steps = 0
@@ -182,7 +204,15 @@ def test_stopped_at_any_step_and_continued_gives_the_same_weights(examples, tmp_
             batches = TrainingBatches(examples, config)
             log = RunLog(tmp_path / "cut")
             train(
-                model, batches, examples[:2], config, directory=tmp_path / "cut", name="truncated", log=log, stop=stop
+                model,
+                TASK,
+                batches,
+                examples[:2],
+                config,
+                directory=tmp_path / "cut",
+                name="truncated",
+                log=log,
+                stop=stop,
             )
         assert interruption.value.exit_code == 143
     model, progress = run(examples, config, tmp_path / "cut")
@@ -191,7 +221,7 @@ def test_stopped_at_any_step_and_continued_gives_the_same_weights(examples, tmp_
         assert torch.equal(tensor, model.state_dict()[name]), name
 
 
-def test_ten_bad_losses_in_a_row_stop_the_run_and_one_is_counted(examples, tmp_path):
+def test_ten_bad_losses_in_a_row_stop_the_run_and_one_is_counted(examples: list[Example], tmp_path: Path) -> None:
     config = config_of(epochs=30)
     examples[0].frames[:] = float("nan")
     with pytest.raises(UserError, match="not finite in 10 steps in a row"):
@@ -202,20 +232,20 @@ def test_ten_bad_losses_in_a_row_stop_the_run_and_one_is_counted(examples, tmp_p
     assert all(parameter.isfinite().all() for parameter in model.parameters())
 
 
-def train_and_save(folder):
-    """What a command of one's own would be: begins, or goes on where the last one was killed."""
+def train_and_save(folder: Path) -> None:
+    """Train like a command: begin, or resume where the last one was killed."""
     torch.set_num_threads(1)
     config = config_of(epochs=10, augment=True, checkpoint_seconds=0.0)
     model, _ = run([example(i, 60 + 37 * i) for i in range(8)], config, folder)
     model.save(folder / "model")
 
 
-def test_kill_9_at_random_moments_and_the_same_command_gives_equal_weights(tmp_path):
-    # Processes forked from one that has imported torch and computed nothing: as new as a command's, in half a second.
+def test_kill_9_at_random_moments_and_the_same_command_gives_equal_weights(tmp_path: Path) -> None:
+    # Processes forked from one that has imported torch and computed nothing start in half a second.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["__main__", "torch", "speechattn.training.loop"])
 
-    def start(folder):
+    def start(folder: Path) -> BaseProcess:
         process = context.Process(target=train_and_save, args=(folder,), daemon=True)
         process.start()
         return process
@@ -240,21 +270,21 @@ def test_kill_9_at_random_moments_and_the_same_command_gives_equal_weights(tmp_p
     for process in (whole, last):
         process.join()
         assert process.exitcode == 0
-    whole, cut = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "cut"))
-    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+    expected, resumed = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "cut"))
+    assert all(torch.equal(expected[name], resumed[name]) for name in expected)
     logs = [(tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("whole", "cut")]
     for whole_record, cut_record in zip(*(map(json.loads, log) for log in logs), strict=True):
         assert {**whole_record, "frames_per_s": 0} == {**cut_record, "frames_per_s": 0}
 
 
-def test_an_encoder_is_what_the_config_says():
+def test_an_encoder_has_the_context_of_the_config() -> None:
     config = config_of()
     assert isinstance(config.encoder_config("mlp"), EncoderConfig)
     assert new_model(config).encoder.receptive_field(50) == (44, 55)
 
 
 @pytest.mark.parametrize("kind", get_args(EncoderKind))
-def test_every_parameter_has_one_optimizer_and_learns(examples, kind):
+def test_every_parameter_has_one_optimizer_and_learns(examples: list[Example], kind: EncoderKind) -> None:
     config = config_of(gru_width=16, mlp_width=16, learning_rate=0.01)
     model = SpeechModel(ModelConfig(CLASSES, config.encoder_config(kind), num_mels=8))
     optimizers = make_optimizers(model, config)
@@ -265,9 +295,9 @@ def test_every_parameter_has_one_optimizer_and_learns(examples, kind):
     frames, labels = examples[0].frames[None], examples[0].labels[None]
     losses = []
     for _ in range(25):
-        loss = model.head.loss(model.classify(frames)[0], labels)
+        loss = TASK.loss(model.classify(frames)[0], labels)
         model.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         for optimizer in optimizers.values():
             optimizer.step()
         losses.append(float(loss.detach()))

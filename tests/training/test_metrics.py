@@ -2,12 +2,14 @@
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
 
 from speechattn.errors import UserError
-from speechattn.training.metrics import FrameScores, constant_accuracy, most_frequent, per_class, read_metrics, validate
+from speechattn.training.metrics import FrameScores, constant_accuracy, most_frequent, per_class, validate
+from speechattn.training.run_log import read_metrics
 
 
 def filled(seed: int = 0, num_classes: int = 5) -> tuple[FrameScores, torch.Tensor, torch.Tensor]:
@@ -48,7 +50,7 @@ def test_confusion_has_the_reference_in_rows() -> None:
     assert scores.confusion.dtype == torch.int64
 
 
-def test_silence_said_in_speech_costs_and_speech_said_in_silence_does_not() -> None:
+def test_accuracy_no_sil_counts_silence_in_speech_as_an_error_and_ignores_speech_in_silence() -> None:
     scores = FrameScores(3, silence=2)
     scores.update(torch.tensor([2, 0, 0, 1]), torch.tensor([0, 0, 2, 1]))
     assert scores.accuracy == 0.5
@@ -150,7 +152,7 @@ def line(step: int) -> str:
     return json.dumps({"kind": "train", "encoder": "truncated", "step": step, "loss": 1.0})
 
 
-def test_a_cut_last_line_is_dropped_in_silence(tmp_path) -> None:
+def test_a_cut_last_line_is_dropped_without_a_warning(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     whole = f"{line(1)}\n{line(2)}\n"
     for cut in range(1, len(line(3))):
@@ -160,13 +162,13 @@ def test_a_cut_last_line_is_dropped_in_silence(tmp_path) -> None:
     assert len(read_metrics(path)) == 2
 
 
-def test_a_whole_last_line_counts_without_its_line_break(tmp_path) -> None:
+def test_a_whole_last_line_counts_without_its_line_break(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(f"{line(1)}\r\n\r\n{line(2)}".encode())
     assert [record["step"] for record in read_metrics(path)] == [1, 2]
 
 
-def test_a_broken_line_inside_is_dropped_with_a_warning(tmp_path) -> None:
+def test_a_broken_line_inside_is_dropped_with_a_warning(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text(f"{line(1)}\n{line(2)[:20]}{line(2)}\n17\n{line(3)}\n")
     with pytest.warns(UserWarning, match="2 of 4 lines"):
@@ -174,7 +176,7 @@ def test_a_broken_line_inside_is_dropped_with_a_warning(tmp_path) -> None:
     assert [record["step"] for record in records] == [1, 3]
 
 
-def test_no_log_says_where_it_was_expected(tmp_path) -> None:
+def test_the_error_without_a_log_names_its_path(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no metrics at .*metrics\.jsonl"):
         read_metrics(tmp_path / "metrics.jsonl")
     (tmp_path / "empty.jsonl").touch()

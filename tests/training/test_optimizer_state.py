@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,11 +23,14 @@ def train(model: torch.nn.Module, optimizer: torch.optim.Optimizer, seed: int) -
 
 
 @pytest.mark.parametrize("options", [{}, {"amsgrad": True, "lr": torch.tensor(0.01)}, {"betas": (0.8, 0.9)}])
-def test_an_optimizer_goes_on_as_if_never_stopped(tmp_path: Path, options: dict) -> None:
+def test_an_optimizer_goes_on_as_if_never_stopped(tmp_path: Path, options: dict[str, Any]) -> None:
     def fresh() -> tuple[torch.nn.Module, torch.optim.Optimizer]:
-        model = torch.nn.Sequential(torch.nn.Linear(5, 3), torch.nn.Linear(3, 2))
-        decayed = [{"params": [model[0].weight], "weight_decay": 0.3}, {"params": [*model[1].parameters()]}]
-        return model, torch.optim.AdamW(decayed, **options)
+        first, last = torch.nn.Linear(5, 3), torch.nn.Linear(3, 2)
+        decayed: list[dict[str, Any]] = [
+            {"params": [first.weight], "weight_decay": 0.3},
+            {"params": [*last.parameters()]},
+        ]
+        return torch.nn.Sequential(first, last), torch.optim.AdamW(decayed, **options)
 
     model, optimizer = fresh()
     train(model, optimizer, seed=1)

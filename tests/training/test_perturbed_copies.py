@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,8 @@ from speechattn.system.stop_signal import StopSignal
 from speechattn.training.config import TrainConfig
 from speechattn.training.dataset import fingerprint
 from speechattn.training.perturbed_copies import Copies, segments_at_speed
-from speechattn.training.run import prepare, run
+from speechattn.training.prepare import prepare
+from speechattn.training.run import run
 
 RATE = 16_000
 
@@ -113,7 +115,7 @@ def test_validation_is_given_back_as_it_was(noise: Path) -> None:
 
 
 def test_settings_are_checked_when_the_config_is_built() -> None:
-    for settings, message in [
+    refused: list[tuple[dict[str, Any], str]] = [
         ({"speed_perturb": ()}, "different speeds, 1.0 for none"),
         ({"speed_perturb": (0.9, 0.9)}, "different speeds"),
         ({"speed_perturb": (9.0,)}, "from 0.5 to 2"),
@@ -123,7 +125,8 @@ def test_settings_are_checked_when_the_config_is_built() -> None:
         ({"features": "mfc"}, "Did you mean 'mfcc'"),
         ({"features": "mfcc", "num_ceps": 50}, "num_ceps must be 1 to num_mels = 40"),
         ({"features": "mfcc", "deltas": -1}, "deltas"),
-    ]:
+    ]
+    for settings, message in refused:
         with pytest.raises(ConfigError, match=message):
             TrainConfig(**settings)
     assert TrainConfig(features="mfcc", deltas=1).encoder_config("linear").input_dim == 26
@@ -141,7 +144,7 @@ def config(librispeech_tiny: Path, noise: Path, tmp_path: Path) -> TrainConfig:
         alignments=str(librispeech_tiny / "alignments"),
         test_subsets=("dev-clean",),
         valid_fraction=0.3,
-        output=str(tmp_path / "run"),
+        out=str(tmp_path / "run"),
         baselines=(),
         features="mfcc",
         num_mels=23,

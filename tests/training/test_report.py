@@ -4,6 +4,7 @@ import base64
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,10 +16,11 @@ from speechattn.context import Context
 from speechattn.errors import UserError
 from speechattn.framing import Framing
 from speechattn.models.speech_model import SpeechModel
-from speechattn.plots import html_page as page
 from speechattn.plots.html_page import Report
-from speechattn.training.report_data import layer_attention, print_table
+from speechattn.system.atomic_files import write_bytes
+from speechattn.training.report_data import layer_attention
 from speechattn.training.report_page import CAPTIONS, LayerAttention, write_run_report
+from speechattn.training.results_table import print_table
 
 CLASSES = ("SIL", "AA", "B")
 CONTEXT = Context.truncated(30, 30)
@@ -54,7 +56,7 @@ def small_figure() -> Figure:
     return figure
 
 
-def example(name: str, num_frames: int = 40, layers: int = 2, leak: float = 0.0) -> dict:
+def example(name: str, num_frames: int = 40, layers: int = 2, leak: float = 0.0) -> dict[str, Any]:
     rng = np.random.default_rng(num_frames)
     layer = LayerAttention(CONTEXT, torch.full((2, num_frames, 61), 1 / 61), leak)
     return {
@@ -86,7 +88,7 @@ RECORDS = [
 
 
 def run_report(directory: Path, **changed: object) -> Path:
-    given = {
+    given: dict[str, Any] = {
         "title": "A run",
         "results": RESULTS,
         "examples": [example("first"), example("second", 55)],
@@ -94,7 +96,7 @@ def run_report(directory: Path, **changed: object) -> Path:
         "confusion_matrix": torch.tensor([[8, 1, 1], [0, 4, 2], [1, 0, 3]]),
         "classes": CLASSES,
         "framing": Framing(),
-        "reach": CONTEXT.describe(num_layers=2),
+        "description": CONTEXT.describe(num_layers=2),
         "notes": ["Labels come from an aligner.", "python train.py"],
     }
     return write_run_report(directory, **{**given, **changed})
@@ -148,14 +150,14 @@ def test_a_second_report_replaces_the_first_and_leaves_nothing_aside(tmp_path: P
 
 def test_the_old_page_survives_a_failed_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old = Report("Old").write(tmp_path).read_bytes()
-    real = page.write_bytes
+    real = write_bytes
 
     def full_disk(path: Path, data: bytes) -> None:
         if path.name == "report.html":
             raise OSError(28, "No space left on device")
         real(path, data)
 
-    monkeypatch.setattr(page, "write_bytes", full_disk)
+    monkeypatch.setattr("speechattn.plots.html_page.write_bytes", full_disk)
     with pytest.raises(OSError, match="No space"):
         Report("New").figure("one", small_figure(), "").write(tmp_path)
     assert (tmp_path / "report.html").read_bytes() == old
@@ -227,7 +229,7 @@ def test_each_layer_has_a_context_of_its_own(tmp_path: Path) -> None:
 def test_a_baseline_without_attention_has_a_report(tmp_path: Path) -> None:
     absent = ("posteriors", "transcript")
     plain = {key: value for key, value in example("first", layers=0).items() if key not in absent}
-    path = run_report(tmp_path, examples=[plain], records=[], reach="", notes="one note")
+    path = run_report(tmp_path, examples=[plain], records=[], description="", notes="one note")
     words = Reader(path.read_text()).words
     assert "Attention" not in words and "Learning" not in words and "one note" in words
 
@@ -262,7 +264,7 @@ def test_what_a_layer_attends_to_lies_in_its_window_and_is_what_is_drawn(context
 
 
 @pytest.mark.parametrize("options", [{"block": "conformer"}, {"position_encoding": "alibi"}, {"activation": "relu"}])
-def test_any_encoder_with_attention_is_read(options: dict) -> None:
+def test_any_encoder_with_attention_is_read(options: dict[str, Any]) -> None:
     config = EncoderConfig(10, d_model=8, num_heads=2, num_layers=2, context=Context.truncated(3, 2), **options)
     layers = layer_attention(SpeechModel(ModelConfig(CLASSES, config, num_mels=10)).eval(), torch.randn(42, 10))
     shapes = [(layer.outside, np.shape(layer.weights)) for layer in layers]

@@ -2,6 +2,8 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -21,7 +23,7 @@ from speechattn.training.run import run
 
 
 @pytest.fixture(scope="session")
-def synthetic(tmp_path_factory):
+def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve utterances of four synthetic speakers, four of two others."""
     pytest.importorskip("espeakng_loader", reason="synthetic speech needs the extra [synth]")
     size = SyntheticConfig(train_utterances=12, test_utterances=4, train_speakers=4, test_speakers=2)
@@ -29,19 +31,19 @@ def synthetic(tmp_path_factory):
 
 
 @pytest.fixture(params=["synthetic", "real"])
-def speech(request):
-    """(folder, subset to train on, subset to test on): made speech, and LibriSpeech where it is there."""
+def speech(request: pytest.FixtureRequest) -> tuple[Path, str, str]:
+    """(folder, subset to train on, subset to test on): synthetic speech, and LibriSpeech where it is installed."""
     if request.param == "synthetic":
         return request.getfixturevalue("synthetic"), "train", "test"
     return request.getfixturevalue("librispeech_tiny"), "test-clean", "dev-clean"
 
 
-# One test runs on both; what does not depend on where speech comes from trains on one, since a run takes seconds.
+# One test runs on both; tests that do not depend on the kind of speech train on one, because a run takes seconds.
 on_synthetic = pytest.mark.parametrize("speech", ["synthetic"], indirect=True)
 
 
 @pytest.fixture
-def config(speech, tmp_path):
+def config(speech: tuple[Path, str, str], tmp_path: Path) -> TrainConfig:
     folder, subset, test_subset = speech
     return TrainConfig(
         data=str(folder / "LibriSpeech"),
@@ -49,7 +51,7 @@ def config(speech, tmp_path):
         alignments=str(folder / "alignments"),
         test_subsets=(test_subset,),
         valid_fraction=0.3,
-        output=str(tmp_path / "run"),
+        out=str(tmp_path / "run"),
         baselines=("linear", "mlp"),
         left=4,
         right=3,
@@ -65,7 +67,9 @@ def config(speech, tmp_path):
     )
 
 
-def test_a_run_leaves_table_model_and_report_and_evaluate_agrees(config, tmp_path, capsys):
+def test_a_run_leaves_table_model_and_report_and_evaluate_agrees(
+    config: TrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     page = run(config)
     output = tmp_path / "run"
     results = json.loads((output / "results.json").read_text())
@@ -81,6 +85,7 @@ def test_a_run_leaves_table_model_and_report_and_evaluate_agrees(config, tmp_pat
 
     written = tmp_path / "out" / "scores.json"
     (subset,) = config.test_subsets
+    assert config.alignments is not None
     arguments = ["--model", str(output / "model"), "--data", config.data, "--subset", subset]
     assert evaluate.main([*arguments, "--alignments", config.alignments, "--json-out", str(written)]) == 0
     scores = json.loads(written.read_text(), parse_constant=pytest.fail)  # NaN is not JSON
@@ -91,7 +96,7 @@ def test_a_run_leaves_table_model_and_report_and_evaluate_agrees(config, tmp_pat
 
 
 @on_synthetic
-def test_the_same_command_on_a_finished_run_reads_it_and_another_config_is_refused(config):
+def test_the_same_command_on_a_finished_run_reads_it_and_another_config_is_refused(config: TrainConfig) -> None:
     config = replace(config, baselines=(), epochs=1)
     run(config)
     model = (page := run(config)).parent / "model" / "model.safetensors"
@@ -99,7 +104,7 @@ def test_the_same_command_on_a_finished_run_reads_it_and_another_config_is_refus
     assert run(config) == page and model.stat().st_mtime_ns == written
     with pytest.raises(UserError, match="d_ff was 32 and is 48"):
         run(replace(config, d_ff=48))
-    with RunLock(config.output), pytest.raises(UserError, match="in use by pid"):
+    with RunLock(config.out), pytest.raises(UserError, match="in use by pid"):
         run(config)
     run(replace(config, d_ff=48), restart=True)
     assert (page.parent.parent / "run.previous-1" / "report.html").exists()
@@ -107,7 +112,9 @@ def test_the_same_command_on_a_finished_run_reads_it_and_another_config_is_refus
 
 @on_synthetic
 @pytest.mark.parametrize("labels", ["words", "speech"])
-def test_a_run_on_other_labels_keeps_them_in_its_model(config, labels, tmp_path):
+def test_a_run_on_other_labels_keeps_them_in_its_model(
+    config: TrainConfig, labels: Literal["words", "speech"], tmp_path: Path
+) -> None:
     config = replace(config, labels=labels, num_words=7, baselines=(), epochs=1)
     run(config)
     output, (subset,) = tmp_path / "run", config.test_subsets
@@ -123,7 +130,7 @@ def test_a_run_on_other_labels_keeps_them_in_its_model(config, labels, tmp_path)
 
 
 @on_synthetic
-def test_speech_and_silence_need_no_alignments(config, tmp_path):
+def test_speech_and_silence_need_no_alignments(config: TrainConfig, tmp_path: Path) -> None:
     config = replace(config, labels="speech", alignments=None, baselines=(), epochs=1)
     run(config)
     output, (subset,) = tmp_path / "run", config.test_subsets
@@ -132,43 +139,44 @@ def test_speech_and_silence_need_no_alignments(config, tmp_path):
     scores = evaluate_directory(str(output / "model"), config.data, subset, None, None)
     assert scores["frames"] == result["tests"][subset]["frames"] and scores["skipped"] == {}
     assert scores["accuracy"] == pytest.approx(result["tests"][subset]["accuracy"], abs=1e-12)
-    for labels in ("phones", "words"):
+    others: tuple[Literal["phones", "words"], ...] = ("phones", "words")
+    for labels in others:
         with pytest.raises(ConfigError, match=f"--alignments DIR with {config.subset}.{labels}.ctm"):
             replace(config, labels=labels)
 
 
-def test_a_model_of_phones_is_not_scored_without_alignments(config, tmp_path):
+def test_a_model_of_phones_is_not_scored_without_alignments(config: TrainConfig, tmp_path: Path) -> None:
     model, (subset,) = tmp_path / "model", config.test_subsets
     SpeechModel(ModelConfig(PHONES, config.encoder_config("truncated"), num_mels=config.num_mels)).save(model)
     with pytest.raises(UserError, match=r"--alignments DIR is missing: .* labels phones"):
         evaluate_directory(str(model), config.data, subset, None, None)
 
 
-def test_settings_of_labels_are_checked():
+def test_settings_of_labels_are_checked() -> None:
     with pytest.raises(ConfigError, match="num_words must be 1 or more"):
         TrainConfig(labels="words", num_words=0)
     with pytest.raises(ConfigError, match="Did you mean 'words'"):
-        TrainConfig(labels="word")
+        TrainConfig(labels="word")  # type: ignore[arg-type]
 
 
-def test_the_fingerprint_sees_what_the_labels_mean():
+def test_the_fingerprint_depends_on_the_classes() -> None:
     assert fingerprint([], PHONES) == fingerprint([], list(PHONES))
     assert len({fingerprint([], classes) for classes in (PHONES, SPEECH, ("SILSPEECH",), ())}) == 4
 
 
-def test_speakers_on_both_sides_are_refused(config):
+def test_speakers_on_both_sides_are_refused(config: TrainConfig) -> None:
     with pytest.raises(DataError, match="speakers are in both training and test data"):
         run(replace(config, test_subsets=(config.subset,)))
 
 
-def test_missing_data_is_refused_before_anything_is_trained(config, tmp_path):
+def test_missing_data_is_refused_before_anything_is_trained(config: TrainConfig, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nowhere"):
         run(replace(config, data=str(tmp_path / "nowhere")))
     with pytest.raises(DataError, match=f"no alignments of '{config.subset}'"):
         run(replace(config, alignments=str(tmp_path)))
 
 
-def test_options_come_from_a_preset_or_a_file_and_then_from_the_command_line(tmp_path):
+def test_options_come_from_a_preset_or_a_file_and_then_from_the_command_line(tmp_path: Path) -> None:
     presets = {"small": TrainConfig(d_model=96, num_heads=6)}
     config, restart = commands.parse_train(["--preset", "small", "--epochs", "3"], presets)
     assert (config.d_model, config.epochs, restart) == (96, 3, False)

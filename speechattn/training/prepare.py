@@ -1,0 +1,110 @@
+"""The data of a run: loaded, labelled, split by speaker and turned into frames."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from speechattn.data.labelled_corpus import Corpus, load_corpus
+from speechattn.data.labels.classes import PHONES, SPEECH, word_classes
+from speechattn.data.speaker_split import check_disjoint, split_by_speaker
+from speechattn.errors import UserError
+from speechattn.frontend.factory import build_frontend
+from speechattn.frontend.logmel import LogMel
+from speechattn.system.stop_signal import StopSignal
+from speechattn.training.config import TrainConfig
+from speechattn.training.dataset import Example, fingerprint, make_examples
+from speechattn.training.perturbed_copies import Copies
+from speechattn.training.tasks.frames import FrameTask
+
+MAX_BAD = 0.01
+"""Share of the training subset that may be unusable unless the user gives one; of a test subset it is 0."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """The task of a run and its examples: training and validation speakers, and further subsets by name.
+
+    `corpora` are the subsets that the examples come from; they list the utterances that were left out.
+    """
+
+    task: FrameTask
+    train: list[Example]
+    valid: list[Example]
+    tests: dict[str, list[Example]]
+    corpora: list[Corpus]
+
+    def fingerprints(self) -> dict[str, dict[str, Any]]:
+        """Return a Fingerprint of each part of the data as JSON. The bytes of every sound file are read."""
+        parts = {"train": self.train, "valid": self.valid}
+        parts |= {f"test subset {name}": examples for name, examples in self.tests.items()}
+        return {name: asdict(fingerprint(examples, self.task.classes)) for name, examples in parts.items()}
+
+
+def prepare(config: TrainConfig, stop: StopSignal) -> Data:
+    """Return the data of a run; the speakers of training, validation and tests are disjoint.
+
+    Raises:
+        UserError, DataError: data or alignments are missing, damaged or too long for the table of learned positions.
+    """
+    root, alignments, tests = _locate(config, stop)
+    frontend = make_frontend(config)
+    rate = frontend.framing.sample_rate
+    fixed = {"phones": PHONES, "speech": SPEECH}.get(config.labels)
+    max_bad = MAX_BAD if config.max_bad is None else config.max_bad
+    corpus = load_corpus(root, config.subset, alignments, fixed, max_bad, sample_rate=rate)
+    print(corpus.summary())
+    classes = fixed or word_classes((item.segments for item in corpus.utterances), config.num_words)
+    print(f"labels: {config.labels}, {len(classes)} classes")
+    train_side, valid_side = split_by_speaker(corpus.utterances, config.valid_fraction, config.seed)
+    others = {}
+    for name in tests:
+        others[name] = load_corpus(root, name, alignments, classes, config.max_bad or 0.0, sample_rate=rate)
+        check_disjoint(corpus.utterances, others[name].utterances)
+        print(others[name].summary())
+    task = FrameTask(classes)
+    held_out = {item.id for item in valid_side}
+    examples = make_examples(corpus, frontend, task, stop, Copies.of(config, held_out, rate))
+    data = Data(
+        task,
+        [example for example in examples if example.utterance.id not in held_out],
+        [example for example in examples if example.utterance.id in held_out],
+        {name: make_examples(other, frontend, task, stop) for name, other in others.items()},
+        [corpus, *others.values()],
+    )
+    speakers = (len({item.speaker for item in side}) for side in (train_side, valid_side))
+    print("training on {} speakers, validating on {} others".format(*speakers))
+    _check_length(config, data)
+    return data
+
+
+def make_frontend(config: TrainConfig) -> LogMel:
+    """Return the frontend of a run."""
+    return build_frontend(
+        config.features, config.num_mels, flavor=config.flavor, num_ceps=config.num_ceps, deltas=config.deltas
+    )
+
+
+def _locate(config: TrainConfig, stop: StopSignal) -> tuple[Path, str | None, tuple[str, ...]]:
+    """Return data, alignments and test subsets; synthetic speech is made if it is not in the cache yet."""
+    if config.data != "synthetic":
+        return Path(config.data), config.alignments, config.test_subsets
+    from speechattn.data.synthetic.config import SyntheticConfig
+    from speechattn.data.synthetic.corpus import default_cache, synthesize_corpus
+
+    root = synthesize_corpus(default_cache(), SyntheticConfig())
+    stop.poll()
+    return root, str(root / "alignments"), config.test_subsets or ("test",)
+
+
+def _check_length(config: TrainConfig, data: Data) -> None:
+    """Raise UserError if a recording is longer than the table of learned positions: now, not in the validation."""
+    recordings = itertools.chain(data.valid, *data.tests.values())
+    longest = max((len(example.labels) for example in recordings), default=0)
+    if config.learns_positions and longest > config.max_frames:
+        raise UserError(
+            f"learned positions end at --max-frames {config.max_frames}, and the longest recording to be scored has "
+            f"{longest} frames: use --max-frames {longest} or more, or --position-encoding relative."
+        )

@@ -1,0 +1,49 @@
+"""The final table of a run in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+MAX_CLASSES = 50
+"""Classes whose accuracy is printed: all phones, and the most frequent of many words."""
+
+
+def print_table(results: Sequence[dict[str, Any]]) -> None:
+    """Print the final table of a run, and the accuracy of its own encoder per class."""
+    header, rows = summary_table(results)
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    print()
+    for row in [header, *rows]:
+        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+    per_class = sorted(results[0]["per_class"].items(), key=lambda item: -item[1][1])
+    seen = [(name, share) for name, (share, count) in per_class if count][:MAX_CLASSES]
+    width = max((len(name) for name, _ in seen), default=0)
+    cells = [f"{name:>{width}} {share:.2f}" for name, share in seen]
+    print(f"\naccuracy per class of {results[0]['encoder']}, most frequent first:")
+    for begin in range(0, len(cells), 10):
+        print("  " + "  ".join(cells[begin : begin + 10]))
+
+
+def summary_table(results: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Return header and rows as text: one row an encoder, last the most frequent class of the training data."""
+    tests = list(results[0]["tests"])
+    header = ["encoder", "accuracy", "without SIL", *tests, "parameters", "train frames/s", "frames/s", "peak MB", "s"]
+    rows = [
+        [
+            result["encoder"],
+            f"{result['accuracy']:.4f}",
+            f"{result['accuracy_no_sil']:.4f}",
+            *(f"{result['tests'][name]['accuracy']:.4f}" for name in tests),
+            f"{result['parameters']:,}",
+            f"{result['train_frames_per_s']:,.0f}",
+            f"{result['frames_per_s']:,.0f}",
+            f"{result['peak_memory_mb']:,.0f}",
+            f"{result['seconds']:,.0f}",
+        ]
+        for result in results
+    ]
+    floor = results[0]["baseline"]
+    shares = [floor["accuracy"], floor["accuracy_no_sil"], *(floor["tests"][name] for name in tests)]
+    last = [f"always {floor['label']}", *(f"{share:.4f}" for share in shares)]
+    return header, [*rows, last + [""] * (len(header) - len(last))]
