@@ -16,6 +16,7 @@ import argparse
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -66,25 +67,32 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=FOLDER, metavar="DIR", help="where the pictures go")
     options = parser.parse_args()
     torch.manual_seed(0)
+    try:
+        pictures = draw(synthetic() if options.audio is None else read(options.audio, options.alignments))
+    except sa.UserError as error:
+        parser.error(str(error))
     options.out.mkdir(parents=True, exist_ok=True)
-    model = sa.load_pretrained("small-en-phones")
-    recording = synthetic() if options.audio is None else read(options.audio, options.alignments)
-    with torch.no_grad():
-        pictures = {
-            "frames": draw_frames(recording),
-            "twins": draw_twins(recording),
-            "heads": draw_heads(recording, model),
-            "positions": draw_positions(model),
-            "cost": draw_cost(),
-            "masks": draw_masks(),
-            "receptive_field": receptive_field(
-                model.config.encoder.contexts,
-                names=model.config.encoder.context_names,
-                title="The pretrained model: 3 neighbours at the input, then 26 frames back and 4 ahead in four layers",
-            ),
-        }
     for name, figure in pictures.items():
         save(figure, options.out / f"lecture_{name}.png")
+
+
+@torch.no_grad()
+def draw(recording: Recording) -> dict[str, Figure]:
+    """Return every picture by its name."""
+    model = sa.load_pretrained("small-en-phones")
+    return {
+        "frames": draw_frames(recording),
+        "twins": draw_twins(recording),
+        "heads": draw_heads(recording, model),
+        "positions": draw_positions(model),
+        "cost": draw_cost(),
+        "masks": draw_masks(),
+        "receptive_field": receptive_field(
+            model.config.encoder.contexts,
+            names=model.config.encoder.context_names,
+            title="The pretrained model: 3 neighbours at the input, then 26 frames back and 4 ahead in four layers",
+        ),
+    }
 
 
 def read(path: Path, alignments: Path | None) -> Recording:
@@ -93,10 +101,7 @@ def read(path: Path, alignments: Path | None) -> Recording:
     seconds = len(waveform) / RATE
     if alignments is None:
         return Recording(waveform, log_mel(waveform), phones_by_model(waveform), [], path.stem)
-    subset = path.parents[2].name
-    phones, words = (
-        cut_segments(read_ctm(alignments / f"{subset}.{kind}.ctm")[path.stem], seconds) for kind in ("phones", "words")
-    )
+    phones, words = (read_segments(path, alignments, kind, seconds) for kind in ("phones", "words"))
     words = [word for word in words if word.label not in ("", "SIL", "<sil>")]
     sentence = " ".join(word.label for word in words).lower()
     return Recording(
@@ -106,6 +111,15 @@ def read(path: Path, alignments: Path | None) -> Recording:
         words,
         f"\N{LEFT DOUBLE QUOTATION MARK}{sentence}\N{RIGHT DOUBLE QUOTATION MARK}",
     )
+
+
+def read_segments(path: Path, alignments: Path, kind: str, seconds: float) -> list[Segment]:
+    """Return the "phones" or "words" of a recording in LibriSpeech layout, without what lies after `seconds`."""
+    ctm = alignments / f"{path.resolve().parents[2].name}.{kind}.ctm"
+    segments = read_ctm(ctm).get(path.stem)
+    if segments is None:
+        raise sa.UserError(f"{ctm} has no utterance {path.stem}: leave out --alignments to use the model's phones.")
+    return cut_segments(segments, seconds)
 
 
 def synthetic() -> Recording:
@@ -183,8 +197,8 @@ def draw_windows(axes: Axes, recording: Recording) -> None:
         axes.add_patch(
             Rectangle((begin / RATE, bottom), width / RATE, 0.36, color=(LINES[0], LINES[2], LINES[3])[row % 3])
         )
-        text = {"ha": "center", "va": "center", "fontsize": 8, "color": "white", "clip_on": True}
-        axes.text((begin + end) / 2 / RATE, bottom + 0.16, f"frame {frame}", **text)
+        label = axes.text((begin + end) / 2 / RATE, bottom + 0.16, f"frame {frame}", ha="center", va="center")
+        label.set(fontsize=8, color="white", clip_on=True)
     axes.set(xlim=(shown[0] / RATE, (shown[-1] + 1) / RATE), ylim=(-1.1, 2.6), yticks=[])
     axes.tick_params(labelsize=8, length=2)
     axes.spines["left"].set_visible(False)
@@ -202,7 +216,7 @@ def draw_twins(recording: Recording) -> Figure:
     pair, labels = twins(recording)
     figure = new_figure(13.0, 3.6)
     whole = figure.add_gridspec(1, 2, width_ratios=[2, 0.9])
-    grid = whole[0].subgridspec(2, 2, height_ratios=[1.6, 0.22]).subplots()
+    grid: Any = whole[0].subgridspec(2, 2, height_ratios=[1.6, 0.22]).subplots()
     vectors = figure.add_subplot(whole[1])
     mel, edges = recording.frames.numpy(), frame_edges(FRAMING, len(recording.frames))
     around = 0.25
@@ -247,6 +261,8 @@ def twins(recording: Recording) -> tuple[tuple[int, int], tuple[str, str]]:
     usable = ((labels > 0) & loud & inside).nonzero()[:, 0]
     distances = torch.cdist(frames[usable], frames[usable])
     distances[labels[usable][:, None] == labels[usable]] = torch.inf
+    if not distances.isfinite().any():
+        raise sa.UserError("the recording has fewer than two clear phones: use some seconds of speech.")
     best = int(distances.argmin())
     first, second = (int(usable[i]) for i in sorted((best // len(usable), best % len(usable))))
     return (first, second), (classes[labels[first]], classes[labels[second]])
@@ -325,14 +341,14 @@ def draw_cost() -> Figure:
     seconds = np.geomspace(1, 3600, 60)
     frames = np.round(seconds * FRAMING.frames_per_second).astype(int)
     kinds = (
-        ("full: every frame sees every frame", sa.Context.full(), LINES[1]),
-        ("truncated: 64 frames to each side", sa.Context.truncated(64, 64), LINES[0]),
+        ("full: every frame sees every frame", sa.Context.full(), LINES[1], 1e9, "GB"),
+        ("truncated: 64 frames to each side", sa.Context.truncated(64, 64), LINES[0], 1e6, "MB"),
     )
-    for name, context, colour in kinds:
+    for name, context, colour, size, unit in kinds:
         num_bytes = [4 * context.num_pairs(int(count)) for count in frames]
         axes.loglog(seconds, num_bytes, color=colour, linewidth=2.5, label=name)
         axes.annotate(
-            f"1 h: {round(num_bytes[-1] / 1e6):,} MB",
+            f"1 h: {num_bytes[-1] / size:.0f} {unit}",
             (seconds[-1], num_bytes[-1]),
             (-6, 0),
             textcoords="offset points",

@@ -70,16 +70,16 @@ def main() -> None:
         f"{len(train)} utterances to train on, {len(held_out)} of other speakers to measure on, {options.steps} steps"
     )
     always = most_frequent_share(held_out)
-    print(f"\n{'frame sees':38} accuracy   weights\n{'nothing: always silence':38} {always:8.3f}")
+    print(f"\n{'frame sees':38} accuracy  parameters\n{'nothing: always silence':38} {always:8.3f}")
     found: dict[str, tuple[float, int]] = {}
     for name, settings in NEIGHBOURS.items():
-        found[name] = accuracy, weights = train_and_score(settings, train, held_out, options.steps)
-        print(f"{name:38} {accuracy:8.3f}  {weights:8,}", flush=True)
-    print(f"\n{'encoder':38} {f'{len(few)} utterances':>15} {f'{len(train)} utterances':>15}   weights")
+        found[name] = accuracy, parameters = train_and_score(settings, train, held_out, options.steps)
+        print(f"{name:38} {accuracy:8.3f}  {parameters:10,}", flush=True)
+    print(f"\n{'encoder':38} {f'{len(few)} utterances':>15} {f'{len(train)} utterances':>15}  parameters")
     for name, settings in AMOUNTS.items():
         small, _ = train_and_score(settings, few, held_out, options.steps)
-        large, weights = found.get(name) or train_and_score(settings, train, held_out, options.steps)
-        print(f"{name:38} {small:15.3f} {large:15.3f}  {weights:8,}", flush=True)
+        large, parameters = found.get(name) or train_and_score(settings, train, held_out, options.steps)
+        print(f"{name:38} {small:15.3f} {large:15.3f}  {parameters:10,}", flush=True)
     print(f"\n{time.monotonic() - start:.0f} s")
 
 
@@ -106,12 +106,12 @@ def encoder_config(settings: dict[str, object]) -> sa.EncoderConfig:
 def train_and_score(
     settings: dict[str, object], train: Sequence[Example], held_out: Sequence[Example], steps: int
 ) -> tuple[float, int]:
-    """Train an encoder with a frame classifier; return its frame accuracy on `held_out` and its number of weights."""
+    """Train an encoder with a frame classifier; return the accuracy on `held_out` and the number of parameters."""
     torch.manual_seed(0)
     encoder = sa.build_encoder(encoder_config(settings))
     head = sa.FrameClassifier(encoder.config.d_model, len(PHONES))
-    weights = [*encoder.parameters(), *head.parameters()]
-    optimizer = torch.optim.AdamW(weights, lr=LEARNING_RATE, weight_decay=0.01)
+    parameters = [*encoder.parameters(), *head.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps, pct_start=0.15)
     batches = Batches([len(example.frames) for example in train], BATCH_FRAMES, seed=0)
     stream = itertools.chain.from_iterable(batches.batches(epoch) for epoch in itertools.count())
@@ -120,15 +120,15 @@ def train_and_score(
         frames, lengths, labels = collate([one.frames for one in chosen], [one.labels for one in chosen])
         loss = head.loss(head(*encoder(frames, lengths)), labels)
         optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(weights, 1.0)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         schedule.step()
     scores = FrameScores(len(PHONES))
     with torch.no_grad():
         for example in held_out:
             scores.update(head(*encoder.eval()(example.frames[None])), example.labels[None])
-    return scores.accuracy, sum(weight.numel() for weight in weights)
+    return scores.accuracy, sum(weight.numel() for weight in parameters)
 
 
 def most_frequent_share(examples: Sequence[Example]) -> float:
