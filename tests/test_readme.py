@@ -25,7 +25,13 @@ from speechattn.training.config import TrainConfig
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted(
-    [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("recipes/*/README.md"), *ROOT.glob("docs/*.md")]
+    [
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        *ROOT.glob("recipes/*/README.md"),
+        *ROOT.glob("speechattn/models/*/README.md"),
+        *ROOT.glob("docs/*.md"),
+    ]
 )
 MODULES = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts)
@@ -187,6 +193,20 @@ def test_the_commands_of_a_document_exist(document: Path) -> None:
 def test_links_to_files_lead_somewhere(document: Path) -> None:
     for link in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
         assert (document.parent / link).exists(), link
+
+
+def test_common_changes_need_at_most_four_files_which_exist() -> None:
+    """Of "Where to change what" in CONTRIBUTING.md; NAME stands for a new file."""
+    table = (ROOT / "CONTRIBUTING.md").read_text().partition("## Where to change what")[2].partition("\n## ")[0]
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) == 5
+    for change, files, tests in rows:
+        named = re.findall(r"`([\w/]+\.py)`", files)
+        assert 1 <= len(named) <= 4, change
+        for name in (f"speechattn/{name}" for name in named if "NAME" not in name):
+            assert (ROOT / name).is_file(), name
+        for name in re.findall(r"`(tests/[\w/]+\.py)`", tests):
+            assert "NAME" in name or (ROOT / name).is_file(), name
 
 
 def test_blocks_are_found_in_order_and_on_their_lines() -> None:
