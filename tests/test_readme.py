@@ -92,11 +92,11 @@ def trimmed(output: str) -> str:
 
 
 @functools.cache
-def help_text(command: str) -> str:
-    """What `speechattn COMMAND --help` prints, for train with --preset as in the recipe."""
+def help_text(*command: str) -> str:
+    """What `speechattn [COMMAND] --help` prints, for train with --preset as in the recipe."""
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
-        cli.main([command, "--help"], presets={"demo": TrainConfig()})
+        cli.main([*command, "--help"], presets={"demo": TrainConfig()})
     return printed.getvalue()
 
 
@@ -123,7 +123,6 @@ def unknown_options(words: list[str]) -> list[str]:
 def wrong_commands(text: str) -> list[str]:
     """Commands that name a Makefile target, a subcommand, a script or an option that does not exist."""
     made = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
-    known = {*cli.DELEGATED, *cli.COMMANDS, "doctor"}
     wrong = []
     for words in commands(text):
         while words and re.fullmatch(r"[A-Z_]+=\S*", words[0]):  # a variable of the environment
@@ -135,7 +134,7 @@ def wrong_commands(text: str) -> list[str]:
         script = plain[0] if plain else ""
         if (
             (program == "make" and not made.issuperset(plain))
-            or (program.endswith("speechattn") and plain and script not in known)
+            or (program.endswith("speechattn") and plain and not re.search(rf"(?m)^ +{script}( |$)", help_text()))
             or (program.split("/")[-1].startswith("python") and script.endswith(".py") and not (ROOT / script).exists())
             or unknown_options(words)
         ):
