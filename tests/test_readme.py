@@ -14,6 +14,7 @@ import io
 import re
 import runpy
 import shlex
+import tomllib
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -192,6 +193,13 @@ def test_the_commands_of_a_document_exist(document: Path) -> None:
 def test_links_to_files_lead_somewhere(document: Path) -> None:
     for link in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
         assert (document.parent / link).exists(), link
+
+
+def test_the_readme_names_every_package_that_is_needed() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = {re.split(r"[<>=!~; \[]", package)[0] for package in project["dependencies"]}
+    requirements = (ROOT / "README.md").read_text().partition("Requirements:")[2].partition("```")[0]
+    assert {package for package in needed if not re.search(rf"\b{package}\b", requirements)} == set()
 
 
 def test_common_changes_need_at_most_four_files_which_exist() -> None:
