@@ -1,21 +1,38 @@
-"""Every example that a reader can copy runs: code blocks of the READMEs, their commands, and docstrings."""
+"""Every example that a reader can copy runs: code blocks of the READMEs, their commands, and docstrings.
+
+A ```python block runs, and a ```text block right after it shows what the document's Python prints. The commands of a
+```bash block exist, with their options; a ```text block right after `speechattn plan` shows what that prints.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import doctest
+import functools
 import importlib
+import io
 import re
 import runpy
+import shlex
+import tomllib
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from speechattn.cli import main as cli
+from speechattn.training.config import TrainConfig
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted(
-    [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("recipes/*/README.md"), *ROOT.glob("docs/*.md")]
+    [
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        *ROOT.glob("recipes/*/README.md"),
+        *ROOT.glob("speechattn/models/*/README.md"),
+        *ROOT.glob("docs/*.md"),
+    ]
 )
 MODULES = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts)
@@ -46,39 +63,110 @@ def as_program(text: str, needs: str = "") -> str:
     return "\n".join(lines) + "\n"
 
 
+def shown(text: str, language: str) -> list[tuple[str, str]]:
+    """(block, output) wherever a ```text block comes right after a block in `language`."""
+    fenced = list(re.finditer(r"^```(\w*)[^\n]*\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL))
+    return [
+        (block[2], output[2])
+        for block, output in pairwise(fenced)
+        if (block[1], output[1]) == (language, "text") and not text[block.end() : output.start()].strip()
+    ]
+
+
+def words_of(block: str) -> Iterator[list[str]]:
+    """The words of every command of a shell block."""
+    for line in block.replace("\\\n", " ").splitlines():
+        for command in re.split(r"&&|;|\|", line.split(" #")[0].removeprefix("$ ")):
+            if words := shlex.split(command, comments=True):
+                yield words
+
+
 def commands(text: str) -> Iterator[list[str]]:
     """The words of every command in the shell blocks."""
     for _, block in blocks(text, "bash", "sh", "shell", "console"):
-        for line in block.replace("\\\n", " ").splitlines():
-            for command in re.split(r"&&|;|\|", line.split("#")[0].removeprefix("$ ")):
-                if words := command.split():
-                    yield words
+        yield from words_of(block)
+
+
+def trimmed(output: str) -> str:
+    """`output` without spaces at the end of its lines, which documents do not have."""
+    return "\n".join(line.rstrip() for line in output.splitlines()) + "\n"
+
+
+@functools.cache
+def help_text(*command: str) -> str:
+    """What `speechattn [COMMAND] --help` prints, for train with --preset as in the recipe."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
+        cli.main([*command, "--help"], presets={"demo": TrainConfig()})
+    return printed.getvalue()
+
+
+@functools.cache
+def scripts_text() -> str:
+    """The source of all scripts, where their options stand in quotes."""
+    return "\n".join(path.read_text() for path in sorted((ROOT / "scripts").glob("*.py")))
+
+
+def unknown_options(words: list[str]) -> list[str]:
+    """Options of a command of speechattn, of the recipe or of a script that it does not have."""
+    plain = [word for word in words if not word.startswith("-")]
+    options = [word.split("=")[0] for word in words if word.startswith("--")]
+    command = next((Path(word).stem for word in plain if word.startswith("recipes/") and word.endswith(".py")), "")
+    if plain[:1] == ["speechattn"]:
+        command = next(iter(plain[1:]), "")
+    if command:
+        return [option for option in options if not re.search(rf"(?<!\S){option}(?![\w-])", help_text(command))]
+    if any(word.startswith("scripts/") for word in plain):
+        return [option for option in options if f'"{option}"' not in scripts_text()]
+    return []
 
 
 def wrong_commands(text: str) -> list[str]:
-    """Commands that name a Makefile target, a subcommand or a script that does not exist."""
+    """Commands that name a Makefile target, a subcommand, a script or an option that does not exist."""
     made = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
-    known = {*cli.DELEGATED, *cli.COMMANDS, "doctor"}
     wrong = []
     for words in commands(text):
+        while words and re.fullmatch(r"[A-Z_]+=\S*", words[0]):  # a variable of the environment
+            words = words[1:]
+        if not words:
+            continue
         program, *rest = words
         plain = [word for word in rest if not word.startswith("-") and "=" not in word]
         script = plain[0] if plain else ""
         if (
             (program == "make" and not made.issuperset(plain))
-            or (program.endswith("speechattn") and plain and script not in known)
+            or (program.endswith("speechattn") and plain and not re.search(rf"(?m)^ +{script}( |$)", help_text()))
             or (program.split("/")[-1].startswith("python") and script.endswith(".py") and not (ROOT / script).exists())
+            or unknown_options(words)
         ):
             wrong.append(" ".join(words))
     return wrong
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_the_python_of_a_document_runs(document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_python_of_a_document_runs_and_prints_what_the_document_shows(
+    document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     program = tmp_path / f"{document.stem}.py"
     program.write_text(as_program(document.read_text()))
     monkeypatch.chdir(tmp_path)
     runpy.run_path(str(program))
+    printed = capsys.readouterr().out
+    for _, output in shown(document.read_text(), "python"):
+        assert trimmed(output) in trimmed(printed)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_commands_of_plan_print_what_the_document_shows(
+    document: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SPEECHATTN_CACHE", str(tmp_path))  # not calibrated
+    for block, output in shown(document.read_text(), "bash"):
+        planned = [words[1:] for words in words_of(block) if words[:2] == ["speechattn", "plan"]]
+        for words in planned:
+            assert cli.main(words) == 0
+        if planned:
+            assert trimmed(output) in trimmed(capsys.readouterr().out)
 
 
 @pytest.mark.integration
@@ -101,28 +189,39 @@ def test_the_commands_of_a_document_exist(document: Path) -> None:
     assert wrong_commands(document.read_text()) == []
 
 
-def test_what_the_readme_says_is_printed_is_printed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    text = (ROOT / "README.md").read_text()
-    shown = re.search(r"describe\([^\n]*\)\)\n```\n\n```text\n(.*?)```", text, flags=re.DOTALL)
-    program = tmp_path / "readme.py"
-    program.write_text(as_program(text))
-    runpy.run_path(str(program))
-    assert shown is not None and shown[1] in capsys.readouterr().out
-
-
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_links_to_files_lead_somewhere(document: Path) -> None:
     for link in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
         assert (document.parent / link).exists(), link
 
 
+def test_the_readme_names_every_package_that_is_needed() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = {re.split(r"[<>=!~; \[]", package)[0] for package in project["dependencies"]}
+    requirements = (ROOT / "README.md").read_text().partition("Requirements:")[2].partition("```")[0]
+    assert {package for package in needed if not re.search(rf"\b{package}\b", requirements)} == set()
+
+
+def test_common_changes_need_at_most_four_files_which_exist() -> None:
+    """Of "Where to change what" in CONTRIBUTING.md; NAME stands for a new file."""
+    table = (ROOT / "CONTRIBUTING.md").read_text().partition("## Where to change what")[2].partition("\n## ")[0]
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) == 5
+    for change, files, tests in rows:
+        named = re.findall(r"`([\w/]+\.py)`", files)
+        assert 1 <= len(named) <= 4, change
+        for name in (f"speechattn/{name}" for name in named if "NAME" not in name):
+            assert (ROOT / name).is_file(), name
+        for name in re.findall(r"`(tests/[\w/]+\.py)`", tests):
+            assert "NAME" in name or (ROOT / name).is_file(), name
+
+
 def test_blocks_are_found_in_order_and_on_their_lines() -> None:
     text = "a\n```python\nx = 1\n```\n```bash\nmake test\n```\n\n```python\ny = x\n```\n"
     assert as_program(text) == "\n\nx = 1\n\n\n\n\n\n\ny = x\n\n"
     assert list(commands(text)) == [["make", "test"]]
+    text = "```python\nx = 1\n```\n\n```python\nprint(1)\n```\n\n```text\n1\n```\n\nSo:\n\n```text\n2\n```\n"
+    assert shown(text, "python") == [("print(1)\n", "1\n")]
     text = "```python needs=kit\nz = 1\n```\n```python\nx = 1\n```\n"
     assert as_program(text) == "\n\n\n\nx = 1\n\n" and as_program(text, "kit") == "\nz = 1\n\n\n\n\n"
 
@@ -135,6 +234,13 @@ def test_blocks_are_found_in_order_and_on_their_lines() -> None:
         ("make tset", False),
         ("speechattn doctor", True),
         ("speechattn doktor", False),
+        ("speechattn plan --memory 8GB", True),
+        ("speechattn plan --memmory 8GB", False),
+        ("speechattn stream - --picture x.png", False),
+        ("OMP_NUM_THREADS=1 python scripts/benchmark_attention.py --frames 64", True),
+        ("python scripts/benchmark_attention.py --frame 64", False),
+        ("python recipes/frame_classifier/train.py --preset demo --epochs 2", True),
+        ("python recipes/frame_classifier/train.py --preset demo --epoch 2", False),
         ("cd speechattn && make test", True),
         ("python recipes/lost.py --x", False),
         (".venv/bin/python -m pytest", True),
