@@ -34,8 +34,8 @@ def receptive_field(
     """Draw the mask of each different layer, the receptive field of a chunk down to the input, and the latency.
 
     `contexts[0]` is the layer next to the input and `names` are what the layers are called, as in
-    `speechattn.receptive_field.describe`; a frame is `hop_ms` long. `frontend_ms` is the wait of a frame itself, from its
-    middle to its last sample, and counts in the latency.
+    `speechattn.receptive_field.describe`; a frame is `hop_ms` long. `frontend_ms` is the wait of a frame itself,
+    from its middle to its last sample, and counts in the latency.
 
     Example:
         >>> figure = receptive_field([Context.chunked(16, left=64)] * 6)
