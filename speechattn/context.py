@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from speechattn.framing import HOP_MS
 from speechattn.receptive_field import describe, lookahead, lookback, receptive_field
@@ -242,6 +242,12 @@ class Context:
         start = None if self.left is None else chunk_start - self.left
         stop = None if self.right is None else chunk_start + (self.chunk + self.right)
         return start, stop
+
+    if not TYPE_CHECKING:  # a type checker would take every name
+
+        def __getattr__(self, name: str) -> Any:
+            hint = {"plan": ": use schedule", "reach": ": use receptive_field"}.get(name, "")
+            raise AttributeError(f"Context has no attribute {name!r}{hint}.")
 
     def __str__(self) -> str:
         if self == Context():

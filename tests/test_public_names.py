@@ -66,8 +66,10 @@ def test_a_public_name_has_a_signature_a_docstring_and_a_pickle(name: Any) -> No
         (lambda: sa.Plan, "use sa.Estimate"),
         (lambda: sa.longest_frames, "use sa.max_frames"),
         (lambda: sa.small_model, r'use sa.load_pretrained\("small-en-phones"\)'),
-        (lambda: MODEL.stream(), r"use sa.Stream\(model\)"),
-        (lambda: sa.Stream(MODEL).latency_ms, "use algorithmic_latency_ms"),
+        (lambda: sa.Context.causal(3).reach(5), "use receptive_field"),  # type: ignore[attr-defined]
+        (lambda: sa.Context.causal(3).plan(5, 2), "use schedule"),  # type: ignore[attr-defined]
+        (lambda: MODEL.stream(), r"use sa.Stream\(model\)"),  # type: ignore[operator]
+        (lambda: sa.Stream(MODEL).latency_ms, "use algorithmic_latency_ms"),  # type: ignore[attr-defined]
         (lambda: sa.Stream(MODEL, nan="zero"), "use nan_policy="),  # type: ignore[call-arg]
         (lambda: sa.EncoderConfig(8, execution="dense"), "use backend="),  # type: ignore[call-arg]
         (lambda: sa.EncoderConfig(8, scores="relu"), "use activation="),  # type: ignore[call-arg]

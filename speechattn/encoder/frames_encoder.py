@@ -7,8 +7,14 @@ from torch import nn
 from speechattn.config import EncoderConfig
 from speechattn.encoder.input import InputLayer
 from speechattn.framing import HOP_MS
-from speechattn.receptive_field import describe, format_latency, lookahead, lookback, max_receptive_field
-from speechattn.receptive_field import receptive_field as receptive_field_of
+from speechattn.receptive_field import (
+    describe,
+    format_latency,
+    lookahead,
+    lookback,
+    max_receptive_field,
+    receptive_field,
+)
 
 
 class FramesEncoder(nn.Module):
@@ -31,9 +37,9 @@ class FramesEncoder(nn.Module):
         before, after = config.contexts[: config.num_entry_contexts], config.contexts[config.num_entry_contexts :]
         # No output depends on the remainder that does not fill a stack, except as a neighbour that is spliced.
         whole = None if num_frames is None else num_frames // config.stack * config.stack
-        start, stop = receptive_field_of(after, i * config.stack, whole)
-        start, _ = receptive_field_of(before, start, num_frames)
-        return start, None if stop is None else receptive_field_of(before, stop - 1, num_frames)[1]
+        start, stop = receptive_field(after, i * config.stack, whole)
+        start, _ = receptive_field(before, start, num_frames)
+        return start, None if stop is None else receptive_field(before, stop - 1, num_frames)[1]
 
     @property
     def lookahead(self) -> int | None:

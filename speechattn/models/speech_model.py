@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -132,10 +132,12 @@ class SpeechModel(nn.Module):
         hidden, encoder = self.encoder.step(frames, state.encoder)  # type: ignore[operator]
         return self.head(hidden), replace(state, encoder=encoder)
 
-    def __getattr__(self, name: str) -> Any:
-        if name == "stream":
-            raise AttributeError("SpeechModel has no attribute 'stream': use sa.Stream(model).")
-        return super().__getattr__(name)
+    if not TYPE_CHECKING:  # a type checker would take every name
+
+        def __getattr__(self, name: str) -> Any:
+            if name == "stream":
+                raise AttributeError("SpeechModel has no attribute 'stream': use sa.Stream(model).")
+            return super().__getattr__(name)
 
     def _cast(self, waveform: Tensor) -> Tensor:
         """Return a waveform in the dtype of the frontend, which is float32 in a half precision model."""

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import soxr
@@ -82,10 +82,12 @@ class Stream:
         if isinstance(model.encoder, Encoder):
             model.encoder.warn_in_training("model", stacklevel=3)
 
-    def __getattr__(self, name: str) -> Any:
-        if name == "latency_ms":
-            raise AttributeError("Stream has no attribute 'latency_ms': use algorithmic_latency_ms.")
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+    if not TYPE_CHECKING:  # a type checker would take every name
+
+        def __getattr__(self, name: str) -> Any:
+            if name == "latency_ms":
+                raise AttributeError("Stream has no attribute 'latency_ms': use algorithmic_latency_ms.")
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the attributes that a copy or a pickle takes: all but the lock.

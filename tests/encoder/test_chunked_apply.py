@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from speechattn import heuristics as home
+from speechattn import heuristics
 from speechattn.config import EncoderConfig
 from speechattn.context import Context
 from speechattn.encoder.chunked_apply import framewise
@@ -14,7 +14,7 @@ from speechattn.encoder.encoder import Encoder
 
 @pytest.mark.parametrize("num_frames", [0, 1, 15, 16, 17, 64])
 def test_frames_at_a_time_are_all_of_them(num_frames: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(home, "CPU_FRAMES", 24)
+    monkeypatch.setattr(heuristics, "CPU_FRAMES", 24)
     sizes = []
 
     def doubled(x: Any, y: Any) -> Any:
@@ -34,7 +34,7 @@ def test_frames_at_a_time_are_all_of_them(num_frames: int, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("block", ["transformer", "conformer"])
 def test_an_encoder_gives_the_same_with_and_without_gradients(block: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(home, "CPU_FRAMES", 32)
+    monkeypatch.setattr(heuristics, "CPU_FRAMES", 32)
     config = EncoderConfig(input_dim=6, d_model=16, num_heads=2, num_layers=2, block=block, context=Context.causal(5))
     encoder = Encoder(config).double().eval()
     frames, lengths = torch.randn(2, 333, 6, dtype=torch.float64), torch.tensor([333, 70])

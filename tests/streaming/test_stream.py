@@ -15,7 +15,6 @@ import soundfile
 import torch
 from rounding import CERTAIN, assert_labels
 
-import speechattn.streaming.stream as stream_module
 from speechattn.config import EncoderConfig, ModelConfig
 from speechattn.context import Context
 from speechattn.data.audio.files import load_audio
@@ -132,7 +131,7 @@ def test_a_pushed_buffer_may_be_used_again() -> None:
 
 
 def test_a_giant_push_is_taken_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream_module, "SECONDS_AT_ONCE", 1)
+    monkeypatch.setattr("speechattn.streaming.stream.SECONDS_AT_ONCE", 1)
     model, waveform = model_of(), sound(3.3)
     assert_are_those_of(labels_of(Stream(model), [waveform]), model, waveform)
 
@@ -315,7 +314,7 @@ def test_bad_samples_may_be_heard_as_silence_and_are_counted(rate: Any) -> None:
 @pytest.mark.parametrize("rate", [16_000, 44_100])
 def test_what_fails_half_way_loses_no_label(rate: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A table of positions ends in the third piece of a long push: the two before are not half remembered."""
-    monkeypatch.setattr(stream_module, "SECONDS_AT_ONCE", 1)
+    monkeypatch.setattr("speechattn.streaming.stream.SECONDS_AT_ONCE", 1)
     model, waveform = model_of(position_encoding="learned", max_frames=350), sound(4, rate)
     stream = Stream(model)
     labels = stream.push(waveform[: rate // 2], sample_rate=rate)
