@@ -43,8 +43,8 @@ CONTEXTS = [
 
 @dataclass(frozen=True)
 class Segment:
-    start: float
-    stop: float
+    start_s: float
+    stop_s: float
     label: str
 
 
