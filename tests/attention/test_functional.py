@@ -1,4 +1,4 @@
-"""The door: what it refuses, what layouts and dtypes it takes, and the weights it shows."""
+"""`attention`: what it refuses, what layouts and dtypes it takes, and the weights it shows."""
 
 import pytest
 import torch
