@@ -49,9 +49,9 @@ def test_old_argument_names_fail_with_the_new_ones() -> None:
     q = torch.zeros(1, 1, 4, 8)
     for old, new in (("execution", "backend"), ("scores", "activation")):
         with pytest.raises(TypeError, match=rf"^attention\(\) has no argument '{old}': use {new}=\.$"):
-            sa.attention(q, q, q, WINDOW, **{old: "dense"})
+            sa.attention(q, q, q, WINDOW, **{old: "dense"})  # type: ignore[arg-type]
         with pytest.raises(TypeError, match=rf"^packed_attention\(\) has no argument '{old}': use {new}=\.$"):
-            sa.packed_attention(torch.zeros(1, 4, 3, 1, 8), WINDOW, **{old: "dense"})
+            sa.packed_attention(torch.zeros(1, 4, 3, 1, 8), WINDOW, **{old: "dense"})  # type: ignore[arg-type]
         with pytest.raises(TypeError, match=rf"^SelfAttention\(\) has no argument '{old}': use {new}=\.$"):
             SelfAttention(8, 2, WINDOW, **{old: "relu"})
     with pytest.raises(TypeError, match=r"^SelfAttention\(\) has no argument 'positions': use position_encoding=\.$"):
