@@ -78,6 +78,7 @@ Job = Callable[[], tuple[Tensor, ...]]
 
 
 def main() -> None:
+    """Measure the requested rows, and print or write them."""
     options = parse()
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -98,6 +99,7 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(description="Time and memory of truncated attention, ours and others'.")
     parser.add_argument("--frames", type=int, nargs="+", default=[4096], metavar="T")
     parser.add_argument("--contexts", nargs="+", choices=CONTEXTS, default=list(CONTEXTS))
@@ -122,7 +124,7 @@ def parse() -> argparse.Namespace:
 
 
 def measure(frames: int, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """A row for each case and number of threads, or one that says why not."""
+    """Return a row for each case and number of threads, or one that says why not."""
     passes = [name for name in options.passes if name == PASSES[0] or frames <= LONGEST_BACKWARD]
     cases = list(all_cases(frames, passes, options))
     jobs, errors, refused = checked_jobs(cases, inputs(frames, PASSES[1] in passes))
@@ -148,7 +150,7 @@ def measure(frames: int, options: argparse.Namespace) -> list[dict[str, Any]]:
 def checked_jobs(
     cases: Sequence[Case], ours: tuple[Tensor, ...]
 ) -> tuple[dict[Case, Job], dict[Case, float | None], dict[Case, str]]:
-    """What can run, its error (None where another context is computed), and why the rest cannot.
+    """Return what can run, its error (None where another context is computed), and why the rest cannot.
 
     Each has run once then: what is compiled once, is compiled.
     """
@@ -169,7 +171,7 @@ def checked_jobs(
 
 
 def all_cases(frames: int, passes: Sequence[str], options: argparse.Namespace) -> Iterable[Case]:
-    """Context after context; what does not look at the context is measured with the first of them."""
+    """Yield cases context after context; what ignores the context is measured with the first of them."""
     for context in options.contexts:
         for name in passes:
             for by in [*options.backends, *(options.peers or [])]:
@@ -180,13 +182,13 @@ def all_cases(frames: int, passes: Sequence[str], options: argparse.Namespace) -
 
 
 def inputs(frames: int, backward: bool) -> tuple[Tensor, ...]:
-    """q, k, v as views of one packed tensor, and if wanted a gradient of the output, all [1, H, T, D]."""
+    """Return q, k, v as views of one packed tensor, and if wanted a gradient of the output, all [1, H, T, D]."""
     q, k, v = torch.randn(1, frames, 3, HEADS, HEAD_DIM).permute(2, 0, 3, 1, 4)
     return (q, k, v, torch.randn(1, frames, HEADS, HEAD_DIM).transpose(1, 2)) if backward else (q, k, v)
 
 
 def attend_by(case: Case) -> Attend:
-    """Attention as a function of q, k and v."""
+    """Return attention as a function of q, k and v."""
     context = CONTEXTS[case.context]
     if case.by in PEERS:
         return PEERS[case.by](context, case.frames, case.name == PASSES[1])
@@ -194,7 +196,7 @@ def attend_by(case: Case) -> Attend:
 
 
 def job(case: Case, given: Sequence[Tensor]) -> Job:
-    """One pass as a function of nothing that returns the output, and with backward the gradients."""
+    """Return one pass as a function without arguments that returns the output, and with backward the gradients."""
     attend = attend_by(case)
     q, k, v, *rest = given
 
@@ -211,7 +213,7 @@ def job(case: Case, given: Sequence[Tensor]) -> Job:
 
 
 def largest_error(found: Sequence[Tensor], case: Case, given: Sequence[Tensor]) -> float:
-    """Largest difference from float64 over the largest value, the worst of output and gradients."""
+    """Return the largest difference from float64 over the largest value, the worst of output and gradients."""
     context, frames = CONTEXTS[case.context], case.frames
     starts = [0] if frames <= LONGEST_BACKWARD else [0, frames // 2, frames - STRETCH]
     length = frames if len(starts) == 1 else STRETCH
@@ -226,7 +228,7 @@ def largest_error(found: Sequence[Tensor], case: Case, given: Sequence[Tensor]) 
 def reference(
     context: sa.Context, qkv: Sequence[Tensor], grad: Tensor | None, start: int, stop: int, block: int = 256
 ) -> list[Tensor]:
-    """Plain softmax attention in float64: outputs of the queries [start, stop) and, given `grad`, gradients of all."""
+    """Return softmax attention in float64: outputs of queries [start, stop) and, given `grad`, gradients of all."""
     outputs, grads = [], [torch.zeros_like(x, dtype=torch.float64) for x in qkv] if grad is not None else []
     for first, last, low, high in context.schedule(qkv[0].shape[2], block, start, stop):
         queries, keys = torch.arange(first, last)[:, None], torch.arange(low, high)
@@ -244,7 +246,7 @@ def reference(
 
 
 def figures(case: Case, threads: int, timings: dict[tuple[Any, int], Timing]) -> dict[str, Any]:
-    """What a timing says, beside the floor, auto and one thread."""
+    """Return the columns of a timing: its ratio to the floor, to auto and to one thread."""
     timing = timings[case, threads]
     best = max(other.gemm for (_, count), other in timings.items() if count == threads)
     floor = (4 if case.name == PASSES[0] else 12) * HEAD_DIM * HEADS * visible_pairs(case) / best
@@ -261,13 +263,13 @@ def figures(case: Case, threads: int, timings: dict[tuple[Any, int], Timing]) ->
 
 
 def visible_pairs(case: Case) -> int:
-    """Pairs of a query and a key that it sees."""
+    """Return the pairs of a query and a key that it sees."""
     start, stop = CONTEXTS[case.context].span(torch.arange(case.frames))
     return int((stop.clamp(max=case.frames) - start.clamp(min=0)).sum())
 
 
 def kb_per_frame(case: Case) -> float | None:
-    """Extra memory of one pass from a fresh process, None where that did not end well."""
+    """Return the extra memory of one pass from a fresh process, None where it failed."""
     try:
         return in_fresh_process(extra_of_pass, case) / 1000 / case.frames
     except CannotRunError:
@@ -275,7 +277,7 @@ def kb_per_frame(case: Case) -> float | None:
 
 
 def extra_of_pass(case: Case) -> int:
-    """Extra bytes of one pass in this process, masks included, inputs not."""
+    """Return the extra bytes of one pass in this process, masks included, inputs not."""
     return_memory()
     backward = case.name == PASSES[1]
     small = case._replace(frames=512)

@@ -36,7 +36,7 @@ APART = 0.065
 
 @matplotlib.rc_context(STYLE)
 def draw(rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> Figure:
-    """A row of two panels for each pass: microseconds and kilobytes a frame."""
+    """Return a row of two panels for each pass: microseconds and kilobytes a frame."""
     alone = [row for row in rows if "ms" in row and row["threads"] == 1]
     mine = [row for row in alone if row["context"] == alone[0]["context"]] if alone else []
     passes = list(dict.fromkeys(row["name"] for row in mine))
@@ -56,7 +56,7 @@ def draw(rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> Figure:
 
 
 def names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Who was measured, ours last so that they are drawn over the others; native only where there is no auto."""
+    """Return what was measured, ours last so that it is drawn over the others; native only where there is no auto."""
     found = list(dict.fromkeys(row["by"] for row in rows))
     if "auto" in found and "native" in found:
         found.remove("native")
@@ -66,7 +66,7 @@ def names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 def points(
     rows: Sequence[Mapping[str, Any]], by: str, value: Callable[[Mapping[str, Any]], float]
 ) -> list[tuple[float, float]]:
-    """(frames, value) in order, where there is a value that a logarithm can take."""
+    """Return (frames, value) in order, where there is a value that a logarithm can take."""
     mine = sorted((row for row in rows if row["by"] == by), key=lambda row: row["frames"])
     return [(row["frames"], value(row)) for row in mine if value(row) > 0]
 
@@ -78,7 +78,7 @@ def panel(
     title: str,
     unit: str,
 ) -> None:
-    """Lines with their names at their ends."""
+    """Draw lines with their names at their ends."""
     drawn = {by: line for by, line in lines.items() if line}
     axes.set_title(title, fontsize=10.5, fontweight="normal")
     axes.set(xscale="log", yscale="log", xlabel="frames", ylabel=unit)
@@ -102,7 +102,7 @@ def panel(
 
 
 def ticks(axes: Axes, frames: Sequence[float]) -> None:
-    """Lengths as they were measured, and plain numbers up the side."""
+    """Mark the measured lengths on the x axis, and plain numbers on the y axis."""
 
     def short(number: float, _: int) -> str:
         whole = round(number / 1024)
@@ -117,13 +117,13 @@ def ticks(axes: Axes, frames: Sequence[float]) -> None:
 
 
 def span(axes: Axes) -> float:
-    """Powers of ten that the vertical axis covers."""
+    """Return the powers of ten that the vertical axis covers."""
     low, high = axes.get_ylim()
     return math.log10(high / low)
 
 
 def label(axes: Axes, ends: Sequence[tuple[float, float, str, str, bool]]) -> None:
-    """Names beside the ends (frames, value, name, colour, bold) of lines, pushed apart so that none is over another."""
+    """Write names at the ends (frames, value, name, colour, bold) of lines, moved so that none covers another."""
     low, high = (math.log10(limit) for limit in axes.get_ylim())
     left, right = (math.log10(limit) for limit in axes.get_xlim())
     for last in {end[0] for end in ends}:

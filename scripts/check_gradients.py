@@ -13,7 +13,7 @@ is a float32: no rounding can make another key the largest, and many keys are eq
 weights and of sums. `--inputs random` draws normal numbers: a score of 1e5 is then rounded to 1e-2, in float32 whatever
 computes it, and a gradient that depends on the difference of two such scores is as uncertain in `dense`.
 
-"-" is what a backend refuses, and what a dtype cannot hold: float16 ends at 65504. flex and triton need a CUDA
+"-" is what a backend cannot take, and what a dtype cannot hold: float16 ends at 65504. flex and triton need a CUDA
 device.
 """
 
@@ -41,6 +41,7 @@ LARGEST = 36  # of the exact scores, before the power of two: 16 products of up 
 
 
 def main() -> None:
+    """Print a line of errors for each dtype, mode and size of scores."""
     options = parse()
     torch.set_num_threads(1)
     print(f"gradients against float64, {options.inputs} inputs, {options.frames} frames, torch {torch.__version__}")
@@ -49,11 +50,12 @@ def main() -> None:
         for mode in options.modes:
             for size in options.scores:
                 errors = measure(mode, size, DTYPES[dtype], options)
-                said = "".join(f"{'-' if error is None else f'{error:.1e}':>10}" for error in errors)
-                print(f"{dtype:<10}{mode:<16}{size:>8.0e}{said}", flush=True)
+                cells = "".join(f"{'-' if error is None else f'{error:.1e}':>10}" for error in errors)
+                print(f"{dtype:<10}{mode:<16}{size:>8.0e}{cells}", flush=True)
 
 
 def parse() -> argparse.Namespace:
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(description="Gradients of attention against float64, for scores of any size.")
     parser.add_argument("--inputs", choices=("exact", "random"), default="exact")
     parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=["dense", "banded", "native", "windows"])
@@ -66,7 +68,7 @@ def parse() -> argparse.Namespace:
 
 
 def measure(mode: str, size: float, dtype: torch.dtype, options: argparse.Namespace) -> list[float | None]:
-    """The error of each backend, None where it cannot be computed."""
+    """Return the error of each backend, None where it cannot be computed."""
     context, scores, with_bias = MODES[mode]
     q, k, v, grad, bias = inputs(options, size, dtype, len(context.offsets()) if with_bias else 0)
     if not q.isfinite().all():
@@ -87,7 +89,7 @@ def measure(mode: str, size: float, dtype: torch.dtype, options: argparse.Namesp
 
 
 def inputs(options: argparse.Namespace, size: float, dtype: torch.dtype, offsets: int) -> list[Tensor | None]:
-    """q, k, v and the gradient of the output, [1, H, T, D], and a bias [H, offsets] or None."""
+    """Return q, k, v and the gradient of the output, [1, H, T, D], and a bias [H, offsets] or None."""
     torch.manual_seed(0)
     shape = (1, HEADS, options.frames, DIM)
     if options.inputs == "exact":
@@ -105,7 +107,7 @@ def inputs(options: argparse.Namespace, size: float, dtype: torch.dtype, offsets
 def gradients(
     given: list[Tensor | None], grad: Tensor, context: sa.Context, activation: str, backend: str
 ) -> tuple[Tensor, ...]:
-    """Those of q, k, v and of the bias, if there is one."""
+    """Return the gradients of q, k, v and of the bias, if there is one."""
     q, k, v, bias = (None if x is None else x.detach().clone().requires_grad_() for x in given)
     output = sa.attention(q, k, v, context, activation=activation, relative_bias=bias, backend=backend)
     return torch.autograd.grad(output, [x for x in (q, k, v, bias) if x is not None], grad)

@@ -37,6 +37,7 @@ SLOPES = "RdBu_r"
 
 
 def main() -> None:
+    """Draw the pictures and print the tables of the page on convolution."""
     parser = argparse.ArgumentParser(description="Draw how attention computes a convolution.")
     parser.add_argument(
         "--audio", type=Path, nargs="+", default=[], metavar="FILE", help="instead of espeak-ng's voice"
@@ -60,7 +61,7 @@ def main() -> None:
 
 
 def say() -> tuple[Tensor, list[Segment]]:
-    """SENTENCE as espeak-ng reads it, [N] at 16 kHz, and its phones."""
+    """Return SENTENCE as espeak-ng reads it, [N] at 16 kHz, and its phones."""
     from speechattn.data.synthetic.espeak import Engine  # an extra, which --audio does without
 
     spoken = Engine().speak(SENTENCE, "en-us+f3", rate=140, pitch=50, pitch_range=60, word_gap=0)
@@ -73,7 +74,7 @@ def say() -> tuple[Tensor, list[Segment]]:
 
 
 def deltas(num_features: int, dtype: torch.dtype) -> nn.Conv1d:
-    """The slope of the least-squares line through five frames, per feature; the ends are repeated."""
+    """Return the convolution that fits a slope to five frames, per feature; the ends are repeated."""
     kernel = {"kernel_size": 5, "padding": 2, "padding_mode": "replicate", "groups": num_features, "bias": False}
     conv = nn.Conv1d(num_features, num_features, **kernel, dtype=dtype)
     conv.weight.copy_(torch.tensor([-0.2, -0.1, 0.0, 0.1, 0.2]).expand_as(conv.weight))
@@ -82,7 +83,7 @@ def deltas(num_features: int, dtype: torch.dtype) -> nn.Conv1d:
 
 @matplotlib.rc_context(STYLE)
 def draw_heads(frames: Tensor, phones: list[Segment]) -> Figure:
-    """From frames [1, T, F], through a strip for each head and the tap it is multiplied with, to both outputs."""
+    """Draw frames [1, T, F], through a strip for each head and the tap it is multiplied with, to both outputs."""
     conv = deltas(frames.shape[2], frames.dtype)
     same = attention_from_convolution(conv)
     layer, context, seconds = same.attention, same.attention.context, frames.shape[1] / sa.Framing().frames_per_second
@@ -135,7 +136,7 @@ def show(
     span: tuple[float, float],
     title: str,
 ) -> None:
-    """Values [T, rows] over seconds; NaN is left pale."""
+    """Draw values [T, rows] over seconds; NaN is left pale."""
     cmap = matplotlib.colormaps[colours].with_extremes(bad=PALE)
     given = {"cmap": cmap, "vmin": span[0], "vmax": span[1], "extent": extent, "origin": "lower"}
     axes.imshow(np.asarray(values).T, aspect="auto", interpolation="nearest", **given)
@@ -147,7 +148,7 @@ def show(
 
 @matplotlib.rc_context(STYLE)
 def draw_sharpness(frames: Tensor) -> Figure:
-    """Largest difference to the convolution over the sharpness of the bias, in both precisions."""
+    """Draw the largest difference to the convolution over the sharpness of the bias, in both precisions."""
     figure = new_figure(7.2, 3.8)
     axes = figure.subplots()
     nats = np.arange(1.0, 48.0)
@@ -166,7 +167,7 @@ def draw_sharpness(frames: Tensor) -> Figure:
 
 
 def print_differences(frames: Tensor) -> None:
-    """The largest difference for several random kernels, as a share of the largest output."""
+    """Print the largest difference for several random kernels, as a share of the largest output."""
     kinds = {
         "3 taps": {"kernel_size": 3, "padding": 1},
         "5 taps, causal": {"kernel_size": 5, "padding": 4},
@@ -188,7 +189,7 @@ def print_differences(frames: Tensor) -> None:
 
 @torch.no_grad()
 def print_shares(directory: Path, files: list[Path]) -> None:
-    """How much of each attention layer is a convolution, on files that it was not averaged over."""
+    """Print how much of each attention layer is a convolution, on files that it was not averaged over."""
     model = sa.load(directory)
     inputs: dict[sa.SelfAttention, list[Tensor]] = {}
     for layer in model.encoder.modules():

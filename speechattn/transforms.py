@@ -36,7 +36,7 @@ def is_transformed() -> bool:
 
 
 def is_learning(tensors: Iterable[Tensor | None]) -> bool:
-    """Return True if a gradient of one of the tensors may be asked for."""
+    """Return True if a gradient of one of the tensors may be computed."""
     return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
 
 

@@ -36,12 +36,12 @@ def test_torch_still_has_its_private_functions() -> None:
     # Where one of these fails after an update of torch, transforms.py is the file to change.
     assert not is_transformed() and not is_recorded()
     seen = []
-    torch.func.vmap(lambda x: seen.append(is_transformed()) or x)(torch.ones(2))
-    torch.func.grad(lambda x: seen.append(is_transformed()) or x.sum())(torch.ones(2))
+    torch.func.vmap(lambda x: seen.append(is_transformed()) or x)(torch.ones(2))  # type: ignore[func-returns-value]
+    torch.func.grad(lambda x: seen.append(is_transformed()) or x.sum())(torch.ones(2))  # type: ignore[func-returns-value]
     with forward_ad.dual_level():
         seen.append(is_transformed())
     assert seen == [True] * 3 and not is_transformed()
-    with TorchDispatchMode():
+    with TorchDispatchMode():  # type: ignore[no-untyped-call]
         assert is_recorded()
 
 
@@ -68,7 +68,7 @@ def test_attention_inside_torch_func_is_that_of_dense(transform: Callable[..., T
 def test_forward_mode_derivatives_are_those_of_differences() -> None:
     x, direction = torch.randn(2, 1, 2, 9, 8, dtype=torch.float64)
     with forward_ad.dual_level():
-        found = forward_ad.unpack_dual(attend(forward_ad.make_dual(x, direction))).tangent
+        found = forward_ad.unpack_dual(attend(forward_ad.make_dual(x, direction))).tangent  # type: ignore[no-untyped-call]
     step = 1e-6 * direction
     assert found is not None and (found - (attend(x + step) - attend(x - step)) / 2e-6).abs().max() < 1e-7
 
@@ -79,9 +79,9 @@ def test_gradients_of_each_row_by_vmap_are_those_of_rows_alone() -> None:
 
     def loss(parameters: dict[str, Tensor], x: Tensor, length: Tensor) -> Tensor:
         hidden = torch.func.functional_call(model, parameters, (x[None], length[None]))[0]
-        return hidden[..., 0].square().sum()
+        return hidden[..., 0].square().sum()  # type: ignore[no-any-return]
 
-    found = torch.func.vmap(torch.func.grad(loss), (None, 0, 0))(parameters, x, lengths)
+    found = torch.func.vmap(torch.func.grad(loss), (None, 0, 0))(parameters, x, lengths)  # type: ignore[arg-type]
     for row in range(3):
         model.zero_grad()
         model(x[row : row + 1], lengths[row : row + 1])[0][..., 0].square().sum().backward()
@@ -101,7 +101,7 @@ def test_an_encoder_says_which_setting_differentiates_twice(dtype: torch.dtype) 
     x = torch.randn(1, 9, 8, dtype=dtype, requires_grad=True)
     for ask, reason in (
         (lambda loss: torch.autograd.grad(loss(x), x, create_graph=True), "differentiated twice"),
-        (lambda loss: torch.autograd.functional.jacobian(loss, x.detach(), vectorize=True), "batched by vmap"),
+        (lambda loss: torch.autograd.functional.jacobian(loss, x.detach(), vectorize=True), "batched by vmap"),  # type: ignore[no-untyped-call]
     ):
         model = encoder().to(dtype)
         with pytest.raises(RuntimeError, match=rf"{reason}; .* EncoderConfig\(backend='dense'\)"):
@@ -121,7 +121,7 @@ def test_every_layer_follows_the_backend_of_the_config() -> None:
     outputs = [model(x)[0] for model in models]
     assert all((output - outputs[0]).abs().max() < ROUNDING for output in outputs)
     for model in models:
-        assert {block.attention.backend for block in model.blocks} == {model.config.backend}
+        assert {block.attention.backend for block in model.blocks} == {model.config.backend}  # type: ignore[union-attr]
     # A stream does not use it, and a state fits every one of them.
     _, state = models[0].step(x, models[0].initial_state(2))
     assert (models[1].flush(state) - models[0].flush(state)).abs().max() == 0

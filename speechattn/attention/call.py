@@ -81,9 +81,10 @@ def check_call(
         TypeError, ValueError: shapes, dtypes or lengths that do not fit, or an unknown activation.
     """
     q, k, v, _ = qkv
+    shape = q.shape
     if not isinstance(context, Context):
         raise TypeError(f"context must be a speechattn.Context, got {type(context).__name__}.")
-    if q.ndim != 4 or k.shape != q.shape or v.shape[:-1] != q.shape[:-1]:
+    if len(shape) != 4 or k.shape != shape or v.shape[:-1] != shape[:-1]:
         shapes = ", ".join(str(list(x.shape)) for x in (q, k, v))
         raise ValueError(f"q, k and v must be [B, H, T, D] with equal B, H and T, got {shapes}.")
     if not q.is_floating_point() or k.dtype != q.dtype or v.dtype != q.dtype:
@@ -91,15 +92,15 @@ def check_call(
     if activation not in ACTIVATIONS:
         raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}.")
     if relative_bias is not None:
-        if relative_bias.ndim != 2 or relative_bias.shape[0] != q.shape[1]:
+        if relative_bias.ndim != 2 or relative_bias.shape[0] != shape[1]:
             raise ValueError(
-                f"relative_bias must be [H, len(context.offsets())] = [{q.shape[1]}, {len(context.offsets())}], "
+                f"relative_bias must be [H, len(context.offsets())] = [{shape[1]}, {len(context.offsets())}], "
                 f"got {list(relative_bias.shape)}."
             )
-        table_offsets(relative_bias, context, q.shape[2])
+        table_offsets(relative_bias, context, shape[2])
         relative_bias = relative_bias.to(widened(q.dtype))
-    lengths = check_lengths(lengths, q.shape[0], q.shape[2])
-    return AttentionCall(context, lengths, activation, relative_bias, _checked_scale(scale, q.shape[3]))
+    lengths = check_lengths(lengths, shape[0], shape[2])
+    return AttentionCall(context, lengths, activation, relative_bias, _checked_scale(scale, shape[3]))
 
 
 def _checked_scale(scale: float | None, features: int) -> float:

@@ -51,7 +51,7 @@ def attention(
             scaled_dot_product_attention, for softmax without a bias over everything, whose gradients lose 1e-7 of the
             largest score; "windows" is the same function over overlapping windows, "flex" torch's flex_attention and
             "triton" Triton kernels, the last two for CUDA. speechattn/attention/dispatch.py lists what "auto" takes.
-            Only "dense" can be differentiated twice: ask for it. Inside torch.func and forward-mode derivatives "auto"
+            Only "dense" can be differentiated twice: request it. Inside torch.func and forward-mode derivatives "auto"
             takes it by itself.
 
     Windows elsewhere, and the same window here; theirs are inclusive ranges about the frame itself:

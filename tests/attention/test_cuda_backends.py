@@ -11,9 +11,11 @@ import os
 import random
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from speechattn import heuristics
 from speechattn.attention.call import AttentionCall
@@ -45,7 +47,15 @@ CONTEXTS = [
 WINDOW = Context.truncated(9, 4)
 
 
-def results(function, packed, context, lengths=None, bias=None, activation="softmax", grad=None):
+def results(
+    function: Any,
+    packed: Tensor,
+    context: Context,
+    lengths: Any = None,
+    bias: Any = None,
+    activation: str = "softmax",
+    grad: Tensor | None = None,
+) -> Any:
     """Output and the gradients of packed queries, keys and values [B, T, 3, H, D] and of the bias."""
     leaf, table = packed.detach().requires_grad_(), None if bias is None else bias.detach().requires_grad_()
     output = function(unpack(leaf), AttentionCall(context, lengths, activation, table, packed.shape[-1] ** -0.5))
@@ -53,7 +63,9 @@ def results(function, packed, context, lengths=None, bias=None, activation="soft
     return output.detach(), *torch.autograd.grad(output, wanted, torch.ones_like(output) if grad is None else grad)
 
 
-def assert_equal_to_dense(function, packed, context, lengths=None, bias=None, activation="softmax"):
+def assert_equal_to_dense(
+    function: Any, packed: Tensor, context: Context, lengths: Any = None, bias: Any = None, activation: str = "softmax"
+) -> None:
     """NaN in the padding, and in the gradient that comes in there, is for `function` alone."""
     batch, frames, _, heads, dim = packed.shape
     grad = torch.randn(batch, heads, frames, dim, device=packed.device).to(packed.dtype)
@@ -74,7 +86,7 @@ def assert_equal_to_dense(function, packed, context, lengths=None, bias=None, ac
 
 @pytest.mark.parametrize("with_bias", [False, True])
 @pytest.mark.parametrize("context", CONTEXTS, ids=str)
-def test_windows_equal_dense(context, with_bias):
+def test_windows_equal_dense(context: Context, with_bias: bool) -> None:
     for num_frames in (1, 2, 33, 97, 400):
         packed = torch.randn(3, num_frames, 3, 2, 8, dtype=torch.float64)
         lengths = torch.tensor([num_frames, num_frames // 2, max(0, num_frames - 1)])
@@ -85,7 +97,7 @@ def test_windows_equal_dense(context, with_bias):
         assert_equal_to_dense(windowed_attention, packed[:1], context, None, bias)
 
 
-def test_windows_in_many_pieces(monkeypatch):
+def test_windows_in_many_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sdpa_windows, "FEW_WINDOWS", 0)
     packed, lengths = torch.randn(3, 500, 3, 2, 8, dtype=torch.float64), torch.tensor([500, 33, 411])
     for slab_bytes in (1, 100_000):
@@ -96,27 +108,27 @@ def test_windows_in_many_pieces(monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-def test_windows_in_every_precision(dtype):
+def test_windows_in_every_precision(dtype: torch.dtype) -> None:
     packed, lengths = torch.randn(2, 300, 3, 2, 16).to(dtype), torch.tensor([300, 77])
     assert_equal_to_dense(windowed_attention, packed, WINDOW, lengths)
     assert_equal_to_dense(windowed_attention, packed, Context.chunked(32, 64), lengths, torch.randn(2, 127))
 
 
-def test_windows_of_nothing():
+def test_windows_of_nothing() -> None:
     for shape in ((0, 2, 5, 8), (2, 2, 0, 8)):
         empty = torch.zeros(shape, requires_grad=True)
         output = windowed_attention(QKV(empty, empty, empty), AttentionCall(WINDOW))
         assert output.shape == shape and torch.autograd.grad(output.sum(), empty)[0].shape == shape
 
 
-def test_windows_are_differentiated_once():
+def test_windows_are_differentiated_once() -> None:
     leaf = torch.randn(1, 1, 20, 8, requires_grad=True)
     output = windowed_attention(QKV(leaf, leaf, leaf), AttentionCall(WINDOW))
     with pytest.raises(RuntimeError, match="use backend='dense'"):
         torch.autograd.grad(output.sum(), leaf, create_graph=True)
 
 
-def test_key_ranges_are_those_of_the_context():
+def test_key_ranges_are_those_of_the_context() -> None:
     for context in (*CONTEXTS, Context.causal(), Context(None, 3, 4), Context(5, None, 3), Context.full()):
         for block in (32, 64, 128):
             found = key_range_table(context, 200, block, torch.device("cpu"))
@@ -136,7 +148,7 @@ def test_key_ranges_are_those_of_the_context():
                 assert rows[0] >= n * block - found.reach and rows[-1] < n * block - found.reach + found.keys
 
 
-def expanded(number, listed, blocks):
+def expanded(number: Any, listed: Any, blocks: Any) -> Any:
     """Bool [B, blocks, blocks] of a pair of lists, each of whose entries must be there once."""
     counts = torch.zeros(len(number), blocks, blocks, dtype=torch.int64)
     for row in range(len(number)):
@@ -147,7 +159,7 @@ def expanded(number, listed, blocks):
     return counts.bool()
 
 
-def test_flex_lists_every_block_that_is_needed_and_calls_whole_what_is():
+def test_flex_lists_every_block_that_is_needed_and_calls_whole_what_is() -> None:
     draw = random.Random(0)
     for _ in range(40):
         left, right = draw.choice([0, 3, 64, 300, 10**6]), draw.choice([0, 3, 64, 300])
@@ -168,21 +180,21 @@ def test_flex_lists_every_block_that_is_needed_and_calls_whole_what_is():
         assert torch.equal(expanded(found.full_q_num_blocks, found.full_q_indices, blocks), whole.mT)
 
 
-def test_flex_lists_are_linear_in_the_number_of_frames():
+def test_flex_lists_are_linear_in_the_number_of_frames() -> None:
     mask = flex.block_mask(Context.truncated(64, 64), 2**20, torch.tensor([2**20]))
-    assert mask.kv_indices.shape == mask.full_kv_indices.shape == (1, 1, 2**13, 3)
-    assert mask.q_indices.shape[:3] == (1, 1, 2**13) and mask.q_indices.shape[3] <= 4
+    assert mask.kv_indices.shape == mask.full_kv_indices.shape == (1, 1, 2**13, 3)  # type: ignore[union-attr]
+    assert mask.q_indices.shape[:3] == (1, 1, 2**13) and mask.q_indices.shape[3] <= 4  # type: ignore[union-attr]
 
 
 @pytest.mark.filterwarnings("ignore")  # torch warns that it is not compiled
 @pytest.mark.parametrize("with_bias", [False, True, "hiding all that is not later"])
-def test_flex_equals_dense(monkeypatch, with_bias):
+def test_flex_equals_dense(monkeypatch: pytest.MonkeyPatch, with_bias: bool) -> Any:
     from torch.nn.attention import flex_attention as torch_flex
 
     # torch refuses gradients on a CPU, where the compiled function has none; this one has.
     monkeypatch.setattr(torch_flex, "_validate_device", lambda *tensors: None)
 
-    def function(qkv, call):
+    def function(qkv: Any, call: Any) -> Any:
         return flex.attend_by(torch_flex.flex_attention, qkv, call)
 
     context = Context.chunked(3, 64, 5) if with_bias else Context.truncated(64, 3)
@@ -267,7 +279,7 @@ except RuntimeError as error:
         pytest.param(range(24), id="many", marks=pytest.mark.slow),
     ],
 )
-def test_triton_equals_dense(cases):
+def test_triton_equals_dense(cases: Any) -> None:
     pytest.importorskip("triton")
     command = [sys.executable, "-c", TRITON, os.path.dirname(__file__), *map(str, cases)]
     ran = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "TRITON_INTERPRET": "1"})
@@ -275,14 +287,22 @@ def test_triton_equals_dense(cases):
     assert "use backend='dense'" in ran.stdout
 
 
-def reasons(dim=16, width=16, dtype=torch.float32, device="cpu", context=WINDOW, activation="softmax", bias=None):
+def reasons(
+    dim: int = 16,
+    width: int = 16,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+    context: Context = WINDOW,
+    activation: str = "softmax",
+    bias: Any = None,
+) -> Any:
     q = torch.empty(1, 2, 300, dim, dtype=dtype, device=device)
     qkv = QKV(q, q, torch.empty(1, 2, 300, width, dtype=dtype, device=device))
     call = AttentionCall(context, activation=activation, bias=bias)
     return tuple(unsupported_reason(backend, qkv, call) for backend in ("windows", "flex", "triton"))
 
 
-def test_what_cannot_be_taken_has_a_reason(monkeypatch):
+def test_what_cannot_be_taken_has_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     by_windows, by_flex, by_triton = reasons()
     assert by_windows is None
     assert by_flex == "flex_attention needs a CUDA device, not compiled it allocates T x T; got cpu"
@@ -304,10 +324,10 @@ def test_what_cannot_be_taken_has_a_reason(monkeypatch):
 
 @pytest.mark.filterwarnings("ignore")  # torch.jit is deprecated
 @pytest.mark.parametrize("backend", ["windows", "flex", "triton"])
-def test_torch_jit_trace_is_refused_with_the_reason(backend):
+def test_torch_jit_trace_is_refused_with_the_reason(backend: str) -> None:
     q = torch.randn(1, 1, 40, 16)
     with pytest.raises(ValueError, match=r"cannot take this call: torch\.jit\.trace cannot record it\. Use 'auto'"):
-        torch.jit.trace(lambda x: attention(x, x, x, WINDOW, backend=backend), q)
+        torch.jit.trace(lambda x: attention(x, x, x, WINDOW, backend=backend), q)  # type: ignore[no-untyped-call]
 
 
 BACKENDS = [
@@ -324,7 +344,7 @@ needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUD
 @pytest.mark.parametrize("with_bias", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("function", "reason"), BACKENDS)
-def test_on_a_gpu_each_equals_dense(function, reason, dtype, with_bias):
+def test_on_a_gpu_each_equals_dense(function: Any, reason: Any, dtype: torch.dtype, with_bias: bool) -> None:
     for context in (Context.truncated(64, 64), Context.truncated(128, 0), Context.chunked(64, 128, 32), WINDOW):
         packed = torch.randn(3, 1000, 3, 4, 64, device="cuda").to(dtype)
         lengths = torch.tensor([1000, 0, 333], device="cuda")
@@ -338,7 +358,7 @@ def test_on_a_gpu_each_equals_dense(function, reason, dtype, with_bias):
 @needs_cuda
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("function", "reason"), BACKENDS)
-def test_on_a_gpu_memory_is_linear_up_to_a_million_frames(function, reason):
+def test_on_a_gpu_memory_is_linear_up_to_a_million_frames(function: Any, reason: Any) -> None:
     peaks = []
     for frames in (2**18, 2**20):
         packed = torch.randn(1, frames, 3, 4, 64, device="cuda", dtype=torch.bfloat16)

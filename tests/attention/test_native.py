@@ -8,12 +8,16 @@ import os
 import random as random_numbers
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rounding import assert_same
+from torch import Tensor
 
 from speechattn.attention.banded.attention import banded_step
 from speechattn.attention.call import AttentionCall
@@ -26,6 +30,7 @@ from speechattn.attention.qkv import QKV
 from speechattn.context import Context
 from speechattn.encoder.self_attention import SelfAttention
 
+attend: Any = attention  # mypy does not count what a star unpacks
 TOLERANCE = 1e-5
 CONTEXTS = [
     Context.truncated(0, 0),
@@ -48,24 +53,31 @@ WINDOW = Context.truncated(9, 4)
 needs_native = pytest.mark.skipif(native_unavailable() is not None, reason=f"not native: {native_unavailable()}")
 
 
-def random(*shape):
+def random(*shape: Any) -> Any:
     return torch.randn(*shape)
 
 
 def results(
-    context, q, k, v, grad, lengths=None, bias=None, activation="softmax", backend="native", dtype=torch.float32
-):
+    context: Context,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    grad: Tensor,
+    lengths: Any = None,
+    bias: Any = None,
+    activation: str = "softmax",
+    backend: str = "native",
+    dtype: torch.dtype = torch.float32,
+) -> Any:
     """Output and the gradients of q, k, v and the bias."""
     leaves = [x.detach().to(dtype).requires_grad_() for x in (q, k, v, *([] if bias is None else [bias]))]
     table = None if bias is None else leaves[3]
-    output = attention(
-        *leaves[:3], context, lengths=lengths, activation=activation, relative_bias=table, backend=backend
-    )
+    output = attend(*leaves[:3], context, lengths=lengths, activation=activation, relative_bias=table, backend=backend)
     return output.detach(), *torch.autograd.grad(output, leaves, grad.to(dtype))
 
 
-def assert_equal_to_dense(*args, reference="dense", **kwargs):
-    expected = results(*args, **kwargs, backend=reference, dtype=torch.float64)
+def assert_equal_to_dense(*args: Any, reference: Any = "dense", **kwargs: Any) -> None:
+    expected = results(*args, **kwargs, backend=reference, dtype=torch.float64)  # type: ignore[misc]
     found = results(*args, **kwargs)
     # The largest of all of them: a gradient whose terms cancel is as wrong as its terms are.
     largest = max((float(x.abs().max()) for x in expected if x.numel()), default=0.0)
@@ -75,7 +87,7 @@ def assert_equal_to_dense(*args, reference="dense", **kwargs):
             assert (dense - other).abs().max() <= TOLERANCE * largest, name
 
 
-def inputs(num_frames, dim=16, batch=3, heads=2):
+def inputs(num_frames: int, dim: int = 16, batch: int = 3, heads: int = 2) -> Any:
     """Queries, keys and values as a projection leaves them, a gradient, and ragged lengths."""
     q, k, v = random(batch, num_frames, 3, heads, dim).permute(2, 0, 3, 1, 4)
     lengths = torch.tensor([num_frames, num_frames // 2, max(0, num_frames - 1)][:batch])
@@ -85,7 +97,7 @@ def inputs(num_frames, dim=16, batch=3, heads=2):
 @needs_native
 @pytest.mark.parametrize(("activation", "with_bias"), [("softmax", False), ("softmax", True), ("relu", True)])
 @pytest.mark.parametrize("context", CONTEXTS, ids=str)
-def test_native_equals_dense(context, with_bias, activation):
+def test_native_equals_dense(context: Context, with_bias: bool, activation: str) -> None:
     for num_frames in (0, 1, 2, 33, 97, 300):
         *tensors, lengths = inputs(num_frames)
         bias = random(2, len(context.offsets())) if with_bias and len(context.offsets()) < 10**6 else None
@@ -94,7 +106,7 @@ def test_native_equals_dense(context, with_bias, activation):
 
 @needs_native
 @pytest.mark.parametrize(("dim", "width"), [(8, 8), (24, 40), (32, 32), (64, 64), (64, 16), (80, 112), (128, 128)])
-def test_any_width_that_is_a_multiple_of_the_lanes(dim, width):
+def test_any_width_that_is_a_multiple_of_the_lanes(dim: int, width: int) -> None:
     q, k, v = random(2, 2, 90, dim), random(2, 2, 90, dim), random(2, 2, 90, width)
     bias = random(2, len(WINDOW.offsets()))
     assert_equal_to_dense(WINDOW, q, k, v, random(2, 2, 90, width), bias=bias, lengths=torch.tensor([90, 61]))
@@ -113,7 +125,9 @@ unlimited = st.builds(Context, st.none() | st.integers(0, 9), st.none() | st.int
     part=st.sampled_from([16, 512]),
     seed=st.integers(0, 2**31),
 )
-def test_any_context_and_any_lengths(context, lengths, with_bias, part, seed, monkeypatch):
+def test_any_context_and_any_lengths(
+    context: Context, lengths: Any, with_bias: bool, part: int, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(launch, "PART_FRAMES", part)  # so that 120 frames are many tasks
     torch.manual_seed(seed)
     q, k, v, grad = (random(len(lengths), 2, max(lengths), 16) for _ in range(4))
@@ -125,7 +139,7 @@ def test_any_context_and_any_lengths(context, lengths, with_bias, part, seed, mo
 @pytest.mark.parametrize(
     "context", [Context.truncated(64, 64), Context.truncated(128, 0), Context.chunked(64, 128, 32), Context.causal()]
 )
-def test_several_thousand_frames(context):
+def test_several_thousand_frames(context: Context) -> None:
     q, k, v, grad, _ = inputs(3001, batch=1)
     bias = None if context.left is None else random(2, len(context.offsets()))
     assert_equal_to_dense(context, q, k, v, grad, bias=bias, reference="banded")
@@ -134,20 +148,20 @@ def test_several_thousand_frames(context):
 @needs_native
 @pytest.mark.parametrize("context", [WINDOW, Context.chunked(8, 5, 3), Context.causal()], ids=str)
 @pytest.mark.parametrize("value", [1e30, float("nan"), -float("inf")])
-def test_what_the_padding_holds_changes_nothing(context, value):
+def test_what_the_padding_holds_changes_nothing(context: Context, value: float) -> None:
     lengths = torch.tensor([70, 0, 41])
     clean, grad = random(3, 3, 2, 70, 16), random(3, 2, 70, 16)
     padded = (torch.arange(70) >= lengths[:, None])[:, None, :, None]
-    first = results(context, *clean, grad, lengths=lengths)
+    first = results(context, *clean, grad, lengths=lengths)  # type: ignore[call-arg, misc]
     # The gradient that comes in at the padding is arbitrary as well.
-    second = results(context, *clean.masked_fill(padded, value), grad.masked_fill(padded, value), lengths=lengths)
+    second = results(context, *clean.masked_fill(padded, value), grad.masked_fill(padded, value), lengths=lengths)  # type: ignore[call-arg, misc]
     for x, y in zip(first, second, strict=True):
         assert_same(x, y)
         assert torch.all(y.masked_select(padded) == 0)
 
 
 @needs_native
-def test_the_weights_reach_exactly_the_declared_window():
+def test_the_weights_reach_exactly_the_declared_window() -> None:
     num_frames = 96
     q, k = random(2, 1, 2, num_frames, 16)
     identity = torch.eye(num_frames).expand(1, 2, -1, -1)
@@ -160,7 +174,7 @@ def test_the_weights_reach_exactly_the_declared_window():
 
 
 @needs_native
-def test_nan_and_huge_scores_do_what_they_do_in_dense():
+def test_nan_and_huge_scores_do_what_they_do_in_dense() -> None:
     q, k, v = random(3, 1, 1, 400, 16)
     # Scores in the thousands are rounded to 1e-4, and their weights with them.
     huge = attention(300 * q, k, v, WINDOW, backend="native")
@@ -176,7 +190,7 @@ def test_nan_and_huge_scores_do_what_they_do_in_dense():
 
 
 @needs_native
-def test_threads_change_nothing_but_rounding(monkeypatch):
+def test_threads_change_nothing_but_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "ONE_THREAD", 0)
     monkeypatch.setattr(launch, "PART_FRAMES", 32)
     bias, before = random(2, len(WINDOW.offsets())), torch.get_num_threads()
@@ -185,7 +199,7 @@ def test_threads_change_nothing_but_rounding(monkeypatch):
         found = []
         for threads in (1, 2):
             torch.set_num_threads(threads)
-            found.append(results(WINDOW, *tensors, lengths=lengths, bias=bias))
+            found.append(results(WINDOW, *tensors, lengths=lengths, bias=bias))  # type: ignore[misc]
     finally:
         torch.set_num_threads(before)
     assert_same(*found)
@@ -196,7 +210,7 @@ def test_threads_change_nothing_but_rounding(monkeypatch):
 @pytest.mark.parametrize(
     "context", [WINDOW, Context.chunked(8, 5, 30), Context.truncated(70, 0), Context.full()], ids=str
 )
-def test_whatever_its_memory_held_before_is_overwritten(context, monkeypatch):
+def test_whatever_its_memory_held_before_is_overwritten(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "empty_float32", lambda *shape: torch.full(shape, float("nan")))
     monkeypatch.setattr(launch, "PART_FRAMES", 32)  # many parts that share keys: each key is cleared exactly once
     *tensors, lengths = inputs(333)
@@ -204,7 +218,7 @@ def test_whatever_its_memory_held_before_is_overwritten(context, monkeypatch):
 
 
 @needs_native
-def test_vectors_of_eight(monkeypatch):
+def test_vectors_of_eight(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPEECHATTN_NATIVE", "avx2")
     assert launch.vector_lanes(64, 64) == 8
     for context in (WINDOW, Context.chunked(16, 64), Context.truncated(64, 64), Context.causal()):
@@ -215,7 +229,7 @@ def test_vectors_of_eight(monkeypatch):
 
 
 @needs_native
-def test_any_strides_and_expanded_gradients():
+def test_any_strides_and_expanded_gradients() -> None:
     wide = random(2, 2, 60, 16, 2)
     for q in (wide[..., 1], wide[..., 0].transpose(0, 1), random(1, 1, 60, 16).expand(2, 2, 60, 16)):
         assert_equal_to_dense(WINDOW, q, q, q, random(2, 2, 60, 16))
@@ -224,15 +238,15 @@ def test_any_strides_and_expanded_gradients():
 
 
 @needs_native
-def test_empty_batches():
+def test_empty_batches() -> None:
     for shape in ((0, 2, 5, 16), (2, 0, 5, 16), (0, 2, 0, 16)):
-        found = results(WINDOW, *(torch.zeros(shape) for _ in range(4)))
+        found = results(WINDOW, *(torch.zeros(shape) for _ in range(4)))  # type: ignore[arg-type]
         assert all(x.shape == shape for x in found)
 
 
 @needs_native
 @pytest.mark.parametrize("position_encoding", ["none", "relative", "alibi"])
-def test_compiled_by_torch_it_gives_the_same(position_encoding):
+def test_compiled_by_torch_it_gives_the_same(position_encoding: str) -> None:
     layer = SelfAttention(32, 2, WINDOW, position_encoding=position_encoding)
     frames, lengths = random(2, 50, 32), torch.tensor([50, 31])
     found = []
@@ -240,12 +254,12 @@ def test_compiled_by_torch_it_gives_the_same(position_encoding):
         layer.zero_grad()
         output = call(frames, lengths, backend="native")
         output.square().sum().backward()
-        found.append([output.detach(), *(weight.grad.clone() for weight in layer.parameters())])
+        found.append([output.detach(), *(weight.grad.clone() for weight in layer.parameters())])  # type: ignore[union-attr]
     assert all(torch.allclose(x, y, atol=1e-6) for x, y in zip(*found, strict=True))
 
 
 @needs_native
-def test_torch_finds_the_operator_well_made():
+def test_torch_finds_the_operator_well_made() -> None:
     q, k, v = (random(1, 2, 20, 16).requires_grad_() for _ in range(3))
     bias = random(2, len(WINDOW.offsets())).requires_grad_()
     call = (torch.tensor([17]), bias, WINDOW.left, WINDOW.right, WINDOW.chunk, "softmax", 0.25)
@@ -254,7 +268,7 @@ def test_torch_finds_the_operator_well_made():
 
 
 @needs_native
-def test_double_backward_is_refused_rather_than_wrong():
+def test_double_backward_is_refused_rather_than_wrong() -> None:
     leaf = random(1, 1, 20, 16).requires_grad_()
     output = attention(leaf, leaf, leaf, WINDOW, backend="native")
     with pytest.raises(RuntimeError, match="use backend='dense'"):
@@ -262,14 +276,14 @@ def test_double_backward_is_refused_rather_than_wrong():
 
 
 @needs_native
-def test_heads_side_by_side_are_a_view():
+def test_heads_side_by_side_are_a_view() -> None:
     q, k, v = random(3, 2, 4, 64, 16)
     output = attention(q, k, v, WINDOW, backend="native")
     assert output.transpose(1, 2).flatten(2).data_ptr() == output.data_ptr()
 
 
 @needs_native
-def test_a_layer_takes_it_when_asked():
+def test_a_layer_takes_it_when_asked() -> None:
     layer, x = SelfAttention(32, 2, WINDOW, "relative"), random(2, 70, 32)
     assert (layer(x, backend="native") - layer(x, backend="banded")).abs().max() < 1e-5
 
@@ -283,15 +297,17 @@ def test_a_layer_takes_it_when_asked():
         ((1, 2, 9, 16), torch.float32, "meta", "on the CPU, got meta"),
     ],
 )
-def test_what_it_cannot_take_is_refused_with_the_reason(shape, dtype, device, reason):
+def test_what_it_cannot_take_is_refused_with_the_reason(
+    shape: Any, dtype: torch.dtype, device: str, reason: str
+) -> None:
     q = torch.randn(shape, dtype=dtype, device=device)
-    assert reason in native_unsupported_reason(QKV(q, q, q), AttentionCall(WINDOW))
+    assert reason in native_unsupported_reason(QKV(q, q, q), AttentionCall(WINDOW))  # type: ignore[operator]
     if device == "cpu":
         with pytest.raises(ValueError, match=f"backend='native' cannot take this call: .*{reason}. Use 'auto'"):
             attention(q, q, q, WINDOW, backend="native")
 
 
-def test_the_environment_turns_it_off(monkeypatch):
+def test_the_environment_turns_it_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPEECHATTN_NATIVE", "0")
     q, k, v = random(3, 1, 2, 40, 16)
     assert native_unavailable() == "SPEECHATTN_NATIVE=0 is set"
@@ -300,7 +316,7 @@ def test_the_environment_turns_it_off(monkeypatch):
         attention(q, k, v, WINDOW, backend="native")
 
 
-def test_a_folder_that_cannot_be_written_is_no_error(monkeypatch, tmp_path):
+def test_a_folder_that_cannot_be_written_is_no_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("SPEECHATTN_CACHE", str(tmp_path / "file"))
     assert cache_folder() == ""
@@ -310,6 +326,7 @@ def test_a_folder_that_cannot_be_written_is_no_error(monkeypatch, tmp_path):
 
 WITHOUT_NUMBA = """
 import sys
+from dataclasses import replace
 import torch
 from speechattn.attention import functional
 from speechattn import Context
@@ -326,7 +343,7 @@ except ValueError as error:
 """
 
 
-def test_without_numba_only_native_is_refused():
+def test_without_numba_only_native_is_refused() -> None:
     ran = subprocess.run([sys.executable, "-c", WITHOUT_NUMBA], capture_output=True, text=True, env=dict(os.environ))
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.startswith("backend='native' cannot take this call: ")
@@ -336,7 +353,7 @@ def test_without_numba_only_native_is_refused():
 @needs_native
 @pytest.mark.parametrize("activation", ["softmax", "relu"])
 @pytest.mark.parametrize("context", [c for c in CONTEXTS if c.right is not None], ids=str)
-def test_steps_of_a_stream_are_those_of_banded(context, activation):
+def test_steps_of_a_stream_are_those_of_banded(context: Context, activation: str) -> None:
     generator = random_numbers.Random(0)
     for _ in range(12):
         query_start = generator.randrange(60) * context.chunk
@@ -344,13 +361,11 @@ def test_steps_of_a_stream_are_those_of_banded(context, activation):
         key_start = 0 if start is None else max(0, start)
         n = generator.randrange(70)
         _, stop = context.span(max(query_start, query_start + n - 1))
-        keys = query_start + n + generator.randrange(stop - query_start - n + 9) - key_start
+        keys = query_start + n + generator.randrange(stop - query_start - n + 9) - key_start  # type: ignore[operator]
         q, k, v = random(2, 2, n, 16), random(2, 2, keys, 16), random(2, 2, keys, 16)
         bias = random(2, len(context.offsets(key_start + keys))) if context.window != 10**10 + 3 else None
         call = AttentionCall(context, None, activation, bias, 0.25, query_start, key_start)
-        wide = AttentionCall(
-            context, None, activation, None if bias is None else bias.double(), 0.25, query_start, key_start
-        )
+        wide = replace(call, bias=None if bias is None else bias.double())
         expected = banded_step(QKV(q.double(), k.double(), v.double()), wide)
         found = native_step(QKV(q, k, v), call)
         assert found.shape == expected.shape

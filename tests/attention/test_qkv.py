@@ -1,5 +1,7 @@
 """One packed tensor == its three views, outputs and gradients; and the backend that "auto" takes."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -11,6 +13,7 @@ from speechattn.attention.qkv import QKV
 from speechattn.context import Context
 from speechattn.encoder.self_attention import SelfAttention
 
+attend: Any = attention  # mypy does not count what a star unpacks
 WINDOW = Context.truncated(9, 4)
 FULL = Context.full()
 NATIVE = "banded" if native_unavailable() else "native"
@@ -26,25 +29,27 @@ CASES = [
 
 
 @pytest.mark.parametrize(("backend", "with_bias", "context", "dtype"), CASES, ids=str)
-def test_one_packed_tensor_is_its_three_views(backend, with_bias, context, dtype):
+def test_one_packed_tensor_is_its_three_views(
+    backend: str, with_bias: bool, context: Context, dtype: torch.dtype
+) -> None:
     qkv = torch.randn(3, 130, 3, 2, 16, dtype=dtype, requires_grad=True)
     bias = torch.randn(2, len(context.offsets(130)), dtype=dtype, requires_grad=True) if with_bias else None
     grad = torch.randn(3, 2, 130, 16, dtype=dtype)
-    settings = {"lengths": torch.tensor([130, 0, 71]), "relative_bias": bias, "backend": backend}
+    settings: dict[str, Any] = {"lengths": torch.tensor([130, 0, 71]), "relative_bias": bias, "backend": backend}
     leaves = [qkv, bias] if with_bias else [qkv]
 
     packed = packed_attention(qkv, context, **settings)
-    split = attention(*qkv.permute(2, 0, 3, 1, 4), context, **settings)
+    split = attend(*qkv.permute(2, 0, 3, 1, 4), context, **settings)
     tolerance = 1e-12 if dtype == torch.float64 else 1e-5
     assert (packed - split).abs().max() < tolerance
-    pairs = zip(torch.autograd.grad(packed, leaves, grad), torch.autograd.grad(split, leaves, grad), strict=True)
+    pairs = zip(torch.autograd.grad(packed, leaves, grad), torch.autograd.grad(split, leaves, grad), strict=True)  # type: ignore[arg-type]
     for x, y in pairs:
         assert x.shape == y.shape and y.abs().max() > 0
         assert (x - y).abs().max() < 30 * tolerance  # a bias sums over all frames
 
 
 @pytest.mark.parametrize("shape", [(2, 7, 12, 8), (2, 7, 2, 3, 8), (7, 3, 4, 8)])
-def test_what_is_not_packed_is_refused(shape):
+def test_what_is_not_packed_is_refused(shape: Any) -> None:
     with pytest.raises(ValueError, match=r"qkv must be \[B, T, 3, H, D\], got"):
         packed_attention(torch.randn(shape), WINDOW)
 
@@ -65,20 +70,22 @@ def test_what_is_not_packed_is_refused(shape):
         ("banded", FULL, 513, torch.float64, "relu", False),
     ],
 )
-def test_auto_takes(expected, context, num_frames, dtype, activation, with_bias):
+def test_auto_takes(
+    expected: Any, context: Context, num_frames: int, dtype: torch.dtype, activation: str, with_bias: bool
+) -> None:
     q = torch.zeros(1, 1, num_frames, 16, dtype=dtype)
     bias = torch.zeros(1, len(context.offsets(num_frames)), dtype=dtype) if with_bias else None
     qkv = QKV(q, q, q)
     assert choose(qkv, check_call(qkv, context, None, activation, bias, None)) == expected
 
 
-def test_auto_does_without_native(monkeypatch):
+def test_auto_does_without_native(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPEECHATTN_NATIVE", "0")
     q = torch.zeros(1, 1, 600, 16)
     assert choose(QKV(q, q, q), AttentionCall(WINDOW)) == "banded"
 
 
-def test_sdpa_refuses_what_it_cannot_honour():
+def test_sdpa_refuses_what_it_cannot_honour() -> None:
     q = torch.zeros(1, 1, 20, 16)
     for context, settings in (
         (WINDOW, {}),
@@ -89,13 +96,13 @@ def test_sdpa_refuses_what_it_cannot_honour():
             attention(q, q, q, context, backend="sdpa", **settings)
 
 
-def test_a_layer_says_why_it_is_not_native(monkeypatch):
+def test_a_layer_says_why_it_is_not_native(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ("not native" in repr(SelfAttention(32, 2, WINDOW))) == (NATIVE != "native")
     monkeypatch.setenv("SPEECHATTN_NATIVE", "0")
     assert "not native: SPEECHATTN_NATIVE=0 is set" in repr(SelfAttention(32, 2, WINDOW))
 
 
 @pytest.mark.skipif(NATIVE != "native", reason=f"not native: {native_unavailable()}")
-def test_a_layer_says_what_native_cannot_take():
+def test_a_layer_says_what_native_cannot_take() -> None:
     assert "not native: it computes in float32, got float64" in repr(SelfAttention(32, 2, WINDOW).double())
     assert "not native: the features of a head must be a multiple of 8, got 4" in repr(SelfAttention(8, 2, WINDOW))

@@ -5,6 +5,7 @@ Half precision differs from float32 by the rounding of its weights and of what l
 
 import copy
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -82,7 +83,7 @@ def test_a_stream_of_any_dtype_gives_what_the_whole_gives(block: str, dtype: tor
     whole, _ = converted(WAVEFORM)
     for waveform in (WAVEFORM, WAVEFORM.double()):
         state, parts = converted.initial_state(2), []
-        for push in waveform.split(171, 1):
+        for push in waveform.split(171, 1):  # type: ignore[no-untyped-call]
             logits, state = converted.step(push, state)
             parts.append(logits)
         logits = torch.cat([*parts, converted.flush(state)], 1)
@@ -102,7 +103,7 @@ def test_encode_long_of_frames_takes_any_float(dtype: torch.dtype) -> None:
     frames = torch.randn(30, 8)
     whole = encoder(frames[None].to(dtype))[0][0]
     for source in (frames, frames.double(), frames.to(dtype)):
-        rows = torch.cat(list(encode_long(encoder, source, block_frames=7, progress=False)))
+        rows = torch.cat(list(encode_long(encoder, source, block_frames=7, progress=False)))  # type: ignore[call-overload]
         assert (rows - whole).abs().max() < 2 * ROUNDING[dtype]
 
 
@@ -126,11 +127,11 @@ def test_frames_of_another_dtype_are_refused_in_one_line(block: str, input: torc
     encoder = build_encoder(encoder_config(block)).eval()
     entrances = [encoder]
     if block in STREAMING:
-        lengths, state = torch.tensor([9]), encoder.initial_state()
-        entrances += [lambda x: encoder.step(x, state), lambda x: encoder.infer(x, lengths)]
+        lengths, state = torch.tensor([9]), encoder.initial_state()  # type: ignore[operator]
+        entrances += [lambda x: encoder.step(x, state), lambda x: encoder.infer(x, lengths)]  # type: ignore[list-item, operator]
     if block == "transformer":
         lobe = SpeechAttnEncoder(**encoder_config(block).to_dict())
-        entrances += [lobe, lambda x: lobe(x, torch.ones(1))]
+        entrances += [lobe, lambda x: lobe(x, torch.ones(1))]  # type: ignore[list-item]
     for entrance in entrances:
         with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
             entrance(input)
@@ -150,7 +151,7 @@ def test_under_autocast_an_encoder_takes_any_float(dtype: torch.dtype) -> None:
 def test_a_refused_waveform_is_answered_with_its_divisor(kind: str, way: str) -> None:
     makers = {"logmel": LogMel(8, FRAMING), "mfcc": MFCC(4, 8, FRAMING)}
     taker = model("transformer") if kind == "model" else makers[kind]
-    entrance = taker if way == "forward" else lambda x: taker.step(x, taker.initial_state(len(x)))
+    entrance = taker if way == "forward" else lambda x: taker.step(x, taker.initial_state(len(x)))  # type: ignore[arg-type]
     for integers, fix in (
         (torch.int8, "waveform.float() / 128."),
         (torch.uint8, "(waveform.float() - 128) / 128."),
@@ -178,8 +179,8 @@ def test_a_sum_over_minutes_does_not_overflow_in_half_precision() -> None:
     for dtype, close in ((torch.float16, 1e-2), (torch.bfloat16, 5e-2)):
         narrow = logits.to(dtype).requires_grad_()
         loss = FrameClassifier.loss(narrow, labels)
-        loss.backward()
-        assert narrow.grad.dtype == dtype
+        loss.backward()  # type: ignore[no-untyped-call]
+        assert narrow.grad.dtype == dtype  # type: ignore[union-attr]
         assert loss.dtype == torch.float32 and abs(loss - expected) < close
         head = UtteranceClassifier(5, 3)
         hidden = logits + 10  # a sum of 2e5, and half precision ends at 65504
@@ -199,8 +200,8 @@ def test_ctc_in_half_precision_has_a_loss_and_probabilities_that_sum_to_one(dtyp
     input = hidden.to(dtype).requires_grad_()
     log_probs = narrow(input)
     loss = narrow.loss(log_probs, *call)
-    loss.backward()
-    assert input.grad.dtype == dtype and input.grad.isfinite().all()
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert input.grad.dtype == dtype and input.grad.isfinite().all()  # type: ignore[union-attr]
     assert narrow.loss(log_probs.to(dtype), *call).isfinite()  # torch has no kernel for these
     with torch.autocast("cpu", dtype):
         mixed = head(hidden)
@@ -210,7 +211,7 @@ def test_ctc_in_half_precision_has_a_loss_and_probabilities_that_sum_to_one(dtyp
         assert (found.exp().sum(-1) - 1).abs().max() < 1e-5  # float32
 
 
-def test_normalisation_keeps_its_digits_in_half_precision(tmp_path) -> None:
+def test_normalisation_keeps_its_digits_in_half_precision(tmp_path: Path) -> None:
     fitted = Normalize.fit([torch.randn(50, 3) * 2.345678 - 9.87654])
     frames = torch.randn(1, 5, 3) - 9
     for narrow in (copy.deepcopy(fitted).half(), copy.deepcopy(fitted).bfloat16().to("cpu")):

@@ -171,8 +171,8 @@ def _differentiate(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
 
 
 # What torch.compiler.assume_constant_result does, without importing torch's whole compiler.
-for asked in (native_unavailable, import_error):
-    asked._dynamo_marked_constant = True  # type: ignore[attr-defined]
+for constant in (native_unavailable, import_error):
+    constant._dynamo_marked_constant = True  # type: ignore[attr-defined]
 torch.library.impl("speechattn::native", "CPU")(_operator)
 torch.library.impl("speechattn::native_backward", "CPU")(_backward_operator)
 torch.library.register_autograd("speechattn::native", _differentiate, setup_context=_keep)

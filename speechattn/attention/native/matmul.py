@@ -88,7 +88,7 @@ def dots_of_both(
     """Compute target [number, queries] = rows [number, depth] @ columns [depth, queries], for both halves.
 
     The last tile of 8 (AVX2: 6) may begin inside the one before it and write some sums again: they are the same.
-    Meanwhile as many `new` rows and `queries` as there are lanes are asked for: what the head's next block begins with.
+    Meanwhile as many `new` rows and `queries` as there are lanes are prefetched: the start of the head's next block.
     """
     lanes, j = num_lanes(like), 0
     tile = 8 if lanes == 16 else 6  # AVX2 has half the registers
