@@ -214,8 +214,6 @@ def test_importing_the_definitions_takes_neither_torch_nor_numpy() -> None:
 
 
 ALLOWED_ARITHMETIC = {
-    ("window", "attention/banded/schedule.py"): "Grid.left and the keys of a mask, which Context has derived",
-    ("window", "attention/banded/tiles.py"): "Grid.left, which Context has derived",
     ("window", "encoder/convolution_as_attention.py"): "taps of a Conv1d of any kind become a Context here",
     ("window", "plots/memory_growth.py"): "ends of an axis",
     ("window", "plots/receptive_field.py"): "ends of a drawn bar",

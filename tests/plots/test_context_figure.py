@@ -105,7 +105,8 @@ def test_the_numbers_are_those_of_describe() -> None:
     assert "left 64, right 8, chunk 16 through 6 layers" in said
     assert "A frame is 10 ms. An output depends on 4880 ms of input and waits for 1030 ms at most." in said
     for depth in range(1, 7):
-        assert " / ".join(f"{10 * frames:,.10g}" for frames in latency_frames(contexts[:depth])) in said
+        frames = latency_frames(contexts[:depth])
+        assert frames is not None and " / ".join(f"{10 * count:,.10g}" for count in frames) in said
     assert {"384 = 3840 ms", "88 = 880 ms", "64 before,", "its chunk of 16,", "8 after"} <= set(said)
     assert {"input", *(f"layer {n}" for n in range(1, 7))} <= set(said)
 

@@ -40,11 +40,11 @@ class Schedule:
         # A window far longer than the audio clips every block, and its mask must not cost memory.
         if context.window is None or block % context.chunk or context.window > max(num_frames, LONG_WINDOW):
             return
-        assert context.left is not None and context.right is not None
+        assert context.right is not None
         start, window = context.first_unclipped(block, self.first), context.block_window(block)
         key_start, _ = context.span(start)
         assert window is not None and key_start is not None
-        self.grid = Grid(start, block, context.left, window)
+        self.grid = Grid(start, block, key_start, window)
         self.boundary = block * max(1, BOUNDARY_FRAMES // block)
         # Every block starts on a chunk, so all of them, clipped ones too, cut their mask from one of these.
         self.masks = {size: self._mask(start, size, key_start, context.right) for size in (block, self.boundary)}
@@ -88,7 +88,7 @@ class Schedule:
         if self.grid is None:
             mask = self._mask(places[0][1], queries, places[0][2], after)
         else:
-            mask = self.masks[self.boundary].cut(queries, before + self.grid.left, queries + after - before)
+            mask = self.masks[self.boundary].cut(queries, before + self.grid.start - self.grid.key_start, queries + after - before)
         most = self._fit(2 * self.num_heads * mask.given[0].numel())  # keys and values are copied, too
         for begin in range(0, len(places), most):
             yield BoundaryTile(mask, places[begin : begin + most])

@@ -67,7 +67,7 @@ class TileBatch:
         """
         block, count = self.grid.block, self.end - self.begin
         whole, rest = divmod(self.grid.window, block)
-        start = self.grid.start - self.grid.left + self.begin * block - x.origin
+        start = self.grid.key_start + self.begin * block - x.origin
         sums = workspace("sums", count + whole - 1, block, right.shape[2])
         parts = [sums[strip : strip + count] for strip in range(whole)]
         for (row, head), a, b in zip(self.lanes, self.split(left), self.split(right), strict=True):

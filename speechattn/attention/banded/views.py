@@ -11,17 +11,21 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Grid:
-    """Blocks and windows that have one shape: block n holds `block` queries from `start + n * block` on."""
+    """Blocks of queries and windows of keys that have one shape.
+
+    Block n holds the `block` queries from `start + n * block` on, and sees the `window` keys from
+    `key_start + n * block` on.
+    """
 
     start: int
     block: int
-    left: int  # frames from the first key of a window to the first query of its block
+    key_start: int
     window: int
 
     def whole(self, last: int, length: int) -> int:
         """Return how many blocks end by `last` and have their window inside a row of `length` frames."""
-        stop = min(last, length - (self.window - self.left - self.block))
-        return max(0, (stop - self.start) // self.block)
+        keys_behind = self.key_start + self.window - (self.start + self.block)
+        return max(0, (min(last, length - keys_behind) - self.start) // self.block)
 
 
 class FrameViews:
@@ -39,7 +43,7 @@ class FrameViews:
     @cached_property
     def windows(self) -> Tensor:
         """[B, H, blocks, window, D], overlapping."""
-        return self._views(self.grid.start - self.grid.left, self.grid.window)
+        return self._views(self.grid.key_start, self.grid.window)
 
     @cached_property
     def lanes(self) -> list[tuple[Tensor, ...]]:
