@@ -352,7 +352,7 @@ def test_the_planner_check_counts_what_is_near(load: Any) -> None:
     for case in drawn:
         assert 2e7 < sa.estimate(**case).peak_bytes < 2e8
     memory = [1.0, 1.09, 1.11, 0.94]
-    rows = [{"measured_mb": 10.0, "memory": ratio, "case": script.shown(drawn[0])} for ratio in memory]
+    rows = [{"measured_mb": 10.0, "memory": ratio, "case": script.describe(drawn[0])} for ratio in memory]
     rows[0] |= {"measured_s": 1.0, "time": 1.29}
     printed = script.summary(rows)
     assert "3 of 4 within 10%, 1 more than 5% too low" in printed and "from 0.940 to 1.110" in printed

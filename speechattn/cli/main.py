@@ -90,7 +90,7 @@ def _run(arguments: list[str], presets: Mapping[str, TrainConfig]) -> int:
     if not arguments:
         parser.print_help(sys.stderr)
         return 2
-    parser.parse_args(arguments)  # --help, --version, or an error
+    parser.parse_args(arguments[:1])  # --help, --version, or an error
     return 0
 
 

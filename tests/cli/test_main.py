@@ -306,6 +306,8 @@ def test_an_absent_extra_says_what_to_type(monkeypatch: pytest.MonkeyPatch) -> N
     ("arguments", "message"),
     [
         (["picture", "--left", "3"], "the command picture is now plot."),
+        (["trian", "--epochs", "3"], "invalid choice: 'trian' (choose from"),
+        (["--epochs", "3"], "unknown option --epochs. See: speechattn --help"),
         (["features", "a.wav", "--output", "x"], "--output is now --out. See: speechattn features --help"),
         (["features", "a.wav", "--out", "x", "--picture"], "--picture is now --plot. See:"),
         (["stream", "a.wav", "--json"], "--json is now --format json. See:"),

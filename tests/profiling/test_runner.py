@@ -173,7 +173,7 @@ def test_the_ceiling_is_of_the_folder_or_most_of_what_is_free(
     monkeypatch.setattr(module, "available_bytes", lambda: 2 * 10**9)
     assert module.run_profile(undecided, ["full"], [60.0], tmp_path).settings.memory_bytes == 8_500_000_000
     monkeypatch.setattr(module, "available_bytes", lambda: None)
-    with pytest.raises(UserError, match="give a ceiling"):
+    with pytest.raises(UserError, match="give a limit"):
         module.run_profile(undecided, ["full"], [60.0], tmp_path / "other")
 
 
