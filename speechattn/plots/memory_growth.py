@@ -139,14 +139,14 @@ def _scales(axes: Axes, lengths_s: Sequence[float], kind: str) -> None:
     axes.xaxis.set_major_locator(FixedLocator(list(lengths_s)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: format_duration(seconds)))
     axes.xaxis.set_minor_locator(NullLocator())
-    told = format_bytes if kind == "memory" else _told_work
+    format_value = format_bytes if kind == "memory" else _format_work
     axes.yaxis.set_major_locator(LogLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda number, _: told(number)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda number, _: format_value(number)))
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.grid(axis="y")
 
 
-def _told_work(seconds: float) -> str:
+def _format_work(seconds: float) -> str:
     return f"{seconds:g} s"
 
 

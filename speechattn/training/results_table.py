@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from speechattn.system.text_table import text_table
+
 MAX_CLASSES = 50
 """Classes whose accuracy is printed: all phones, and the most frequent of many words."""
 
@@ -12,10 +14,7 @@ MAX_CLASSES = 50
 def print_table(results: Sequence[dict[str, Any]]) -> None:
     """Print the final table of a run, and the accuracy of its own encoder per class."""
     header, rows = summary_table(results)
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-    print()
-    for row in [header, *rows]:
-        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+    print("\n" + "\n".join(text_table([header, *rows])))
     per_class = sorted(results[0]["per_class"].items(), key=lambda item: -item[1][1])
     seen = [(name, share) for name, (share, count) in per_class if count][:MAX_CLASSES]
     width = max((len(name) for name, _ in seen), default=0)

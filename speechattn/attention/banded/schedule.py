@@ -88,7 +88,9 @@ class Schedule:
         if self.grid is None:
             mask = self._mask(places[0][1], queries, places[0][2], after)
         else:
-            mask = self.masks[self.boundary].cut(queries, before + self.grid.start - self.grid.key_start, queries + after - before)
+            mask = self.masks[self.boundary].cut(
+                queries, before + self.grid.start - self.grid.key_start, queries + after - before
+            )
         most = self._fit(2 * self.num_heads * mask.given[0].numel())  # keys and values are copied, too
         for begin in range(0, len(places), most):
             yield BoundaryTile(mask, places[begin : begin + most])
