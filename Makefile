@@ -62,7 +62,7 @@ test-core:  ## definitions, frontend, attention, encoder, contracts, in the Pyth
 
 # The install of somebody who has their own torch: the newest, and no torchaudio at all.
 test-newest: .venv-newest/.ready  ## the same with the newest torch, without torchaudio, in an environment of its own
-	.venv-newest/$(PIP_INSTALL) --upgrade torch librosa numba soundfile soxr safetensors tqdm matplotlib tyro pytest pytest-xdist hypothesis
+	.venv-newest/$(PIP_INSTALL) --upgrade torch librosa numba soundfile soxr safetensors tqdm matplotlib pytest pytest-xdist hypothesis
 	@.venv-newest/bin/python -c "import torch, sys; print('torch', torch.__version__, 'python', sys.version.split()[0])"
 	@$(MAKE) --no-print-directory PYTHON=.venv-newest/bin/python test-core
 
