@@ -21,7 +21,7 @@ SCALED = {
 def unscaled(largest: float) -> str:
     """Return which integers samples beyond MAX_AMPLITUDE are, by the largest of them, and the divisor that scales them.
 
-    Example:
+    Examples:
         >>> unscaled(20000.0)
         'looks like 16-bit samples as floats; divide by 32768'
     """

@@ -49,7 +49,7 @@ class EncoderConfig:
     Raises:
         ConfigError: a setting has no such value, or is impossible together with another.
 
-    Example:
+    Examples:
         >>> EncoderConfig(input_dim=80, context=Context.truncated(left=32, right=8)).contexts[0]
         Context(left=32, right=8, chunk=1)
     """

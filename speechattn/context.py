@@ -41,7 +41,7 @@ class Context:
         TypeError: a side is not an int or None, or chunk is not an int.
         ValueError: a side is negative, or chunk is less than 1.
 
-    Example:
+    Examples:
         >>> Context.truncated(left=2, right=1).visible(5)
         (3, 7)
         >>> Context.chunked(chunk=4, left=2).visible(5)
@@ -169,7 +169,7 @@ class Context:
     def first_unclipped(self, block: int, first: int = 0) -> int:
         """Return where the first block begins that is not clipped at frame 0; blocks are counted from `first`.
 
-        Example:
+        Examples:
             >>> Context.truncated(left=5, right=1).first_unclipped(block=4)
             8
         """
@@ -178,7 +178,7 @@ class Context:
     def num_pairs(self, num_frames: int) -> int:
         """Return the number of pairs of a frame and a frame that it sees, among `num_frames`.
 
-        Example:
+        Examples:
             >>> Context.full().num_pairs(10), Context.truncated(1, 1).num_pairs(10), Context.chunked(4, 0).num_pairs(10)
             (100, 28, 36)
         """
@@ -211,7 +211,7 @@ class Context:
 
         Sides and chunk are cut to the length of the audio.
 
-        Example:
+        Examples:
             >>> Context.truncated(1000, 2).within(10), Context.causal().within(10).window
             (Context(left=9, right=2, chunk=1), 10)
         """
@@ -222,7 +222,7 @@ class Context:
     def stacked(self, stack: int) -> Context:
         """Return this context counted in the frames of which `stack` became one.
 
-        Example:
+        Examples:
             >>> Context.truncated(left=8, right=2).stacked(4)
             Context(left=32, right=8, chunk=4)
         """

@@ -20,7 +20,7 @@ def like(module: nn.Module) -> Tensor:
     They are those of its first floating parameter or buffer. Without any, as in dynamically quantised layers, it is
     float32, which such layers take.
 
-    Example:
+    Examples:
         >>> like(nn.Sequential(nn.SiLU(), nn.Linear(2, 2).half())).dtype
         torch.float16
     """

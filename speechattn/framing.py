@@ -42,7 +42,7 @@ class Framing:
         ValueError: a number is not positive and whole, 10 ms are no whole samples, hop is longer than the window, or
             align is unknown.
 
-    Example:
+    Examples:
         >>> Framing().num_frames(16_000)
         100
         >>> Framing(align="snip").seconds_at(0)

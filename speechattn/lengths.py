@@ -50,7 +50,7 @@ def _counts(dtype: torch.dtype) -> bool:
 def valid_mask(lengths: Tensor, num_frames: int) -> Tensor:
     """Return bool [B, num_frames], True = real frame.
 
-    Example:
+    Examples:
         >>> valid_mask(torch.tensor([1, 3]), 3).int().tolist()
         [[1, 0, 0], [1, 1, 1]]
     """

@@ -48,7 +48,7 @@ def receptive_field(contexts: Sequence[Layer], i: int, num_frames: int | None = 
     It is clipped to [0, num_frames) in every layer if `num_frames` is given; otherwise `stop` is None where a right
     side is unlimited.
 
-    Example:
+    Examples:
         >>> from speechattn.context import Context
         >>> receptive_field([Context.truncated(2, 3), Context.truncated(10, 0)], i=20)
         (8, 24)
@@ -68,7 +68,7 @@ def receptive_field(contexts: Sequence[Layer], i: int, num_frames: int | None = 
 def max_receptive_field(contexts: Sequence[Layer]) -> int | None:
     """Return the most input frames that any one output of a stack depends on; None if a side is unlimited.
 
-    Example:
+    Examples:
         >>> from speechattn.context import Context
         >>> max_receptive_field([Context.chunked(16, left=64, right=8)])
         88
@@ -92,7 +92,7 @@ def lookahead(contexts: Sequence[Layer]) -> int | None:
     those positions are tried one by one. Where they are more than 100 000 the result is the sum over the layers, which
     is exact where chunks have no common divisor, and an upper bound otherwise.
 
-    Example:
+    Examples:
         >>> from speechattn.context import Context
         >>> [Context.chunked(16, left=64, right=8).lookahead(n) for n in (1, 6, 12)]
         [23, 103, 199]
@@ -118,7 +118,7 @@ def latency_frames(contexts: Sequence[Layer]) -> tuple[int, float, int] | None:
 
     The frames of one chunk wait for the same last frame, so the first of them waits longest.
 
-    Example:
+    Examples:
         >>> from speechattn.context import Context
         >>> latency_frames([Context.chunked(16, left=64, right=8)])
         (8, 15.5, 23)
@@ -149,7 +149,7 @@ def describe(contexts: Sequence[Layer], hop_ms: float = HOP_MS, names: Sequence[
     is the whole stack. "min / mean / max" is how long the frames of a chunk wait. `hop_ms` is the length of a frame;
     `names` are the layers' names, 1, 2, ... by default.
 
-    Example:
+    Examples:
         >>> from speechattn.context import Context
         >>> print(Context.chunked(chunk=2, left=3).describe(num_layers=2))
         layer  context                   seen back through  waited for through  min / mean / max  kept in the layer

@@ -20,7 +20,7 @@ def map_tensors(function: Callable[[Tensor], Any], tree: Any) -> Any:
 
     torch.utils._pytree does not enter dataclasses, and is private.
 
-    Example:
+    Examples:
         >>> import torch
         >>> map_tensors(len, (torch.zeros(3), 7, (torch.zeros(2),)))
         (3, 7, (2,))

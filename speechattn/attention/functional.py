@@ -69,7 +69,7 @@ def attention(
     Raises:
         TypeError, ValueError: shapes, dtypes or lengths that do not fit, or an unknown activation or backend.
 
-    Example:
+    Examples:
         >>> q = k = v = torch.eye(3)[None, None]
         >>> attention(q, k, v, Context.truncated(0, 0))[0, 0].tolist()
         [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
@@ -93,7 +93,7 @@ def packed_attention(
 
     The same output as of its views q, k and v; its gradient is written in place, and not stacked from theirs.
 
-    Example:
+    Examples:
         >>> packed_attention(torch.ones(2, 7, 3, 4, 8), Context.truncated(1, 1)).shape
         torch.Size([2, 4, 7, 8])
     """

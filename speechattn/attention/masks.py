@@ -13,7 +13,7 @@ def band_mask(context: Context, queries: Tensor, keys: Tensor) -> Tensor:
 
     `queries` [Tq] and `keys` [Tk] are int64 frame indices.
 
-    Example:
+    Examples:
         >>> band_mask(Context.truncated(1, 0), torch.arange(3), torch.arange(3)).int().tolist()
         [[1, 0, 0], [1, 1, 0], [0, 1, 1]]
     """
@@ -35,7 +35,7 @@ def context_mask(context: Context, num_frames: int, device: torch.device | None 
 def picture(context: Context, num_frames: int) -> str:
     """Return the mask in hashes and dots, one row a query.
 
-    Example:
+    Examples:
         >>> print(picture(Context.chunked(2, left=2), 6))
         0 ##....
         1 ##....

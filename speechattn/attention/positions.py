@@ -81,7 +81,7 @@ def alibi(num_heads: int, offsets: range, device: torch.device | None = None) ->
     Attention with linear biases (Press et al. 2022, section 3); on the right side it is the mirror image. Their slopes
     for a number of heads that is no power of two are interpolated from the next ones; ours follow one formula.
 
-    Example:
+    Examples:
         >>> alibi(2, range(-2, 2))[0].tolist()
         [-0.125, -0.0625, -0.0, -0.0625]
     """
@@ -149,7 +149,7 @@ def resize_relative_bias(
     Raises:
         ValueError: there is no table, not one for each context, or one that is not of the old context.
 
-    Example:
+    Examples:
         >>> old, new = Context.truncated(1, 1), Context.truncated(2, 3)
         >>> weights = {"relative_bias.table": torch.tensor([[1.0, 2.0, 3.0]])}
         >>> resize_relative_bias(weights, old, new)["relative_bias.table"].tolist()

@@ -34,7 +34,7 @@ class Augment(SpecAugment):
     Raises:
         ValueError: a range is empty or a number is negative.
 
-    Example:
+    Examples:
         >>> frames = torch.randn(2, 50, 80)
         >>> augment = Augment(fill=-6.0)
         >>> first, again = (augment(frames, None, torch.Generator().manual_seed(7)) for _ in range(2))
@@ -141,7 +141,7 @@ def time_stretch(frames: Tensor, labels: Tensor, factor: float) -> tuple[Tensor,
     Raises:
         ValueError: frames and labels differ in length, or factor is not positive.
 
-    Example:
+    Examples:
         >>> frames, labels = time_stretch(torch.arange(4.0)[:, None], torch.tensor([5, 5, 6, 6]), 0.5)
         >>> frames.flatten().tolist(), labels.tolist()
         ([0.5, 2.5], [5, 6])

@@ -28,7 +28,7 @@ class SpecAugment:
     Raises:
         ValueError: a number is negative or the share above 1.
 
-    Example:
+    Examples:
         >>> spec_augment = SpecAugment(time_masks=0)
         >>> frames = torch.ones(2, 50, 80)
         >>> first, again = (spec_augment(frames, None, torch.Generator().manual_seed(7)) for _ in range(2))

@@ -37,7 +37,7 @@ def change_speed(waveform: Tensor, factor: float, lengths: Tensor | None = None)
             not a speed with at most two decimals (see `speed_ratio`).
         UserError: a valid sample is NaN, infinite or beyond 100, or torchaudio cannot be imported.
 
-    Example:
+    Examples:
         >>> faster, lengths = change_speed(torch.randn(2, 1100), 1.1, torch.tensor([1100, 12]))
         >>> faster.shape, lengths.tolist()
         (torch.Size([2, 1000]), [1000, 11])
@@ -73,7 +73,7 @@ def speed_ratio(factor: float) -> Fraction:
     Raises:
         ValueError: there is none within 1e-6, or factor is outside [0.1, 10].
 
-    Example:
+    Examples:
         >>> speed_ratio(1.1), speed_ratio(1 / 1.1)
         (Fraction(11, 10), Fraction(10, 11))
     """

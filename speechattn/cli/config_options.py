@@ -54,7 +54,7 @@ def given_fields(options: argparse.Namespace, cls: type) -> dict[str, Any]:
 def field_docs(cls: type) -> dict[str, str]:
     """Return the documentation of a dataclass's fields as one line each.
 
-    Example:
+    Examples:
         >>> from speechattn.config import EncoderConfig
         >>> field_docs(EncoderConfig)["d_model"]
         'features inside and at the output.'
@@ -77,7 +77,7 @@ def parse_value(hint: Any, text: str) -> Any:
     Raises:
         argparse.ArgumentTypeError: it is none; the nearest word of a Literal is named.
 
-    Example:
+    Examples:
         >>> parse_value(int | Literal["symmetric"], "7"), parse_value(float | None, "None")
         (7, None)
     """

@@ -46,7 +46,7 @@ class CheckResult:
 class Findings:
     """Results of one implementation by check; `absent` says why there are none.
 
-    Example:
+    Examples:
         >>> print(Findings("mine", {"repeat": CheckResult(PASSED, 0.0, "0", "Twice the same bits.")}))
         mine
         repeat  passed  0  Twice the same bits.
@@ -78,7 +78,7 @@ class Findings:
 class Table:
     """Several implementations side by side: a row for each check, a column for each implementation.
 
-    Example:
+    Examples:
         >>> found = {"repeat": CheckResult(FAILED, 0.25, "0.25", "Two calls differ by 0.25.")}
         >>> print(Table([Findings("mine", found), Findings("yours", absent="not installed")]))
         check   mine       yours
@@ -166,7 +166,7 @@ def first_line(exception: Exception) -> str:
 def number(value: float) -> str:
     """Return two digits of an error, or a count unchanged.
 
-    Example:
+    Examples:
         >>> number(0.1234), number(1306.0), number(112.3), number(float("nan"))
         ('0.12', '1306', '112', 'NaN or Inf')
     """
@@ -183,7 +183,7 @@ def _amount(value: float, unit: str) -> str:
 def magnitude(value: float) -> str:
     """Return the next power of ten; the digits of an error differ between machines.
 
-    Example:
+    Examples:
         >>> magnitude(3.1e-16), magnitude(0.0), magnitude(1.0)
         ('<1e-15', '0', '1')
     """

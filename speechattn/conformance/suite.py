@@ -87,7 +87,7 @@ def check_encoder(
     Raises:
         TypeError, ValueError: reach, dtype or a name in checks is unknown, or a number is too small.
 
-    Example:
+    Examples:
         >>> findings = check_encoder(lambda frames, lengths: (frames, lengths), 3, Context.truncated(0, 0))
         >>> findings.failed
         []
@@ -128,7 +128,7 @@ def check_attention(
     An attention is an encoder whose input frame holds a query, a key and a value for each head; arguments are those
     of `check_encoder`.
 
-    Example:
+    Examples:
         >>> from speechattn.attention.functional import attention
         >>> context = Context.truncated(4, 2)
         >>> found = check_attention(lambda q, k, v, lengths: attention(q, k, v, context, lengths=lengths), context)
@@ -156,7 +156,7 @@ def check_attention(
 def what_is_checked() -> dict[str, str]:
     """Return one sentence for each check, in their order.
 
-    Example:
+    Examples:
         >>> what_is_checked()["repeat"]
         'The same call twice gives the same bits.'
     """

@@ -28,7 +28,7 @@ class Batches:
     Raises:
         ValueError: a length or the seed is negative, or max_frames is less than 1.
 
-    Example:
+    Examples:
         >>> Batches([3, 50, 4, 52], max_frames=104, seed=0).batches(epoch=0)
         [[0, 2], [1, 3]]
     """

@@ -30,7 +30,7 @@ def split_by_speaker(utterances: Sequence[S], fraction: float = 0.1, seed: int =
         ValueError: fraction is not between 0 and 1.
         DataError: there are fewer than two speakers.
 
-    Example:
+    Examples:
         >>> from pathlib import Path
         >>> from speechattn.data.labels.segments import Utterance
         >>> utterances = [Utterance(f"{speaker}-1", speaker, Path("x.flac")) for speaker in "ab"]

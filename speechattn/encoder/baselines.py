@@ -19,7 +19,7 @@ from speechattn.lengths import lengths_of, zero_padding
 def build_encoder(config: EncoderConfig) -> FramesEncoder:
     """Return the encoder that `config.block` names.
 
-    Example:
+    Examples:
         >>> build_encoder(EncoderConfig(input_dim=40, block="mlp", splice=Context.truncated(5, 5))).receptive_field(100)
         (95, 106)
     """

@@ -18,7 +18,7 @@ from speechattn.transforms import is_traced
 def framewise(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
     """Return `function(*inputs)` [B, T, D] for inputs [B, T, ...] and a function of each frame by itself.
 
-    Example:
+    Examples:
         >>> framewise(torch.add, torch.ones(2, 5000, 3), torch.ones(2, 5000, 3)).shape
         torch.Size([2, 5000, 3])
     """

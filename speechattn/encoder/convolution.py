@@ -41,7 +41,7 @@ class FramesConvolution(nn.Module):
         context: the window, two limits and no chunk; its kernel has left + 1 + right taps.
         groups: features that do not mix; d_model (the default) is depthwise, 1 is a full convolution.
 
-    Example:
+    Examples:
         >>> FramesConvolution(8, Context.truncated(2, 1))(torch.zeros(1, 10, 8)).shape
         torch.Size([1, 10, 8])
     """

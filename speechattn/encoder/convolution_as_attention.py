@@ -50,7 +50,9 @@ class AttentionConvolution(nn.Module):
     def widen(self, input: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Return the layer's input, [B, before + T + after, d_model]: zeros after the features and past the ends."""
         unused = self.attention.d_model - self.in_channels
-        return pad(zero_padding(input, lengths), (0, unused, *self.edges))
+        # Before 2.7 torch refused to pad no frames by none.
+        sides = (0, unused, *self.edges) if any(self.edges) else (0, unused)
+        return pad(zero_padding(input, lengths), sides)
 
 
 @torch.no_grad()
@@ -74,7 +76,7 @@ def attention_from_convolution(
     Raises:
         ValueError: a stride, padding or `left` that has no such layer.
 
-    Example:
+    Examples:
         >>> conv = nn.Conv1d(3, 5, kernel_size=3, padding=1, dtype=torch.float64)
         >>> frames = torch.randn(2, 10, 3, dtype=torch.float64)
         >>> bool((attention_from_convolution(conv)(frames) - conv(frames.mT).mT).abs().max() < 1e-10)
@@ -117,7 +119,7 @@ def convolution_from_attention(layer: SelfAttention, input: Tensor, lengths: Ten
     Raises:
         ValueError: the context has no limit or has chunks, or no frame sees its whole window.
 
-    Example:
+    Examples:
         >>> conv = nn.Conv1d(2, 2, kernel_size=3, padding=1)
         >>> same = attention_from_convolution(conv)
         >>> back = convolution_from_attention(same.attention, same.widen(torch.randn(1, 9, 2)))

@@ -71,7 +71,7 @@ class Encoder(FramesEncoder):
     A stream gives the same numbers: `step` returns a frame as soon as all frames that it depends on have arrived, and
     `flush` returns the pending ones at the end. A frame is computed once.
 
-    Example:
+    Examples:
         >>> encoder = Encoder(EncoderConfig(input_dim=80, d_model=32, num_layers=2)).eval()
         >>> hidden, lengths = encoder(torch.zeros(1, 500, 80))
         >>> hidden.shape, lengths.tolist()

@@ -46,7 +46,7 @@ class SelfAttention(nn.Module):
         activation: "softmax" or "relu", see `attention`.
         backend: how `forward` computes unless it is given another, see `attention`; `step` always does as "auto".
 
-    Example:
+    Examples:
         >>> layer = SelfAttention(8, 2, Context.truncated(4, 2))
         >>> layer(torch.zeros(1, 10, 8)).shape
         torch.Size([1, 10, 8])

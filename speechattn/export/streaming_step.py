@@ -55,7 +55,7 @@ class StreamingStep(nn.Module):
     Raises:
         UserError: the push does not fit, a side is unlimited, frames are centred, or the encoder does not stream.
 
-    Example:
+    Examples:
         >>> config = EncoderConfig(3, d_model=8, num_heads=2, num_layers=1, context=Context.truncated(5, 2))
         >>> step = StreamingStep(Encoder(config), push_frames=4)
         >>> hidden, rows, counter, caches = step(torch.ones(1, 4, 3), torch.tensor(4), *step.initial_state())

@@ -17,7 +17,7 @@ def append_deltas(slabs: Iterator[Tensor], width: int) -> Iterator[Tensor]:
     d_t = sum of k (c_{t+k} - c_{t-k}) over k = 1, 2, divided by 10: the straight line through 5 frames. The first and
     last frame of the row are repeated beyond its ends. Frames whose slopes need the next slab come with it.
 
-    Example:
+    Examples:
         >>> slabs = [torch.tensor([[0.0], [1.0], [2.0]]), torch.tensor([[3.0], [4.0], [5.0]])]
         >>> torch.cat(list(append_deltas(iter(slabs), 1)))[:, 1].tolist()
         [0.5, 0.800000011920929, 1.0, 1.0, 0.800000011920929, 0.5]

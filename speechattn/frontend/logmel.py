@@ -62,7 +62,7 @@ class LogMel(nn.Module):
     Raises:
         ValueError: a number is out of range, or flavor or nan_policy is unknown.
 
-    Example:
+    Examples:
         >>> frames, lengths = LogMel()(torch.zeros(2, 16000), torch.tensor([16000, 8000]))
         >>> frames.shape, lengths.tolist()
         (torch.Size([2, 100, 80]), [100, 50])

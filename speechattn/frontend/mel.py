@@ -24,7 +24,7 @@ def kaldi_filterbank(num_mels: int, n_fft: int, sample_rate: int, low_hz: float,
     Source: Kaldi's mel-computations.cc, in float32 as there: in a narrow low band whose only FFT bin lies near the
     triangle's foot, rounding changes the logarithm by 2e-4. The Nyquist bin lies on the last foot.
 
-    Example:
+    Examples:
         >>> kaldi_filterbank(80, 512, 16000, 20.0, 8000.0).shape
         torch.Size([257, 80])
     """
@@ -46,7 +46,7 @@ def slaney_filterbank(num_mels: int, n_fft: int, sample_rate: int, low_hz: float
 def band_centres_hz(flavor: str, num_mels: int, low_hz: float, high_hz: float) -> Tensor:
     """Return the frequencies [num_mels] at which the bands of a flavor ("kaldi" or "librosa") peak, in Hz.
 
-    Example:
+    Examples:
         >>> [round(hz) for hz in band_centres_hz("kaldi", 3, 20.0, 8000.0).tolist()]
         [642, 1803, 3966]
     """

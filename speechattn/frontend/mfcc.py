@@ -51,7 +51,7 @@ class MFCC(LogMel):
     Raises:
         ValueError: a number is out of range, or the flavor unknown.
 
-    Example:
+    Examples:
         >>> mfcc = MFCC(num_ceps=13, deltas=2)
         >>> frames, lengths = mfcc(torch.zeros(2, 16000), torch.tensor([16000, 8000]))
         >>> frames.shape, lengths.tolist(), mfcc.lookahead

@@ -30,7 +30,7 @@ class Normalize(nn.Module):
         frames [B, T, num_features], lengths [B] int64 or None -> [B, T, num_features] of the same dtype, 0 at and past
         `lengths`.
 
-    Example:
+    Examples:
         >>> normalize = Normalize.fit([torch.tensor([[0.0], [2.0]]), torch.tensor([[4.0]])])
         >>> normalize.mean.tolist(), normalize(torch.tensor([[[2.0]]])).tolist()
         ([2.0], [[[0.0]]])

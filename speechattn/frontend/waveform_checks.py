@@ -47,7 +47,7 @@ def check_samples(row: Tensor, b: int, origin: int, sample_rate: int, nan_policy
 def all_in_range(samples: Tensor) -> bool:
     """Return whether all samples, of any shape, are finite and at most MAX_AMPLITUDE, in one pass.
 
-    Example:
+    Examples:
         >>> [all_in_range(torch.tensor(samples)) for samples in ([0.5, -1.2], [0.5, torch.nan], [1e4])]
         [True, False, False]
     """

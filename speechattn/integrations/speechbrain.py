@@ -22,7 +22,7 @@ from speechattn.encoder.encoder import Encoder
 class SpeechAttnEncoder(nn.Module):
     """An encoder as a lobe; `settings` are those of EncoderConfig.
 
-    Example:
+    Examples:
         >>> lobe = SpeechAttnEncoder(input_dim=8, d_model=16, num_heads=2, num_layers=1, position_encoding="none")
         >>> hidden = lobe(torch.ones(2, 10, 8), torch.tensor([1.0, 0.5]))
         >>> hidden.shape, hidden[1].abs().sum(-1).count_nonzero().item()

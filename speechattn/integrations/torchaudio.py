@@ -22,7 +22,7 @@ def rnnt(encoder: Encoder, num_symbols: int, embedding_dim: int = 256, num_lstm_
 
     `num_symbols` includes the blank, which is the last symbol.
 
-    Example:
+    Examples:
         >>> from speechattn.config import EncoderConfig
         >>> model = rnnt(Encoder(EncoderConfig(input_dim=8, d_model=16, num_heads=2, num_layers=1)), num_symbols=5)
         >>> tokens = torch.tensor([[0, 3]])

@@ -19,7 +19,7 @@ from speechattn.system.serialization import whole
 class FrameClassifier(nn.Module):
     """N -> N: one label per frame, logits [B, T, C].
 
-    Example:
+    Examples:
         >>> FrameClassifier(d_model=8, num_classes=41)(torch.zeros(2, 100, 8)).shape
         torch.Size([2, 100, 41])
     """
@@ -54,7 +54,7 @@ class UtteranceClassifier(nn.Module):
 
     An utterance without frames has a mean of zero, so its logits are the bias.
 
-    Example:
+    Examples:
         >>> UtteranceClassifier(d_model=8, num_classes=10)(torch.zeros(2, 100, 8)).shape
         torch.Size([2, 10])
     """
@@ -92,7 +92,7 @@ class CTC(nn.Module):
 
     Class 0 is the blank (Graves et al. 2006).
 
-    Example:
+    Examples:
         >>> head = CTC(d_model=8, num_classes=30)
         >>> head(torch.zeros(1, 100, 8)).exp().sum(-1).allclose(torch.ones(1, 100))
         True

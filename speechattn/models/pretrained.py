@@ -20,7 +20,7 @@ def load_pretrained(name: str = "small-en-phones") -> SpeechModel:
     Raises:
         UserError: the package has no model of that name.
 
-    Example:
+    Examples:
         >>> model = load_pretrained("small-en-phones")
         >>> len(model.config.classes)
         41

@@ -57,7 +57,7 @@ class SpeechModel(nn.Module):
     Frontend and normalisation compute in float32, or in float64 in a float64 model; then frames are cast to the dtype
     of the encoder, half precision too. Waveforms are float32 or float64 in any model.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from speechattn import EncoderConfig
         >>> config = ModelConfig(("SIL", "AA"), EncoderConfig(input_dim=40, d_model=16, num_layers=1), num_mels=40)

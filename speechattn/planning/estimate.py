@@ -103,7 +103,7 @@ def estimate(
     Raises:
         ConfigError: a number is negative or not whole, the dtype is unknown, or the block cannot be estimated.
 
-    Example:
+    Examples:
         >>> hour = estimate(EncoderConfig(input_dim=80), frames=360_000)
         >>> hour.where, round(hour.peak_bytes / 1e9, 1), hour.latency_ms
         ('attention', 2.2, 3840.0)
@@ -156,7 +156,7 @@ def max_frames(
 
     `total_bytes` is a number or a size as "8GB"; the rest as in `estimate`.
 
-    Example:
+    Examples:
         >>> max_frames(EncoderConfig(input_dim=80), "8GB") // 360_000  # hours
         3
     """

@@ -39,7 +39,7 @@ def memory_limit(limit: int | str) -> Iterator[None]:
         ConfigError: limit is not a size, or a small number without a unit, as 8.
         MemoryLimitError: inside, by the call that would not fit.
 
-    Example:
+    Examples:
         >>> import torch
         >>> import speechattn as sa
         >>> encoder = sa.Encoder(sa.EncoderConfig(input_dim=80)).eval()

@@ -43,7 +43,7 @@ def mass_outside(weights: ArrayLike, context: Context) -> float:
     `weights` is [H, T, T] or [T, T], queries in rows. Absolute values are summed, so that negative weights do
     not cancel positive ones; rows of zeros (padding) add nothing; a NaN gives NaN. Without any weight it is 0.0.
 
-    Example:
+    Examples:
         >>> mass_outside(np.eye(3), Context.truncated(0, 0)), mass_outside(np.ones((2, 2)), Context.causal())
         (0.0, 0.25)
     """

@@ -66,7 +66,7 @@ def shown_frames(context: Context) -> int:
 def spans(context: Context, i: int, num_frames: int) -> tuple[int, int, int, int]:
     """Return where the past, the own chunk and the future of frame `i` begin, and where the future ends.
 
-    Example:
+    Examples:
         >>> spans(Context.chunked(4, left=3, right=2), i=5, num_frames=12)
         (1, 4, 8, 10)
     """

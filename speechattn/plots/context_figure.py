@@ -37,7 +37,7 @@ def receptive_field(
     `speechattn.receptive_field.describe`; a frame is `hop_ms` long. `frontend_ms` is the wait of a frame itself,
     from its middle to its last sample, and counts in the latency.
 
-    Example:
+    Examples:
         >>> figure = receptive_field([Context.chunked(16, left=64)] * 6)
         >>> figure.savefig("context.png")  # doctest: +SKIP
     """
@@ -60,7 +60,7 @@ def receptive_field(
 def format_contexts(contexts: Sequence[Context]) -> str:
     """Format `contexts` as text, equal neighbours once.
 
-    Example:
+    Examples:
         >>> format_contexts([Context.causal(4)] * 3 + [Context.full()])
         'left 4, right 0 through 3 layers, then full'
     """
@@ -104,7 +104,7 @@ def _draw_bands(figure: Figure, place: SubplotSpec, contexts: Sequence[Context],
 def format_layers(names: Sequence[str]) -> str:
     """Format the names of layers that share a mask, consecutive numbers as a range.
 
-    Example:
+    Examples:
         >>> format_layers(["1 conv", "2 conv", "3 conv"]), format_layers(["2", "4"]), format_layers(["splice"])
         ('conv of layers 1 to 3', 'layers 2 and 4', 'splice')
     """

@@ -24,7 +24,7 @@ from speechattn.system.atomic_files import write_bytes
 class Report:
     """A page that is built from top to bottom and then written. Each method returns the report, for chained calls.
 
-    Example:
+    Examples:
         >>> report = Report("Digits").heading("Result").table(["encoder", "accuracy"], [["linear", 0.5]])
     """
 

@@ -61,7 +61,7 @@ def _write_wait(axes: Axes, depth: int, wait: Sequence[float] | None, bold: bool
 def format_range(wait: Sequence[float]) -> str:
     """Format minimum, mean and maximum, or one number if they are equal.
 
-    Example:
+    Examples:
         >>> format_range([80, 155.0, 1230]), format_range([40, 40.0, 40])
         ('80 / 155 / 1,230', '40')
     """

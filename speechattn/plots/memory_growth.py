@@ -217,7 +217,7 @@ def _name_ends(axes: Axes, ends: Sequence[End]) -> None:
 def spread(places: Sequence[float], apart: float) -> list[float]:
     """Move sorted `places` apart by at least `apart`, each group around its mean.
 
-    Example:
+    Examples:
         >>> [round(place, 2) for place in spread([0.1, 0.5, 0.5, 0.9], 0.1)]
         [0.1, 0.45, 0.55, 0.9]
     """

@@ -27,7 +27,7 @@ def levels(contexts: Sequence[Context]) -> tuple[list[Level], range]:
 
     It is the chunk with the largest receptive field, far enough from the start of the audio to be whole.
 
-    Example:
+    Examples:
         >>> levels([Context.chunked(4, left=3, right=1)] * 2)
         ([(5, 21), (9, 17), (12, 16)], range(12, 16))
     """

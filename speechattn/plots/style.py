@@ -87,7 +87,7 @@ def family(phone: str) -> str:
 
     Phones are in capitals: "uh" is a word.
 
-    Example:
+    Examples:
         >>> family("AA1"), family("T"), family("seven")
         ('vowel', 'stop', 'other')
     """

@@ -27,7 +27,7 @@ class Curve:
     def length(self, value: float) -> float:
         """Return the length at which the curve reaches `value`: 0 if it begins above, infinity if it never does.
 
-        Example:
+        Examples:
             >>> Curve(300, 2, 0).length(1000), Curve(0, 0, 4).length(100)
             (350.0, 5.0)
         """
@@ -45,7 +45,7 @@ def curve(lengths: Sequence[float], values: Sequence[float], noise: float) -> Cu
     frames. A power T ** p has no constant: through points that are mostly a constant it hides the slope, and
     extrapolates to hours instead of minutes. Each point must be within CLOSE of the curve, or within `noise`.
 
-    Example:
+    Examples:
         >>> curve([10, 60, 600], [310, 360, 900], noise=1)
         Curve(constant=300.0, slope=1.0, square=0.0)
     """
@@ -68,7 +68,7 @@ def curve(lengths: Sequence[float], values: Sequence[float], noise: float) -> Cu
 def power(lengths: Sequence[float], values: Sequence[float]) -> float:
     """Return p where values grow as lengths ** p: least squares of the logarithms. For a description, not to extend.
 
-    Example:
+    Examples:
         >>> round(power([10, 100, 1000], [2, 200, 20000]), 6)
         2.0
     """

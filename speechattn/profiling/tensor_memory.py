@@ -22,7 +22,7 @@ class PeakTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     `known` are earlier tensors, which do not count: weights, gradients, input.
 
-    Example:
+    Examples:
         >>> x = torch.zeros(1000)
         >>> with PeakTensors(known=[x]) as counted:
         ...     y = x + 1

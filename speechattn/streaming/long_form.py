@@ -96,7 +96,7 @@ def encode_long(
         UserError: the file is damaged, a sample is not finite or beyond 100, `out` cannot be written, or was begun
             with another model, other settings or another source.
 
-    Example:
+    Examples:
         >>> from speechattn import EncoderConfig
         >>> encoder = Encoder(EncoderConfig(input_dim=40, d_model=16, num_layers=1)).eval()
         >>> parts = encode_long(encoder, torch.zeros(5000, 40), progress=False)

@@ -33,7 +33,7 @@ class Segments:
 
     Consecutive rows with one label are one segment, unless `whole`: then every row is a segment, as with CTC.
 
-    Example:
+    Examples:
         >>> segments = Segments()
         >>> first = FrameLabels((0.0, 0.01), (0.01, 0.02), ("SIL", "AA"), (0.5, 0.5))
         >>> [each.label for each in segments.add(first)], [each.label for each in segments.end()]

@@ -65,7 +65,7 @@ class Stream:
     Raises:
         ValueError: the model cannot stream, or nan_policy is neither.
 
-    Example:
+    Examples:
         >>> from speechattn import EncoderConfig, ModelConfig
         >>> encoder = EncoderConfig(input_dim=40, d_model=16, num_layers=1)
         >>> stream = Stream(SpeechModel(ModelConfig(("SIL", "AA"), encoder, num_mels=40)).eval())

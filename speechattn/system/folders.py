@@ -56,7 +56,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 def has_suffix(path: Path, *suffixes: str) -> bool:
     """Return whether the name ends in one of `suffixes`, which are in lower case; the name's capitals do not matter.
 
-    Example:
+    Examples:
         >>> has_suffix(Path("1-2.Trans.TXT"), ".trans.txt"), has_suffix(Path("a.FLAC"), ".flac", ".wav")
         (True, True)
     """

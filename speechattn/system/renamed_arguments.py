@@ -18,7 +18,7 @@ def renamed(**new_names: str) -> Callable[[CallableT], CallableT]:
 
     Signature, docstring, doctests and pickles stay those of the decorated object.
 
-    Example:
+    Examples:
         >>> @renamed(execution="backend")
         ... def attend(backend="auto"): ...
         >>> attend(execution="dense")

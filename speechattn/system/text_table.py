@@ -13,7 +13,7 @@ def text_table(rows: Sequence[Sequence[str]], align: str = "<", indent: int = 0)
         align: "<" (left) or ">" (right) for each column; the last one holds for all columns after it.
         indent: spaces in front of each line.
 
-    Example:
+    Examples:
         >>> print("\n".join(text_table([("encoder", "MB", "note"), ("full", "1,200", "out of memory")], "<><")))
         encoder     MB  note
         full     1,200  out of memory

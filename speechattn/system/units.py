@@ -24,7 +24,7 @@ def parse_bytes(text: str, option: str = "memory") -> int:
     Raises:
         ConfigError: it is not a size of at least 1 byte, or a small number without a unit.
 
-    Example:
+    Examples:
         >>> parse_bytes("8GB"), parse_bytes("1.5 GiB")
         (8000000000, 1610612736)
     """
@@ -43,7 +43,7 @@ def parse_duration(text: str, option: str = "duration") -> float:
     Raises:
         ConfigError: it is not a finite duration above 0.
 
-    Example:
+    Examples:
         >>> parse_duration("4h"), parse_duration("1.5 min"), parse_duration("30")
         (14400.0, 90.0, 30.0)
     """
@@ -65,7 +65,7 @@ def _scaled(number: str, unit: float | None) -> float:
 def format_duration(seconds: float) -> str:
     """Return a duration with three digits: in seconds up to a minute, then in minutes, then in hours.
 
-    Example:
+    Examples:
         >>> [format_duration(s) for s in (0.5, 10, 90, 600, 14400)]
         ['0.5 s', '10 s', '1.5 min', '10 min', '4 h']
     """
@@ -76,7 +76,7 @@ def format_duration(seconds: float) -> str:
 def format_bytes(size: float) -> str:
     """Return a size with three digits, in units of 1000.
 
-    Example:
+    Examples:
         >>> [format_bytes(b) for b in (500, 12_345_678, 4e9)]
         ['500 bytes', '12.3 MB', '4 GB']
     """
@@ -89,7 +89,7 @@ def format_bytes(size: float) -> str:
 def format_power(power: float | None) -> str:
     """Return how a quantity grows with the length T.
 
-    Example:
+    Examples:
         >>> format_power(1.972), format_power(None)
         ('T ** 1.97', '-')
     """

@@ -51,7 +51,7 @@ class FrameScores:
         num_classes: C.
         silence: the class that `accuracy_no_sil` leaves out and `always_silence` predicts.
 
-    Example:
+    Examples:
         >>> scores = FrameScores(num_classes=3)
         >>> scores.update(torch.tensor([[0, 1, 2, 2]]), torch.tensor([[0, 1, 1, -100]]))
         >>> scores.frames, round(scores.accuracy, 3), scores.accuracy_no_sil
@@ -123,7 +123,7 @@ class FrameScores:
 def per_class(confusion: Tensor, classes: Sequence[str]) -> dict[str, tuple[float, int]]:
     """Return class name -> (recall, reference frames) of a confusion matrix [C, C]; recall is NaN for 0 frames.
 
-    Example:
+    Examples:
         >>> per_class(torch.tensor([[3, 1], [0, 2]]), ["SIL", "AA"])
         {'SIL': (0.75, 4), 'AA': (1.0, 2)}
     """
@@ -138,7 +138,7 @@ def constant_accuracy(counts: Tensor, label: int, silence: int = 0) -> tuple[flo
 
     `counts` [C] is the reference: frames of each class.
 
-    Example:
+    Examples:
         >>> constant_accuracy(torch.tensor([4, 6, 2]), 1)
         (0.5, 0.75)
     """

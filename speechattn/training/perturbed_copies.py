@@ -94,7 +94,7 @@ def at_speed(
 def segments_at_speed(segments: Sequence[Segment], speed: float) -> list[Segment]:
     """Return the segments of a recording played `speed` times as fast: seconds are divided by `speed`.
 
-    Example:
+    Examples:
         >>> segments_at_speed([Segment(0.5, 0.75, "AH")], 2.0)
         [Segment(start_s=0.25, stop_s=0.375, label='AH')]
     """

@@ -280,7 +280,7 @@ except RuntimeError as error:
     ],
 )
 def test_triton_equals_dense(cases: Any) -> None:
-    pytest.importorskip("triton")
+    pytest.importorskip("triton", "3.3")  # the interpreter of 3.2 does not run with the torch that brings it
     command = [sys.executable, "-c", TRITON, os.path.dirname(__file__), *map(str, cases)]
     ran = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "TRITON_INTERPRET": "1"})
     assert ran.returncode == 0, ran.stderr

@@ -37,7 +37,7 @@ def as_floats(samples: Tensor | ArrayLike, dtype: Any = np.float32) -> Samples:
         TypeError: the samples have another dtype.
         ValueError: the samples are not a vector.
 
-    Example:
+    Examples:
         >>> as_floats(np.array([-32768, 16384], np.int16))
         array([-1. ,  0.5], dtype=float32)
     """
@@ -69,7 +69,7 @@ def whole_rate(sample_rate: SupportsFloat) -> int:
     Raises:
         ValueError: it is not a number, has a fraction, or is out of range.
 
-    Example:
+    Examples:
         >>> whole_rate(44100.0)
         44100
     """
@@ -82,7 +82,7 @@ def whole_rate(sample_rate: SupportsFloat) -> int:
 def first_fault(samples: Samples) -> tuple[int, str] | None:
     """Return (index, description) of the first of samples [n] that is out of range or not finite, or None.
 
-    Example:
+    Examples:
         >>> first_fault(np.array([0.5, -1.2, 1234.0, 20000.0]))
         (2, 'is 1234.0: looks like 16-bit samples as floats; divide by 32768')
     """

@@ -40,7 +40,7 @@ _SILENT_WORDS = ("", "sil", "sp", "<eps>", "<sil>", "<silence>", "<sp>")  # not 
 def label_set(classes: Sequence[str]) -> Labels:
     """Return the set that `classes` belong to.
 
-    Example:
+    Examples:
         >>> [label_set(classes) for classes in (PHONES, SPEECH, ("SIL", "<OTHER>", "the"))]
         ['phones', 'speech', 'words']
     """
@@ -66,7 +66,7 @@ def phone_class(label: str, classes: Sequence[str] = PHONES) -> str:
     Raises:
         DataError: no class matches; the nearest one is named.
 
-    Example:
+    Examples:
         >>> [phone_class(label) for label in ("AH0", "ih", "T_B", "sp", "")]
         ['AH', 'IH', 'T', 'SIL', 'SIL']
     """
@@ -86,7 +86,7 @@ def phone_class(label: str, classes: Sequence[str] = PHONES) -> str:
 def plain_word(label: str) -> str:
     """Return a word in lower case, or SIL for the labels that aligners give to silence; "silence" is a word.
 
-    Example:
+    Examples:
         >>> [plain_word(label) for label in ("HEAR", "there's", "<eps>", "", "SILENCE")]
         ['hear', "there's", 'SIL', 'SIL', 'silence']
     """
@@ -105,7 +105,7 @@ def speech_class(label: str, kind: str) -> str:
 
     Non-speech noise (NSN) is SIL.
 
-    Example:
+    Examples:
         >>> [speech_class(label, "phones") for label in ("AH0", "sp", "NSN", "SPN", "silence")]
         ['SPEECH', 'SIL', 'SIL', 'SPEECH', 'SIL']
         >>> speech_class("silence", "words")
@@ -124,7 +124,7 @@ def word_classes(alignments: Iterable[Sequence[Segment]], num_words: int) -> tup
     Raises:
         DataError: there are no words.
 
-    Example:
+    Examples:
         >>> word_classes([[Segment(0, 1, "the"), Segment(1, 2, "cat"), Segment(2, 3, "THE")]], num_words=1)
         ('SIL', '<OTHER>', 'the')
     """

@@ -54,7 +54,7 @@ def speech_segments(
     Raises:
         ValueError: the waveform is not [N] or holds NaN or infinity, or the shares are not 0 < offset <= onset < 1.
 
-    Example:
+    Examples:
         >>> import torch
         >>> burst = torch.cat([torch.zeros(8000), torch.randn(8000), torch.zeros(8000)])
         >>> [segment.label for segment in speech_segments(burst, 16000)]

@@ -90,7 +90,7 @@ def frame_labels(
         DataError: a phone is unknown (the nearest is named), two segments overlap, or the last one ends more than 0.5 s
             after the audio.
 
-    Example:
+    Examples:
         >>> framing = Framing(sample_rate=1000, window=4, hop=2, align="snip")  # centres at 2, 4, 6, 8 ms
         >>> frame_labels([Segment(0.0, 0.004, "SIL"), Segment(0.004, 0.007, "AA")], 10, framing).tolist()
         [0, 1, 1, -100]

@@ -34,7 +34,7 @@ class Segment:
     Raises:
         ValueError: a time is negative or not finite, or stop_s is before start_s.
 
-    Example:
+    Examples:
         >>> Segment(0.5, 0.75, "AH").duration
         0.25
     """
@@ -78,7 +78,7 @@ class Alignment:
     def over(self, duration: float) -> list[Segment]:
         """Return the segments of an audio of `duration` seconds, gaps filled with silence if `stop_s` is None.
 
-        Example:
+        Examples:
             >>> words = Alignment([Segment(0.5, 0.75, "go"), Segment(0.75, 1.0, "on")], stop_s=None)
             >>> [(s.start_s, s.stop_s, s.label) for s in words.over(1.25)]
             [(0.0, 0.5, 'SIL'), (0.5, 0.75, 'go'), (0.75, 1.0, 'on'), (1.0, 1.25, 'SIL')]
@@ -109,7 +109,7 @@ class Utterance:
 def cut_segments(segments: Sequence[Segment], duration: float) -> list[Segment]:
     """Return the segments of an audio of `duration` seconds, cut at its end.
 
-    Example:
+    Examples:
         >>> cut_segments([Segment(0, 1, "AH"), Segment(1, 2, "B"), Segment(2, 3, "SIL")], 1.5)
         [Segment(start_s=0, stop_s=1, label='AH'), Segment(start_s=1, stop_s=1.5, label='B')]
     """

@@ -98,7 +98,7 @@ def phones(marks: Sequence[Mark], waveform: NDArray[np.float32], sample_rate: in
     Raises:
         ValueError: a mnemonic is not in the table.
 
-    Example:
+    Examples:
         >>> marks = [Mark(0, "_:", 0), Mark(400, "'A@", 1), Mark(1400, "_", 0)]
         >>> [tuple(phone)[:3] for phone in phones(marks, np.ones(2000, np.float32), 10_000, "en-us")]
         [(0, 400, 'SIL'), (400, 950, 'AA'), (950, 1400, 'R'), (1400, 2000, 'SIL')]

@@ -93,7 +93,7 @@ _PHRASES = {
 def sentences(count: int, seed: int = 0) -> list[str]:
     """Return `count` different sentences of 3 to about 20 words; a larger count with the same seed begins with them.
 
-    Example:
+    Examples:
         >>> sentences(2, seed=1) == sentences(100, seed=1)[:2]
         True
     """

@@ -65,7 +65,7 @@ class Recording(NamedTuple):
 def voices(subset: str, count: int, seed: int) -> list[Voice]:
     """Return `count` speakers for "train" or "test", which share no variant of espeak-ng, so no voice.
 
-    Example:
+    Examples:
         >>> [voice.name for voice in voices("test", count=3, seed=0)]
         ['en-us+f1', 'en-gb-x-rp+m1', 'en-us+m6']
     """

@@ -23,7 +23,7 @@ WHOLE, OUTSIDE = "encoder", "outside"
 class ModuleMarks:
     """Tracker of the running module while it is entered.
 
-    Example:
+    Examples:
         >>> model = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
         >>> ModuleMarks(model).names
         ['encoder', '0', '1']
@@ -81,7 +81,7 @@ class ModuleMarks:
 def layer_of(name: str) -> str:
     """Return the layer that contains a module: its name up to one part behind the block's number.
 
-    Example:
+    Examples:
         >>> [layer_of(name) for name in ("input", "blocks.3", "blocks.3.attention.output", "a.layers.0.ff.1")]
         ['input', 'blocks.3', 'blocks.3.attention', 'a.layers.0.ff']
     """
@@ -93,7 +93,7 @@ def layer_of(name: str) -> str:
 def part_of(name: str) -> str:
     """Return the kind of layer, without the block's number: "attention" of all blocks.
 
-    Example:
+    Examples:
         >>> [part_of(name) for name in ("input", "blocks.3", "blocks.3.attention.output", "0")]
         ['input', 'blocks', 'attention', '0']
     """
@@ -104,7 +104,7 @@ def part_of(name: str) -> str:
 def block_of(name: str) -> str:
     """Return the block that contains a module.
 
-    Example:
+    Examples:
         >>> [block_of(name) for name in ("input", "blocks.3", "blocks.3.attention.output", "norm.weight")]
         ['input', 'blocks.3', 'blocks.3', 'norm']
     """

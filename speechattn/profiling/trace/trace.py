@@ -103,7 +103,7 @@ def trace(
 
     `known` are further tensors that do not count. A trace for ui.perfetto.dev is written to `chrome`.
 
-    Example:
+    Examples:
         >>> model = nn.Linear(8, 4)
         >>> found = trace(lambda: model(torch.zeros(10, 8)), model)
         >>> found.peak_bytes, [tensor.shape for tensor in found.largest]

@@ -60,7 +60,7 @@ def _frame_end(head: bytes, block: int) -> int | None:
 def _coded_number(data: bytes) -> tuple[int, int] | None:
     """Return (number, bytes it takes) of a number of up to 36 bits coded as in UTF-8; None if it is not one.
 
-    Example:
+    Examples:
         >>> _coded_number("é".encode()), ord("é")
         ((233, 2), 233)
     """
@@ -77,7 +77,7 @@ def _coded_number(data: bytes) -> tuple[int, int] | None:
 def checksum(data: bytes) -> int:
     """Return the CRC-8 of a frame's header.
 
-    Example:
+    Examples:
         >>> hex(checksum(b"123456789"))  # the check value of CRC-8 with the polynomial 07
         '0xf4'
     """

@@ -132,7 +132,7 @@ def _frames(file: BinaryIO, start: int, stop: int) -> Iterator[tuple[int, Frame,
 def parse_frame(header: bytes) -> Frame | None:
     """Return the frame that these 4 bytes begin, or None; a free bit rate, which does not state a size, is None too.
 
-    Example:
+    Examples:
         >>> parse_frame(bytes.fromhex("fffb90c4"))  # MPEG 1, layer 3, 128 kbit/s, 44100 Hz, mono
         Frame(size=417, num_samples=1152, side=17, kind=(3, 3, 44100, True))
     """

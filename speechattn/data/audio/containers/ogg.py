@@ -81,7 +81,7 @@ def _pages(file: BinaryIO, start: int, stop: int) -> Iterator[Page]:
 def checksum(page: bytes) -> bytes:
     """Return Ogg's CRC-32, whose bit order is the reverse of zlib's, little-endian.
 
-    Example:
+    Examples:
         >>> checksum(b"123456789").hex()  # the check value of CRC-32 with neither start value nor inversion
         '7f89a189'
     """

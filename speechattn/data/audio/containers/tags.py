@@ -13,7 +13,7 @@ LYRICS_BYTES = 5120  # more than a tag of Lyrics3 v1, which does not state its s
 def tag_size(head: bytes) -> int:
     """Return the bytes of the ID3 or APE tag that begins here, 0 if none does.
 
-    Example:
+    Examples:
         >>> tag_size(b"ID3" + bytes([4, 0, 0, 0, 0, 1, 2]))  # ID3v2 counts in base 128, without its 10 bytes of header
         140
     """
