@@ -20,7 +20,7 @@ from speechattn.context import Context
 from speechattn.heuristics import (
     FEW_WINDOWS,
     NATIVE_FEATURES,
-    SLAB_BYTES,
+    TILE_BATCH_BYTES,
     automatic,
     block_size,
     frames_at_once,
@@ -286,7 +286,7 @@ def _working(shapes: Shapes, context: Context, gradients: bool) -> int:
     block = block_size(context)
     window = frames if context.window is None else min(frames, context.window - context.chunk + block)
     one = block * window * width
-    together = min(batch * heads * -(-frames // block), SLAB_BYTES // max(one, 1))
+    together = min(batch * heads * -(-frames // block), TILE_BATCH_BYTES // max(one, 1))
     scores = max(BLOCK * keys * heads * width, one * together)
     products = scores * (config.d_model // heads) // max(window, 1)  # queries, heads and their like beside the scores
     return masks + (3 * scores + 4 * products if gradients else scores + products)
