@@ -13,7 +13,7 @@ NATIVE_FEATURES = 8
 CPU_FRAMES, DEVICE_FRAMES = 1024, 65536
 """Frames at a time: few enough for a CPU's cache, or many enough to keep a device busy."""
 
-SLAB_BYTES = 800_000
+TILE_BATCH_BYTES = 800_000
 """Scores that banded attention computes at a time: few calls, and they still fit the second-level cache, or nearly."""
 
 FEW_WINDOWS = 4

@@ -7,7 +7,7 @@ are not counted here.
 from __future__ import annotations
 
 from speechattn.context import Context
-from speechattn.heuristics import FEW_WINDOWS, SLAB_BYTES, block_size, window_block, windows_at_once
+from speechattn.heuristics import FEW_WINDOWS, TILE_BATCH_BYTES, block_size, window_block, windows_at_once
 from speechattn.planning.shapes import PLAIN_POSITION_ENCODINGS, WIDE, Shapes
 
 BLOCK = 64
@@ -54,7 +54,7 @@ def attention_workspace(shapes: Shapes, context: Context, gradients: bool) -> in
     block = block_size(context)
     window = frames if context.window is None else min(frames, context.window - context.chunk + block)
     one = block * window * width
-    together = min(batch * heads * -(-frames // block), SLAB_BYTES // max(one, 1))
+    together = min(batch * heads * -(-frames // block), TILE_BATCH_BYTES // max(one, 1))
     scores = max(BLOCK * keys * heads * width, one * together)
     products = scores * (config.d_model // heads) // max(window, 1)  # queries, heads and their like beside the scores
     return masks + (3 * scores + 4 * products if gradients else scores + products)

@@ -100,8 +100,8 @@ def test_windows_equal_dense(context: Context, with_bias: bool) -> None:
 def test_windows_in_many_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sdpa_windows, "FEW_WINDOWS", 0)
     packed, lengths = torch.randn(3, 500, 3, 2, 8, dtype=torch.float64), torch.tensor([500, 33, 411])
-    for slab_bytes in (1, 100_000):
-        monkeypatch.setattr(heuristics, "WINDOWS_BYTES", slab_bytes)
+    for batch_bytes in (1, 100_000):
+        monkeypatch.setattr(heuristics, "WINDOWS_BYTES", batch_bytes)
         for context in (WINDOW, Context.truncated(64, 64), Context.chunked(32, 40, 7)):
             bias = torch.randn(2, len(context.offsets()), dtype=torch.float64)
             assert_equal_to_dense(windowed_attention, packed, context, lengths, bias)

@@ -14,7 +14,7 @@ from speechattn.attention.call import AttentionCall
 from speechattn.attention.masks import band_mask
 from speechattn.attention.qkv import QKV
 from speechattn.attention.relative_bias import relative_index
-from speechattn.heuristics import SLAB_BYTES, block_size
+from speechattn.heuristics import TILE_BATCH_BYTES, block_size
 
 FUSED_FRAMES = 512
 """Queries that torch's attention kernel gets at once: it works in the cache anyway, but its output is copied."""
@@ -97,7 +97,7 @@ class Schedule:
 
     def _fit(self, scores: int) -> int:
         """Return how many times so many scores fit into a batch, at least once."""
-        return max(1, SLAB_BYTES // (scores * self.like.element_size()))
+        return max(1, TILE_BATCH_BYTES // (scores * self.like.element_size()))
 
     def _mask(self, start: int, queries: int, key_start: int, after: int) -> TileMask:
         """Return the mask of so many queries from `start` on, for keys from `key_start` to `after` past the last."""
