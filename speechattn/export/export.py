@@ -68,8 +68,8 @@ def export(model: SpeechModel | Encoder, push_frames: int, path: str | Path, for
         model = copy.deepcopy(model).cpu().eval()
     except RuntimeError as error:
         raise UserError(
-            "the model cannot be copied, as it holds tensors with a gradient that are no parameters, as pruned layers do: "
-            "make them permanent, as torch.nn.utils.prune.remove(layer, 'weight') does."
+            "the model cannot be copied, as it holds tensors with a gradient that are no parameters, as pruned layers "
+            "do: make them permanent, as torch.nn.utils.prune.remove(layer, 'weight') does."
         ) from error
     step = StreamingStep(model, push_frames)
     dtype = like(step.encoder).dtype
