@@ -52,7 +52,7 @@ def attention_workspace(shapes: Shapes, context: Context, gradients: bool) -> in
     if config.activation == "softmax" and not gradients:
         return masks  # torch's kernel keeps its scores in the cache
     block = block_size(context)
-    window = frames if context.window is None else min(frames, context.window - context.chunk + block)
+    window = min(frames, context.block_window(block) or frames)
     one = block * window * width
     together = min(batch * heads * -(-frames // block), TILE_BATCH_BYTES // max(one, 1))
     scores = max(BLOCK * keys * heads * width, one * together)

@@ -122,7 +122,9 @@ def test_a_side_without_a_limit_is_written_in_words() -> None:
 
 
 def test_the_parts_of_a_conformer_and_the_stacking_are_named() -> None:
-    config = EncoderConfig(80, num_layers=3, block="conformer", stack=2, context=Context.truncated(8, 2))
+    config = EncoderConfig(
+        80, num_layers=3, block="conformer", conv_lookahead=0, stack=2, context=Context.truncated(8, 2)
+    )
     said = words(receptive_field(config.contexts, names=config.context_names))
     assert {"Stacking", "Attention of layers 1 to 3", "Conv of layers 1 to 3", "layer 3 conv", "stacking"} <= set(said)
     assert {"16 before,", "4 after", "28 before,", "0 after"} <= set(said)
