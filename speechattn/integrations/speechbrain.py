@@ -24,9 +24,9 @@ class SpeechAttnEncoder(nn.Module):
 
     Examples:
         >>> lobe = SpeechAttnEncoder(input_dim=8, d_model=16, num_heads=2, num_layers=1, position_encoding="none")
-    >>> hidden = lobe(torch.ones(2, 10, 8), torch.tensor([1.0, 0.5]))
-    >>> hidden.shape, hidden[1].abs().sum(-1).count_nonzero().item()
-    (torch.Size([2, 10, 16]), 5)
+        >>> hidden = lobe(torch.ones(2, 10, 8), torch.tensor([1.0, 0.5]))
+        >>> hidden.shape, hidden[1].abs().sum(-1).count_nonzero().item()
+        (torch.Size([2, 10, 16]), 5)
     """
 
     def __init__(self, **settings: Any) -> None:
