@@ -32,7 +32,7 @@ from speechattn.attention.positions import alibi, rotary, sinusoidal
 from speechattn.data.labels.ctm import read_ctm
 from speechattn.data.labels.frame_labels import frame_labels, labels_to_segments
 from speechattn.data.labels.segments import Segment, cut_segments
-from speechattn.plots.alignment import draw_lane, draw_mel, levels
+from speechattn.plots.alignment import draw_lane, draw_mel, mel_range
 from speechattn.plots.attention_weights import attention_heads
 from speechattn.plots.context_band import draw_band
 from speechattn.plots.context_figure import receptive_field
@@ -164,7 +164,7 @@ def draw_frames(recording: Recording) -> Figure:
     draw_windows(grid[0], recording)
     mel, edges = recording.frames.numpy(), frame_edges(FRAMING, len(recording.frames))
     window = (0.0, float(edges[-1]))
-    draw_mel(grid[1], mel, edges, window, levels(mel), FRAMING, "kaldi")
+    draw_mel(grid[1], mel, edges, window, mel_range(mel), FRAMING, "kaldi")
     for axes, segments in zip(grid[2:], (recording.words, recording.phones)[1 - has_words :], strict=True):
         draw_lane(axes, segments, window, 0.0)
         axes.set(ylim=(0, 1), yticks=[])
@@ -224,7 +224,7 @@ def draw_twins(recording: Recording) -> Figure:
         centre = float(edges[frame] + edges[frame + 1]) / 2
         window = (centre - around, centre + around)
         above, lane = grid[:, column]
-        draw_mel(above, mel, edges, window, levels(mel), FRAMING, "kaldi")
+        draw_mel(above, mel, edges, window, mel_range(mel), FRAMING, "kaldi")
         above.add_patch(
             Rectangle((edges[frame], -0.5), edges[1] - edges[0], 40, fill=False, edgecolor="white", linewidth=1.6)
         )

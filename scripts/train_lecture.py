@@ -20,10 +20,12 @@ from torch import nn
 
 import speechattn as sa
 from speechattn.data.batching import Batches, collate
-from speechattn.data.labelled_corpus import load_corpus, split_by_speaker
+from speechattn.data.labelled_corpus import load_corpus
 from speechattn.data.labels.classes import PHONES
+from speechattn.data.speaker_split import split_by_speaker
 from speechattn.training.dataset import Example, make_examples
 from speechattn.training.metrics import FrameScores
+from speechattn.training.tasks.frames import FrameTask
 
 NUM_MELS = 40
 BATCH_FRAMES = 2000
@@ -86,7 +88,7 @@ def main() -> None:
 def load_examples(data: Path, subset: str, alignments: Path) -> tuple[list[Example], list[Example]]:
     """Return normalised frames and labels of the speakers to train on and of the held-out speakers."""
     corpus = load_corpus(data, subset, alignments)
-    examples = make_examples(corpus, sa.LogMel(num_mels=NUM_MELS), PHONES)
+    examples = make_examples(corpus, sa.LogMel(num_mels=NUM_MELS), FrameTask(PHONES))
     speakers = split_by_speaker([example.utterance for example in examples], HELD_OUT)[1]
     names = {utterance.speaker for utterance in speakers}
     train = [example for example in examples if example.utterance.speaker not in names]

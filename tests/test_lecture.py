@@ -1,10 +1,8 @@
-"""The lecture prints what it shows, and its pictures are drawn by the command that it names."""
+"""The lecture is complete, and its pictures and tables are made by the commands that it names."""
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-import io
 import re
 import sys
 from pathlib import Path
@@ -21,34 +19,12 @@ ROOT = Path(__file__).parents[1]
 LECTURE = ROOT / "docs" / "lecture.md"
 PICTURES = ("frames", "twins", "heads", "positions", "cost", "masks", "receptive_field")
 MAX_BYTES = 150_000
-FENCE = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
-
-
-def blocks() -> list[tuple[str, str, int]]:
-    """Return language, content and first line of every fenced block of the lecture."""
-    text = LECTURE.read_text()
-    return [(match[1], match[2], text[: match.start(2)].count("\n")) for match in FENCE.finditer(text)]
 
 
 @pytest.fixture
 def load(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
     return importlib.import_module
-
-
-def test_every_block_of_the_lecture_prints_what_stands_below_it() -> None:
-    found, shown = [], []
-    session: dict[str, Any] = {"__name__": "lecture"}
-    following = [*blocks()[1:], ("", "", 0)]
-    for (language, content, line), (next_language, output, _) in zip(blocks(), following, strict=True):
-        if language != "python":
-            continue
-        printed = io.StringIO()
-        with contextlib.redirect_stdout(printed):
-            exec(compile("\n" * line + content, LECTURE, "exec"), session)
-        found.append((line, printed.getvalue()))
-        shown.append((line, output if next_language == "text" else ""))
-    assert found == shown
 
 
 def test_the_lecture_has_its_eleven_sections_in_order() -> None:

@@ -2,7 +2,7 @@
 
 A bias of -inf hides a key. A query from which it hides every key of its window is *blind*: its output is 0, and so are
 its gradients. Softmax over nothing is NaN, so a backend gives a blind query every key and then clears its output
-(`split_blind`). A backend that masks with large finite numbers takes biases no lower than LOWEST_BIAS
+(`blind_queries`). A backend that masks with large finite numbers takes biases no lower than LOWEST_BIAS
 (`bounded_bias`). Under relu the divisor counts hidden keys. A bias of +inf or NaN makes NaN of every query that sees
 its key.
 """
@@ -50,11 +50,9 @@ def bounded_bias(table: Tensor) -> Tensor:
     return table.clamp(min=LOWEST_BIAS).masked_fill(table == -torch.inf, -torch.inf)
 
 
-def split_blind(bias: Tensor, keys: int) -> tuple[Tensor, Tensor]:
-    """Return the bias with every key shown to blind queries, and which these are.
+def blind_queries(bias: Tensor, keys: int) -> Tensor:
+    """Return the bool mask of blind queries, of size 1 in the dimension `keys`.
 
-    `bias` is -inf where a key is hidden or outside the window, `keys` the dimension of the keys, which has size 1 in
-    the bool mask of blind queries.
+    `bias` is -inf where a key is hidden or outside the window. Fill it with 0 for blind queries: they see every key.
     """
-    blind = (bias == -torch.inf).all(keys, keepdim=True)
-    return bias.masked_fill(blind, 0), blind
+    return (bias == -torch.inf).all(keys, keepdim=True)

@@ -57,7 +57,7 @@ def field_docs(cls: type) -> dict[str, str]:
     Examples:
         >>> from speechattn.config import EncoderConfig
         >>> field_docs(EncoderConfig)["d_model"]
-        'features inside and at the output.'
+        'Features of a frame inside the encoder and at its output.'
     """
     section = re.search(r"^Args:\n((?: .*\n?|\n)+)", inspect.getdoc(cls) or "", re.MULTILINE)
     entries = re.findall(r"^    (\w+): (.*(?:\n {5,}.*)*)", section[1] if section else "", re.MULTILINE)

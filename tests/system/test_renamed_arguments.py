@@ -1,8 +1,8 @@
 """An old keyword argument fails with the new one in the message; nothing else of the callable changes."""
 
 import inspect
-import pickle
 from dataclasses import dataclass
+from multiprocessing.reduction import ForkingPickler
 
 import pytest
 
@@ -44,4 +44,4 @@ def test_signature_docstring_and_pickle_are_those_of_the_decorated_object() -> N
     assert list(inspect.signature(Options).parameters) == ["activation"]
     assert run.__doc__ == "Return the backend."
     assert run.__globals__ is globals()
-    assert pickle.loads(pickle.dumps(Options("relu"))) == Options("relu")
+    assert ForkingPickler.loads(ForkingPickler.dumps(Options("relu"))) == Options("relu")

@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from speechattn.attention.relative_bias import split_blind
+from speechattn.attention.relative_bias import blind_queries
 
 
 @dataclass(frozen=True)
@@ -30,18 +30,14 @@ class TileMask:
         return TileMask(self.given[:, part, :queries], index, self.lead - first, self.trail - first)
 
     @cached_property
-    def _split(self) -> tuple[Tensor, Tensor | None]:
-        return (self.given, None) if self.index is None else split_blind(self.given, keys=1)
-
-    @property
-    def bias(self) -> Tensor:
-        """What is added, [1 or H, keys, queries]: blind queries see every key."""
-        return self._split[0]
-
-    @property
     def blind(self) -> Tensor | None:
         """Blind queries, bool [H, 1, queries]. None without a table, when none can be."""
-        return self._split[1]
+        return None if self.index is None else blind_queries(self.given, keys=1)
+
+    @cached_property
+    def bias(self) -> Tensor:
+        """What is added, [1 or H, keys, queries]: blind queries see every key."""
+        return self.given if self.blind is None else self.given.masked_fill(self.blind, 0)
 
     def add_to(self, scores: Tensor, head: int | None = None) -> None:
         """Mask scores [..., H, keys, queries], or [n, keys, queries] of one head."""
@@ -59,7 +55,8 @@ class TileMask:
         """The bias as [1, 1 or H, queries, keys], or None if every query sees every key and nothing is added."""
         if self.index is None and self.lead <= 0 and self.trail >= self.given.shape[1]:
             return None
-        return self.bias.transpose(1, 2).clone(memory_format=torch.contiguous_format)[None]
+        bias = self.given.transpose(1, 2).clone(memory_format=torch.contiguous_format)  # the one copy
+        return (bias if self.blind is None else bias.masked_fill_(self.blind.transpose(1, 2), 0))[None]
 
     def num_visible(self) -> Tensor:
         """Return how many keys each query sees, [1, 1, queries]."""

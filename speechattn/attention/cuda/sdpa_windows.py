@@ -33,7 +33,7 @@ from speechattn.attention.call import AttentionCall
 from speechattn.attention.dense import attend
 from speechattn.attention.masks import band_mask
 from speechattn.attention.qkv import QKV
-from speechattn.attention.relative_bias import columns, relative_index, split_blind
+from speechattn.attention.relative_bias import blind_queries, columns, relative_index
 from speechattn.attention.sdpa import with_exact_scale
 from speechattn.dtypes import widened
 from speechattn.heuristics import FEW_WINDOWS, window_block, windows_at_once
@@ -244,7 +244,9 @@ class _Windows:
             with _kernels(q.device):
                 return scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
         mask, added = self._added(piece, bias)
-        added, blind = split_blind(added.masked_fill(~mask, -torch.inf), keys=-1)
+        added = added.masked_fill(~mask, -torch.inf)
+        blind = blind_queries(added, keys=-1)
+        added = added.masked_fill(blind, 0)
         with _kernels(q.device):
             output = scaled_dot_product_attention(q, k, v, attn_mask=added, scale=scale)
         return output.masked_fill(blind, 0)
