@@ -96,13 +96,11 @@ def step(qkv: QKV, call: AttentionCall) -> Tensor:
 def choose(qkv: QKV, call: AttentionCall) -> str:
     """Return the backend that "auto" takes.
 
-    ============================================  ==========================================================
-    inside torch.func, forward-mode derivatives   dense
-    both sides unlimited, softmax, no bias        sdpa: T x T products, linear memory; on a CPU without gradients only
-    float32 on a CPU with AVX2 or AVX-512, numba  native, up to 4096 keys a query
-    both sides unlimited, up to 512 frames        dense
-    everything else: other dtypes, CUDA           banded; windows, flex and triton wait to be measured there
-    ============================================  ==========================================================
+    - inside torch.func and forward-mode derivatives: dense
+    - both sides unlimited, softmax, no bias: sdpa (T x T products, linear memory), on a CPU without gradients only
+    - float32 on a CPU with AVX2 or AVX-512 and numba: native, up to 4096 keys per query
+    - both sides unlimited, up to 512 frames: dense
+    - everything else (other dtypes, CUDA): banded; windows, flex and triton are not measured there yet
     """
     if is_transformed():
         return "dense"

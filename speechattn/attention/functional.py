@@ -56,12 +56,10 @@ def attention(
 
     Windows elsewhere, and the same window here; theirs are inclusive ranges about the frame itself:
 
-    ==================================================  ====================================================
-    flash-attention, ``window_size=(l, r)``             ``Context.truncated(l, r)``; -1 is None
-    torch.nn.attention.varlen, ``window_size=(l, r)``   the same; rows [B, T] and `lengths` for `cu_seq_q`
-    transformers, ``sliding_window=w`` of a decoder     ``Context.causal(w - 1)``: w counts the frame itself
-    ``is_causal=True``                                  ``Context.causal()``
-    ==================================================  ====================================================
+    - flash-attention, `window_size=(l, r)`: `Context.truncated(l, r)`; -1 is None
+    - torch.nn.attention.varlen, `window_size=(l, r)`: the same; rows [B, T] and `lengths` instead of `cu_seq_q`
+    - transformers, `sliding_window=w` of a decoder: `Context.causal(w - 1)`, since w counts the frame itself
+    - `is_causal=True`: `Context.causal()`
 
     scaled_dot_product_attention has what this function lacks: dropout, fewer heads of keys than of queries (GQA),
     queries of other frames than the keys (cross attention), and any mask.
