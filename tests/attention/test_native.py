@@ -8,7 +8,6 @@ import os
 import random as random_numbers
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -365,7 +364,7 @@ def test_steps_of_a_stream_are_those_of_banded(context: Context, activation: str
         q, k, v = random(2, 2, n, 16), random(2, 2, keys, 16), random(2, 2, keys, 16)
         bias = random(2, len(context.offsets(key_start + keys))) if context.window != 10**10 + 3 else None
         call = AttentionCall(context, None, activation, bias, 0.25, query_start, key_start)
-        wide = replace(call, bias=None if bias is None else bias.double())
+        wide = call._replace(bias=None if bias is None else bias.double())
         expected = banded_step(QKV(q.double(), k.double(), v.double()), wide)
         found = native_step(QKV(q, k, v), call)
         assert found.shape == expected.shape
