@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rounding import assert_same
 
-from speechattn.config import EncoderConfig, ModelConfig
+from speechattn.config import POSITION_ENCODINGS, EncoderConfig, ModelConfig
 from speechattn.context import Context
 from speechattn.framing import Framing
 from speechattn.models.speech_model import SpeechModel
@@ -22,7 +22,6 @@ from speechattn.stream_state import tensors
 SMALL = Framing(1000, 25, 10)
 FRAMINGS = [SMALL, Framing(1000, 25, 10, "snip"), Framing(1000, 20, 20), Framing(1000, 31, 7)]
 BLOCKS = ("transformer", "conformer", "cnn")
-POSITION_ENCODINGS = ("none", "sinusoidal", "learned", "rotary", "relative", "alibi")
 PUSHES = [[0], [1], [1] * 12, [3], [9], [10], [11], [40], [160], [400]]
 contexts = st.builds(Context, st.integers(0, 12) | st.none(), st.integers(0, 6) | st.just(200), st.integers(1, 7))
 
