@@ -1,7 +1,7 @@
 # Every target works from a fresh clone with Python 3.11 or newer and make; .venv is made on first use.
 
 PYTHON ?= python3
-# without --no-compile pip spends half a minute compiling files that nobody imports
+# without --no-compile pip spends half a minute compiling files that are never imported
 PIP_INSTALL = bin/pip install --quiet --no-input --no-compile --disable-pip-version-check
 RUN = .venv/bin/python
 TRAIN = recipes/frame_classifier/train.py

@@ -58,7 +58,7 @@ def configs(draw: Any) -> Any:
 
 
 def ready(config: Any, num_samples: Any) -> Any:
-    """Logits that hear nothing after `num_samples` samples, by the laws alone, layer by layer."""
+    """Logits that depend on no sample after the first `num_samples`, computed from the contexts, layer by layer."""
     frames = config.framing.num_frames(num_samples)
     for context in config.contexts:
         frames = context.ready(frames)
@@ -83,7 +83,7 @@ def most_bytes(config: Any, num_samples: Any, batch_size: Any, itemsize: Any) ->
 
 
 def streamed(model: Any, waveform: Any, sizes: Any) -> Any:
-    """All logits of pushes of `sizes` samples, then the rest, then the flush; the laws are checked on the way."""
+    """All logits of pushes of `sizes` samples, then the rest, then the flush; each time their number is checked."""
     state, pieces, taken, out = model.initial_state(len(waveform)), [], 0, 0
     for piece in waveform.split([*sizes, waveform.shape[1] - sum(sizes)], 1):
         logits, state = model.step(piece, state)
