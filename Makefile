@@ -1,7 +1,7 @@
 # Every target works from a fresh clone with Python 3.11 or newer and make; .venv is made on first use.
 
 PYTHON ?= python3
-# without --no-compile pip spends half a minute compiling files that nobody imports
+# without --no-compile pip spends half a minute compiling files that are never imported
 PIP_INSTALL = bin/pip install --quiet --no-input --no-compile --disable-pip-version-check
 RUN = .venv/bin/python
 TRAIN = recipes/frame_classifier/train.py
@@ -41,7 +41,7 @@ dist: .venv/.ready  ## a wheel and a source archive, in dist
 	.venv/bin/pyproject-build --no-isolation
 
 # Short forms, on one thread, in three minutes; each script's docstring has the long one.
-bench: .venv/.ready  ## time and memory of attention, encoders and log-mel beside other people's: tables and runs/bench
+bench: .venv/.ready  ## time and memory of attention, encoders and log-mel, compared with other libraries: tables and runs/bench
 	.venv/$(PIP_INSTALL) -c constraints.txt -e '.[bench]'
 	$(RUN) scripts/benchmark_attention.py --frames 1024 2048 4096 --contexts 64,64 --peers --rounds 5 --seconds 2 \
 		$(call BENCHED,attention) --plot runs/bench/attention.png

@@ -1,4 +1,4 @@
-"""Other people's attention, to be timed beside ours: each in the layout, the setting and the mask that it likes best.
+"""Attention of other libraries, to be timed next to ours: each in the layout, the setting and the mask that suit it.
 
 A function of PEERS takes a context, a number of frames and whether gradients are wanted, and returns attention as a
 function of q, k and v [1, H, T, D] alone: masks are made beforehand. Their inputs are contiguous, a head after the

@@ -1,4 +1,4 @@
-"""Other people's attention behind the doors of `speechattn.conformance`, each used as its own documentation says.
+"""Attention of other libraries behind the interface of `speechattn.conformance`, each used as its own manual says.
 
     LocalAttention, LocalMHA                          local-attention (lucidrains)
     LongformerSelfAttention, LongformerModel          transformers (Hugging Face)

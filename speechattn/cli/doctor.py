@@ -119,9 +119,10 @@ def main(argv: Sequence[str] = ()) -> int:
         print(line)
     print("\nrequired")
     findings = [check_package(name) for name in REQUIRED]
-    for finding in [*findings, check_torchaudio()]:
+    for finding in findings:
         print(f"  {finding}")
-    print("\nextras")
+    print("\noptional")
+    print(f"  {check_torchaudio()}")
     for name in EXTRAS:
         print(f"  {check_extra(name)}")
     if findings[0].state == "ok":

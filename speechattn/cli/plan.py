@@ -116,7 +116,7 @@ def _print_longest(options: argparse.Namespace, config: EncoderConfig, hop_ms: f
 def _streaming_cells(options: argparse.Namespace, planned: Estimate | None, fits: bool) -> tuple[str, str, str]:
     if planned is None:
         return "-", "", "an unlimited side does not stream in bounded memory"
-    note = f"pushes of {options.push} frames: {format_bytes(planned.peak_bytes)} beside the weights"
+    note = f"pushes of {options.push} frames: {format_bytes(planned.peak_bytes)} plus the weights"
     return "any length" if fits else "none", "", note
 
 

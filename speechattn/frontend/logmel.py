@@ -23,6 +23,7 @@ from speechattn.framing import Framing
 from speechattn.frontend.spectrum import LOW_HZ, fft_size, log_mel, make_filterbank, make_window
 from speechattn.frontend.waveform_checks import check_samples, check_waveform
 from speechattn.lengths import check_lengths
+from speechattn.system.renamed_arguments import renamed
 from speechattn.system.serialization import whole
 
 SLAB_FRAMES = 128
@@ -37,6 +38,7 @@ class FrontendState(NamedTuple):
     waiting: tuple[Tensor, ...]  # [B, n, F] for each order of deltas
 
 
+@renamed(nan="nan_policy")
 class LogMel(nn.Module):
     """Log-mel energies (natural logarithm) of waveforms in [-1, 1].
 

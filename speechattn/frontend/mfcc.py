@@ -21,6 +21,7 @@ from speechattn.framing import Framing
 from speechattn.frontend.deltas import append_deltas, deltas_step
 from speechattn.frontend.logmel import SLAB_FRAMES, LogMel
 from speechattn.receptive_field import lookahead
+from speechattn.system.renamed_arguments import renamed
 from speechattn.system.serialization import whole
 
 LIFTER = {"kaldi": 22.0, "librosa": 0.0}
@@ -29,6 +30,7 @@ DECIBELS = 10 / math.log(10)
 """Decibels in one natural logarithm of power."""
 
 
+@renamed(nan="nan_policy")
 class MFCC(LogMel):
     """Mel-frequency cepstra of waveforms in [-1, 1], their slopes and the slopes of those.
 

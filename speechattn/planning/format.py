@@ -27,7 +27,7 @@ def format_estimate(made: Estimate, total: int | None = None) -> str:
         ("memory, whole process", format_bytes(made.total_bytes), process),
         ("weights", format_bytes(made.weight_bytes), copies),
         ("input", format_bytes(made.input_bytes), ""),
-        ("peak beside them", format_bytes(made.peak_bytes), f"largest during: {made.where}"),
+        ("peak of the rest", format_bytes(made.peak_bytes), f"largest during: {made.where}"),
     ]
     largest_first = sorted(made.by_part.items(), key=lambda part: -part[1])
     rows += [

@@ -191,7 +191,7 @@ def read_profile(path: Path) -> Profile:
         settings = Settings.from_dict(data["settings"])
         return Profile(settings, machine, method, [from_dict(Measurement, point) for point in points])
     except (ConfigError, KeyError) as error:
-        raise UserError(f"{path} is a damaged profile: {error}. {hint}") from error
+        raise UserError(f"{path} is a damaged profile: {str(error).rstrip('.')}. {hint}") from error
 
 
 def as_csv(points: Sequence[Measurement]) -> str:

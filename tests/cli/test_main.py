@@ -1,4 +1,4 @@
-"""The command line: quick without torch, one line for a mistake, quiet when nobody reads on; and the doctor."""
+"""The command line: quick without torch, one line for a mistake, quiet when its reader ends; and the doctor."""
 
 from __future__ import annotations
 

@@ -123,7 +123,7 @@ def test_samples_on_stdin_are_those_of_the_file(
     model: Path, flac: Path, pipe: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     samples, _ = soundfile.read(flac, dtype="int16")
-    samples = samples[:20_000]  # what a pipe holds while nobody reads
+    samples = samples[:20_000]  # what a pipe holds while it is not read
     pipe(samples.tobytes())
     assert cli.main(["stream", "-", "--model", str(model)]) == 0
     from speechattn.models.speech_model import load

@@ -11,7 +11,7 @@ import pytest
 import torch
 from rounding import assert_same
 
-from speechattn.config import EncoderConfig
+from speechattn.config import POSITION_ENCODINGS, EncoderConfig
 from speechattn.context import Context
 from speechattn.encoder import self_attention as layer
 from speechattn.encoder.baselines import build_encoder
@@ -19,7 +19,6 @@ from speechattn.lengths import valid_mask
 
 NUM_FRAMES = 33
 TOLERANCE = 1e-10
-POSITION_ENCODINGS = ("none", "sinusoidal", "learned", "rotary", "relative", "alibi")
 CONTEXTS: dict[str, Any] = {
     "left 3, right 1": Context.truncated(3, 1),
     "chunk 3": Context.chunked(3, 4, 2),

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rounding import assert_same
 
-from speechattn.config import EncoderConfig, ModelConfig
+from speechattn.config import POSITION_ENCODINGS, EncoderConfig, ModelConfig
 from speechattn.context import Context
 from speechattn.framing import Framing
 from speechattn.models.speech_model import SpeechModel
@@ -22,7 +22,6 @@ from speechattn.stream_state import tensors
 SMALL = Framing(1000, 25, 10)
 FRAMINGS = [SMALL, Framing(1000, 25, 10, "snip"), Framing(1000, 20, 20), Framing(1000, 31, 7)]
 BLOCKS = ("transformer", "conformer", "cnn")
-POSITION_ENCODINGS = ("none", "sinusoidal", "learned", "rotary", "relative", "alibi")
 PUSHES = [[0], [1], [1] * 12, [3], [9], [10], [11], [40], [160], [400]]
 contexts = st.builds(Context, st.integers(0, 12) | st.none(), st.integers(0, 6) | st.just(200), st.integers(1, 7))
 
@@ -59,7 +58,7 @@ def configs(draw: Any) -> Any:
 
 
 def ready(config: Any, num_samples: Any) -> Any:
-    """Logits that hear nothing after `num_samples` samples, by the laws alone, layer by layer."""
+    """Logits that depend on no sample after the first `num_samples`, computed from the contexts, layer by layer."""
     frames = config.framing.num_frames(num_samples)
     for context in config.contexts:
         frames = context.ready(frames)
@@ -84,7 +83,7 @@ def most_bytes(config: Any, num_samples: Any, batch_size: Any, itemsize: Any) ->
 
 
 def streamed(model: Any, waveform: Any, sizes: Any) -> Any:
-    """All logits of pushes of `sizes` samples, then the rest, then the flush; the laws are checked on the way."""
+    """All logits of pushes of `sizes` samples, then the rest, then the flush; each time their number is checked."""
     state, pieces, taken, out = model.initial_state(len(waveform)), [], 0, 0
     for piece in waveform.split([*sizes, waveform.shape[1] - sum(sizes)], 1):
         logits, state = model.step(piece, state)

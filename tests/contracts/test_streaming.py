@@ -13,13 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rounding import assert_same
 
-from speechattn.config import EncoderConfig
+from speechattn.config import POSITION_ENCODINGS, EncoderConfig
 from speechattn.context import Context
 from speechattn.encoder.encoder import Encoder
 from speechattn.encoder.self_attention import AttentionState
 
 BLOCKS = ("transformer", "conformer", "cnn")
-POSITION_ENCODINGS = ("none", "sinusoidal", "learned", "rotary", "relative", "alibi")
 contexts = st.builds(Context, st.none() | st.integers(0, 12), st.integers(0, 6), st.integers(1, 7))
 
 

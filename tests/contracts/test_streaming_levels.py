@@ -62,7 +62,7 @@ def level_of(name: Any, context: Any, kernel: Any, position_encoding: Any) -> An
 
 
 def ready(name: Any, contexts: Any, count: Any) -> Any:
-    """Outputs that see nothing after `count` inputs, by the laws alone."""
+    """Outputs that depend on no input after the first `count`, computed from the contexts."""
     if name in ("log-mel", "mfcc", "model"):
         count = FRAMING.num_frames(count)
     for context in contexts:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rounding import assert_same
 
-from speechattn.config import EncoderConfig, ModelConfig
+from speechattn.config import POSITION_ENCODINGS, EncoderConfig, ModelConfig
 from speechattn.context import Context
 from speechattn.encoder.baselines import build_encoder
 from speechattn.encoder.encoder import Encoder
@@ -22,7 +22,6 @@ from speechattn.framing import Framing
 from speechattn.models.speech_model import SpeechModel
 
 BLOCKS = ("transformer", "conformer", "cnn")
-POSITION_ENCODINGS = ("none", "sinusoidal", "learned", "rotary", "relative", "alibi")
 FRAMINGS = [Framing(1000, 25, 10), Framing(1000, 25, 10, "snip"), Framing(1000, 20, 20), Framing(1000, 31, 7, "snip")]
 contexts = st.builds(Context, st.integers(0, 12), st.integers(0, 6), st.sampled_from((1, 1, 2, 3, 4)))
 

@@ -12,6 +12,7 @@ from speechattn.errors import UserError
 from speechattn.framing import Framing
 from speechattn.frontend.logmel import LogMel
 from speechattn.frontend.mel import band_centres_hz, kaldi_filterbank, slaney_filterbank
+from speechattn.frontend.mfcc import MFCC
 
 FLAVORS = ("kaldi", "librosa")
 
@@ -218,6 +219,12 @@ def test_lengths_are_checked(lengths: torch.Tensor, error: type[Exception]) -> N
 def test_settings_are_checked(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         LogMel(**wrong)
+
+
+@pytest.mark.parametrize("frontend", [LogMel, MFCC])
+def test_the_old_name_of_nan_policy_fails_with_the_new_one(frontend: type[LogMel]) -> None:
+    with pytest.raises(TypeError, match=r"has no argument 'nan': use nan_policy=\.$"):
+        frontend(nan="zero")  # type: ignore[call-arg]
 
 
 def test_bands_without_an_fft_bin_warn_once() -> None:

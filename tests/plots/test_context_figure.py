@@ -101,14 +101,14 @@ def test_enough_frames_are_shown_to_see_the_shape(context: Context, num_frames: 
 def test_the_numbers_are_those_of_describe() -> None:
     contexts = [Context.chunked(16, left=64, right=8)] * 6
     figure = receptive_field(contexts)
-    said = words(figure)
-    assert "left 64, right 8, chunk 16 through 6 layers" in said
-    assert "A frame is 10 ms. An output depends on 4880 ms of input and waits for 1030 ms at most." in said
+    shown = words(figure)
+    assert "left 64, right 8, chunk 16 through 6 layers" in shown
+    assert "A frame is 10 ms. An output depends on 4880 ms of input and waits for 1030 ms at most." in shown
     for depth in range(1, 7):
         frames = latency_frames(contexts[:depth])
-        assert frames is not None and " / ".join(f"{10 * count:,.10g}" for count in frames) in said
-    assert {"384 = 3840 ms", "88 = 880 ms", "64 before,", "its chunk of 16,", "8 after"} <= set(said)
-    assert {"input", *(f"layer {n}" for n in range(1, 7))} <= set(said)
+        assert frames is not None and " / ".join(f"{10 * count:,.10g}" for count in frames) in shown
+    assert {"384 = 3840 ms", "88 = 880 ms", "64 before,", "its chunk of 16,", "8 after"} <= set(shown)
+    assert {"input", *(f"layer {n}" for n in range(1, 7))} <= set(shown)
 
 
 def test_a_side_without_a_limit_is_written_in_words() -> None:
@@ -125,14 +125,14 @@ def test_the_parts_of_a_conformer_and_the_stacking_are_named() -> None:
     config = EncoderConfig(
         80, num_layers=3, block="conformer", conv_lookahead=0, stack=2, context=Context.truncated(8, 2)
     )
-    said = words(receptive_field(config.contexts, names=config.context_names))
-    assert {"Stacking", "Attention of layers 1 to 3", "Conv of layers 1 to 3", "layer 3 conv", "stacking"} <= set(said)
-    assert {"16 before,", "4 after", "28 before,", "0 after"} <= set(said)
+    shown = words(receptive_field(config.contexts, names=config.context_names))
+    assert {"Stacking", "Attention of layers 1 to 3", "Conv of layers 1 to 3", "layer 3 conv", "stacking"} <= set(shown)
+    assert {"16 before,", "4 after", "28 before,", "0 after"} <= set(shown)
 
 
 def test_a_frontend_counts_in_the_latency() -> None:
-    said = words(receptive_field([Context.truncated(2, 1)], frontend_ms=12.5))
-    assert {" frontend 12.5 ms", "12.5", "22.5"} <= set(said)
+    shown = words(receptive_field([Context.truncated(2, 1)], frontend_ms=12.5))
+    assert {" frontend 12.5 ms", "12.5", "22.5"} <= set(shown)
 
 
 @pytest.mark.parametrize(

@@ -183,6 +183,19 @@ def test_a_damaged_profile_is_refused(tmp_path: Path, damage: str, make_profile:
         read_profile(tmp_path / "profile.json")
 
 
+def test_the_recorded_profile_of_the_documentation_can_be_read() -> None:
+    recorded = read_profile(Path(__file__).parents[2] / "docs" / "data" / "lengths.json")
+    assert recorded.settings.config.position_encoding == "none"
+
+
+def test_an_old_setting_in_a_profile_is_named_with_its_new_name(tmp_path: Path, make_profile: Make) -> None:
+    make_profile().write(tmp_path)
+    path = tmp_path / "profile.json"
+    path.write_text(path.read_text().replace('"position_encoding"', '"positions"'))
+    with pytest.raises(UserError, match=r"no setting 'positions': use 'position_encoding'\. Give the profile\.json"):
+        read_profile(path)
+
+
 def test_a_file_that_is_not_there_or_no_text(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read"):
         read_profile(tmp_path / "absent.json")
