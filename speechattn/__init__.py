@@ -85,6 +85,7 @@ _RENAMED = {
     "plan": "estimate",
     "Plan": "Estimate",
     "longest_frames": "max_frames",
+    "adapters": "integrations",
     "small_model": 'load_pretrained("small-en-phones")',
 }
 """Names before 0.1, which fail with the present one in the message."""

@@ -28,6 +28,8 @@ FEATURES = ("logmel", "mfcc")
 NUM_MELS = 80
 """Default number of mel bands: of LogMel, MFCC, ModelConfig and `speechattn features`."""
 HEADS = ("frames", "ctc")
+MAX_LAYERS = 10_000
+"""A config lists the context of every layer, which takes memory."""
 
 DEFAULT_CONTEXT = Context.truncated(left=64, right=64)
 NO_SPLICE = Context.truncated(left=0, right=0)
@@ -99,6 +101,8 @@ class EncoderConfig:
         for name in ("input_dim", "d_model", "num_heads", "num_layers", "conv_kernel", "max_frames", "stack"):
             if not _is_count(getattr(self, name)):
                 raise ConfigError(f"EncoderConfig.{name} must be 1 or more, and whole, got {getattr(self, name)!r}.")
+        if self.num_layers > MAX_LAYERS:
+            raise ConfigError(f"EncoderConfig.num_layers must be at most {MAX_LAYERS}, got {self.num_layers}.")
         if self.d_ff is not None and not _is_count(self.d_ff):
             raise ConfigError(f"EncoderConfig.d_ff must be 1 or more, or None for 4 * d_model, got {self.d_ff!r}.")
         if not isinstance(self.gradient_checkpointing, bool):
@@ -145,8 +149,7 @@ class EncoderConfig:
 
     def _check_heads(self) -> None:
         if self.d_model % self.num_heads:
-            near = [heads for heads in range(1, self.d_model + 1) if self.d_model % heads == 0]
-            nearest = min(near, key=lambda heads: abs(heads - self.num_heads))
+            nearest = _nearest_divisor(self.d_model, self.num_heads)
             raise ConfigError(
                 f"EncoderConfig.num_heads must divide d_model: {self.d_model} features do not split into "
                 f"{self.num_heads} heads; use num_heads={nearest}."
@@ -323,6 +326,13 @@ class ModelConfig:
 
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _nearest_divisor(number: int, wanted: int) -> int:
+    """Return the divisor of `number` that is nearest to `wanted`; 1 is one, so few are tried."""
+    wanted = min(wanted, number)
+    pairs = ((wanted - distance, wanted + distance) for distance in range(wanted))
+    return next(each for pair in pairs for each in pair if number % each == 0)
 
 
 def count_features(features: str, num_mels: int, num_ceps: int, deltas: int) -> int:

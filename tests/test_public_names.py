@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import speechattn as sa
+from speechattn.data.labels.segments import Alignment, Segment
 
 ENCODER = sa.EncoderConfig(8, d_model=4, num_heads=2, num_layers=1, context=sa.Context(2, 1))
 MODEL = sa.SpeechModel(sa.ModelConfig(("A", "B"), ENCODER, num_mels=8)).eval()
@@ -65,6 +66,10 @@ def test_a_public_name_has_a_signature_a_docstring_and_a_pickle(name: Any) -> No
         (lambda: sa.plan, "use sa.estimate"),
         (lambda: sa.Plan, "use sa.Estimate"),
         (lambda: sa.longest_frames, "use sa.max_frames"),
+        (lambda: sa.adapters, "use sa.integrations"),
+        (lambda: Segment(0.0, 1.0, "a").start, "use start_s"),  # type: ignore[attr-defined]
+        (lambda: Segment(start=0.0, stop_s=1.0, label="a"), "use start_s="),  # type: ignore[call-arg]
+        (lambda: Alignment([], stop=1.0), "use stop_s="),  # type: ignore[call-arg]
         (lambda: sa.small_model, r'use sa.load_pretrained\("small-en-phones"\)'),
         (lambda: sa.Context.causal(3).reach(5), "use receptive_field"),  # type: ignore[attr-defined]
         (lambda: sa.Context.causal(3).plan(5, 2), "use schedule"),  # type: ignore[attr-defined]

@@ -34,6 +34,8 @@ COMMANDS = {
 }
 """Commands with their help; `main(arguments)` of the module of that name runs one."""
 RENAMED_COMMANDS = {"picture": "plot"}
+MAX_CHARACTERS = 2000
+"""Length of the longest message that is printed whole."""
 
 
 def main(argv: Sequence[str] | None = None, presets: Mapping[str, TrainConfig] | None = None) -> int:
@@ -58,7 +60,7 @@ def main(argv: Sequence[str] | None = None, presets: Mapping[str, TrainConfig] |
     except UserError as error:
         if os.environ.get("SPEECHATTN_DEBUG"):
             traceback.print_exc()
-        print(f"speechattn: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"speechattn: {_one_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("speechattn: interrupted", file=sys.stderr)
@@ -69,13 +71,19 @@ def main(argv: Sequence[str] | None = None, presets: Mapping[str, TrainConfig] |
     except OSError as error:  # a full disk, a folder without permission: the user can fix it
         if os.environ.get("SPEECHATTN_DEBUG"):
             traceback.print_exc()
-        print(f"speechattn: {error}", file=sys.stderr)
+        print(f"speechattn: {_one_line(error)}", file=sys.stderr)
         return 2
+
+
+def _one_line(message: object) -> str:
+    """Return a message as one line; of a long one, which repeats a long value, its beginning and its end."""
+    text = " ".join(str(message).split())
+    return text if len(text) <= MAX_CHARACTERS else f"{text[: MAX_CHARACTERS // 2]} ... {text[-MAX_CHARACTERS // 2 :]}"
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
     """Print a warning as one line; --debug shows where it was raised."""
-    print(f"speechattn: warning: {' '.join(str(message).split())}", file=sys.stderr)
+    print(f"speechattn: warning: {_one_line(message)}", file=sys.stderr)
 
 
 def _run(arguments: list[str], presets: Mapping[str, TrainConfig]) -> int:

@@ -21,6 +21,8 @@ RENAMED = {
     "--execution": ("--backend",),
 }
 """Options by their old names: what to write now. Of several, the first that the command has is shown."""
+MAX_DIGITS = 18
+"""Digits of the largest whole number that an option takes."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -47,6 +49,13 @@ class Parser(argparse.ArgumentParser):
             self.error(f"unexpected argument {unexpected[0]!r}")
         return options
 
+    def parse_known_args(self, args: Sequence[str], namespace: Any = None) -> Any:  # type: ignore[override]
+        """Refuse --option=--, for which argparse would return an empty list, and parse as argparse does."""
+        for argument in args:
+            if argument.startswith("--") and argument.endswith("=--"):
+                self.error(f"argument {argument.partition('=')[0]}: expected a value, got '--'")
+        return super().parse_known_args(args, namespace)
+
     def error(self, message: str) -> NoReturn:
         """Raise a UserError that names the command's --help."""
         stop = "" if message.endswith((".", "?")) else "."
@@ -57,7 +66,7 @@ class Parser(argparse.ArgumentParser):
         renamed = [new for new in RENAMED.get(name, ()) if new.split()[0] in known]
         if renamed:
             return f"{name} is now {renamed[0]}"
-        near = difflib.get_close_matches(name, known, n=1)
+        near = [] if name in RENAMED else difflib.get_close_matches(name, known, n=1)
         return f"unknown option {name}" + (f": did you mean {near[0]}?" if near else "")
 
 
@@ -75,23 +84,33 @@ def option_name(field: str) -> str:
 
 def positive(text: str) -> int:
     """Read a whole number, 1 or more."""
-    if not text.isdecimal() or int(text) < 1:
+    number = _whole(text)
+    if not number:
         raise argparse.ArgumentTypeError(f"must be a whole number, 1 or more, got {text!r}")
-    return int(text)
+    return number
 
 
 def frames(text: str) -> int:
     """Read a whole number of frames, 0 or more."""
-    if not text.isdecimal():
+    number = _whole(text)
+    if number is None:
         raise argparse.ArgumentTypeError(f"must be a whole number of frames, 0 or more, got {text!r}")
-    return int(text)
+    return number
 
 
 def frames_or_all(text: str) -> int | str:
     """Read a whole number of frames, 0 or more, or "all", which is no limit."""
-    if text != "all" and not text.isdecimal():
+    if text == "all":
+        return text
+    number = _whole(text)
+    if number is None:
         raise argparse.ArgumentTypeError(f"must be a whole number of frames, 0 or more, or all, got {text!r}")
-    return text if text == "all" else int(text)
+    return number
+
+
+def _whole(text: str) -> int | None:
+    """Return the number that decimal digits write, or None; more than MAX_DIGITS are no size."""
+    return int(text) if text.isdecimal() and len(text) <= MAX_DIGITS else None
 
 
 def size(text: str) -> int:

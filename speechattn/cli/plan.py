@@ -17,6 +17,7 @@ from speechattn.planning.estimate import MODES, PROCESS_BYTES, PUSH, Estimate, e
 from speechattn.planning.format import format_estimate
 from speechattn.planning.machine_speed import Machine, load_machine, machine_path
 from speechattn.planning.shapes import BYTES
+from speechattn.system.serialization import parse_json
 from speechattn.system.text_table import text_table
 from speechattn.system.units import format_bytes, format_duration, parse_bytes
 
@@ -62,7 +63,7 @@ def _parser() -> Parser:
     for name in NUMBERS:
         encoder.add_argument(option_name(name), type=positive, metavar="N", help=_default(name))
     encoder.add_argument("--num-mels", type=positive, metavar="N", help="features of a frame (default 80)")
-    encoder.add_argument("--stack", type=int, choices=STACKS, help=_default("stack"))
+    encoder.add_argument("--stack", type=positive, choices=STACKS, help=_default("stack"))
     for name, choices in CHOICES.items():
         encoder.add_argument(option_name(name), choices=choices, help=_default(name))
     encoder.add_argument("--left", type=frames_or_all, metavar="N", help="frames before, or all (default 64)")
@@ -210,11 +211,11 @@ def _saved(folder: Path) -> ModelConfig:
     """Return the config of a saved model, without its weights."""
     path = folder / "config.json"
     try:
-        return ModelConfig.from_dict(json.loads(path.read_text(encoding="utf-8"))["model"])
+        return ModelConfig.from_dict(parse_json(path.read_text(encoding="utf-8"))["model"])
     except OSError as error:
         raise UserError(f"--model {folder} is not a saved model: {path.name} {error.strerror}.") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is not a model's config: {error}.") from error
+        raise UserError(f"{path} is not a model's config: {str(error).removesuffix('.')}.") from error
 
 
 def _machine_name(machine: Machine) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from speechattn.cli.config_options import add_fields, given_fields
 from speechattn.cli.options import Parser
 from speechattn.errors import ConfigError
+from speechattn.system.serialization import parse_json
 from speechattn.training.config import TrainConfig
 
 
@@ -69,7 +69,7 @@ def _base(preset: str | None, file: str | None, presets: Mapping[str, TrainConfi
 
 def _read(path: str) -> dict[str, object]:
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+        data = parse_json(Path(path).read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"--config {path} cannot be read: {error.strerror}.") from error
     except ValueError as error:

@@ -6,7 +6,6 @@ SpeechModel, and "own", {part: class}, if a part is not the one that the config 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from speechattn.dtypes import packed_entry
 from speechattn.errors import UserError, reason
 from speechattn.models.own_parts import PARTS, class_name, format_names, own_parts
 from speechattn.system.atomic_files import write_bytes, write_json
+from speechattn.system.serialization import parse_json
 
 FORMAT_VERSION = 2
 """Version 1 had other names for settings of the encoder: `config.RENAMED`."""
@@ -82,7 +82,7 @@ def read_model(directory: Path) -> SavedModel:
                 f"{directory} is not a saved model: {name} is missing. A training run writes one in its model/."
             )
     try:
-        data = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+        data = parse_json((directory / "config.json").read_text(encoding="utf-8"))
         version, own, model_class = data["format_version"], dict(data.get("own", {})), str(data.get("class", ""))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{directory / 'config.json'} is not a model's config: {error}.") from error
@@ -93,7 +93,7 @@ def read_model(directory: Path) -> SavedModel:
             f'"format_version" to {FORMAT_VERSION} and rename, in "model", "encoder": {renamed}. The weights stay.'
         )
     if version != FORMAT_VERSION:
-        raise UserError(f"{directory} has format version {version}; this speechattn reads version {FORMAT_VERSION}.")
+        raise UserError(f"{directory} has format version {version!r}; this speechattn reads version {FORMAT_VERSION}.")
     config = ModelConfig.from_dict(data.get("model"))
     try:
         tensors = from_bytes((directory / "model.safetensors").read_bytes())

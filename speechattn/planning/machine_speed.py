@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from speechattn.planning.flops import Work
+from speechattn.system.serialization import parse_json
 
 FORMAT = 1
 
@@ -54,7 +55,7 @@ class Machine:
 def load_machine(path: Path) -> Machine | None:
     """Return what `Machine.save` wrote, or None if it is missing, of another version, or damaged."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = parse_json(path.read_text(encoding="utf-8"))
         if data.pop("format") != FORMAT:
             return None
         inference, training = (Rates(**data.pop(mode)) for mode in ("inference", "training"))

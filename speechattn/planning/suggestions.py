@@ -39,7 +39,7 @@ def _in_a_window(made: Estimate) -> list[tuple[float, str]]:
     if config.block not in ATTENTION_BLOCKS or all(context.limited for context in config.layer_contexts):
         return []
     window = _again(made, context=DEFAULT_CONTEXT)
-    if window.flops > MAX_SHARE * made.flops:
+    if not made.flops or window.flops > MAX_SHARE * made.flops:
         return []
     name = f"Context.truncated({DEFAULT_CONTEXT.left}, {DEFAULT_CONTEXT.right})"
     sentence = (

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
@@ -18,7 +17,7 @@ from speechattn.errors import ConfigError, UserError
 from speechattn.profiling.growth import curve, power
 from speechattn.profiling.settings import Settings
 from speechattn.system.atomic_files import write_bytes, write_json
-from speechattn.system.serialization import from_dict, to_dict
+from speechattn.system.serialization import from_dict, parse_json, to_dict
 
 JSON, CSV = "profile.json", "profile.csv"
 KIND, FORMAT = "speechattn profile", 1
@@ -175,7 +174,7 @@ def read_profile(path: Path) -> Profile:
     """
     hint = f"Give the {JSON} that speechattn profile --out DIR wrote."
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = parse_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}). {hint}") from error
     except ValueError as error:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import types
 import typing
 from collections.abc import Mapping
@@ -15,6 +16,14 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 from speechattn.errors import ConfigError
 
 ConfigT = TypeVar("ConfigT")
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Return what a JSON text says, as `json.loads`; ValueError, not RecursionError, if it is nested too deeply."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("its lists or objects are nested too deeply") from error
 
 
 def check_choice(owner: str, name: str, value: object, choices: tuple[str, ...]) -> None:

@@ -5,13 +5,13 @@ Where data lie is no setting of a run: a hash of what they are decides. Not here
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from speechattn.errors import UserError
 from speechattn.system.run_lock import RunLock
+from speechattn.system.serialization import parse_json
 from speechattn.training.config import TrainConfig
 
 MAY_CHANGE = ("out", "data", "alignments", "max_bad", "checkpoint_seconds")
@@ -81,7 +81,7 @@ def read_object(path: Path) -> dict[str, Any]:
         UserError: the file is damaged.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json(path.read_text(encoding="utf-8"))
         if not isinstance(found, dict):
             raise ValueError(f"it holds a {type(found).__name__}")
     except ValueError as error:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from pathlib import Path
 from typing import Any
 
 from speechattn.errors import UserError
 from speechattn.system.atomic_files import to_json, write_bytes
+from speechattn.system.serialization import parse_json
 from speechattn.training.metrics import FrameScores
 
 
@@ -85,8 +85,8 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
 def _record(line: str) -> dict[str, Any] | None:
     """Return one line of JSON as a dict, None if it is cut or something else."""
     try:
-        record = json.loads(line)
-    except json.JSONDecodeError:
+        record = parse_json(line)
+    except ValueError:
         return None
     return record if isinstance(record, dict) else None
 

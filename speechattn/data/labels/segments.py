@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from speechattn.errors import DataError
 from speechattn.framing import Framing
+from speechattn.system.renamed_arguments import renamed
 
 IGNORE = -100
 """The label of a frame that losses and scores ignore: torch's `ignore_index`."""
@@ -27,6 +29,7 @@ FaultHandler = Callable[[str, DataError], object]
 """What a reader of alignments calls with an utterance that it cannot read, and why."""
 
 
+@renamed(start="start_s", stop="stop_s")
 @dataclass(frozen=True)
 class Segment:
     """A label over the half-open span of time [start_s, stop_s), in seconds.
@@ -56,7 +59,14 @@ class Segment:
         """Seconds from start_s to stop_s."""
         return self.stop_s - self.start_s
 
+    if not TYPE_CHECKING:  # a type checker would take every name
 
+        def __getattr__(self, name: str) -> Any:
+            hint = f": use {name}_s" if name in ("start", "stop") else ""
+            raise AttributeError(f"Segment has no attribute {name!r}{hint}.")
+
+
+@renamed(stop="stop_s")
 @dataclass(frozen=True)
 class Alignment:
     """The segments of a recording in order, and `stop_s`, the seconds that the alignment covers.

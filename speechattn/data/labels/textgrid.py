@@ -87,8 +87,9 @@ def _read_tier(values: _Values, path: str | Path) -> Tier | None:
         what = f"{'interval' if kind == 'IntervalTier' else 'point'} {index} of tier {name!r}"
         start = values.number(f"the start of {what}")
         end = values.number(f"the end of {what}") if kind == "IntervalTier" else start
+        text = values.text(f"the text of {what}").strip()
         try:
-            rows.append((Segment(start, end, values.text(f"the text of {what}").strip()), values.line))
+            rows.append((Segment(start, end, text), values.line))
         except ValueError as error:
             raise values.wrong(f"{what}: {error}") from error
     return Tier(name, sort_segments(rows, path), stop) if kind == "IntervalTier" else None

@@ -31,6 +31,7 @@ from speechattn.data.synthetic.espeak import engine_version
 from speechattn.data.synthetic.voices import voices
 from speechattn.data.synthetic.worker_pool import run_workers
 from speechattn.errors import UserError
+from speechattn.system.serialization import parse_json
 
 if sys.platform != "win32":
     import fcntl
@@ -101,7 +102,7 @@ def _fingerprint() -> str:
 def _is_complete(folder: Path) -> bool:
     """Return whether the manifest exists, and the files that it counted."""
     try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        manifest = parse_json((folder / "manifest.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     return isinstance(manifest, dict) and manifest.get("contents") == _contents(folder)
