@@ -15,6 +15,8 @@ CPU_FRAMES, DEVICE_FRAMES = 1024, 65536
 
 TILE_BATCH_BYTES = 800_000
 """Scores that banded attention computes at a time: few calls, and they still fit the second-level cache, or nearly."""
+FUSED_FRAMES = 512
+"""Queries that torch's attention kernel gets at once: it works in the cache anyway, but its output is copied."""
 
 FEW_WINDOWS = 4
 """Whole windows of a row that are gathered with its ends, rather than make a call of their own."""

@@ -7,7 +7,7 @@ are not counted here.
 from __future__ import annotations
 
 from speechattn.context import Context
-from speechattn.heuristics import FEW_WINDOWS, TILE_BATCH_BYTES, block_size, window_block, windows_at_once
+from speechattn.heuristics import FEW_WINDOWS, FUSED_FRAMES, TILE_BATCH_BYTES, block_size, window_block, windows_at_once
 from speechattn.planning.shapes import PLAIN_POSITION_ENCODINGS, WIDE, Shapes
 
 BLOCK = 64
@@ -50,7 +50,8 @@ def attention_workspace(shapes: Shapes, context: Context, gradients: bool) -> in
     if shapes.biased:
         masks = BLOCK * keys * max(2 * heads * width + 20, (3 * width + 1) * heads + 10)
     if config.activation == "softmax" and not gradients:
-        return masks  # torch's kernel keeps its scores in the cache
+        # torch's kernel keeps its scores in the cache; its output, and the log-sums of its weights, are copied.
+        return masks + min(frames, FUSED_FRAMES) * (config.d_model + heads) * width
     block = block_size(context)
     window = min(frames, context.block_window(block) or frames)
     one = block * window * width

@@ -14,10 +14,8 @@ from speechattn.attention.call import AttentionCall
 from speechattn.attention.masks import band_mask
 from speechattn.attention.qkv import QKV
 from speechattn.attention.relative_bias import relative_index
-from speechattn.heuristics import TILE_BATCH_BYTES, block_size
+from speechattn.heuristics import FUSED_FRAMES, TILE_BATCH_BYTES, block_size
 
-FUSED_FRAMES = 512
-"""Queries that torch's attention kernel gets at once: it works in the cache anyway, but its output is copied."""
 BOUNDARY_FRAMES = 64
 """Queries of a boundary tile: a few more products with what is masked, and half as many calls."""
 LONG_WINDOW = 1024

@@ -87,7 +87,7 @@ class TileAttention:
             tile.all_queries(q), tile.all_keys(k), tile.all_keys(v), attn_mask=mask.by_query, scale=self.call.scale
         )
         if mask.blind is not None:
-            heads = heads.masked_fill(mask.blind.transpose(1, 2)[None], 0)
+            heads.masked_fill_(mask.blind.transpose(1, 2)[None], 0)
         tile.put_all(output, heads)
 
     def _attend(
