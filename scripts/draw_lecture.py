@@ -13,7 +13,6 @@ Numbers of trained encoders are not here: scripts/train_lecture.py prints them.
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 import torch
+from lecture_recording import FRAMING, RATE, Recording, read, synthetic
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -29,9 +29,7 @@ from torch import Tensor
 
 import speechattn as sa
 from speechattn.attention.positions import alibi, rotary, sinusoidal
-from speechattn.data.labels.ctm import read_ctm
-from speechattn.data.labels.frame_labels import frame_labels, labels_to_segments
-from speechattn.data.labels.segments import Segment, cut_segments
+from speechattn.data.labels.frame_labels import frame_labels
 from speechattn.plots.alignment import draw_lane, draw_mel, mel_range
 from speechattn.plots.attention_weights import attention_heads
 from speechattn.plots.context_band import draw_band
@@ -39,24 +37,10 @@ from speechattn.plots.context_figure import receptive_field
 from speechattn.plots.style import DPI, GREY, INK, LINES, STYLE, family_legend, frame_edges, heading, new_figure
 
 FOLDER = Path(__file__).parents[1] / "docs" / "pictures"
-MOST_S = 5.0
-FRAMING = sa.Framing()
-RATE = FRAMING.sample_rate
 MAX_BYTES = 150_000
 """A larger PNG gets a palette, which makes it a third as large and its colours coarser."""
 HEADS_SHOWN = (0, 1, 2, 3, 7)
 """Heads of layer 2 that look at different distances."""
-
-
-@dataclass(frozen=True)
-class Recording:
-    """A waveform [N], its log-mel frames [T, F], and its phones and words in seconds; `name` goes into titles."""
-
-    waveform: Tensor
-    frames: Tensor
-    phones: list[Segment]
-    words: list[Segment]
-    name: str
 
 
 def main() -> None:
@@ -93,55 +77,6 @@ def draw(recording: Recording) -> dict[str, Figure]:
             title="The pretrained model: 3 neighbours at the input, then 26 frames back and 4 ahead in four layers",
         ),
     }
-
-
-def read(path: Path, alignments: Path | None) -> Recording:
-    """Return the first seconds of a recording; phones without `alignments` are those of the pretrained model."""
-    waveform = sa.load_audio(path)[0][: round(MOST_S * RATE)]
-    seconds = len(waveform) / RATE
-    if alignments is None:
-        return Recording(waveform, log_mel(waveform), phones_by_model(waveform), [], path.stem)
-    phones, words = (read_segments(path, alignments, kind, seconds) for kind in ("phones", "words"))
-    words = [word for word in words if word.label not in ("", "SIL", "<sil>")]
-    sentence = " ".join(word.label for word in words).lower()
-    return Recording(
-        waveform,
-        log_mel(waveform),
-        phones,
-        words,
-        f"\N{LEFT DOUBLE QUOTATION MARK}{sentence}\N{RIGHT DOUBLE QUOTATION MARK}",
-    )
-
-
-def read_segments(path: Path, alignments: Path, kind: str, seconds: float) -> list[Segment]:
-    """Return the "phones" or "words" of a recording in LibriSpeech layout, without what lies after `seconds`."""
-    ctm = alignments / f"{path.resolve().parents[2].name}.{kind}.ctm"
-    segments = read_ctm(ctm).get(path.stem)
-    if segments is None:
-        raise sa.UserError(f"{ctm} has no utterance {path.stem}: leave out --alignments to use the model's phones.")
-    return cut_segments(segments, seconds)
-
-
-def synthetic() -> Recording:
-    """Return a sentence in the voice of espeak-ng."""
-    from draw_convolution import SENTENCE, say  # an extra, which a FILE does without
-
-    waveform, phones = say()
-    return Recording(waveform, log_mel(waveform), phones, [], f"espeak-ng: {SENTENCE}")
-
-
-def log_mel(waveform: Tensor) -> Tensor:
-    """Return frames [T, 40] of a waveform [N]."""
-    frames: Tensor = sa.LogMel(num_mels=40)(waveform[None])[0][0]
-    return frames
-
-
-def phones_by_model(waveform: Tensor) -> list[Segment]:
-    """Return the phones that the pretrained model finds in a waveform [N]."""
-    model = sa.load_pretrained("small-en-phones")
-    logits, _ = model(waveform[None])
-    config = model.config
-    return labels_to_segments(logits[0].argmax(-1), config.framing, config.classes, len(waveform))
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from speechattn.attention.functional import attention, attention_weights, packed_attention
     from speechattn.attention.positions import resize_relative_bias
-    from speechattn.config import EncoderConfig, ModelConfig
+    from speechattn.config import EncoderConfig
     from speechattn.context import Context
     from speechattn.data.audio.files import load_audio
     from speechattn.data.librispeech import LibriSpeech
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from speechattn.frontend.logmel import LogMel
     from speechattn.frontend.mfcc import MFCC
     from speechattn.frontend.normalize import Normalize
+    from speechattn.model_config import ModelConfig
     from speechattn.models.heads import CTC, FrameClassifier, UtteranceClassifier
     from speechattn.models.pretrained import load_pretrained
     from speechattn.models.speech_model import SpeechModel, load
@@ -45,7 +46,7 @@ _MODULES = {
     "Context": "context",
     "Framing": "framing",
     "EncoderConfig": "config",
-    "ModelConfig": "config",
+    "ModelConfig": "model_config",
     "ConfigError": "errors",
     "MemoryLimitError": "errors",
     "UserError": "errors",

@@ -1,20 +1,19 @@
-"""Frozen dataclasses that describe a model; training/config.py has those of a training run.
+"""EncoderConfig, the settings of an encoder; model_config.py has those of a whole model.
 
-Every config turns into plain JSON with `to_dict` and back with a strict `from_dict` (see system/serialization.py). An
+A config turns into plain JSON with `to_dict` and back with a strict `from_dict` (see system/serialization.py). An
 impossible combination is refused when the config is built, not after an hour of work. Standard library only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar, Literal
 
 from speechattn.context import Context
 from speechattn.errors import ConfigError
-from speechattn.framing import Framing
 from speechattn.system.renamed_arguments import renamed
-from speechattn.system.serialization import check_choice, from_dict, take_numbers, to_dict, whole
+from speechattn.system.serialization import check_choice, from_dict, take_numbers, to_dict
 
 BLOCKS = ("transformer", "conformer", "cnn", "bigru", "mlp", "linear")
 ATTENTION_BLOCKS = ("transformer", "conformer")
@@ -23,18 +22,11 @@ POSITION_ENCODINGS = ("none", "sinusoidal", "learned", "rotary", "relative", "al
 ACTIVATIONS = ("softmax", "relu")
 BACKENDS = ("auto", "dense", "banded", "native", "sdpa", "windows", "flex", "triton")
 STACKS = (1, 2, 4)
-FLAVORS = ("kaldi", "librosa")
-FEATURES = ("logmel", "mfcc")
-NUM_MELS = 80
-"""Default number of mel bands: of LogMel, MFCC, ModelConfig and `speechattn features`."""
-HEADS = ("frames", "ctc")
 MAX_LAYERS = 10_000
 """A config lists the context of every layer, which takes memory."""
 
 DEFAULT_CONTEXT = Context.truncated(left=64, right=64)
 NO_SPLICE = Context.truncated(left=0, right=0)
-DELTA = Context.truncated(left=2, right=2)
-"""The window of one order of deltas: 5 frames, as in HTK and Kaldi."""
 RENAMED = {"execution": "backend", "scores": "activation", "positions": "position_encoding"}
 """Settings of EncoderConfig under another name in format 1 of saved models."""
 
@@ -244,86 +236,6 @@ class EncoderConfig:
         return from_dict(cls, data)
 
 
-@dataclass(frozen=True)
-class ModelConfig:
-    """The settings of a SpeechModel: frontend, encoder and the classes of the head.
-
-    Raises:
-        ConfigError: a setting has no such value, or is impossible together with another.
-    """
-
-    classes: tuple[str, ...]
-    """Names of the classes, in the order of the logits."""
-    encoder: EncoderConfig
-    """The encoder; its input_dim must be `num_features`."""
-    num_mels: int = NUM_MELS
-    """Mel bands of a frame."""
-    flavor: str = "kaldi"
-    """Toolkit whose log-mel is computed: "kaldi" or "librosa", as in `LogMel`."""
-    framing: Framing = field(default_factory=Framing)
-    """Sample rate in Hz, window and hop in samples."""
-    features: str = "logmel"
-    """"logmel", or "mfcc": cepstra of the mel bands with their deltas."""
-    num_ceps: int = 13
-    """Cepstra of a frame with features="mfcc"; at most num_mels."""
-    deltas: int = 2
-    """Orders of deltas with features="mfcc"; each waits for 2 more frames."""
-    head: str = "frames"
-    """"frames", a label for every frame, or "ctc", a shorter sequence, whose blank is classes[0]."""
-
-    def __post_init__(self) -> None:
-        take_numbers(self)
-        object.__setattr__(self, "classes", tuple(self.classes))
-        check_choice("ModelConfig", "head", self.head, HEADS)
-        check_choice("ModelConfig", "flavor", self.flavor, FLAVORS)
-        check_features("ModelConfig", self.features, self.num_mels, self.num_ceps, self.deltas)
-        if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
-            raise ConfigError(f"ModelConfig.classes must be 2 or more different names, got {list(self.classes)}.")
-        if self.encoder.stack != 1 and self.head == "frames":
-            size = self.encoder.stack
-            slower = self.framing.stacked(size)
-            raise ConfigError(
-                f"ModelConfig.encoder.stack must be 1, for classes are labels of every {self.framing.hop_ms:g} ms: got "
-                f"{size}, one output in {slower.hop_ms:g} ms. Use stack=1 with "
-                f"Framing(sample_rate={slower.sample_rate}, hop={slower.hop}), "
-                'or head="ctc", whose labels have no rate.'
-            )
-        if self.encoder.input_dim != self.num_features:
-            rule = "num_mels" if self.features == "logmel" else "num_ceps * (1 + deltas) of MFCC"
-            raise ConfigError(
-                f"ModelConfig.encoder.input_dim must equal {rule} = {self.num_features}, got {self.encoder.input_dim}."
-            )
-
-    @property
-    def num_features(self) -> int:
-        """Features of a frame."""
-        return count_features(self.features, self.num_mels, self.num_ceps, self.deltas)
-
-    @property
-    def contexts(self) -> tuple[Context, ...]:
-        """Contexts of all that mixes frames, next to the waveform first: the deltas of MFCC, then the encoder's."""
-        return (DELTA,) * self._delta_orders + self.encoder.contexts
-
-    @property
-    def context_names(self) -> tuple[str, ...]:
-        """Names of `contexts`."""
-        return tuple(f"delta {order + 1}" for order in range(self._delta_orders)) + self.encoder.context_names
-
-    @property
-    def _delta_orders(self) -> int:
-        return self.deltas if self.features == "mfcc" else 0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the settings as plain JSON types."""
-        data: dict[str, Any] = to_dict(self)
-        return data
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> ModelConfig:
-        """Return the config that `to_dict` wrote; an unknown key is a ConfigError."""
-        return from_dict(cls, data)
-
-
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
@@ -333,19 +245,3 @@ def _nearest_divisor(number: int, wanted: int) -> int:
     wanted = min(wanted, number)
     pairs = ((wanted - distance, wanted + distance) for distance in range(wanted))
     return next(each for pair in pairs for each in pair if number % each == 0)
-
-
-def count_features(features: str, num_mels: int, num_ceps: int, deltas: int) -> int:
-    """Return the features of a frame: mel bands, or cepstra and `deltas` orders of their deltas."""
-    return num_ceps * (1 + deltas) if features == "mfcc" else num_mels
-
-
-def check_features(owner: str, features: str, num_mels: int, num_ceps: int, deltas: int) -> None:
-    """Raise ConfigError if no frontend computes such frames."""
-    check_choice(owner, "features", features, FEATURES)
-    whole(f"{owner}.num_mels", num_mels)
-    if features != "mfcc":
-        return
-    if whole(f"{owner}.num_ceps", num_ceps) > num_mels:
-        raise ConfigError(f"{owner}.num_ceps must be 1 to num_mels = {num_mels}, got {num_ceps}.")
-    whole(f"{owner}.deltas", deltas, 0)

@@ -5,10 +5,11 @@ from typing import Any, get_args
 
 import pytest
 
-from speechattn.config import EncoderConfig, ModelConfig
+from speechattn.config import EncoderConfig
 from speechattn.context import Context
 from speechattn.errors import ConfigError
 from speechattn.framing import Framing
+from speechattn.model_config import ModelConfig
 from speechattn.training.config import EncoderKind, TrainConfig
 
 CONFIGS = [

@@ -10,6 +10,7 @@ import contextlib
 import doctest
 import functools
 import importlib
+import inspect
 import io
 import re
 import runpy
@@ -18,6 +19,8 @@ import tomllib
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -250,6 +253,13 @@ def test_wrong_commands_are_seen(command: str, right: bool) -> None:
     assert (wrong_commands(f"```bash\n{command}\n```\n") == []) is right
 
 
+class UnwrappingFinder(doctest.DocTestFinder):
+    """Also finds examples of decorated functions, which doctest takes for functions of the decorator's module."""
+
+    def _from_module(self, module: ModuleType | None, object: Any) -> bool:
+        return bool(super()._from_module(module, inspect.unwrap(object)))  # type: ignore[misc]
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_the_examples_of_docstrings_are_true(module: str) -> None:
     try:
@@ -258,5 +268,7 @@ def test_the_examples_of_docstrings_are_true(module: str) -> None:
         if error.name not in ("numba", "llvmlite"):
             raise
         pytest.skip("numba compiles this module, and is not installed")
-    failures, _ = doctest.testmod(imported)
-    assert failures == 0, f"{module}: see the captured output"
+    finder, runner = UnwrappingFinder(), doctest.DocTestRunner()
+    for examples in finder.find(imported, module):
+        runner.run(examples)
+    assert runner.failures == 0, f"{module}: see the captured output"

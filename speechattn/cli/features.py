@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from speechattn.cli.options import Parser, positive
-from speechattn.config import FLAVORS, NUM_MELS
 from speechattn.errors import UserError
+from speechattn.model_config import FLAVORS, NUM_MELS
 
 
 def main(argv: Sequence[str]) -> int:

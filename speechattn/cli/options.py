@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import difflib
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from speechattn.errors import ConfigError, UserError
@@ -75,6 +77,14 @@ def _with_dashes(argument: str) -> str:
         return argument
     name, equals, value = argument.partition("=")
     return name.replace("_", "-") + equals + value
+
+
+def check_output_file(option: str, path: Path, suffixes: Collection[str]) -> None:
+    """Raise UserError before the work, not after it, if a file could not be written or has another suffix."""
+    if path.suffix.lower() not in suffixes:
+        raise UserError(f"{option} {path} must end in {' or '.join(suffixes)}.")
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise UserError(f"{option} {path} cannot be written: its folder is missing or not yours.")
 
 
 def option_name(field: str) -> str:

@@ -9,10 +9,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from speechattn.cli.options import Parser, duration, frames_or_all, option_name, positive
-from speechattn.config import ACTIVATIONS, BACKENDS, BLOCKS, POSITION_ENCODINGS, STACKS, EncoderConfig, ModelConfig
+from speechattn.config import ACTIVATIONS, BACKENDS, BLOCKS, POSITION_ENCODINGS, STACKS, EncoderConfig
 from speechattn.context import Context
 from speechattn.errors import UserError
 from speechattn.framing import HOP_MS
+from speechattn.model_config import ModelConfig
 from speechattn.planning.estimate import MODES, PROCESS_BYTES, PUSH, Estimate, estimate, max_frames
 from speechattn.planning.format import format_estimate
 from speechattn.planning.machine_speed import Machine, load_machine, machine_path

@@ -8,12 +8,11 @@ from __future__ import annotations
 import argparse
 import io
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from speechattn.cli.options import Parser, frames_or_all, option_name, positive
+from speechattn.cli.options import Parser, check_output_file, frames_or_all, option_name, positive
 from speechattn.context import Context
 from speechattn.errors import UserError
 from speechattn.framing import HOP_MS
@@ -43,10 +42,7 @@ def main(argv: Sequence[str]) -> int:
     """Write the figure and print the table that the options `argv` ask for; return the exit status."""
     options = _parser().parse_args(argv)
     out: Path = options.out
-    if out.suffix.lower() not in SUFFIXES:
-        raise UserError(f"--out {out} must end in one of {', '.join(SUFFIXES)}.")
-    if out.is_dir() or not os.access(out.parent, os.W_OK):
-        raise UserError(f"--out {out} cannot be written: its folder is missing or not yours.")
+    check_output_file("--out", out, SUFFIXES)
     layers = _layers(options)
     from speechattn.plots.context_figure import receptive_field
     from speechattn.plots.style import DPI

@@ -6,8 +6,9 @@ import contextlib
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-from speechattn.cli.options import Parser, positive
+from speechattn.cli.options import Parser, check_output_file, positive
 from speechattn.errors import UserError
 
 PIPE_BYTES = 2**20
@@ -24,10 +25,8 @@ def main(argv: Sequence[str]) -> int:
         raise UserError("--rate is for raw samples on stdin: a sound file states its own rate.")
     if source != "-" and not os.path.exists(source):
         raise UserError(f"{source} does not exist. Give the path of a sound file, or - for raw PCM on stdin.")
-    if options.plot is not None and not options.plot.lower().endswith(".png"):
-        raise UserError(f"--plot {options.plot} must end in .png.")
-    if options.plot is not None and not os.access(os.path.dirname(options.plot) or ".", os.W_OK):
-        raise UserError(f"--plot {options.plot} cannot be written: its folder is missing or not yours.")
+    if options.plot is not None:
+        check_output_file("--plot", options.plot, (".png",))
     if source == "-":
         make_room()
     from speechattn.cli.stream_runner import run_stream
@@ -56,7 +55,7 @@ def _parser() -> Parser:
     add("--push-ms", type=positive, default=100, metavar="MS", help="sound per push, in milliseconds (default 100)")
     add("--realtime", action="store_true", help="push a file at the pace of speech, and report the latency")
     add("--format", choices=("text", "json"), default="text", help="json: one object per line (default text)")
-    add("--plot", metavar="FILE", help="a .png of when each label appeared against when it was spoken")
+    add("--plot", type=Path, metavar="FILE", help="a .png of when each label appeared against when it was spoken")
     return parser
 
 

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from speechattn.attention.dense import attend
 from speechattn.attention.masks import band_mask
 from speechattn.attention.relative_bias import relative_index
-from speechattn.config import DELTA
 from speechattn.context import Context
 from speechattn.dtypes import like
 from speechattn.encoder.convolution import FramesConvolution
@@ -22,6 +21,7 @@ from speechattn.encoder.self_attention import SelfAttention
 from speechattn.frontend.deltas import deltas_step
 from speechattn.frontend.logmel import LogMel
 from speechattn.frontend.mfcc import MFCC
+from speechattn.model_config import DELTA
 
 
 class Clock(NamedTuple):

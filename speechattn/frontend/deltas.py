@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 DELTA_REACH = 2
-"""Frames on each side that the slope of a frame is computed from, as `speechattn.config.DELTA` declares."""
+"""Frames on each side that the slope of a frame is computed from, as `speechattn.model_config.DELTA` declares."""
 
 
 def append_deltas(slabs: Iterator[Tensor], width: int) -> Iterator[Tensor]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from speechattn.config import FEATURES
 from speechattn.framing import Framing
 from speechattn.frontend.logmel import LogMel
 from speechattn.frontend.mfcc import MFCC
+from speechattn.model_config import FEATURES
 
 
 def build_frontend(

@@ -17,12 +17,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from speechattn.config import FLAVORS, NUM_MELS
 from speechattn.context import Context
 from speechattn.framing import Framing
 from speechattn.frontend.spectrum import LOW_HZ, fft_size, log_mel, make_filterbank, make_window
 from speechattn.frontend.waveform_checks import check_samples, check_waveform
 from speechattn.lengths import check_lengths
+from speechattn.model_config import FLAVORS, NUM_MELS
 from speechattn.system.renamed_arguments import renamed
 from speechattn.system.serialization import whole
 

@@ -15,11 +15,11 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from speechattn.config import DELTA, NUM_MELS
 from speechattn.context import Context
 from speechattn.framing import Framing
 from speechattn.frontend.deltas import append_deltas, deltas_step
 from speechattn.frontend.logmel import SLAB_FRAMES, LogMel
+from speechattn.model_config import DELTA, NUM_MELS
 from speechattn.receptive_field import lookahead
 from speechattn.system.renamed_arguments import renamed
 from speechattn.system.serialization import whole

@@ -17,9 +17,10 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from speechattn.attention.positions import RESIZE
-from speechattn.config import RENAMED, ModelConfig
+from speechattn.config import RENAMED
 from speechattn.dtypes import packed_entry
 from speechattn.errors import UserError, reason
+from speechattn.model_config import ModelConfig
 from speechattn.models.own_parts import PARTS, class_name, format_names, own_parts
 from speechattn.system.atomic_files import write_bytes, write_json
 from speechattn.system.serialization import parse_json

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from speechattn.config import ModelConfig
 from speechattn.dtypes import like
 from speechattn.encoder.baselines import build_encoder
 from speechattn.encoder.encoder import EncoderState
@@ -22,6 +21,7 @@ from speechattn.frontend.factory import build_frontend
 from speechattn.frontend.logmel import FrontendState, LogMel
 from speechattn.frontend.normalize import Normalize
 from speechattn.frontend.waveform_checks import check_waveform
+from speechattn.model_config import ModelConfig
 from speechattn.models.heads import CTC, FrameClassifier
 from speechattn.models.own_parts import PARTS
 from speechattn.models.serialization import differing_weights, read_model, write_model

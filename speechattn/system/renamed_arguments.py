@@ -6,7 +6,6 @@ Nothing is converted, and a call with today's names costs one more Python frame.
 from __future__ import annotations
 
 import functools
-import types
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -16,7 +15,7 @@ CallableT = TypeVar("CallableT", bound=Callable[..., Any])
 def renamed(**new_names: str) -> Callable[[CallableT], CallableT]:
     """Decorate a function, or a class for its `__init__`, whose keyword arguments were renamed: old="new".
 
-    Signature, docstring, doctests and pickles stay those of the decorated object.
+    Signature, docstring and pickles stay those of the decorated object.
 
     Examples:
         >>> @renamed(execution="backend")
@@ -38,6 +37,7 @@ def renamed(**new_names: str) -> Callable[[CallableT], CallableT]:
 def _naming(function: CallableT, name: str, new_names: dict[str, str]) -> CallableT:
     """Return `function`, with new names in the TypeError that an old one causes."""
 
+    @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
             return function(*args, **kwargs)
@@ -47,6 +47,4 @@ def _naming(function: CallableT, name: str, new_names: dict[str, str]) -> Callab
                     raise TypeError(f"{name}() has no argument {old!r}: use {new_names[old]}=.") from None
             raise
 
-    # doctest looks for the examples of functions that have the globals of their module. `call` itself uses none.
-    home = types.FunctionType(call.__code__, getattr(function, "__globals__", {}), closure=call.__closure__)
-    return functools.wraps(function)(home)  # type: ignore[return-value]
+    return call  # type: ignore[return-value]

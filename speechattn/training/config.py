@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args, get_type_hints
 
-from speechattn.config import EncoderConfig, ModelConfig, check_features, count_features
+from speechattn.config import EncoderConfig
 from speechattn.context import Context
 from speechattn.errors import ConfigError
+from speechattn.model_config import ModelConfig, check_features, count_features
 from speechattn.system.serialization import check_choice, from_dict, take_numbers, to_dict
 
 EncoderKind = Literal["truncated", "conformer", "full", "cnn", "bigru", "mlp", "linear"]

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from speechattn.cli import main as cli
-from speechattn.config import EncoderConfig, ModelConfig
+from speechattn.config import EncoderConfig
 from speechattn.context import Context
+from speechattn.model_config import ModelConfig
 from speechattn.models.pretrained import load_pretrained
 from speechattn.models.speech_model import SpeechModel
 from speechattn.streaming.stream import Stream
@@ -113,7 +114,7 @@ def test_the_shipped_model_is_as_late_as_its_stream(tmp_path: Path) -> None:
         ("--model /absent --out a.png", "/absent is not a saved model"),
         ("--model --layers 3 --out a.png", "--layers is not for --model"),
         ("--model --hop-ms 3 --out a.png", "--hop-ms is not for --model"),
-        ("--left 3 --out a.jpg", "must end in one of .png, .svg, .pdf"),
+        ("--left 3 --out a.jpg", "must end in .png or .svg or .pdf"),
         ("--left 3 --out /absent/a.png", "its folder is missing or not yours"),
     ],
 )

@@ -22,10 +22,11 @@ from rounding import assert_labels
 from speechattn.cli import main as cli
 from speechattn.cli.stream import make_room
 from speechattn.cli.stream_runner import LatencyRecord
-from speechattn.config import EncoderConfig, ModelConfig
+from speechattn.config import EncoderConfig
 from speechattn.context import Context
 from speechattn.data.audio.files import load_audio
 from speechattn.framing import Framing
+from speechattn.model_config import ModelConfig
 from speechattn.models.pretrained import FOLDER, load_pretrained
 from speechattn.models.speech_model import SpeechModel
 from speechattn.plots.stream_latency import arrivals

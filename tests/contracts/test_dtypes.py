@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from speechattn.augment.frames import Augment
-from speechattn.config import EncoderConfig, ModelConfig
+from speechattn.config import EncoderConfig
 from speechattn.context import Context
 from speechattn.encoder.baselines import build_encoder
 from speechattn.errors import UserError
@@ -21,6 +21,7 @@ from speechattn.frontend.logmel import LogMel
 from speechattn.frontend.mfcc import MFCC
 from speechattn.frontend.normalize import Normalize
 from speechattn.integrations.speechbrain import SpeechAttnEncoder, frames_of
+from speechattn.model_config import ModelConfig
 from speechattn.models.heads import CTC, FrameClassifier, UtteranceClassifier
 from speechattn.models.speech_model import SpeechModel, load
 from speechattn.streaming.long_form import encode_long

@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rounding import assert_same
 
-from speechattn.config import POSITION_ENCODINGS, EncoderConfig, ModelConfig
+from speechattn.config import POSITION_ENCODINGS, EncoderConfig
 from speechattn.context import Context
 from speechattn.framing import Framing
+from speechattn.model_config import ModelConfig
 from speechattn.models.speech_model import SpeechModel
 from speechattn.stream_state import tensors
 

@@ -15,13 +15,14 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 
-from speechattn.config import EncoderConfig, ModelConfig
+from speechattn.config import EncoderConfig
 from speechattn.context import Context
 from speechattn.encoder.convolution import FramesConvolution
 from speechattn.encoder.convolution_as_attention import attention_from_convolution, convolution_from_attention
 from speechattn.errors import UserError
 from speechattn.export.export import export
 from speechattn.framing import Framing
+from speechattn.model_config import ModelConfig
 from speechattn.models.heads import FrameClassifier
 from speechattn.models.speech_model import SpeechModel
 from speechattn.streaming.long_form import encode_long

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rounding import assert_same
 
-from speechattn.config import EncoderConfig, ModelConfig
+from speechattn.config import EncoderConfig
 from speechattn.context import Context
 from speechattn.encoder.blocks import ConformerBlock, ConvolutionBlock, TransformerBlock
 from speechattn.encoder.convolution import FramesConvolution
@@ -24,6 +24,7 @@ from speechattn.framing import Framing
 from speechattn.frontend.logmel import LogMel
 from speechattn.frontend.mfcc import MFCC
 from speechattn.frontend.normalize import Normalize
+from speechattn.model_config import ModelConfig
 from speechattn.models.speech_model import SpeechModel
 
 FRAMING = Framing(1000, 25, 10)

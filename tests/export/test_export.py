@@ -15,7 +15,7 @@ import pytest
 import soundfile
 import torch
 
-from speechattn.config import EncoderConfig, ModelConfig
+from speechattn.config import EncoderConfig
 from speechattn.context import Context
 from speechattn.data.audio.files import load_audio
 from speechattn.encoder.encoder import Encoder
@@ -23,6 +23,7 @@ from speechattn.errors import UserError
 from speechattn.export.export import check, export, runner, streamed
 from speechattn.export.streaming_step import StreamingStep
 from speechattn.framing import Framing
+from speechattn.model_config import ModelConfig
 from speechattn.models.pretrained import load_pretrained
 from speechattn.models.speech_model import SpeechModel
 from speechattn.streaming.stream import Stream

@@ -12,13 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rounding import assert_same
 
-from speechattn.config import POSITION_ENCODINGS, EncoderConfig, ModelConfig
+from speechattn.config import POSITION_ENCODINGS, EncoderConfig
 from speechattn.context import Context
 from speechattn.encoder.baselines import build_encoder
 from speechattn.encoder.encoder import Encoder
 from speechattn.errors import UserError
 from speechattn.export.streaming_step import StreamingStep
 from speechattn.framing import Framing
+from speechattn.model_config import ModelConfig
 from speechattn.models.speech_model import SpeechModel
 
 BLOCKS = ("transformer", "conformer", "cnn")

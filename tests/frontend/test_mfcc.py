@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rounding import assert_same
 
-from speechattn.config import DELTA, EncoderConfig, ModelConfig
+from speechattn.config import EncoderConfig
 from speechattn.context import Context
 from speechattn.errors import ConfigError, UserError
 from speechattn.framing import ALIGNMENTS, Framing
@@ -24,6 +24,7 @@ from speechattn.frontend.deltas import append_deltas
 from speechattn.frontend.factory import build_frontend
 from speechattn.frontend.logmel import LogMel
 from speechattn.frontend.mfcc import MFCC
+from speechattn.model_config import DELTA, ModelConfig
 from speechattn.receptive_field import lookahead, receptive_field
 
 FLAVORS = ("kaldi", "librosa")

@@ -13,10 +13,11 @@ import torch
 from rounding import assert_same
 
 import speechattn as sa
-from speechattn.config import EncoderConfig, ModelConfig
+from speechattn.config import EncoderConfig
 from speechattn.context import Context
 from speechattn.errors import UserError
 from speechattn.framing import Framing
+from speechattn.model_config import ModelConfig
 from speechattn.models.pretrained import FOLDER
 from speechattn.models.speech_model import SpeechModel, load
 

@@ -18,9 +18,10 @@ import pytest
 from speechattn.cli import main as cli
 from speechattn.cli.stream import make_room
 from speechattn.cli.stream_runner import _from_stdin
-from speechattn.config import EncoderConfig, ModelConfig
+from speechattn.config import EncoderConfig
 from speechattn.context import Context
 from speechattn.encoder.encoder import Encoder
+from speechattn.model_config import ModelConfig
 from speechattn.models.speech_model import SpeechModel
 from speechattn.streaming.long_form import encode_long
 from speechattn.system.stop_signal import StopSignal

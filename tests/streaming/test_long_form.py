@@ -20,7 +20,7 @@ import soundfile
 import torch
 from rounding import assert_labels, assert_same
 
-from speechattn.config import EncoderConfig, ModelConfig
+from speechattn.config import EncoderConfig
 from speechattn.context import Context
 from speechattn.data.audio import sound_file
 from speechattn.data.audio.errors import AudioError
@@ -28,6 +28,7 @@ from speechattn.data.audio.files import audio_blocks, load_audio
 from speechattn.data.audio.samples import cut
 from speechattn.encoder.encoder import Encoder
 from speechattn.errors import UserError
+from speechattn.model_config import ModelConfig
 from speechattn.models.pretrained import load_pretrained
 from speechattn.models.speech_model import SpeechModel
 from speechattn.streaming.long_form import encode_long

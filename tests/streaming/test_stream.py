@@ -15,13 +15,14 @@ import soundfile
 import torch
 from rounding import CERTAIN, assert_labels
 
-from speechattn.config import EncoderConfig, ModelConfig
+from speechattn.config import EncoderConfig
 from speechattn.context import Context
 from speechattn.data.audio.files import load_audio
 from speechattn.data.labels.frame_labels import labels_to_segments
 from speechattn.data.labels.segments import Segment
 from speechattn.errors import UserError
 from speechattn.framing import Framing
+from speechattn.model_config import ModelConfig
 from speechattn.models.heads import CTC
 from speechattn.models.speech_model import SpeechModel
 from speechattn.stream_state import tensors

@@ -16,11 +16,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from speechattn.config import EncoderConfig, ModelConfig
+from speechattn.config import EncoderConfig
 from speechattn.data.labelled_corpus import LabelledUtterance
 from speechattn.data.labels.segments import IGNORE, Segment, Utterance
 from speechattn.data.synthetic.arpabet import CLASSES
 from speechattn.errors import UserError
+from speechattn.model_config import ModelConfig
 from speechattn.models.speech_model import SpeechModel
 from speechattn.system.stop_signal import Interrupted, StopSignal
 from speechattn.training.config import EncoderKind, TrainConfig

@@ -9,11 +9,11 @@ import pytest
 
 from speechattn.cli import evaluate
 from speechattn.cli import train as commands
-from speechattn.config import ModelConfig
 from speechattn.data.labels.classes import PHONES, SPEECH, label_set
 from speechattn.data.synthetic.config import SyntheticConfig
 from speechattn.data.synthetic.corpus import synthesize_corpus
 from speechattn.errors import ConfigError, DataError, UserError
+from speechattn.model_config import ModelConfig
 from speechattn.models.speech_model import SpeechModel, load
 from speechattn.system.run_lock import RunLock
 from speechattn.training.config import TrainConfig
