@@ -1,6 +1,6 @@
 """Command-line options made from the fields of a dataclass: names, types, choices and help.
 
-The help of a field is its entry in the `Args:` section of the class docstring, or a string below the field.
+The help of a field is the string below it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import ast
 import dataclasses
 import difflib
 import inspect
-import re
 import textwrap
 import types
 import typing
@@ -52,18 +51,16 @@ def given_fields(options: argparse.Namespace, cls: type) -> dict[str, Any]:
 
 
 def field_docs(cls: type) -> dict[str, str]:
-    """Return the documentation of a dataclass's fields as one line each.
+    """Return the string below each field of a dataclass that has one, as one line.
 
     Examples:
         >>> from speechattn.config import EncoderConfig
         >>> field_docs(EncoderConfig)["d_model"]
         'Features of a frame inside the encoder and at its output.'
     """
-    section = re.search(r"^Args:\n((?: .*\n?|\n)+)", inspect.getdoc(cls) or "", re.MULTILINE)
-    entries = re.findall(r"^    (\w+): (.*(?:\n {5,}.*)*)", section[1] if section else "", re.MULTILINE)
-    found = {name: " ".join(text.split()) for name, text in entries}
     (definition,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
     assert isinstance(definition, ast.ClassDef)
+    found = {}
     for field, below in zip(definition.body, definition.body[1:], strict=False):
         match field, below:
             case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):

@@ -363,15 +363,11 @@ def test_settings_are_read_as_their_types() -> None:
 
 @dataclass(frozen=True)
 class Documented:
-    """Two fields.
-
-    Args:
-        first: one, which goes
-            on below, 5 % of it.
-        second: replaced.
-    """
+    """Three fields."""
 
     first: int = 1
+    """one, which goes
+    on below, 5 % of it."""
     second: str = ""
     """Documented under the field."""
     third: float = 0.5
