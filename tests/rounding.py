@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 ROUNDING = {torch.float64: 1e-12, torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2}
 """Largest difference, as a part of the largest value or of 1: units in the last place of sums of products.
@@ -31,6 +31,13 @@ def assert_same(found: Tensor | Sequence[Tensor], expected: Tensor | Sequence[Te
     finite = expected.detach()[expected.detach().isfinite()]
     largest = max(1.0, float(finite.abs().max())) if finite.numel() else 1.0
     torch.testing.assert_close(found, expected, rtol=0, atol=ROUNDING[found.dtype] * largest, equal_nan=True)
+
+
+def assert_same_weights(found: nn.Module, expected: nn.Module) -> None:
+    """Fail where a weight or a saved buffer, which are only copied, differs in any bit."""
+    copies, originals = found.state_dict(), expected.state_dict()
+    assert copies.keys() == originals.keys()
+    assert [name for name in originals if not torch.equal(copies[name], originals[name])] == []
 
 
 def assert_labels(names: Sequence[str], logits: Tensor, classes: Sequence[str]) -> None:
