@@ -106,7 +106,7 @@ def phones(marks: Sequence[Mark], waveform: NDArray[np.float32], sample_rate: in
     marks = [mark._replace(mnemonic=mark.mnemonic.translate(_STRESS)) for mark in marks]
     found = [Phone(0, 0, SILENCE, 0)]
     for mark, following in pairwise([*marks, Mark(len(waveform), "_", 0)]):
-        labels = _labels(mark.mnemonic, following.mnemonic, accent)
+        labels = arpabet_labels(mark.mnemonic, following.mnemonic, accent)
         last = found[-1]
         if mark.mnemonic in ("l", "r") and last.word == mark.word and last.label in VOWELS and _closes(mark, following):
             if (last.label, *labels) != ("ER", "R"):
@@ -124,7 +124,7 @@ def _closes(mark: Mark, following: Mark) -> bool:
     return following.word != mark.word or _PHONES.get(following.mnemonic, "").split(" ")[0] not in VOWELS
 
 
-def _labels(name: str, following: str, accent: str) -> list[str]:
+def arpabet_labels(name: str, following: str, accent: str) -> list[str]:
     """Return the labels (none, one or two) of a mnemonic without its stress."""
     if name.startswith("_"):
         return [SILENCE]

@@ -22,6 +22,7 @@ from speechattn.errors import UserError
 
 _SYNCHRONOUS, _REPORT_PHONES, _DO_NOT_EXIT = 2, 0x0001, 0x8000
 _FROM_CHARACTER, _UTF8, _END_PAUSE = 1, 1, 0x1000
+_SEPARATOR = "|"  # between mnemonics; as part of one it has no meaning here
 _WORD, _PHONEME = 1, 7  # types of events; 0 ends a list
 _RATE, _PITCH, _RANGE, _WORD_GAP = 1, 3, 4, 7  # parameters
 _MAX_PATH = 160  # N_PATH_HOME of the library, the closing zero included
@@ -129,6 +130,21 @@ class Engine:
         self._check(self._library.espeak_Synth(data, len(data) + 1, 0, _FROM_CHARACTER, 0, flags, None, None), "text")
         waveform: NDArray[np.float32] = np.concatenate(self._blocks).astype(np.float32) / np.float32(32768)
         return SynthesizedSpeech(waveform, self._sample_rate, phones(self._marks, waveform, self._sample_rate, accent))
+
+    def mnemonics(self, text: str, accent: str) -> list[str]:
+        """Return the engine's phones of `text` with their stress signs, without making audio.
+
+        Mnemonics of pauses begin with an underscore.
+        """
+        self._check(self._library.espeak_SetVoiceByName(accent.encode()), f"voice {accent!r}")
+        convert = self._library.espeak_TextToPhonemes
+        convert.restype = ctypes.c_char_p
+        rest = ctypes.c_char_p(text.encode())
+        found: list[str] = []
+        while rest.value:  # the library moves the pointer behind each clause, and sets it to null at the end
+            phones = convert(ctypes.byref(rest), _UTF8, ord(_SEPARATOR) << 8) or b""
+            found += [mnemonic for word in phones.decode().split() for mnemonic in word.split(_SEPARATOR) if mnemonic]
+        return found
 
     def _check(self, status: int, what: str) -> None:
         if status != 0:
