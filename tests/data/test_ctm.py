@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from speechattn.data.labels.ctm import read_ctm
+from speechattn.data.labels.ctm import read_ctm, write_ctm
 from speechattn.data.labels.frame_labels import frame_labels
 from speechattn.data.labels.segments import IGNORE, Segment
 from speechattn.errors import DataError
@@ -56,3 +56,28 @@ def test_an_overlap_of_one_frame_is_cut(tmp_path: Path) -> None:
 def test_bad_ctm_lines_are_refused(tmp_path: Path, line: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         read_ctm(ctm(tmp_path, f"a 1 0.00 0.50 SIL\n{line}\n"))
+
+
+def test_what_is_written_is_read_back_to_the_millisecond(tmp_path: Path) -> None:
+    path = tmp_path / "a.phones.ctm"
+    edges = [frame * 0.0123 for frame in range(200)]
+    wanted = {
+        "ü-1": [Segment(start, stop, "AH") for start, stop in zip(edges, edges[1:], strict=False)],
+        "b": [Segment(0.5, 0.75, "don't")],
+    }
+    write_ctm(path, wanted.items())
+    read = read_ctm(path)
+    assert path.read_text(encoding="utf-8").splitlines()[-1] == "b 1 0.500 0.250 don't"
+    assert read.keys() == wanted.keys()
+    for id, segments in wanted.items():
+        for segment, other in zip(segments, read[id], strict=True):
+            assert other.label == segment.label
+            assert other.start_s == pytest.approx(segment.start_s, abs=0.000501)
+            assert other.stop_s == pytest.approx(segment.stop_s, abs=0.000501)
+
+
+@pytest.mark.parametrize(("id", "label"), [("a b", "AH"), ("", "AH"), ("a", "two words"), ("a", "")])
+def test_a_field_with_a_space_is_not_written(tmp_path: Path, id: str, label: str) -> None:
+    with pytest.raises(ValueError, match="holds no space"):
+        write_ctm(tmp_path / "a.ctm", [(id, [Segment(0, 1, label)])])
+    assert list(tmp_path.iterdir()) == []

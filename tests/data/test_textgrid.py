@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from speechattn.data.labels.segments import Segment
-from speechattn.data.labels.textgrid import Tier, find_tier, read_textgrid
+from speechattn.data.labels.textgrid import Tier, find_tier, read_textgrid, write_textgrid
 from speechattn.errors import DataError
 
 LONG = """File type = "ooTextFile"
@@ -248,3 +249,66 @@ def test_what_praat_writes_is_read_back(
     path = tmp_path_factory.getbasetemp() / "round-trip.TextGrid"
     path.write_bytes(as_text(drawn, long).encode(encoding))
     assert read_textgrid(path) == drawn
+
+
+@st.composite
+def tiers_with_gaps(draw: st.DrawFn) -> Tier:
+    edges = sorted(draw(st.lists(st.floats(0, 1e4), min_size=2, max_size=9, unique=True)))
+    segments = [
+        Segment(start, stop, draw(st.sampled_from(["AH", "don't", 'say "it"', "über", "!", "1"])))
+        for start, stop in pairwise(edges)
+        if draw(st.booleans())
+    ]
+    return Tier(draw(st.sampled_from(["words", "phones", 'a "b"'])), segments, edges[-1] + draw(st.floats(0, 5)))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(tiers_with_gaps(), min_size=1, max_size=3))
+def test_what_is_written_covers_all_of_the_time_and_is_read_back(
+    tmp_path_factory: pytest.TempPathFactory, drawn: list[Tier]
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "written.TextGrid"
+    write_textgrid(path, drawn)
+    end = max(tier.stop_s for tier in drawn)
+    for tier, read in zip(drawn, read_textgrid(path), strict=True):
+        assert (read.name, read.stop_s) == (tier.name, end)
+        assert [segment for segment in read.segments if segment.label] == tier.segments
+        edges = [0.0, *(segment.stop_s for segment in read.segments)]
+        assert [segment.start_s for segment in read.segments] == edges[:-1] and edges[-1] == end
+
+
+def test_the_written_form_is_the_one_of_praat(tmp_path: Path) -> None:
+    path = tmp_path / "a.TextGrid"
+    write_textgrid(path, [Tier("words", [Segment(0.25, 0.5, 'say "it"')], 0.5)])
+    assert path.read_text(encoding="utf-8").splitlines() == [
+        'File type = "ooTextFile"',
+        'Object class = "TextGrid"',
+        "",
+        "xmin = 0",
+        "xmax = 0.5",
+        "tiers? <exists>",
+        "size = 1",
+        "item []:",
+        "    item [1]:",
+        '        class = "IntervalTier"',
+        '        name = "words"',
+        "        xmin = 0",
+        "        xmax = 0.5",
+        "        intervals: size = 2",
+        "        intervals [1]:",
+        "            xmin = 0",
+        "            xmax = 0.25",
+        '            text = ""',
+        "        intervals [2]:",
+        "            xmin = 0.25",
+        "            xmax = 0.5",
+        '            text = "say ""it"""',
+    ]
+
+
+def test_overlapping_segments_and_no_tiers_are_not_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"tier 'words': 'b' begins at 0\.5 s, before 0\.75 s"):
+        write_textgrid(tmp_path / "a", [Tier("words", [Segment(0, 0.75, "a"), Segment(0.5, 1, "b")], 1.0)])
+    with pytest.raises(ValueError, match="at least one tier"):
+        write_textgrid(tmp_path / "a", [])
+    assert list(tmp_path.iterdir()) == []

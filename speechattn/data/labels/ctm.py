@@ -1,17 +1,18 @@
 """CTM, the table of NIST's scoring tools: a line for each phone or word, `utterance channel start duration label`.
 
-Labels are returned as they are written; classes.py maps them to classes.
+Labels are returned as they are written; classes.py maps them to classes. `write_ctm` writes such a table.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from speechattn.data.labels.segments import FaultHandler, Segment, raise_fault, sort_segments
 from speechattn.data.text_files import check_text, read_table
 from speechattn.errors import DataError
+from speechattn.system.atomic_files import write_bytes
 
 _CHANNELS = {"A": "1", "B": "2"}
 
@@ -48,6 +49,25 @@ def read_ctm(path: str | Path, fault: FaultHandler = raise_fault) -> dict[str, l
         except DataError as error:
             fault(id, error)
     return found
+
+
+def write_ctm(path: str | Path, utterances: Iterable[tuple[str, Sequence[Segment]]]) -> None:
+    """Write the segments of each (id, segments) as a CTM file, atomically; times are rounded to whole milliseconds.
+
+    A segment shorter than half a millisecond may be left out.
+
+    Raises:
+        ValueError: an id or a label is empty or holds a space, and would not be one field of a line.
+    """
+    lines: list[str] = []
+    for id, segments in utterances:
+        for segment in segments:
+            start, stop = round(1000 * segment.start_s), round(1000 * segment.stop_s)
+            if len(id.split()) != 1 or len(segment.label.split()) != 1:
+                raise ValueError(f"utterance {id!r}, label {segment.label!r}: a field of a CTM line holds no space.")
+            if start < stop:
+                lines.append(f"{id} 1 {start / 1000:.3f} {(stop - start) / 1000:.3f} {segment.label}\n")
+    write_bytes(path, "".join(lines).encode("utf-8", "surrogateescape"))
 
 
 def _row(fields: list[str], path: str | Path, number: int) -> Row:

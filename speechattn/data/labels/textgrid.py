@@ -1,6 +1,6 @@
 """Praat's TextGrid, in its long and its short text form, as tiers of segments in seconds.
 
-One reader serves both forms: as Praat does, it reads the free-standing numbers, texts in double quotes and flags in
+`write_textgrid` writes the long form. One reader serves both forms: as Praat does, it reads the free-standing numbers, texts in double quotes and flags in
 their order, and skips everything else (``xmin =``, ``intervals [1]:``, comments after ``!``). Source:
 http://www.fon.hum.uva.nl/praat/manual/TextGrid_file_formats.html. Point tiers are skipped; the binary and the
 chronological form are refused with a message that names the remedy.
@@ -19,6 +19,7 @@ from typing import NamedTuple
 from speechattn.data.labels.segments import Segment, sort_segments
 from speechattn.data.text_files import check_not_device
 from speechattn.errors import DataError
+from speechattn.system.atomic_files import write_bytes
 
 _TOKEN = re.compile(r'"(?P<text>(?:[^"]|"")*)"(?!\S)|!.*|<(?P<flag>\w+)>|(?P<other>\S+)')
 _NUMBER = re.compile(r"[-+]?\d+(\.\d*)?([eE][-+]?\d+)?")
@@ -56,6 +57,54 @@ def read_textgrid(path: str | Path) -> list[Tier]:
     if values.advance() is not None:
         raise values.wrong("more follows than the file announces: a number of tiers or intervals is wrong.")
     return tiers
+
+
+def write_textgrid(path: str | Path, tiers: Sequence[Tier]) -> None:
+    """Write interval tiers that begin at 0 s as a TextGrid in long form, in UTF-8, atomically.
+
+    Praat needs intervals without a gap: gaps, and the rest up to the end of the longest tier, get an interval with an
+    empty text. `read_textgrid` returns the same times, bit for bit.
+
+    Raises:
+        ValueError: two segments of a tier overlap, or there are no tiers.
+    """
+    if not tiers:
+        raise ValueError("a TextGrid needs at least one tier.")
+    end = max(max(tier.stop_s, *(segment.stop_s for segment in tier.segments[-1:]), 0.0) for tier in tiers)
+    lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", f"xmax = {_number(end)}"]
+    lines += ["tiers? <exists>", f"size = {len(tiers)}", "item []:"]
+    for number, tier in enumerate(tiers, start=1):
+        intervals = _without_gaps(tier, end)
+        lines += [f"    item [{number}]:", '        class = "IntervalTier"', f"        name = {_quoted(tier.name)}"]
+        lines += ["        xmin = 0", f"        xmax = {_number(end)}", f"        intervals: size = {len(intervals)}"]
+        for index, segment in enumerate(intervals, start=1):
+            lines += [f"        intervals [{index}]:", f"            xmin = {_number(segment.start_s)}"]
+            lines += [f"            xmax = {_number(segment.stop_s)}", f"            text = {_quoted(segment.label)}"]
+    write_bytes(path, ("\n".join(lines) + "\n").encode())
+
+
+def _without_gaps(tier: Tier, end: float) -> list[Segment]:
+    """Return the segments of a tier, and segments without label in the gaps between 0 and `end` seconds."""
+    filled: list[Segment] = []
+    at = 0.0
+    for segment in [*tier.segments, Segment(end, end, "")]:
+        if segment.start_s < at:
+            raise ValueError(f"tier {tier.name!r}: {segment.label!r} begins at {segment.start_s} s, before {at} s.")
+        if segment.start_s > at:
+            filled.append(Segment(at, segment.start_s, ""))
+        if segment.stop_s > segment.start_s:
+            filled.append(segment)
+        at = segment.stop_s
+    return filled
+
+
+def _number(seconds: float) -> str:
+    """Return the shortest decimal number that is read as the same float."""
+    return repr(float(seconds)) if seconds else "0"
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"'
 
 
 def find_tier(tiers: Sequence[Tier], kind: str, path: str | Path) -> Tier | None:
