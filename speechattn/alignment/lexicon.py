@@ -58,8 +58,12 @@ def read_lexicon(path: str | Path) -> dict[str, tuple[Pronunciation, ...]]:
 
 
 def _decoded(line: str) -> str:
-    """Return a line of CMUdict, which has a few bytes of Latin-1, as text."""
-    return line if line.isascii() else line.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    """Return a line of `read_table`; one that is not UTF-8 is Latin-1, as a few lines of CMUdict are."""
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        return line.encode("utf-8", "surrogateescape").decode("latin-1")
+    return line
 
 
 def _leading_numbers(fields: list[str]) -> list[float]:

@@ -16,7 +16,20 @@ _MARKS = re.compile(r"\[[^\]]*\]|<[^>]*>")
 _SEPARATORS = re.compile(r"[\s/\\_|~\u2010-\u2015\u2212\u2026-]+|\.{2,}")
 _NUMBER = re.compile(r"[$£€]?\d+(?:[.,:]\d+)*(?:%|[a-z]{1,2})?")
 _INITIALS = re.compile(r"(?:[^\W\d]\.)+[^\W\d]")
-_CLIPPED = ("'tis", "'twas", "'twere", "'twill", "'twould", "'em", "'til", "'cause", "'bout", "'neath", "'gainst", "'mid")
+_CLIPPED = (
+    "'tis",
+    "'twas",
+    "'twere",
+    "'twill",
+    "'twould",
+    "'em",
+    "'til",
+    "'cause",
+    "'bout",
+    "'neath",
+    "'gainst",
+    "'mid",
+)
 
 
 def transcript_words(text: str) -> list[str]:
