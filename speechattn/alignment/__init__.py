@@ -1,0 +1,1 @@
+"""Times of phones and words from recordings and their transcripts alone."""
