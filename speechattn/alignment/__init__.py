@@ -1,1 +1,1 @@
-"""Labels from transcripts alone: pronunciations, an acoustic model, and the times of phones and words."""
+"""Times of phones and words from recordings and their transcripts alone."""

@@ -1,0 +1,232 @@
+"""Alignment of a corpus with its transcripts: train on synthetic speech, then align and train again, in rounds.
+
+The models of all rounds are trained on at most `train_hours` of the corpus, which stay in memory; the last one aligns
+the whole corpus, some utterances at a time. `folder`/<key>/ keeps finished rounds and parts (store.py), and the same
+call continues there. The key is a hash of the settings, the utterances, the sizes of their files and their pronunciations:
+other input starts in another folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from speechattn.alignment.acoustic_model import (
+    NUM_MELS,
+    log_prior,
+    make_acoustic_model,
+    phone_scores,
+    train_acoustic_model,
+)
+from speechattn.alignment.first_labels import flat_labels, synthetic_examples
+from speechattn.alignment.forced_alignment import best_paths
+from speechattn.alignment.sentences import Pronounce, Sentence, read_sentences
+from speechattn.alignment.store import PART_UTTERANCES, AlignedParts, Part, load_part, load_round, save_part, save_round
+from speechattn.alignment.times import AlignedUtterance, aligned_utterance
+from speechattn.alignment.training_set import Recording, read_recording, read_training_set
+from speechattn.data.audio.errors import AudioError
+from speechattn.data.labels.segments import Utterance
+from speechattn.errors import DataError
+from speechattn.framing import Framing
+from speechattn.frontend.logmel import LogMel
+from speechattn.models.speech_model import SpeechModel
+from speechattn.system.progress import progress_bar
+from speechattn.system.serialization import check_choice, take_numbers, whole
+from speechattn.system.stop_signal import StopSignal
+
+BATCH = 16
+"""Utterances of similar length that are aligned together."""
+
+__all__ = ["AlignConfig", "AlignedUtterance", "AlignmentResult", "Pronounce", "align_corpus"]
+
+
+@dataclass(frozen=True)
+class AlignConfig:
+    """The settings of an alignment.
+
+    Raises:
+        ConfigError: a setting has no such value.
+    """
+
+    rounds: int = 3
+    """Rounds of alignment and training after the start."""
+    steps: int = 600
+    """Training steps of the start and of each round, 60 s of audio each."""
+    start: Literal["synthetic", "flat"] = "synthetic"
+    """"synthetic": a model trained on speech of espeak-ng gives the first labels. "flat": the phones of a transcript
+    begin with equal lengths, spread over the speech that an energy detector finds; needs twice the rounds."""
+    train_hours: float = 2.0
+    """Largest amount of audio to train on, in hours, drawn evenly from all speakers."""
+    min_score: float = -3.0
+    """Lowest score of an utterance that is kept, in nats per frame; see AlignedUtterance.score."""
+    seed: int = 0
+    """Seed of weights, batches, augmentation and the drawing of recordings."""
+    threads: int | None = None
+    """Threads of torch; None leaves them as they are."""
+
+    def __post_init__(self) -> None:
+        take_numbers(self)
+        check_choice("AlignConfig", "start", self.start, ("synthetic", "flat"))
+        for name, least in (("rounds", 0), ("steps", 1), ("seed", 0)):
+            whole(f"AlignConfig.{name}", getattr(self, name), least)
+        if self.threads is not None:
+            whole("AlignConfig.threads", self.threads)
+
+
+@dataclass(frozen=True)
+class AlignmentResult:
+    """The alignments of a corpus."""
+
+    aligned: Mapping[str, AlignedUtterance]
+    """Alignments by id, read from the folder when they are needed."""
+    excluded: dict[str, str]
+    """Reasons by id of the utterances that have no alignment."""
+
+
+def align_corpus(
+    utterances: Sequence[Utterance],
+    words: Callable[[str], list[str]],
+    pronounce: Pronounce,
+    folder: Path,
+    config: AlignConfig,
+    stop: StopSignal | None = None,
+) -> AlignmentResult:
+    """Return phone and word times of `utterances`, found from their transcripts.
+
+    `words` splits a transcript into words in lower case, `pronounce` returns their pronunciations. `folder` keeps what
+    is finished: the same call continues there and returns the same result. An utterance is excluded, with the reason,
+    if it has no words, a word without a pronunciation, fewer frames than its phones need, a file that cannot be
+    decoded, or a score below `config.min_score`.
+
+    Raises:
+        DataError: no utterance can be aligned.
+        UserError: espeak-ng is needed and not installed.
+        Interrupted: a signal came; finished rounds and parts are kept.
+    """
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    sentences, excluded = read_sentences(utterances, words, pronounce)
+    if not sentences:
+        examples = "; ".join(f"{id}: {why}" for id, why in list(excluded.items())[:3]) or "there are no utterances"
+        raise DataError(f"nothing can be aligned: {examples}.")
+    folder = Path(folder) / _key(sentences, config)
+    folder.mkdir(parents=True, exist_ok=True)
+    model, prior = _acoustic_model(sentences, folder, config, stop)
+    parts: dict[Path, list[str]] = {}
+    with progress_bar(total=len(sentences), desc="aligning", unit="utt") as bar:
+        for number, begin in enumerate(range(0, len(sentences), PART_UTTERANCES)):
+            path = folder / f"part-{number:05d}.json"
+            chosen = sentences[begin : begin + PART_UTTERANCES]
+            part = load_part(path)
+            if part is None:
+                part = align_part(chosen, model, prior, stop)
+                save_part(path, part)
+            parts[path] = [id for id, each in part.aligned.items() if each.score >= config.min_score]
+            excluded |= part.excluded
+            excluded |= {
+                id: f"score {each.score:.2f} below {config.min_score:g}"
+                for id, each in part.aligned.items()
+                if each.score < config.min_score
+            }
+            bar.update(len(chosen))
+    return AlignmentResult(AlignedParts(parts), excluded)
+
+
+def _key(sentences: Sequence[Sentence], config: AlignConfig) -> str:
+    settings = {name: value for name, value in asdict(config).items() if name not in ("threads", "min_score")}
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    for sentence in sentences:
+        pronunciations = [sentence.lexicon[word] for word in sentence.words]
+        size = sentence.utterance.path.stat().st_size if sentence.utterance.path.exists() else -1
+        row = json.dumps([sentence.id, sentence.utterance.speaker, size, sentence.words, pronunciations])
+        digest.update(row.encode())
+    return digest.hexdigest()[:12]
+
+
+def _acoustic_model(
+    sentences: Sequence[Sentence], folder: Path, config: AlignConfig, stop: StopSignal | None
+) -> tuple[SpeechModel, Tensor]:
+    """Return the model and the log prior of the last round; train those rounds that are not in `folder`."""
+    names = [folder / f"round-{number}" for number in range(config.rounds + 1)]
+    done = next((n for n in range(config.rounds, -1, -1) if load_round(names[n])), -1)
+    if done == config.rounds and (last := load_round(names[done])):
+        return last
+    frontend = LogMel(NUM_MELS)
+    recordings = read_training_set(sentences, frontend, config.train_hours, config.seed, stop)
+    current = load_round(names[done]) if done >= 0 else None
+    for number in range(done + 1, config.rounds + 1):
+        if current is not None:
+            examples = _labelled(recordings, *current, frontend.framing)
+        elif config.start == "synthetic":
+            examples = synthetic_examples(frontend)
+        else:
+            examples = flat_labels(recordings, frontend)
+        seed = config.seed + number
+        model = make_acoustic_model((frames for frames, _ in examples), seed)
+        train_acoustic_model(model, examples, config.steps, seed, f"round {number} of {config.rounds}", stop)
+        current = model, log_prior(labels for _, labels in examples)
+        save_round(names[number], *current)
+    assert current is not None
+    return current
+
+
+def _labelled(
+    recordings: Sequence[Recording], model: SpeechModel, prior: Tensor, framing: Framing
+) -> list[tuple[Tensor, Tensor]]:
+    """Return frames and labels of the recordings that can be aligned."""
+    examples = []
+    for batch in _batches(r for r in recordings if len(r.frames) >= r.sentence.graph().min_frames):
+        graphs = [recording.sentence.graph() for recording in batch]
+        scores = phone_scores(model, [recording.frames for recording in batch], prior)
+        for recording, graph, path in zip(batch, graphs, best_paths(scores, graphs), strict=True):
+            examples.append((recording.frames, torch.from_numpy(graph.classes[path])))
+    return examples
+
+
+def align_part(
+    sentences: Sequence[Sentence], model: SpeechModel, prior: Tensor, stop: StopSignal | None = None
+) -> Part:
+    """Return the alignments of some sentences by one model."""
+    part = Part({}, {})
+    recordings = []
+    frontend = model.frontend
+    assert isinstance(frontend, LogMel)
+    for sentence in sentences:
+        if stop is not None:
+            stop.poll()
+        try:
+            recording = read_recording(sentence, frontend)
+        except AudioError as error:
+            part.excluded[sentence.id] = f"cannot be decoded: {error}"
+            continue
+        needed = sentence.graph().min_frames
+        if len(recording.frames) < needed:
+            part.excluded[sentence.id] = f"shorter than its phones: {len(recording.frames)} frames, needs {needed}"
+        else:
+            recordings.append(recording)
+    found = {}
+    for batch in _batches(recordings):
+        graphs = [recording.sentence.graph() for recording in batch]
+        scores = phone_scores(model, [recording.frames for recording in batch], prior)
+        paths = best_paths(scores, graphs)
+        for recording, graph, score, path in zip(batch, graphs, scores, paths, strict=True):
+            sentence = recording.sentence
+            found[sentence.id] = aligned_utterance(
+                sentence.id, sentence.words, path, graph, score, recording.num_samples, frontend.framing
+            )
+    part.aligned.update((sentence.id, found[sentence.id]) for sentence in sentences if sentence.id in found)
+    return part
+
+
+def _batches(recordings: Iterable[Recording]) -> Iterator[list[Recording]]:
+    """Yield recordings of similar length together."""
+    ordered = sorted(recordings, key=lambda recording: len(recording.frames))
+    for begin in range(0, len(ordered), BATCH):
+        yield ordered[begin : begin + BATCH]

@@ -1,0 +1,80 @@
+"""The recordings that the acoustic model is trained on: a fixed amount of audio, balanced over speakers, in memory."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from speechattn.alignment.sentences import Sentence
+from speechattn.data.audio.errors import AudioError
+from speechattn.data.audio.files import load_audio
+from speechattn.frontend.logmel import LogMel
+from speechattn.system.progress import progress_bar
+from speechattn.system.stop_signal import StopSignal
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A sentence, its length in samples and its frames [T, F]."""
+
+    sentence: Sentence
+    num_samples: int
+    frames: Tensor
+
+
+def read_recording(sentence: Sentence, frontend: LogMel) -> Recording:
+    """Return the frames of one sentence.
+
+    Raises:
+        AudioError: its file cannot be decoded.
+    """
+    waveform, _ = load_audio(sentence.utterance.path, frontend.framing.sample_rate)
+    with torch.inference_mode():
+        frames, _ = frontend(waveform[None])
+    return Recording(sentence, len(waveform), frames[0].clone())
+
+
+def read_training_set(
+    sentences: Sequence[Sentence], frontend: LogMel, max_hours: float, seed: int, stop: StopSignal | None = None
+) -> list[Recording]:
+    """Return recordings of at most `max_hours` of audio, as many of one speaker as of another where there are.
+
+    They are drawn by a hash of the seed and the id, so that the same corpus gives the same ones in any order. Files
+    that cannot be decoded are left out: the final pass reports them.
+    """
+    left = round(max_hours * 3600 * frontend.framing.sample_rate)
+    recordings = []
+    with progress_bar(total=left // frontend.framing.sample_rate, desc="frames to train on", unit="s") as bar:
+        for sentence in by_turns(sentences, seed):
+            if stop is not None:
+                stop.poll()
+            try:
+                recording = read_recording(sentence, frontend)
+            except AudioError:
+                continue
+            left -= recording.num_samples
+            if left < 0:
+                break
+            bar.update(recording.num_samples // frontend.framing.sample_rate)
+            if len(recording.frames):
+                recordings.append(recording)
+    return recordings
+
+
+def by_turns(sentences: Sequence[Sentence], seed: int) -> Iterator[Sentence]:
+    """Yield all sentences, one of each speaker before the second of any; the order depends on seed and ids alone."""
+
+    def draw(text: str) -> bytes:
+        return hashlib.sha256(f"{seed} {text}".encode("utf-8", "surrogateescape")).digest()
+
+    turns: dict[str, int] = {}
+    order = []
+    for sentence in sorted(sentences, key=lambda sentence: draw(sentence.id)):
+        speaker = sentence.utterance.speaker
+        turns[speaker] = turns.get(speaker, 0) + 1
+        order.append((turns[speaker], draw(speaker), sentence))
+    yield from (sentence for _, _, sentence in sorted(order, key=lambda row: row[:2]))
