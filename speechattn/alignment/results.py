@@ -1,0 +1,102 @@
+"""The files of one aligned subset: tables of phones, words and scores, missing words, and TextGrids.
+
+    <subset>.phones.ctm, <subset>.words.ctm       times; silence between words has no line
+    <subset>.scores.tsv                           a line for each utterance, those without alignment included
+    <subset>.missing_words.txt                    words without pronunciation, and how often each occurs
+    <subset>/<speaker>/[<chapter>/]<utt>.TextGrid
+
+All but the missing words can be read by `load_alignments`. Each file appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from speechattn.alignment.times import AlignedUtterance
+from speechattn.data.labels.ctm import write_ctm
+from speechattn.data.labels.segments import SILENCE, Segment, Utterance
+from speechattn.data.labels.textgrid import Tier, write_textgrid
+from speechattn.system.atomic_files import write_bytes
+from speechattn.system.progress import progress_bar
+
+TABLES = ("phones.ctm", "words.ctm", "scores.tsv")
+
+
+def write_tables(
+    out: Path, subset: str, aligned: Mapping[str, AlignedUtterance], excluded: Mapping[str, str]
+) -> float:
+    """Write the three tables of a subset, and return the seconds of audio that are aligned."""
+    write_ctm(out / f"{subset}.phones.ctm", ((id, each.phones) for id, each in aligned.items()))
+    write_ctm(out / f"{subset}.words.ctm", ((id, each.words) for id, each in aligned.items()))
+    rows = {id: f"{each.score:.4f}\t{each.phones[-1].stop_s:.3f}\taligned" for id, each in aligned.items()}
+    rows |= {id: f"\t\t{' '.join(why.split())}" for id, why in excluded.items()}
+    lines = ["utterance\tscore\tseconds\tstatus", *(f"{id}\t{rows[id]}" for id in sorted(rows))]
+    _write_lines(out / f"{subset}.scores.tsv", lines)
+    return sum(float(rows[id].split("\t")[1]) for id in aligned)
+
+
+def write_textgrids(
+    out: Path,
+    subset: str,
+    utterances: Sequence[Utterance],
+    aligned: Mapping[str, AlignedUtterance],
+    check: Callable[[], None],
+) -> None:
+    """Write a TextGrid for each aligned utterance, tiers "words" and "phones", silence with an empty text.
+
+    `check` is called before each file, and may raise to stop.
+    """
+    chosen = [utterance for utterance in utterances if utterance.id in aligned]
+    for utterance in progress_bar(chosen, desc=f"TextGrids of {subset}", unit="utt", leave=False):
+        check()
+        each = aligned[utterance.id]
+        folder = out / subset / utterance.speaker / utterance.chapter
+        folder.mkdir(parents=True, exist_ok=True)
+        write_textgrid(folder / f"{utterance.id}.TextGrid", tiers(each))
+
+
+def tiers(aligned: AlignedUtterance) -> list[Tier]:
+    """Return the two tiers of an utterance, times rounded to 0.1 ms."""
+    end = round(aligned.phones[-1].stop_s, 4)
+    return [Tier("words", _rounded(aligned.words), end), Tier("phones", _rounded(aligned.phones), end)]
+
+
+def _rounded(segments: Iterable[Segment]) -> list[Segment]:
+    return [
+        replace(s, start_s=round(s.start_s, 4), stop_s=round(s.stop_s, 4), label="" if s.label == SILENCE else s.label)
+        for s in segments
+    ]
+
+
+def write_missing_words(out: Path, subset: str, missing: Mapping[str, int]) -> None:
+    """Write the words without pronunciation, the most frequent first; without any, remove the file of before."""
+    path = out / f"{subset}.missing_words.txt"
+    if missing:
+        ordered = sorted(missing, key=lambda word: (-missing[word], word))
+        _write_lines(path, [f"{word}\t{missing[word]}" for word in ordered])
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _write_lines(path: Path, lines: Iterable[str]) -> None:
+    write_bytes(path, "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape"))
+
+
+def by_kind(excluded: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return the ids of excluded utterances by the kind of reason, the most frequent kind first.
+
+    Examples:
+        >>> by_kind({"a": "no pronunciation of x", "b": "score -4.10 below -3", "c": "no pronunciation of y, z"})
+        {'no pronunciation of a word': ['a', 'c'], 'score below -3': ['b']}
+    """
+    counts = Counter(map(_kind, excluded.values()))
+    return {kind: [id for id, why in excluded.items() if _kind(why) == kind] for kind, _ in counts.most_common()}
+
+
+def _kind(reason: str) -> str:
+    kind = re.sub(r"^score \S+ below", "score below", reason.partition(":")[0])
+    return "no pronunciation of a word" if kind.startswith("no pronunciation") else kind

@@ -1,0 +1,71 @@
+"""Settings of an alignment, as one frozen dataclass. Standard library only."""
+
+from __future__ import annotations
+
+import math
+import posixpath
+from dataclasses import dataclass
+from typing import Literal
+
+from speechattn.errors import ConfigError
+from speechattn.system.serialization import check_choice, take_numbers, whole
+
+MAX_BAD = 0.2
+"""Share of a subset that may be left out unless the user gives one. What is left out is listed, so that a few missing
+transcripts do not stop the work; a fifth of the data points to a wrong folder, language or lexicon."""
+
+MAY_CHANGE = ("data", "subset", "out", "lexicon", "textgrids", "max_bad", "threads")
+"""Settings that may differ between two alignments in one folder: the inputs of each subset are compared besides."""
+
+
+@dataclass(frozen=True)
+class AlignSettings:
+    """What `align_subsets` aligns, with which model, and where it writes.
+
+    Raises:
+        ConfigError: a setting has no such value.
+    """
+
+    data: str
+    """Folder in LibriSpeech layout."""
+    subset: tuple[str, ...]
+    """Subsets to align, for example train-clean-100. The acoustic model is trained on the first, and aligns all."""
+    out: str
+    """Folder for the alignments; the same command continues there."""
+    lexicon: str | None = None
+    """Pronunciation dictionary (CMUdict's format, or word<TAB>phones, ARPAbet); other words are looked up in espeak-ng."""
+    model: str | None = None
+    """Folder of an earlier alignment, whose acoustic model is used instead of training one."""
+    start: Literal["synthetic", "flat"] = "synthetic"
+    """First labels: of a model trained on synthetic speech, or each transcript's phones spread evenly (flat)."""
+    rounds: int = 3
+    """Rounds of alignment and training."""
+    steps: int = 600
+    """Training steps of a round, 60 s of audio each."""
+    train_hours: float = 2.0
+    """Largest amount of audio to train on, in hours."""
+    min_score: float = -3.0
+    """Lowest score of an utterance that is kept, in nats per frame; 0 is the best."""
+    max_bad: float = MAX_BAD
+    """Share of a subset's utterances that may be left out, at least one; beyond it the command ends with an error."""
+    textgrids: bool = False
+    """Write a TextGrid for each utterance, too: <out>/<subset>/<speaker>/<chapter>/<utterance>.TextGrid."""
+    seed: int = 0
+    """Seed of everything random."""
+    threads: int = 0
+    """Threads of torch; 0 is torch's own choice."""
+
+    def __post_init__(self) -> None:
+        take_numbers(self)
+        object.__setattr__(self, "subset", tuple(dict.fromkeys(name and posixpath.normpath(name) for name in self.subset)))
+        check_choice("AlignSettings", "start", self.start, ("synthetic", "flat"))
+        for name, least in (("rounds", 0), ("steps", 1), ("seed", 0), ("threads", 0)):
+            whole(f"AlignSettings.{name}", getattr(self, name), least)
+        if not 0 < self.train_hours < math.inf:
+            raise ConfigError(f"AlignSettings.train_hours must be a positive number of hours, got {self.train_hours}.")
+        if not self.min_score <= 0:
+            raise ConfigError(f"AlignSettings.min_score must be 0 or less, got {self.min_score}: scores are negative.")
+        if not 0 <= self.max_bad <= 1:
+            raise ConfigError(f"AlignSettings.max_bad must be a share from 0 to 1, got {self.max_bad}: 5 % is 0.05.")
+        if not self.subset:
+            raise ConfigError("AlignSettings.subset names no subset, for example train-clean-100.")
