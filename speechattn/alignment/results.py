@@ -26,9 +26,7 @@ from speechattn.system.progress import progress_bar
 TABLES = ("phones.ctm", "words.ctm", "scores.tsv")
 
 
-def write_tables(
-    out: Path, subset: str, aligned: Mapping[str, AlignedUtterance], excluded: Mapping[str, str]
-) -> float:
+def write_tables(out: Path, subset: str, aligned: Mapping[str, AlignedUtterance], excluded: Mapping[str, str]) -> float:
     """Write the three tables of a subset, and return the seconds of audio that are aligned."""
     write_ctm(out / f"{subset}.phones.ctm", ((id, each.phones) for id, each in aligned.items()))
     write_ctm(out / f"{subset}.words.ctm", ((id, each.words) for id, each in aligned.items()))

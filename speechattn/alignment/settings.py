@@ -57,7 +57,9 @@ class AlignSettings:
 
     def __post_init__(self) -> None:
         take_numbers(self)
-        object.__setattr__(self, "subset", tuple(dict.fromkeys(name and posixpath.normpath(name) for name in self.subset)))
+        object.__setattr__(
+            self, "subset", tuple(dict.fromkeys(name and posixpath.normpath(name) for name in self.subset))
+        )
         check_choice("AlignSettings", "start", self.start, ("synthetic", "flat"))
         for name, least in (("rounds", 0), ("steps", 1), ("seed", 0), ("threads", 0)):
             whole(f"AlignSettings.{name}", getattr(self, name), least)

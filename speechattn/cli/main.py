@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "train": "train a frame classifier and write its report",
+    "align": "times of phones and words from recordings and their transcripts",
     "evaluate": "frame accuracy of a saved model on labelled speech",
     "stream": "phones of a file or a microphone, as soon as they are certain",
     "features": "log-mel frames of sound files as .npy, and as plots",

@@ -1,0 +1,73 @@
+"""`speechattn align AUDIO`: one recording with its transcript, by a model that is there already."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from speechattn.cli.options import Parser
+from speechattn.errors import UserError
+
+MIN_SCORE = -3.0
+"""A lower score is reported: transcript and recording may not belong together."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Align one recording with the options `argv`; return the exit status."""
+    parser = Parser("speechattn align", description="Align one recording. For a corpus: speechattn align --data DIR.")
+    add = parser.add_argument
+    add("audio", type=Path, metavar="AUDIO", help="a sound file")
+    add("transcript", type=Path, nargs="?", metavar="TRANSCRIPT.txt", help="its words (default: AUDIO's name, .txt)")
+    add("--text", metavar="TEXT", help="the words themselves")
+    add("--out", type=Path, default=Path(), metavar="DIR", help="folder for TextGrid and CTM (default: this one)")
+    add("--lexicon", metavar="FILE", help="pronunciation dictionary; other words are looked up in espeak-ng")
+    add("--model", default="small-en-phones", metavar="DIR", help="an earlier alignment (default: small-en-phones)")
+    add("--plot", action="store_true", help="write a picture, too")
+    options = parser.parse_args(argv)
+    text = _transcript(options.audio, options.transcript, options.text)
+    suffixes = ("TextGrid", "phones.ctm", "words.ctm", *(["png"] if options.plot else []))
+    files = [options.out / f"{options.audio.stem}.{suffix}" for suffix in suffixes]
+    for file in files:
+        if file.exists():
+            raise UserError(f"{file} exists, and is not overwritten: remove it, or choose another --out.")
+    from speechattn.alignment.pronunciations import Pronunciations
+    from speechattn.alignment.recording import align_recording
+    from speechattn.alignment.results import tiers
+    from speechattn.alignment.subsets import find_model
+    from speechattn.data.labels.ctm import write_ctm
+    from speechattn.data.labels.textgrid import write_textgrid
+
+    found = align_recording(options.audio, text, find_model(options.model), Pronunciations(options.lexicon))
+    options.out.mkdir(parents=True, exist_ok=True)
+    write_textgrid(files[0], tiers(found))
+    id = "_".join(options.audio.stem.split())
+    write_ctm(files[1], [(id, found.phones)])
+    write_ctm(files[2], [(id, found.words)])
+    if options.plot:
+        from speechattn.cli.align_pictures import write_picture
+
+        write_picture(files[3], options.audio, found.phones, found.words, title=" ".join(w.label for w in found.words))
+    print("start_s\tstop_s\tword")
+    for word in found.words:
+        print(f"{word.start_s:.3f}\t{word.stop_s:.3f}\t{word.label}")
+    print(f"\nscore {found.score:.2f} (0 is the best, below {MIN_SCORE:g} the words may not be those of the recording)")
+    print("\n".join(map(str, files)))
+    return 0
+
+
+def _transcript(audio: Path, file: Path | None, text: str | None) -> str:
+    """Return the words of the recording, before torch is imported."""
+    from speechattn.data.text_files import read_lines
+
+    if not audio.exists():
+        raise UserError(f"{audio} does not exist. Give a sound file, or a corpus with --data DIR --subset NAME.")
+    if audio.is_dir():
+        raise UserError(f"{audio} is a folder: give it with --data {audio}, and --out DIR.")
+    if text is not None:
+        if file is not None:
+            raise UserError(f"--text and {file} are two transcripts: give one.")
+        return text
+    file = file or audio.with_suffix(".txt")
+    if not file.exists():
+        raise UserError(f"{file} does not exist: give the words of {audio.name} as a file, or with --text 'WORDS'.")
+    return " ".join(read_lines(file))
