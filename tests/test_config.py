@@ -73,7 +73,8 @@ def test_a_model_needs_classes_and_matching_features() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"data": "somewhere"}, "needs --alignments DIR with train.phones.ctm"),
+        ({"data": "somewhere", "alignments": "a", "lexicon": "l"}, "lexicon='l' has no effect"),
+        ({"lexicon": "l"}, "lexicon='l' has no effect"),
         ({"epochs": 0}, "epochs"),
         ({"seed": -1}, "seed must be 0 or more"),
         ({"left": -1}, "Context.left must be 0 or more frames, got -1"),

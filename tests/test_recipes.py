@@ -28,7 +28,7 @@ def test_help_lists_the_settings(name: str) -> None:
 
 def test_mistakes_are_one_line() -> None:
     for arguments, message in [
-        (["--data", "elsewhere"], "needs --alignments DIR"),
+        (["--lexicon", "words.dict"], "has no effect: only alignments that the run makes"),
         (["--num-heads", "7"], "do not split into 7 heads"),
         (["--data", "elsewhere", "--alignments", "a", "--out", os.devnull], "--out /dev/null cannot be made"),
     ]:

@@ -1,8 +1,8 @@
 """A pronunciation dictionary in a text file: a word and its ARPAbet phones on each line, one line for each form.
 
-Read are CMUdict (`READ(2)  R IY1 D`, comments after `;;;` or ` #`), `word<TAB>phones`, and the dictionaries of Kaldi and
-of the Montreal Forced Aligner, which have up to four probabilities between word and phones. Stress digits and Kaldi's
-word positions are dropped. Phones of other sets, as IPA, are refused.
+Known forms are CMUdict (`READ(2)  R IY1 D`, comments after `;;;` or ` #`), `word<TAB>phones`, and the dictionaries of
+Kaldi and of the Montreal Forced Aligner, which have up to four probabilities between word and phones. Stress digits and
+Kaldi's word positions are dropped. Phones of other sets, as IPA, are refused.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import heapq
 import itertools
 from collections.abc import Sequence
 
-from speechattn.data.synthetic.arpabet import VOWELS, arpabet_labels
+from speechattn.data.synthetic.arpabet import arpabet_labels
 
 Pronunciation = tuple[str, ...]
 """ARPAbet phones without stress."""

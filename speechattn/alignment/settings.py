@@ -33,7 +33,7 @@ class AlignSettings:
     out: str
     """Folder for the alignments; the same command continues there."""
     lexicon: str | None = None
-    """Pronunciation dictionary (CMUdict's format, or word<TAB>phones, ARPAbet); other words are looked up in espeak-ng."""
+    """Pronunciation dictionary in ARPAbet (CMUdict's format, or word<TAB>phones); espeak-ng reads other words."""
     model: str | None = None
     """Folder of an earlier alignment, whose acoustic model is used instead of training one."""
     start: Literal["synthetic", "flat"] = "synthetic"

@@ -181,8 +181,8 @@ def _advice(out: Path, subset: str, missing: Mapping[str, int]) -> str:
     words = _first(sorted(missing, key=lambda word: (-missing[word], word)), 5)
     path = out / f"{subset}.missing_words.txt"
     return (
-        f" {len(missing)} words have no pronunciation ({words}), see {path}: write each with its phones into a file, as "
-        "'hello HH AH L OW', and give it with --lexicon FILE."
+        f" {len(missing)} words have no pronunciation ({words}), see {path}: write each with its phones into a file, "
+        "as 'hello HH AH L OW', and give it with --lexicon FILE."
     )
 
 

@@ -34,7 +34,7 @@ def _align_subsets(argv: Sequence[str]) -> int:
     parser = Parser(
         "speechattn align",
         usage="speechattn align --data DIR --subset NAME [NAME ...] --out DIR [OPTION ...]\n"
-        "       speechattn align AUDIO [TRANSCRIPT.txt] [--text TEXT] [--out DIR] [--lexicon FILE] [--model DIR] [--plot]",
+        "       speechattn align AUDIO [TRANSCRIPT.txt] [--text TEXT] [--out DIR] [OPTION ...]",
         description=DESCRIPTION,
         epilog=EPILOG,
     )

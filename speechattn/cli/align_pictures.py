@@ -35,13 +35,13 @@ def compare(settings: AlignSettings, subset: str, reference: str) -> None:
         raise UserError(f"--reference {reference} has no utterance of {subset} that was aligned.")
     found = compare_alignments((ours[id].segments, theirs[id].segments) for id in both)
     print(
-        f"{subset}: {len(both)} utterances of {reference}: {found.frame_share:.1%} of the frames equal, starts of equal "
-        f"phones within 20 ms {found.within(20):.1%}, within 50 ms {found.within(50):.1%}"
+        f"{subset}: {len(both)} utterances of {reference}: {found.frame_share:.1%} of the frames equal, starts of "
+        f"equal phones within 20 ms {found.within(20):.1%}, within 50 ms {found.within(50):.1%}"
     )
 
 
 def draw(settings: AlignSettings, subset: str, count: int, reference: str | None, stop: StopSignal) -> None:
-    """Write <out>/pictures/<utterance>.png for `count` utterances, evenly spread over the scores, the worst included."""
+    """Write <out>/pictures/<utterance>.png for `count` utterances, spread over the scores, the worst included."""
     if not count:
         return
     out = Path(settings.out)

@@ -1,7 +1,7 @@
 """An alignment over seconds: words, the log-mel with a line at each boundary of phones, and the phones below it.
 
-A reference, if there is one, is drawn below in a lane of its own, its boundaries as lines in another colour. alignment.py
-compares phones of a reference with predictions instead, and marks errors.
+A reference, if there is one, is drawn below in a lane of its own, and its boundaries as lines in another colour.
+alignment.py compares phones of a reference with predictions instead, and marks errors.
 """
 
 from __future__ import annotations

@@ -49,7 +49,10 @@ class TrainConfig:
     """The subset to train on, for example train-clean-100."""
     alignments: str | None = None
     """Folder with <subset>.phones.ctm, <subset>.words.ctm, *.TextGrid, *.alignment.txt or <subset>.frame_labels.txt.
+    Without it, phones and words are aligned with the transcripts first, as by speechattn align, into <out>/alignments.
     Labels speech needs none: a detector of loud sound replaces it."""
+    lexicon: str | None = None
+    """Pronunciation dictionary for alignments that the run makes; other words are looked up in espeak-ng."""
     labels: Literal["phones", "words", "speech"] = "phones"
     """Classes of a frame: phones (41), words (the num_words most frequent, and <OTHER>), or speech and silence."""
     num_words: int = 100
@@ -227,11 +230,12 @@ class TrainConfig:
 
     def _check_labels(self) -> None:
         check_choice("TrainConfig", "labels", self.labels, ("phones", "words", "speech"))
-        if self.data != "synthetic" and self.labels != "speech" and self.alignments is None:
-            other = f"{self.subset}.frame_labels.txt" if self.labels == "phones" else "*.alignment.txt"
+        if self.lexicon is not None and (
+            self.alignments is not None or self.data == "synthetic" or self.labels == "speech"
+        ):
             raise ConfigError(
-                f"TrainConfig.alignments is missing: --data {self.data} needs --alignments DIR "
-                f"with {self.subset}.{self.labels}.ctm, *.TextGrid or {other}; only --labels speech does without."
+                f"TrainConfig.lexicon={self.lexicon!r} has no effect: only alignments that the run makes need "
+                "pronunciations (real speech, labels phones or words, no --alignments)."
             )
 
     @property

@@ -123,7 +123,10 @@ def evaluate_directory(
         )
     labels = label_set(model.config.classes)
     if alignments is None and labels != "speech":
-        raise UserError(f"--alignments DIR is missing: {model_directory} labels {labels}, and only speech needs none.")
+        raise UserError(
+            f"--alignments DIR is missing: {model_directory} labels {labels}, and only speech needs none. "
+            "speechattn align makes them from transcripts."
+        )
     corpus = load_corpus(
         data, subset, alignments, model.config.classes, max_bad, sample_rate=model.config.framing.sample_rate
     )

@@ -16,6 +16,7 @@ from speechattn.frontend.logmel import LogMel
 from speechattn.system.stop_signal import StopSignal
 from speechattn.training.config import TrainConfig
 from speechattn.training.dataset import Example, fingerprint, make_examples
+from speechattn.training.made_alignments import make_alignments, makes_alignments
 from speechattn.training.perturbed_copies import Copies
 from speechattn.training.tasks.frames import FrameTask
 
@@ -89,6 +90,8 @@ def make_frontend(config: TrainConfig) -> LogMel:
 
 def _locate(config: TrainConfig, stop: StopSignal) -> tuple[Path, str | None, tuple[str, ...]]:
     """Return data, alignments and test subsets; synthetic speech is made if it is not in the cache yet."""
+    if makes_alignments(config):
+        return Path(config.data), make_alignments(config, stop), config.test_subsets
     if config.data != "synthetic":
         return Path(config.data), config.alignments, config.test_subsets
     from speechattn.data.synthetic.config import SyntheticConfig

@@ -16,6 +16,7 @@ from speechattn.models.speech_model import SpeechModel
 from speechattn.plots.attention_weights import mass_outside
 from speechattn.training.config import TrainConfig
 from speechattn.training.dataset import Example
+from speechattn.training.made_alignments import FOLDER, makes_alignments
 from speechattn.training.report_page import ATTENTION_S, LayerAttention, write_run_report
 
 EXAMPLE_S = 5.0
@@ -76,8 +77,12 @@ def _notes(config: TrainConfig, left_out: Sequence[str]) -> list[str]:
         f"Validation speakers are not in the training data. Epochs: {config.epochs}; seed: {config.seed}; threads: "
         f"{torch.get_num_threads()}; torch {torch.__version__}. All settings are in config.json."
     )
+    labels = (
+        "Labels were made by speechattn from the transcripts alone (forced alignment): accuracies are against them, "
+        f"not against labels of people. They are in {FOLDER}/ of this run, with a score for each utterance."
+    )
     lines = ("; ".join(line.strip() for line in summary.splitlines()) for summary in left_out)
-    return [run, *(f"{line}. See skipped.jsonl." for line in lines)]
+    return [run, *([labels] if makes_alignments(config) else []), *(f"{line}. See skipped.jsonl." for line in lines)]
 
 
 def _choose(examples: Sequence[Example], frames_per_second: float) -> list[Example]:

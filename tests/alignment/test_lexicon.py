@@ -58,5 +58,5 @@ def test_a_broken_line_is_named(tmp_path: Path, line: str, message: str) -> None
 def test_a_file_without_words_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no words: expected lines"):
         read_lexicon(lexicon(tmp_path, ";;; nothing\n"))
-    with pytest.raises(DataError, match="none.dict cannot be read"):
+    with pytest.raises(DataError, match=r"none\.dict cannot be read"):
         read_lexicon(tmp_path / "none.dict")

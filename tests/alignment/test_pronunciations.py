@@ -83,7 +83,7 @@ def test_without_espeak_a_lexicon_is_needed(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "my.dict").write_text("cat K AE1 T\n")
     assert Pronunciations(tmp_path / "my.dict", cache=tmp_path)(["cat", "dog"]) == {"cat": (("K", "AE", "T"),)}
     (tmp_path / "my.dict").write_text("cat K AE1 T\ndog\n")
-    with pytest.raises(DataError, match="my.dict:2: "):
+    with pytest.raises(DataError, match=r"my\.dict:2: "):
         Pronunciations(tmp_path / "my.dict", cache=tmp_path)
 
 
@@ -93,7 +93,7 @@ def test_alternatives_are_few_and_different() -> None:
     assert len(found) == MAX_ALTERNATIVES == len(set(found))
     assert texts(found[:1]) == [" ".join(["AH", *["AH", "T"] * 8])]
     assert alternatives("x", ["_", "_:"]) == ()
-    with pytest.raises(ValueError, match="'x-' .* no ARPAbet equivalent"):
+    with pytest.raises(ValueError, match=r"'x-' .* no ARPAbet equivalent"):
         alternatives("x", ["x-"])
 
 

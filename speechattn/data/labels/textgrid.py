@@ -1,7 +1,8 @@
 """Praat's TextGrid, in its long and its short text form, as tiers of segments in seconds.
 
-`write_textgrid` writes the long form. One reader serves both forms: as Praat does, it reads the free-standing numbers, texts in double quotes and flags in
-their order, and skips everything else (``xmin =``, ``intervals [1]:``, comments after ``!``). Source:
+`write_textgrid` writes the long form. One reader serves both forms: as Praat does, it reads the free-standing numbers,
+texts in double quotes and flags in their order, and skips everything else (``xmin =``, ``intervals [1]:``, comments
+after ``!``). Source:
 http://www.fon.hum.uva.nl/praat/manual/TextGrid_file_formats.html. Point tiers are skipped; the binary and the
 chronological form are refused with a message that names the remedy.
 """
