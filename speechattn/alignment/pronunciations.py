@@ -57,8 +57,8 @@ class Pronunciations:
             {'water': (('W', 'AO', 'T', 'ER'), ('W', 'AA', 'T', 'ER'))}
         """
         asked = list(dict.fromkeys(words))
-        unlisted = [word for word in asked if word not in self._lexicon]
-        mnemonics = self._mnemonics([word for word in unlisted if _is_readable(word)]) if self._version else {}
+        unlisted = [word for word in asked if word not in self._lexicon and _is_readable(word)]
+        mnemonics = self._mnemonics(unlisted) if self._version else {}
         found = {}
         for word in asked:
             forms = self._lexicon.get(word) or _alternatives(word, mnemonics.get(word, ()))
@@ -82,7 +82,7 @@ class Pronunciations:
             with contextlib.suppress(OSError):  # a full or read-only disk: they are looked up again next time
                 self._table.parent.mkdir(parents=True, exist_ok=True)
                 write_bytes(self._table, rows.encode())
-        return known
+        return {word: known[word] for word in words}
 
 
 def _alternatives(word: str, mnemonics: Sequence[str]) -> tuple[Pronunciation, ...]:

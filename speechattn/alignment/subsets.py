@@ -180,8 +180,9 @@ def _advice(out: Path, subset: str, missing: Mapping[str, int]) -> str:
         return ""
     words = _first(sorted(missing, key=lambda word: (-missing[word], word)), 5)
     path = out / f"{subset}.missing_words.txt"
+    count = "1 word has" if len(missing) == 1 else f"{len(missing)} words have"
     return (
-        f" {len(missing)} words have no pronunciation ({words}), see {path}: write each with its phones into a file, "
+        f" {count} no pronunciation ({words}), see {path}: write each with its phones into a file, "
         "as 'hello HH AH L OW', and give it with --lexicon FILE."
     )
 
