@@ -25,7 +25,7 @@ def write_utterance(root: Path, subset: str, id: str, text: str | None, seconds:
 
 
 def write_corpus(root: Path) -> None:
-    """Write the subset train with five utterances, test with one, and my.dict with the pronunciations of their words."""
+    """Write the subsets train with five utterances and test with one, and my.dict with all pronunciations."""
     for speaker in range(1, 6):
         write_utterance(root, "train", f"{speaker}-1-0000", WORDS.upper())
     write_utterance(root, "test", "9-1-0000", "Hello, world!")

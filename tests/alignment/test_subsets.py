@@ -12,11 +12,11 @@ from noise_corpus import WORDS, write_corpus, write_utterance
 
 from speechattn.alignment.settings import AlignSettings
 from speechattn.alignment.subsets import align_subsets, find_model
+from speechattn.data.labelled_corpus import load_corpus
 from speechattn.data.labels.alignments import load_alignments
 from speechattn.data.labels.classes import PHONES, SPEECH
 from speechattn.data.labels.segments import Segment
 from speechattn.data.labels.textgrid import read_textgrid
-from speechattn.data.labelled_corpus import load_corpus
 from speechattn.errors import ConfigError, DataError, UserError
 from speechattn.system.run_lock import RunLock
 from speechattn.system.stop_signal import Interrupted, StopSignal

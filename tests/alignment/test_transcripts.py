@@ -13,7 +13,7 @@ from speechattn.alignment.transcripts import transcript_words
         ("THERE'S IRON THEY SAY", ["there's", "iron", "they", "say"]),
         ("Well, “yes” — or (maybe) no…", ["well", "yes", "or", "maybe", "no"]),
         (
-            "don’t 'quote me', he said: 'tis the boys' own",
+            "don\u2019t 'quote me', he said: 'tis the boys' own",
             ["don't", "quote", "me", "he", "said", "'tis", "the", "boys", "own"],
         ),
         ("well-known and/or e-mail--now", ["well", "known", "and", "or", "e", "mail", "now"]),
@@ -22,7 +22,7 @@ from speechattn.alignment.transcripts import transcript_words
         ("cafe\u0301 NAÏVE Straße", ["café", "naïve", "straße"]),
         ("yes [laughter] <unk> no", ["yes", "no"]),
         ("rock'n'roll O'Neill", ["rock'n'roll", "o'neill"]),
-        ("привет, мир", ["привет", "мир"]),
+        ("мир, мир", ["мир", "мир"]),
         ("a\u00a0b\u3000c\td\ne", ["a", "b", "c", "d", "e"]),
         ("— ... ' \" !", []),
         ("", []),
@@ -33,5 +33,5 @@ def test_a_transcript_becomes_its_words(text: str, words: list[str]) -> None:
 
 
 def test_words_of_words_are_the_same() -> None:
-    words = transcript_words("“Don’t!” 'tis 9.30 at the O'Neill-café: $5, 50%, u.s., 2nd")
+    words = transcript_words("“Don\u2019t!” 'tis 9.30 at the O'Neill-café: $5, 50%, u.s., 2nd")
     assert transcript_words(" ".join(words)) == words

@@ -1,5 +1,6 @@
 """CTM files with comments, marks and confidences are read; an impossible line is refused by file and line."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -62,7 +63,7 @@ def test_what_is_written_is_read_back_to_the_millisecond(tmp_path: Path) -> None
     path = tmp_path / "a.phones.ctm"
     edges = [frame * 0.0123 for frame in range(200)]
     wanted = {
-        "ü-1": [Segment(start, stop, "AH") for start, stop in zip(edges, edges[1:], strict=False)],
+        "ü-1": [Segment(start, stop, "AH") for start, stop in pairwise(edges)],
         "b": [Segment(0.5, 0.75, "don't")],
     }
     write_ctm(path, wanted.items())
