@@ -2,8 +2,8 @@
 
 The models of all rounds are trained on at most `train_hours` of the corpus, which stay in memory; the last one aligns
 the whole corpus, some utterances at a time. `folder`/<key>/ keeps finished rounds and parts (store.py), and the same
-call continues there. The key is a hash of the settings, the utterances, the sizes of their files and their pronunciations:
-other input starts in another folder.
+call continues there. The key is a hash of the settings, the utterances, the sizes of their files and their
+pronunciations: other input starts in another folder.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from speechattn.alignment.acoustic_model import (
+    FRAMING,
     NUM_MELS,
     log_prior,
     make_acoustic_model,
@@ -158,7 +159,7 @@ def _acoustic_model(
     done = next((n for n in range(config.rounds, -1, -1) if load_round(names[n])), -1)
     if done == config.rounds and (last := load_round(names[done])):
         return last
-    frontend = LogMel(NUM_MELS)
+    frontend = LogMel(NUM_MELS, FRAMING)
     recordings = read_training_set(sentences, frontend, config.train_hours, config.seed, stop)
     current = load_round(names[done]) if done >= 0 else None
     for number in range(done + 1, config.rounds + 1):

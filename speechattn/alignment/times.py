@@ -1,4 +1,9 @@
-"""The path of an utterance through its graph as phones and words in seconds, with a score."""
+"""The path of an utterance through its graph as phones and words in seconds, with a score.
+
+A phone begins with the window of its first frame, as in the CTM files of Kaldi, the Montreal Forced Aligner and
+pocketsphinx: frame t of 25 ms windows every 10 ms begins at t * 10 ms. (Half way between the centres of two windows
+is 7.5 ms later.)
+"""
 
 from __future__ import annotations
 
@@ -42,7 +47,7 @@ def aligned_utterance(
 
     `scores` are those [T, C] that the path was chosen by.
     """
-    edges = [*(framing.edge_sample(t, num_samples) for t in range(len(path))), num_samples]
+    edges = [0, *(max(0, framing.span_samples(t)[0]) for t in range(1, len(path))), num_samples]
 
     def runs(values: NDArray[np.int64]) -> list[tuple[int, float, float]]:
         """Return (first frame, start, stop in seconds) of each run of equal values."""
