@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from speechattn.alignment.acoustic_model import Example
-from speechattn.alignment.training_set import Recording
+from speechattn.alignment.recordings import Recording
 from speechattn.data.labelled_corpus import load_corpus
 from speechattn.data.labels.classes import PHONES
 from speechattn.data.labels.frame_labels import frame_labels
@@ -30,16 +30,14 @@ def synthetic_examples(frontend: LogMel) -> list[Example]:
     return examples
 
 
-def flat_labels(recordings: Sequence[Recording], frontend: LogMel) -> list[Example]:
+def flat_labels(recordings: Sequence[Recording]) -> list[Example]:
     """Return the frames of `recordings` with the phones of each transcript spread evenly over them."""
     examples = []
     for recording in recordings:
-        graph = recording.sentence.graph()
         phones = [
             PHONES.index(phone) for word in recording.sentence.words for phone in recording.sentence.lexicon[word][0]
         ]
         sequence = torch.tensor([0, *phones, 0])
         positions = torch.arange(len(recording.frames)) * len(sequence) // len(recording.frames)
-        if len(recording.frames) >= graph.min_frames:
-            examples.append((recording.frames, sequence[positions]))
+        examples.append((recording.frames, sequence[positions]))
     return examples

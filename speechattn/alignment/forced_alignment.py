@@ -39,15 +39,15 @@ def best_paths(scores: Sequence[Scores], graphs: Sequence[PhoneGraph]) -> list[N
     batch = _Batch(graphs, scores[0].shape[1])
     lengths = np.array([len(row) for row in scores])
     padded = np.zeros((lengths.max(), len(scores), scores[0].shape[1]), dtype=np.float32)
-    for b, row in enumerate(scores):
-        padded[: len(row), b] = row
+    for b, each in enumerate(scores):
+        padded[: len(each), b] = each
     moves = np.zeros((len(padded), batch.size), dtype=np.int8)
     last = np.zeros(len(scores), dtype=np.int64)
     best = np.where(batch.is_start, padded[0].ravel()[batch.emitted], _NEVER)
     for t in range(len(padded)):
         if t:
             best = batch.advance(best, moves[t]) + padded[t].ravel()[batch.emitted]
-        for b in np.flatnonzero(lengths == t + 1):
+        for b in np.flatnonzero(lengths == t + 1).tolist():
             ends = batch.ends[b]
             last[b] = ends[best[ends].argmax()]
     return batch.trace(moves, last, lengths)

@@ -4,38 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
+from speechattn.alignment.recordings import Recording, read_recording
 from speechattn.alignment.sentences import Sentence
 from speechattn.data.audio.errors import AudioError
-from speechattn.data.audio.files import load_audio
 from speechattn.frontend.logmel import LogMel
 from speechattn.system.progress import progress_bar
 from speechattn.system.stop_signal import StopSignal
-
-
-@dataclass(frozen=True)
-class Recording:
-    """A sentence, its length in samples and its frames [T, F]."""
-
-    sentence: Sentence
-    num_samples: int
-    frames: Tensor
-
-
-def read_recording(sentence: Sentence, frontend: LogMel) -> Recording:
-    """Return the frames of one sentence.
-
-    Raises:
-        AudioError: its file cannot be decoded.
-    """
-    waveform, _ = load_audio(sentence.utterance.path, frontend.framing.sample_rate)
-    with torch.inference_mode():
-        frames, _ = frontend(waveform[None])
-    return Recording(sentence, len(waveform), frames[0].clone())
 
 
 def read_training_set(
@@ -43,8 +18,8 @@ def read_training_set(
 ) -> list[Recording]:
     """Return recordings of at most `max_hours` of audio, as many of one speaker as of another where there are.
 
-    They are drawn by a hash of the seed and the id, so that the same corpus gives the same ones in any order. Files
-    that cannot be decoded are left out: the final pass reports them.
+    They are drawn by a hash of the seed and the id, so that the same corpus gives the same ones in any order. Those
+    that cannot be decoded or aligned are left out: the final pass reports them.
     """
     left = round(max_hours * 3600 * frontend.framing.sample_rate)
     recordings = []
@@ -56,12 +31,13 @@ def read_training_set(
                 recording = read_recording(sentence, frontend)
             except AudioError:
                 continue
+            if recording.fault is not None:
+                continue
             left -= recording.num_samples
             if left < 0:
                 break
             bar.update(recording.num_samples // frontend.framing.sample_rate)
-            if len(recording.frames):
-                recordings.append(recording)
+            recordings.append(recording)
     return recordings
 
 

@@ -44,7 +44,7 @@ def random_scores(seed: int, num_frames: int) -> NDArray[np.float32]:
     return np.random.default_rng(seed).normal(size=(num_frames, len(PHONES))).astype(np.float32)
 
 
-SENTENCES = [
+SENTENCES: list[tuple[list[list[tuple[str, ...]]], int, int]] = [
     ([[("G", "OW")]], 1, 2),
     ([[("G", "OW")]], 1, 6),
     ([[("AH",)], [("AH",), ("EY",)]], 1, 7),
