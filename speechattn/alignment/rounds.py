@@ -84,6 +84,8 @@ class AlignmentResult:
     """Alignments by id, read from the folder when they are needed."""
     excluded: dict[str, str]
     """Reasons by id of the utterances that have no alignment."""
+    model: Path
+    """Folder of the acoustic model that gave the times, for `align_corpus(model=...)`."""
 
 
 def align_corpus(
@@ -93,16 +95,17 @@ def align_corpus(
     folder: Path,
     config: AlignConfig,
     stop: StopSignal | None = None,
+    model: Path | None = None,
 ) -> AlignmentResult:
     """Return phone and word times of `utterances`, found from their transcripts.
 
     `words` splits a transcript into words in lower case, `pronounce` returns their pronunciations. `folder` keeps what
     is finished: the same call continues there and returns the same result. An utterance is excluded, with the reason,
     if it has no words, a word without a pronunciation, fewer frames than its phones need, a file that cannot be
-    decoded, or a score below `config.min_score`.
+    decoded, or a score below `config.min_score`. `model` is the model of an earlier result: then nothing is trained.
 
     Raises:
-        DataError: no utterance can be aligned.
+        DataError: no utterance can be aligned, or `model` is no such folder.
         UserError: espeak-ng is needed and not installed.
         Interrupted: a signal came; finished rounds and parts are kept.
     """
@@ -112,9 +115,15 @@ def align_corpus(
     if not sentences:
         examples = "; ".join(f"{id}: {why}" for id, why in list(excluded.items())[:3]) or "there are no utterances"
         raise DataError(f"nothing can be aligned: {examples}.")
-    folder = Path(folder) / _key(sentences, config)
+    folder = Path(folder) / _key(sentences, config, model)
     folder.mkdir(parents=True, exist_ok=True)
-    model, prior = _acoustic_model(sentences, folder, config, stop)
+    if model is None:
+        model = folder / f"round-{config.rounds}"
+        acoustic_model, prior = _acoustic_model(sentences, folder, config, stop)
+    elif (loaded := load_round(model)) is not None:
+        acoustic_model, prior = loaded
+    else:
+        raise DataError(f"{model} holds no acoustic model of an alignment, or a damaged one.")
     parts: dict[Path, list[str]] = {}
     with progress_bar(total=len(sentences), desc="aligning", unit="utt") as bar:
         for number, begin in enumerate(range(0, len(sentences), PART_UTTERANCES)):
@@ -122,7 +131,7 @@ def align_corpus(
             chosen = sentences[begin : begin + PART_UTTERANCES]
             part = load_part(path)
             if part is None:
-                part = align_part(chosen, model, prior, stop)
+                part = align_part(chosen, acoustic_model, prior, stop)
                 save_part(path, part)
             parts[path] = [id for id, each in part.aligned.items() if each.score >= config.min_score]
             excluded |= part.excluded
@@ -132,11 +141,13 @@ def align_corpus(
                 if each.score < config.min_score
             }
             bar.update(len(chosen))
-    return AlignmentResult(AlignedParts(parts), excluded)
+    return AlignmentResult(AlignedParts(parts), excluded, model)
 
 
-def _key(sentences: Sequence[Sentence], config: AlignConfig) -> str:
+def _key(sentences: Sequence[Sentence], config: AlignConfig, model: Path | None) -> str:
     settings = {name: value for name, value in asdict(config).items() if name not in ("threads", "min_score")}
+    if model is not None and (model / "prior.json").is_file():
+        settings = {"model": (model / "prior.json").read_text(encoding="utf-8")}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for sentence in sentences:
         pronunciations = [sentence.lexicon[word] for word in sentence.words]
