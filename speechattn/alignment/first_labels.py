@@ -14,6 +14,9 @@ from speechattn.data.labels.frame_labels import frame_labels
 from speechattn.data.synthetic.corpus import default_cache, synthesize_corpus
 from speechattn.frontend.logmel import LogMel
 
+QUIET = 0.3
+"""Share of the range of levels that is silence in a flat start."""
+
 
 def synthetic_examples(frontend: LogMel) -> list[Example]:
     """Return frames and labels of the synthetic corpus, which is made if the cache has none.
@@ -31,13 +34,18 @@ def synthetic_examples(frontend: LogMel) -> list[Example]:
 
 
 def flat_labels(recordings: Sequence[Recording]) -> list[Example]:
-    """Return the frames of `recordings` with the phones of each transcript spread evenly over them."""
+    """Return the frames of `recordings` with the first pronunciation of each word, spread evenly over loud frames.
+
+    A frame is loud if its mean log-mel is above QUIET of the way from the tenth percentile of the recording to the
+    95th; the others are silence.
+    """
     examples = []
     for recording in recordings:
-        phones = [
-            PHONES.index(phone) for word in recording.sentence.words for phone in recording.sentence.lexicon[word][0]
-        ]
-        sequence = torch.tensor([0, *phones, 0])
-        positions = torch.arange(len(recording.frames)) * len(sequence) // len(recording.frames)
-        examples.append((recording.frames, sequence[positions]))
+        sentence = recording.sentence
+        phones = [PHONES.index(phone) for word in sentence.words for phone in sentence.lexicon[word][0]]
+        level = recording.frames.mean(1)
+        low, high = level.quantile(torch.tensor([0.1, 0.95]))
+        loud = level > low + QUIET * (high - low)
+        turn = (loud.cumsum(0) - 1).clamp(min=0) * len(phones) // max(1, int(loud.sum()))
+        examples.append((recording.frames, torch.where(loud, torch.tensor(phones)[turn], 0)))
     return examples

@@ -33,7 +33,7 @@ from speechattn.alignment.times import AlignedUtterance, aligned_utterance
 from speechattn.alignment.training_set import read_training_set
 from speechattn.data.audio.errors import AudioError
 from speechattn.data.labels.segments import Utterance
-from speechattn.errors import DataError
+from speechattn.errors import ConfigError, DataError
 from speechattn.frontend.logmel import LogMel
 from speechattn.models.speech_model import SpeechModel
 from speechattn.system.progress import progress_bar
@@ -74,6 +74,8 @@ class AlignConfig:
             whole(f"AlignConfig.{name}", getattr(self, name), least)
         if self.threads is not None:
             whole("AlignConfig.threads", self.threads)
+        if not self.train_hours > 0:
+            raise ConfigError(f"AlignConfig.train_hours must be positive, got {self.train_hours!r}.")
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from speechattn.alignment.recordings import Recording, read_recording
 from speechattn.alignment.sentences import Sentence
 from speechattn.data.audio.errors import AudioError
+from speechattn.errors import DataError
 from speechattn.frontend.logmel import LogMel
 from speechattn.system.progress import progress_bar
 from speechattn.system.stop_signal import StopSignal
@@ -20,24 +21,34 @@ def read_training_set(
 
     They are drawn by a hash of the seed and the id, so that the same corpus gives the same ones in any order. Those
     that cannot be decoded or aligned are left out: the final pass reports them.
+
+    Raises:
+        DataError: none is left.
+        Interrupted: a signal came.
     """
     left = round(max_hours * 3600 * frontend.framing.sample_rate)
     recordings = []
+    faults: dict[str, str] = {}
     with progress_bar(total=left // frontend.framing.sample_rate, desc="frames to train on", unit="s") as bar:
         for sentence in by_turns(sentences, seed):
             if stop is not None:
                 stop.poll()
             try:
                 recording = read_recording(sentence, frontend)
-            except AudioError:
-                continue
-            if recording.fault is not None:
+                fault = recording.fault
+            except AudioError as error:
+                fault = f"cannot be decoded: {error}"
+            if fault is not None:
+                faults[sentence.id] = fault
                 continue
             left -= recording.num_samples
             if left < 0:
                 break
             bar.update(recording.num_samples // frontend.framing.sample_rate)
             recordings.append(recording)
+    if not recordings:
+        first = next((f"{id}: {fault}" for id, fault in faults.items()), "max_hours is less than one of them")
+        raise DataError(f"none of the {len(sentences)} recordings can be aligned: {first}")
     return recordings
 
 
