@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from speechattn.alignment.acoustic_model import Example
-from speechattn.alignment.recordings import Recording
+from speechattn.alignment.batch_alignment import Recording
 from speechattn.data.labelled_corpus import load_corpus
 from speechattn.data.labels.classes import PHONES
 from speechattn.data.labels.frame_labels import frame_labels

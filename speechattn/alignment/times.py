@@ -14,7 +14,7 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
-from speechattn.alignment.recordings import AlignedRecording
+from speechattn.alignment.batch_alignment import AlignedRecording
 from speechattn.data.labels.classes import PHONES
 from speechattn.data.labels.segments import Segment
 from speechattn.framing import Framing

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 
-from speechattn.alignment.recordings import Recording, read_recording
+from speechattn.alignment.batch_alignment import Recording, read_recording
 from speechattn.alignment.sentences import Sentence
 from speechattn.data.audio.errors import AudioError
 from speechattn.errors import DataError
