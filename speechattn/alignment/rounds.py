@@ -25,8 +25,8 @@ from speechattn.alignment.acoustic_model import (
     make_acoustic_model,
     train_acoustic_model,
 )
-from speechattn.alignment.first_labels import flat_labels, synthetic_examples
 from speechattn.alignment.batch_alignment import align_recordings, read_recording
+from speechattn.alignment.first_labels import flat_labels, synthetic_examples
 from speechattn.alignment.sentences import Pronounce, Sentence, read_sentences
 from speechattn.alignment.store import PART_UTTERANCES, AlignedParts, Part, load_part, load_round, save_part, save_round
 from speechattn.alignment.times import AlignedUtterance, aligned_utterance
