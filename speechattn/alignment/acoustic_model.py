@@ -21,12 +21,15 @@ from speechattn.context import Context
 from speechattn.data.batching import Batches, collate
 from speechattn.data.labels.classes import PHONES
 from speechattn.data.labels.segments import IGNORE
+from speechattn.framing import Framing
 from speechattn.frontend.normalize import Normalize
 from speechattn.model_config import ModelConfig
 from speechattn.models.speech_model import SpeechModel
 from speechattn.system.progress import progress_bar
 from speechattn.system.stop_signal import StopSignal
 
+FRAMING = Framing(align="snip")
+"""Windows begin on multiples of 10 ms: those of the aligners whose conventions times.py follows."""
 NUM_MELS = 40
 SPLICE = Context.truncated(left=5, right=5)
 D_MODEL, NUM_LAYERS = 384, 2
@@ -43,7 +46,7 @@ def make_acoustic_model(frames: Iterable[Tensor], seed: int) -> SpeechModel:
     encoder = EncoderConfig(NUM_MELS, block="mlp", d_model=D_MODEL, num_layers=NUM_LAYERS, splice=SPLICE, dropout=0.1)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = SpeechModel(ModelConfig(PHONES, encoder, num_mels=NUM_MELS))
+        model = SpeechModel(ModelConfig(PHONES, encoder, num_mels=NUM_MELS, framing=FRAMING))
     model.normalize = Normalize.fit(frames)
     return model.eval()
 

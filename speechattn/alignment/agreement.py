@@ -1,9 +1,9 @@
 """How well two alignments of the same recordings agree: frame labels, and the starts of phones.
 
-A phone of the hypothesis is paired with one of the reference by edit distance over the two sequences without silence, as
-word errors are counted; of several cheapest pairings the one with the closest starts is taken. A pair of equal phones is
-a match. Starts are compared for matches alone (`within`), and with every phone of the reference that has no match counted
-as a miss (`within_all`).
+A phone of the hypothesis is paired with one of the reference by edit distance over the two sequences without silence,
+as word errors are counted; of several cheapest pairings the one with the closest starts is taken. A pair of equal
+phones is a match. Starts are compared for matches alone (`within`), and with every phone of the reference that has no
+match counted as a miss (`within_all`).
 """
 
 from __future__ import annotations

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 import torch
 
 from speechattn.alignment.acoustic_model import Example
-from speechattn.alignment.training_set import Recording
+from speechattn.alignment.batch_alignment import Recording
 from speechattn.data.labelled_corpus import load_corpus
 from speechattn.data.labels.classes import PHONES
 from speechattn.data.labels.frame_labels import frame_labels
 from speechattn.data.synthetic.corpus import default_cache, synthesize_corpus
 from speechattn.frontend.logmel import LogMel
+
+QUIET = 0.3
+"""Share of the range of levels that is silence in a flat start."""
 
 
 def synthetic_examples(frontend: LogMel) -> list[Example]:
@@ -30,16 +33,19 @@ def synthetic_examples(frontend: LogMel) -> list[Example]:
     return examples
 
 
-def flat_labels(recordings: Sequence[Recording], frontend: LogMel) -> list[Example]:
-    """Return the frames of `recordings` with the phones of each transcript spread evenly over them."""
+def flat_labels(recordings: Sequence[Recording]) -> list[Example]:
+    """Return the frames of `recordings` with the first pronunciation of each word, spread evenly over loud frames.
+
+    A frame is loud if its mean log-mel is above QUIET of the way from the tenth percentile of the recording to the
+    95th; the others are silence.
+    """
     examples = []
     for recording in recordings:
-        graph = recording.sentence.graph()
-        phones = [
-            PHONES.index(phone) for word in recording.sentence.words for phone in recording.sentence.lexicon[word][0]
-        ]
-        sequence = torch.tensor([0, *phones, 0])
-        positions = torch.arange(len(recording.frames)) * len(sequence) // len(recording.frames)
-        if len(recording.frames) >= graph.min_frames:
-            examples.append((recording.frames, sequence[positions]))
+        sentence = recording.sentence
+        phones = [PHONES.index(phone) for word in sentence.words for phone in sentence.lexicon[word][0]]
+        level = recording.frames.mean(1)
+        low, high = level.quantile(torch.tensor([0.1, 0.95]))
+        loud = level > low + QUIET * (high - low)
+        turn = (loud.cumsum(0) - 1).clamp(min=0) * len(phones) // max(1, int(loud.sum()))
+        examples.append((recording.frames, torch.where(loud, torch.tensor(phones)[turn], 0)))
     return examples

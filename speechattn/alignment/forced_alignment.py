@@ -39,15 +39,15 @@ def best_paths(scores: Sequence[Scores], graphs: Sequence[PhoneGraph]) -> list[N
     batch = _Batch(graphs, scores[0].shape[1])
     lengths = np.array([len(row) for row in scores])
     padded = np.zeros((lengths.max(), len(scores), scores[0].shape[1]), dtype=np.float32)
-    for b, row in enumerate(scores):
-        padded[: len(row), b] = row
+    for b, each in enumerate(scores):
+        padded[: len(each), b] = each
     moves = np.zeros((len(padded), batch.size), dtype=np.int8)
     last = np.zeros(len(scores), dtype=np.int64)
-    best = np.where(batch.is_start, padded[0].ravel()[batch.emitted], _NEVER)
+    best = batch.begin + padded[0].ravel()[batch.emitted]
     for t in range(len(padded)):
         if t:
             best = batch.advance(best, moves[t]) + padded[t].ravel()[batch.emitted]
-        for b in np.flatnonzero(lengths == t + 1):
+        for b in np.flatnonzero(lengths == t + 1).tolist():
             ends = batch.ends[b]
             last[b] = ends[best[ends].argmax()]
     return batch.trace(moves, last, lengths)
@@ -64,27 +64,32 @@ class _Batch:
     def __init__(self, graphs: Sequence[PhoneGraph], num_classes: int) -> None:
         self.width = width = max(map(len, graphs))
         self.size = width * len(graphs)
-        self.is_start = np.zeros(self.size, dtype=bool)
+        self.begin = np.full(self.size, _NEVER)
         self.emitted = np.zeros(self.size, dtype=np.int64)
         """Index of each state's score in the flat scores [B, C] of a frame."""
         self.stay = np.full(self.size, _NEVER)
         self.next = np.full(self.size, _NEVER)
         self.ends: list[NDArray[np.int64]] = []
         jumps: dict[int, list[int]] = {}
+        costs: dict[int, float] = {}
         for b, graph in enumerate(graphs):
             first = b * width
             here = slice(first, first + len(graph))
             self.emitted[here] = graph.classes + b * num_classes
             self.stay[here][graph.repeats] = 0
             self.next[here][graph.chained] = 0
-            self.is_start[[first + s for s in graph.starts]] = True
+            for s in graph.starts:
+                self.begin[first + s] = -graph.costs.get(s, 0.0)
+            costs |= {first + s: cost for s, cost in graph.costs.items()}
             self.ends.append(np.array([first + s for s in graph.ends]))
             jumps.update({first + s: [first + source for source in sources] for s, sources in graph.jumps.items()})
-        self.targets = np.array(sorted(jumps), dtype=np.int64)
+        jumps_in_order = sorted(jumps)
+        self.targets = np.array(jumps_in_order, dtype=np.int64)
         most = max(map(len, jumps.values()), default=0)
         # A jump with fewer sources repeats its first one, which changes no maximum.
-        rows = [jumps[s] + jumps[s][:1] * (most - len(jumps[s])) for s in self.targets]
+        rows = [jumps[s] + jumps[s][:1] * (most - len(jumps[s])) for s in jumps_in_order]
         self.sources = np.array(rows, dtype=np.int64).reshape(len(rows), most)
+        self.jump_costs = np.array([costs.get(s, 0.0) for s in jumps_in_order], dtype=np.float32)
         self.jump_row = np.zeros(self.size, dtype=np.int64)
         self.jump_row[self.targets] = np.arange(len(rows))
 
@@ -98,7 +103,7 @@ class _Batch:
         if len(self.targets):
             candidates = before[self.sources]
             choice = candidates.argmax(1)
-            value = candidates[np.arange(len(choice)), choice]
+            value = candidates[np.arange(len(choice)), choice] - self.jump_costs
             better = value > best[self.targets]
             reached = self.targets[better]
             best[reached] = value[better]

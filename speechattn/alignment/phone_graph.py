@@ -19,6 +19,9 @@ from speechattn.data.labels.classes import PHONES
 MIN_FRAMES = 3
 """Shortest phone and shortest silence, in frames."""
 
+ALTERNATIVE_COST = 0.0
+"""Price, in nats, of every pronunciation of a word but its first, the most usual one."""
+
 Pronunciations = Sequence[tuple[str, ...]]
 """The pronunciations of one word, each a tuple of phones."""
 
@@ -43,6 +46,8 @@ class PhoneGraph:
     chained: NDArray[np.bool_]
     repeats: NDArray[np.bool_]
     jumps: dict[int, tuple[int, ...]]
+    costs: dict[int, float]
+    """Price in nats of entering a state by a jump, or of beginning in it; 0 for those that are not here."""
     starts: tuple[int, ...]
     ends: tuple[int, ...]
     min_frames: int
@@ -70,6 +75,7 @@ def phone_graph(words: Sequence[Pronunciations], min_frames: int = MIN_FRAMES) -
         raise ValueError("a sentence needs words, a word a pronunciation, and a pronunciation a phone.")
     rows: list[tuple[int, int, int]] = []  # class, unit, word
     jumps: dict[int, tuple[int, ...]] = {}
+    costs: dict[int, float] = {}
 
     def add(phones: Sequence[str], word: int, before: tuple[int, ...]) -> int:
         """Add the states of `phones`, entered from `before`; return the last one."""
@@ -87,7 +93,9 @@ def phone_graph(words: Sequence[Pronunciations], min_frames: int = MIN_FRAMES) -
         silence = add((PHONES[0],), _SILENT_WORD, last)
         entries = (*last, silence)
         ends = []
-        for phones in dict.fromkeys(pronunciations):
+        for rank, phones in enumerate(dict.fromkeys(pronunciations)):
+            if rank:
+                costs[len(rows)] = ALTERNATIVE_COST
             if index == 0:
                 starts.append(len(rows))
             ends.append(add(phones, index, entries))
@@ -105,6 +113,7 @@ def phone_graph(words: Sequence[Pronunciations], min_frames: int = MIN_FRAMES) -
         chained=~entered,
         repeats=np.append(first[1:], True),
         jumps=jumps,
+        costs=costs,
         starts=tuple(starts),
         ends=last,
         min_frames=shortest,

@@ -2,15 +2,15 @@
 
 The models of all rounds are trained on at most `train_hours` of the corpus, which stay in memory; the last one aligns
 the whole corpus, some utterances at a time. `folder`/<key>/ keeps finished rounds and parts (store.py), and the same
-call continues there. The key is a hash of the settings, the utterances, the sizes of their files and their pronunciations:
-other input starts in another folder.
+call continues there. The key is a hash of the settings, the utterances, the sizes of their files and their
+pronunciations: other input starts in another folder.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,30 +19,26 @@ import torch
 from torch import Tensor
 
 from speechattn.alignment.acoustic_model import (
+    FRAMING,
     NUM_MELS,
     log_prior,
     make_acoustic_model,
-    phone_scores,
     train_acoustic_model,
 )
+from speechattn.alignment.batch_alignment import align_recordings, read_recording
 from speechattn.alignment.first_labels import flat_labels, synthetic_examples
-from speechattn.alignment.forced_alignment import best_paths
 from speechattn.alignment.sentences import Pronounce, Sentence, read_sentences
 from speechattn.alignment.store import PART_UTTERANCES, AlignedParts, Part, load_part, load_round, save_part, save_round
 from speechattn.alignment.times import AlignedUtterance, aligned_utterance
-from speechattn.alignment.training_set import Recording, read_recording, read_training_set
+from speechattn.alignment.training_set import read_training_set
 from speechattn.data.audio.errors import AudioError
 from speechattn.data.labels.segments import Utterance
-from speechattn.errors import DataError
-from speechattn.framing import Framing
+from speechattn.errors import ConfigError, DataError
 from speechattn.frontend.logmel import LogMel
 from speechattn.models.speech_model import SpeechModel
 from speechattn.system.progress import progress_bar
 from speechattn.system.serialization import check_choice, take_numbers, whole
 from speechattn.system.stop_signal import StopSignal
-
-BATCH = 16
-"""Utterances of similar length that are aligned together."""
 
 __all__ = ["AlignConfig", "AlignedUtterance", "AlignmentResult", "Pronounce", "align_corpus"]
 
@@ -78,6 +74,8 @@ class AlignConfig:
             whole(f"AlignConfig.{name}", getattr(self, name), least)
         if self.threads is not None:
             whole("AlignConfig.threads", self.threads)
+        if not self.train_hours > 0:
+            raise ConfigError(f"AlignConfig.train_hours must be positive, got {self.train_hours!r}.")
 
 
 @dataclass(frozen=True)
@@ -169,16 +167,17 @@ def _acoustic_model(
     done = next((n for n in range(config.rounds, -1, -1) if load_round(names[n])), -1)
     if done == config.rounds and (last := load_round(names[done])):
         return last
-    frontend = LogMel(NUM_MELS)
+    frontend = LogMel(NUM_MELS, FRAMING)
     recordings = read_training_set(sentences, frontend, config.train_hours, config.seed, stop)
     current = load_round(names[done]) if done >= 0 else None
     for number in range(done + 1, config.rounds + 1):
         if current is not None:
-            examples = _labelled(recordings, *current, frontend.framing)
+            found = align_recordings(recordings, *current)
+            examples = [(each.recording.frames, torch.from_numpy(each.phones)) for each in found]
         elif config.start == "synthetic":
             examples = synthetic_examples(frontend)
         else:
-            examples = flat_labels(recordings, frontend)
+            examples = flat_labels(recordings)
         seed = config.seed + number
         model = make_acoustic_model((frames for frames, _ in examples), seed)
         train_acoustic_model(model, examples, config.steps, seed, f"round {number} of {config.rounds}", stop)
@@ -188,27 +187,14 @@ def _acoustic_model(
     return current
 
 
-def _labelled(
-    recordings: Sequence[Recording], model: SpeechModel, prior: Tensor, framing: Framing
-) -> list[tuple[Tensor, Tensor]]:
-    """Return frames and labels of the recordings that can be aligned."""
-    examples = []
-    for batch in _batches(r for r in recordings if len(r.frames) >= r.sentence.graph().min_frames):
-        graphs = [recording.sentence.graph() for recording in batch]
-        scores = phone_scores(model, [recording.frames for recording in batch], prior)
-        for recording, graph, path in zip(batch, graphs, best_paths(scores, graphs), strict=True):
-            examples.append((recording.frames, torch.from_numpy(graph.classes[path])))
-    return examples
-
-
 def align_part(
     sentences: Sequence[Sentence], model: SpeechModel, prior: Tensor, stop: StopSignal | None = None
 ) -> Part:
-    """Return the alignments of some sentences by one model."""
-    part = Part({}, {})
-    recordings = []
+    """Return the alignments of some sentences, in their order, by one model."""
     frontend = model.frontend
     assert isinstance(frontend, LogMel)
+    part = Part({}, {})
+    recordings = []
     for sentence in sentences:
         if stop is not None:
             stop.poll()
@@ -217,27 +203,12 @@ def align_part(
         except AudioError as error:
             part.excluded[sentence.id] = f"cannot be decoded: {error}"
             continue
-        needed = sentence.graph().min_frames
-        if len(recording.frames) < needed:
-            part.excluded[sentence.id] = f"shorter than its phones: {len(recording.frames)} frames, needs {needed}"
-        else:
+        if recording.fault is None:
             recordings.append(recording)
+        else:
+            part.excluded[sentence.id] = recording.fault
     found = {}
-    for batch in _batches(recordings):
-        graphs = [recording.sentence.graph() for recording in batch]
-        scores = phone_scores(model, [recording.frames for recording in batch], prior)
-        paths = best_paths(scores, graphs)
-        for recording, graph, score, path in zip(batch, graphs, scores, paths, strict=True):
-            sentence = recording.sentence
-            found[sentence.id] = aligned_utterance(
-                sentence.id, sentence.words, path, graph, score, recording.num_samples, frontend.framing
-            )
+    for aligned in align_recordings(recordings, model, prior):
+        found[aligned.recording.sentence.id] = aligned_utterance(aligned, frontend.framing)
     part.aligned.update((sentence.id, found[sentence.id]) for sentence in sentences if sentence.id in found)
     return part
-
-
-def _batches(recordings: Iterable[Recording]) -> Iterator[list[Recording]]:
-    """Yield recordings of similar length together."""
-    ordered = sorted(recordings, key=lambda recording: len(recording.frames))
-    for begin in range(0, len(ordered), BATCH):
-        yield ordered[begin : begin + BATCH]

@@ -1,15 +1,20 @@
-"""The path of an utterance through its graph as phones and words in seconds, with a score."""
+"""The path of an utterance through its graph as phones and words in seconds, with a score.
+
+A phone begins with the window of its first frame, as in the CTM files of Kaldi, the Montreal Forced Aligner and
+pocketsphinx: frame t of 25 ms windows every 10 ms begins at t * 10 ms. (Half way between the centres of two windows
+is 7.5 ms later.)
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
 
-from speechattn.alignment.phone_graph import PhoneGraph
+from speechattn.alignment.batch_alignment import AlignedRecording
 from speechattn.data.labels.classes import PHONES
 from speechattn.data.labels.segments import Segment
 from speechattn.framing import Framing
@@ -29,36 +34,26 @@ class AlignedUtterance:
     less, in nats per frame, and far lower where transcript and audio do not belong together."""
 
 
-def aligned_utterance(
-    id: str,
-    words: Sequence[str],
-    path: NDArray[np.int64],
-    graph: PhoneGraph,
-    scores: NDArray[np.float32],
-    num_samples: int,
-    framing: Framing,
-) -> AlignedUtterance:
-    """Return the alignment of an utterance of `num_samples` samples, given the state [T] of each frame.
+def aligned_utterance(aligned: AlignedRecording, framing: Framing) -> AlignedUtterance:
+    """Return the phones and words of an aligned recording in seconds, and its score."""
+    recording = aligned.recording
+    graph, words = recording.graph, recording.sentence.words
+    starts = [max(0, framing.span_samples(t)[0]) for t in range(1, len(aligned.path))]
+    edges = [0, *starts, recording.num_samples]
 
-    `scores` are those [T, C] that the path was chosen by.
-    """
-    edges = [*(framing.edge_sample(t, num_samples) for t in range(len(path))), num_samples]
-
-    def runs(values: NDArray[np.int64]) -> list[tuple[int, float, float]]:
-        """Return (first frame, start, stop in seconds) of each run of equal values."""
-        found = []
+    def runs(values: NDArray[np.int64]) -> Iterator[tuple[int, float, float]]:
+        """Yield (first frame, start, stop in seconds) of each run of equal values."""
         for _, run in groupby(range(len(values)), key=values.__getitem__):
             frames = list(run)
-            span = edges[frames[0]], edges[frames[-1] + 1]
-            found.append((frames[0], span[0] / framing.sample_rate, span[1] / framing.sample_rate))
-        return found
+            start, stop = edges[frames[0]], edges[frames[-1] + 1]
+            yield frames[0], start / framing.sample_rate, stop / framing.sample_rate
 
-    phone, word = graph.classes[path], graph.words[path]
+    phone, word = aligned.phones, graph.words[aligned.path]
     return AlignedUtterance(
-        id,
-        [Segment(start, stop, PHONES[phone[t]]) for t, start, stop in runs(graph.units[path])],
+        recording.sentence.id,
+        [Segment(start, stop, PHONES[phone[t]]) for t, start, stop in runs(graph.units[aligned.path])],
         [Segment(start, stop, words[word[t]]) for t, start, stop in runs(word) if word[t] >= 0],
-        path_score(phone, scores),
+        path_score(phone, aligned.scores),
     )
 
 

@@ -4,38 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
+from speechattn.alignment.batch_alignment import Recording, read_recording
 from speechattn.alignment.sentences import Sentence
 from speechattn.data.audio.errors import AudioError
-from speechattn.data.audio.files import load_audio
+from speechattn.errors import DataError
 from speechattn.frontend.logmel import LogMel
 from speechattn.system.progress import progress_bar
 from speechattn.system.stop_signal import StopSignal
-
-
-@dataclass(frozen=True)
-class Recording:
-    """A sentence, its length in samples and its frames [T, F]."""
-
-    sentence: Sentence
-    num_samples: int
-    frames: Tensor
-
-
-def read_recording(sentence: Sentence, frontend: LogMel) -> Recording:
-    """Return the frames of one sentence.
-
-    Raises:
-        AudioError: its file cannot be decoded.
-    """
-    waveform, _ = load_audio(sentence.utterance.path, frontend.framing.sample_rate)
-    with torch.inference_mode():
-        frames, _ = frontend(waveform[None])
-    return Recording(sentence, len(waveform), frames[0].clone())
 
 
 def read_training_set(
@@ -43,25 +19,36 @@ def read_training_set(
 ) -> list[Recording]:
     """Return recordings of at most `max_hours` of audio, as many of one speaker as of another where there are.
 
-    They are drawn by a hash of the seed and the id, so that the same corpus gives the same ones in any order. Files
-    that cannot be decoded are left out: the final pass reports them.
+    They are drawn by a hash of the seed and the id, so that the same corpus gives the same ones in any order. Those
+    that cannot be decoded or aligned are left out: the final pass reports them.
+
+    Raises:
+        DataError: none is left.
+        Interrupted: a signal came.
     """
     left = round(max_hours * 3600 * frontend.framing.sample_rate)
     recordings = []
+    faults: dict[str, str] = {}
     with progress_bar(total=left // frontend.framing.sample_rate, desc="frames to train on", unit="s") as bar:
         for sentence in by_turns(sentences, seed):
             if stop is not None:
                 stop.poll()
             try:
                 recording = read_recording(sentence, frontend)
-            except AudioError:
+                fault = recording.fault
+            except AudioError as error:
+                fault = f"cannot be decoded: {error}"
+            if fault is not None:
+                faults[sentence.id] = fault
                 continue
             left -= recording.num_samples
             if left < 0:
                 break
             bar.update(recording.num_samples // frontend.framing.sample_rate)
-            if len(recording.frames):
-                recordings.append(recording)
+            recordings.append(recording)
+    if not recordings:
+        first = next((f"{id}: {fault}" for id, fault in faults.items()), "max_hours is less than one of them")
+        raise DataError(f"none of the {len(sentences)} recordings can be aligned: {first}")
     return recordings
 
 
