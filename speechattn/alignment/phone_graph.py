@@ -19,8 +19,9 @@ from speechattn.data.labels.classes import PHONES
 MIN_FRAMES = 3
 """Shortest phone and shortest silence, in frames."""
 
-ALTERNATIVE_COST = 0.0
-"""Price, in nats, of every pronunciation of a word but its first, the most usual one."""
+ALTERNATIVE_COST = 8.0
+"""Price, in nats, of every pronunciation of a word but its first, the most usual one: without it, the noise of the
+scores chooses rare ones. docs/alignment.md has the measurement."""
 
 Pronunciations = Sequence[tuple[str, ...]]
 """The pronunciations of one word, each a tuple of phones."""
