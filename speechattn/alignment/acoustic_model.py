@@ -32,9 +32,9 @@ FRAMING = Framing(align="snip")
 """Windows begin on multiples of 10 ms: those of the aligners whose conventions times.py follows."""
 NUM_MELS = 40
 SPLICE = Context.truncated(left=5, right=5)
-D_MODEL, NUM_LAYERS = 384, 2
-PIECE_FRAMES, BATCH_FRAMES = 200, 6000
-"""Utterances are cut into pieces of 2 s, each augmented by itself; 30 of them are a batch."""
+D_MODEL, NUM_LAYERS = 256, 2
+PIECE_FRAMES, BATCH_FRAMES = 200, 2000
+"""Utterances are cut into pieces of 2 s, each augmented by itself; ten of them are a batch."""
 LEARNING_RATE, WEIGHT_DECAY, WARM_UP = 2e-3, 0.01, 0.1
 
 Example = tuple[Tensor, Tensor]
@@ -56,17 +56,22 @@ def train_acoustic_model(
     examples: Sequence[Example],
     steps: int,
     seed: int,
+    *,
+    augment: bool,
     name: str = "training",
     stop: StopSignal | None = None,
 ) -> None:
-    """Train `model` in place for `steps` steps of AdamW on augmented pieces of `examples`.
+    """Train `model` in place for `steps` steps of AdamW on pieces of `examples`.
+
+    `augment` adds other speakers, rooms and noise: a model of synthetic speech needs them, and one that aligns the
+    very recordings that it is trained on is better without.
 
     Equal arguments give equal weights, on one machine with one number of threads.
 
     Raises:
         Interrupted: a signal came; the weights are those of an unfinished run.
     """
-    augment = Augment(fill=model.normalize.mean)
+    change = Augment(fill=model.normalize.mean)
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=WEIGHT_DECAY)
     batches = _batches(examples, seed)
     with torch.random.fork_rng(devices=[]), progress_bar(total=steps, desc=name, unit="step") as bar:
@@ -79,7 +84,8 @@ def train_acoustic_model(
             random = int(np.random.SeedSequence([seed, step]).generate_state(1)[0])
             torch.manual_seed(random)
             model.train()
-            frames = augment(frames, lengths, torch.Generator().manual_seed(random))
+            if augment:
+                frames = change(frames, lengths, torch.Generator().manual_seed(random))
             logits, _ = model.classify(frames, lengths)
             loss = cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORE)
             optimizer.zero_grad(set_to_none=True)

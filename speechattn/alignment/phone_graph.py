@@ -19,9 +19,9 @@ from speechattn.data.labels.classes import PHONES
 MIN_FRAMES = 3
 """Shortest phone and shortest silence, in frames."""
 
-ALTERNATIVE_COST = 12.0
-"""Price, in nats, of every pronunciation of a word but its first, the most usual one: a phone of 60 ms has to fit 2 nats
-a frame better. Without it, reduced vowels that sound alike are chosen at random; from 8 to 40 the results are equal."""
+ALTERNATIVE_COST = 8.0
+"""Price, in nats, of every pronunciation of a word but its first, the most usual one: without it, the noise of the
+scores chooses rare ones. docs/alignment.md has the measurement."""
 
 Pronunciations = Sequence[tuple[str, ...]]
 """The pronunciations of one word, each a tuple of phones."""

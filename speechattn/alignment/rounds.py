@@ -35,6 +35,7 @@ from speechattn.data.audio.errors import AudioError
 from speechattn.data.labels.segments import Utterance
 from speechattn.errors import ConfigError, DataError
 from speechattn.frontend.logmel import LogMel
+from speechattn.frontend.normalize import Normalize
 from speechattn.models.speech_model import SpeechModel
 from speechattn.system.progress import progress_bar
 from speechattn.system.serialization import check_choice, take_numbers, whole
@@ -53,8 +54,8 @@ class AlignConfig:
 
     rounds: int = 3
     """Rounds of alignment and training after the start."""
-    steps: int = 600
-    """Training steps of the start and of each round, 60 s of audio each."""
+    steps: int = 700
+    """Training steps of the start and of each round, 20 s of audio each."""
     start: Literal["synthetic", "flat"] = "synthetic"
     """"synthetic": a model trained on speech of espeak-ng gives the first labels. "flat": the phones of a transcript
     begin with equal lengths, spread over the speech that an energy detector finds; needs twice the rounds."""
@@ -180,7 +181,10 @@ def _acoustic_model(
             examples = flat_labels(recordings)
         seed = config.seed + number
         model = make_acoustic_model((frames for frames, _ in examples), seed)
-        train_acoustic_model(model, examples, config.steps, seed, f"round {number} of {config.rounds}", stop)
+        name = f"round {number} of {config.rounds}"
+        train_acoustic_model(model, examples, config.steps, seed, augment=number == 0, name=name, stop=stop)
+        if number == 0:  # what differs most between synthetic and real frames is their mean
+            model.normalize = Normalize.fit(recording.frames for recording in recordings)
         current = model, log_prior(labels for _, labels in examples)
         save_round(names[number], *current)
     assert current is not None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from speechattn.alignment.forced_alignment import best_paths, max_batch
-from speechattn.alignment.phone_graph import PhoneGraph, phone_graph
+from speechattn.alignment.phone_graph import ALTERNATIVE_COST, PhoneGraph, phone_graph
 from speechattn.data.labels.classes import PHONES
 
 ROUNDING = 1e-4
@@ -37,7 +38,10 @@ def all_paths(graph: PhoneGraph, num_frames: int) -> Iterator[list[int]]:
 
 
 def total(path: NDArray[np.int64] | list[int], graph: PhoneGraph, scores: NDArray[np.float32]) -> float:
-    return float(sum(scores[t, graph.classes[state]] for t, state in enumerate(path)))
+    price = graph.costs.get(int(path[0]), 0.0)
+    for before, state in pairwise(path):
+        price += graph.costs.get(int(state), 0.0) * (before != state)
+    return float(sum(scores[t, graph.classes[state]] for t, state in enumerate(path))) - price
 
 
 def random_scores(seed: int, num_frames: int) -> NDArray[np.float32]:
@@ -103,3 +107,20 @@ def test_equal_phones_in_a_row_are_two_phones() -> None:
 
 def test_memory_limits_the_batch() -> None:
     assert max_batch(1000, 500) > 16 and max_batch(10**6, 10**6) == 0
+
+
+def test_a_rarer_pronunciation_has_to_score_better_by_its_price() -> None:
+    graph = phone_graph([[("AH",), ("EY",)]], min_frames=1)
+    scores = np.full((4, len(PHONES)), -100, np.float32)
+    scores[:, PHONES.index("AH")] = 0
+    for gain, wanted in ((0.9, "AH"), (1.1, "EY")):
+        scores[:, PHONES.index("EY")] = gain * ALTERNATIVE_COST / 4
+        [path] = best_paths([scores], [graph])
+        assert {PHONES[index] for index in graph.classes[path]} == {wanted}
+    after_another = phone_graph([[("T",)], [("AH",), ("EY",)]], min_frames=1)
+    scores[0] = -100
+    scores[0, PHONES.index("T")] = 0
+    for gain, wanted in ((0.9, "AH"), (1.1, "EY")):
+        scores[1:, PHONES.index("EY")] = gain * ALTERNATIVE_COST / 3
+        [path] = best_paths([scores], [after_another])
+        assert {PHONES[index] for index in after_another.classes[path[1:]]} == {wanted}

@@ -155,9 +155,9 @@ def test_an_interrupted_call_continues_with_the_same_result(
         whole = getattr(rounds, place)
         stop = StopSignal()
 
-        def interrupted(*arguments: Any, whole: Any = whole, stop: StopSignal = stop) -> None:
-            whole(*arguments)
-            stop.received = 15
+        def interrupted(*arguments: Any, whole: Any = whole, signal: StopSignal = stop, **options: Any) -> None:
+            whole(*arguments, **options)
+            signal.received = 15
 
         with monkeypatch.context() as patch, pytest.raises(Interrupted):
             patch.setattr(rounds, place, interrupted)
