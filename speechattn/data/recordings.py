@@ -53,6 +53,8 @@ def open_recordings(root: str | Path, subset: str = "") -> Recordings:
 
 def _is_plain(folder: Path) -> bool:
     """Return whether the folder of a subset is to be read as a plain folder."""
+    if any(not path.name.startswith(".") for path in folder.glob("*/*/*.trans.txt")):  # without a walk over all files
+        return False
     files = files_below(folder)
     deep = [path for path in files if len(path.relative_to(folder).parts) == 3]
     if any(has_suffix(path, ".trans.txt") for path in deep):
