@@ -61,7 +61,11 @@ def serve(files: dict[str, bytes]) -> Iterator[FileServer]:
         def log_message(self, *_: object) -> None:
             """Write nothing to stderr."""
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    class Server(http.server.ThreadingHTTPServer):
+        def handle_error(self, *_: object) -> None:
+            """Write nothing to stderr when a client is gone."""
+
+    server = Server(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     host, port = server.server_address[:2]

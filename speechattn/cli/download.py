@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from speechattn.cli.options import Parser
-from speechattn.data.download import MIRROR_VARIABLE, check_space, download, find_subset
+from speechattn.data.download import MIRROR_VARIABLE, check_space, count_utterances, download, find_subset
 from speechattn.data.librispeech_archives import ARCHIVES, SERVER, find_archive
 from speechattn.errors import UserError
 from speechattn.system.stop_signal import Interrupted
@@ -40,24 +41,30 @@ def download_missing(data: str, subsets: Sequence[str]) -> int:
     missing = []
     for subset in dict.fromkeys(subsets):
         expected = find_archive(subset).utterances
-        folder, found = find_subset(data, subset)
+        folder = find_subset(data, subset)
         if folder is None:
             missing.append(subset)
-        elif found != expected:
+        elif (found := count_utterances(folder)) != expected:
             print(f"{folder} is used as it is: it holds {found} complete utterances of {expected}.", file=sys.stderr)
+    if missing and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError(
+            "--download needs one process: run it without torchrun first, as speechattn download "
+            f"{' '.join(missing)} --to {data}"
+        )
     return _download(Path(data), missing, None, False)
 
 
 def _download(root: Path, subsets: Sequence[str], mirror: str | None, keep_archives: bool) -> int:
     for subset in subsets:
         find_archive(subset)  # a wrong name is reported before hours of work, and so is a disk that is too small
-    check_space(root, [subset for subset in subsets if find_subset(root, subset)[0] is None], keep_archives)
+    absent = [subset for subset in subsets if find_subset(root, subset) is None]
+    check_space(root, absent, keep_archives)
     try:
         with _raising_on_sigterm():
             for subset in subsets:
-                there = find_subset(root, subset)[0] is not None
                 folder = download(root, subset, mirror=mirror, keep_archive=keep_archives)
-                print(f"{subset}: {ARCHIVES[subset].utterances} utterances {'were' if there else 'are'} in {folder}")
+                there = "" if subset in absent else ", already there"
+                print(f"{subset}: {ARCHIVES[subset].utterances} utterances in {folder}{there}")
     except (KeyboardInterrupt, Interrupted) as interruption:
         print(f"\ninterrupted; what has arrived is kept in {root}. The same command continues.", file=sys.stderr)
         return interruption.exit_code if isinstance(interruption, Interrupted) else 130

@@ -53,18 +53,16 @@ def download(
         DataError: the archive is damaged, is that of another subset, or holds something else.
     """
     archive, root = find_archive(subset), _parent(root)
-    folder, found = find_subset(root, subset)
-    if folder is not None:
-        return _complete(folder, subset, found)
+    if folder := find_subset(root, subset):
+        return _complete(folder)
     url = f"{_mirror(mirror)}/{subset}.tar.gz"
     check_space(root, [subset], keep_archive)
     work, own = root / f".{subset}.download", root / f"{subset}.tar.gz"
     part = work / f"{own.name}.part"
     with RunLock(work, "--to"):
         try:
-            folder, found = find_subset(root, subset)  # another process may have finished it
-            if folder is not None:
-                return _complete(folder, subset, found)
+            if folder := find_subset(root, subset):  # another process has finished it meanwhile
+                return _complete(folder)
             if not own.is_file():
                 fetch(url, part, archive.size, progress)
             source = own if own.is_file() else part
@@ -84,17 +82,19 @@ def download(
                 shutil.rmtree(work, ignore_errors=True)
 
 
-def find_subset(root: str | Path, subset: str) -> tuple[Path | None, int]:
-    """Return the folder of a subset below `root`, or None, and the number of complete utterances in it."""
-    root = Path(root)
-    folder = next((path for path in (root / "LibriSpeech" / subset, root / subset) if path.is_dir()), None)
-    if folder is None:
-        return None, 0
+def find_subset(root: str | Path, subset: str) -> Path | None:
+    """Return the folder of a subset below `root`, or None if there is none."""
+    folders = (Path(root) / "LibriSpeech" / subset, Path(root) / subset)
+    return next((folder for folder in folders if folder.is_dir()), None)
+
+
+def count_utterances(folder: Path) -> int:
+    """Return the number of utterances in the folder of a subset that have a recording and a transcript."""
     try:
-        recordings = LibriSpeech(folder.parent, subset)
+        recordings = LibriSpeech(folder.parent, folder.name)
     except DataError:  # no recordings
-        return folder, 0
-    return folder, sum(1 for utterance in recordings if utterance.transcript)
+        return 0
+    return sum(1 for utterance in recordings if utterance.transcript)
 
 
 def check_space(root: str | Path, subsets: Iterable[str], keep_archives: bool = False) -> None:
@@ -123,13 +123,13 @@ def _parent(root: str | Path) -> Path:
     return root.parent if root.name == "LibriSpeech" else root
 
 
-def _complete(folder: Path, subset: str, found: int) -> Path:
+def _complete(folder: Path) -> Path:
     """Return the folder of a subset, or raise UserError if it holds a part of the subset only."""
-    expected = ARCHIVES[subset].utterances
+    found, expected = count_utterances(folder), ARCHIVES[folder.name].utterances
     if found != expected:
         raise UserError(
-            f"{folder} exists and holds {found} complete utterances, and {subset} has {expected}: it is a part of the "
-            "subset, or what an interrupted extraction left. Use it as it is, or move it aside and run again."
+            f"{folder} exists and holds {found} complete utterances, and {folder.name} has {expected}: it is a part of "
+            "the subset, or what an interrupted extraction left. Use it as it is, or move it aside and run again."
         )
     return folder
 
@@ -168,12 +168,13 @@ def _extract(archive: Path, root: Path, staging: Path, subset: str, progress: bo
         return parts[0] == "LibriSpeech" and (len(parts) == 1 or parts[1] == subset or table)
 
     extract_archive(archive, staging, accepts, MAX_EXTRACTED * archive.stat().st_size + SMALL_BYTES, progress)
-    _, found = find_subset(staging, subset)
+    fresh = staging / "LibriSpeech"
+    found = count_utterances(fresh / subset)
     if found != ARCHIVES[subset].utterances:
         raise DataError(f"{archive} holds {found} utterances of {subset}, expected {ARCHIVES[subset].utterances}.")
     base = root / "LibriSpeech"
     base.mkdir(exist_ok=True)
-    for path in (staging / "LibriSpeech").glob("*.TXT"):
+    for path in fresh.glob("*.TXT"):
         if not (base / path.name).exists():
             path.replace(base / path.name)
-    return (staging / "LibriSpeech" / subset).replace(base / subset)
+    return (fresh / subset).replace(base / subset)

@@ -56,10 +56,11 @@ def test_several_subsets_in_one_call_and_again(
     command = ["download", *SUBSETS, "dev-clean/", "--to", str(to), "--mirror", server.url]
     assert cli.main(command) == 0
     base = to / "LibriSpeech"
-    assert capsys.readouterr().out.splitlines() == [f"{name}: 2 utterances are in {base / name}" for name in SUBSETS]
+    assert capsys.readouterr().out.splitlines() == [f"{name}: 2 utterances in {base / name}" for name in SUBSETS]
     assert sorted(path.name for path in to.iterdir()) == ["LibriSpeech"]
     assert cli.main([*command, "--keep-archives"]) == 0
-    assert capsys.readouterr().out.splitlines() == [f"{name}: 2 utterances were in {base / name}" for name in SUBSETS]
+    shown = capsys.readouterr().out.splitlines()
+    assert shown == [f"{name}: 2 utterances in {base / name}, already there" for name in SUBSETS]
     assert len(server.asked) == 2
 
 
@@ -136,6 +137,15 @@ def test_train_fetches_what_is_not_there(
     assert cli.main(command) == 2
     assert "dev-clean is used as it is: it holds 1 complete utterances of 2." in capsys.readouterr().err
     assert len(server.asked) == 2
+
+
+def test_train_in_several_processes_says_to_download_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    command = ["train", "--download", "--data", str(tmp_path), "--labels", "speech", "--test-subsets", "test-other"]
+    assert cli.main([*command, "--subset", "dev-clean"]) == 2
+    assert f"as speechattn download dev-clean test-other --to {tmp_path}" in capsys.readouterr().err
 
 
 def test_train_downloads_only_librispeech(capsys: pytest.CaptureFixture[str]) -> None:

@@ -48,6 +48,16 @@ def test_a_half_file_is_completed(server: FileServer, tmp_path: Path, ranges: bo
     assert server.asked == ["bytes=1000-"]
 
 
+def test_a_server_that_falls_silent_is_asked_again(
+    server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resumable_download, "TIMEOUT_S", 0.5)
+    server.stall = 600_000
+    arrive(server, tmp_path / "x")
+    assert (tmp_path / "x").read_bytes() == DATA
+    assert server.asked == [None, "bytes=600000-"]
+
+
 def test_a_whole_file_asks_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "x").write_bytes(DATA)
     monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: pytest.fail("asked"))
