@@ -17,11 +17,9 @@ from torch import Tensor
 
 from speechattn.data.audio.errors import AudioError, AudioWarning
 from speechattn.data.audio.files import SAMPLE_RATE, audio_samples, load_audio
+from speechattn.data.audio.source import SOUND_SUFFIXES
 from speechattn.errors import DataError
 from speechattn.system.folders import files_below
-
-SOUND_SUFFIXES = (".aif", ".aiff", ".au", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".sph", ".w64", ".wav")
-"""Suffixes of sound files: such a file that does not decode is damaged. Others are tried too, and may be anything."""
 
 
 class NoisePiece(NamedTuple):
@@ -51,6 +49,7 @@ class NoiseFolder:
             try:
                 samples = audio_samples(self.folder / name, sample_rate)
             except AudioError as error:
+                # Files of other names are tried too, and may be anything.
                 (damaged if name.lower().endswith(SOUND_SUFFIXES) else skipped).append(f"{name} ({error.reason})")
                 continue
             if samples:

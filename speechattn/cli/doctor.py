@@ -66,7 +66,7 @@ def check_torchaudio() -> Finding:
     """Return whether torchaudio fits the installed torch; the newest of both do not."""
     found = _version("torchaudio")
     if found is None:
-        return Finding("torchaudio", "-", "missing", f"for downloads, speeds, noise and RNNT: {TESTED_PAIR}")
+        return Finding("torchaudio", "-", "missing", f"for speeds, noise and RNNT: {TESTED_PAIR}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

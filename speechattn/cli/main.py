@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from speechattn.training.config import TrainConfig
 
 COMMANDS = {
+    "download": "subsets of LibriSpeech from openslr.org or a mirror",
     "train": "train a frame classifier and write its report",
     "align": "times of phones and words from recordings and their transcripts",
     "evaluate": "frame accuracy of a saved model on labelled speech",

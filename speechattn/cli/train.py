@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from speechattn.cli.config_options import add_fields, given_fields
+from speechattn.cli.download import download_missing
 from speechattn.cli.options import Parser
 from speechattn.errors import ConfigError
 from speechattn.system.serialization import parse_json
@@ -16,6 +18,10 @@ from speechattn.training.config import TrainConfig
 def main(argv: Sequence[str], presets: Mapping[str, TrainConfig] | None = None) -> int:
     """Train with the options `argv`; return the exit status, 130 or 143 after a signal."""
     config, restart = parse_train(argv, presets or {})
+    if _sources(argv, presets or {}).download:
+        status = download_missing(config.data, (config.subset, *config.test_subsets))
+        if status:
+            return status
     from speechattn.system.stop_signal import Interrupted
     from speechattn.training.run import run
 
@@ -35,13 +41,11 @@ def parse_train(argv: Sequence[str], presets: Mapping[str, TrainConfig]) -> tupl
         UserError: an option is unknown or has an impossible value.
         SystemExit: --help.
     """
-    first = Parser("speechattn train", add_help=False)
-    _add_sources(first, presets)
-    sources, _ = first.parse_known_args(argv)
+    sources = _sources(argv, presets)
     base = _base(sources.preset, sources.config, presets)
     parser = Parser(
         "speechattn train",
-        usage="speechattn train [--config FILE] [--preset NAME] [--restart] [SETTING ...]",
+        usage="speechattn train [--config FILE] [--preset NAME] [--restart] [--download] [SETTING ...]",
         description="Train a frame classifier and write its report; the same command resumes a run that was stopped.",
     )
     _add_sources(parser, presets)
@@ -50,11 +54,21 @@ def parse_train(argv: Sequence[str], presets: Mapping[str, TrainConfig]) -> tupl
     return replace(base, **given_fields(options, TrainConfig)), bool(options.restart)
 
 
+def _sources(argv: Sequence[str], presets: Mapping[str, TrainConfig]) -> argparse.Namespace:
+    """Return the options that are no single settings."""
+    parser = Parser("speechattn train", add_help=False)
+    _add_sources(parser, presets)
+    sources: argparse.Namespace = parser.parse_known_args(argv)[0]
+    return sources
+
+
 def _add_sources(parser: Parser, presets: Mapping[str, TrainConfig]) -> None:
     parser.add_argument("--config", metavar="FILE", help="settings from a JSON file, as config.json of a run")
     names = ", ".join(sorted(presets))
     parser.add_argument("--preset", metavar="NAME", help=f"a set of settings: {names}" if presets else "for recipes")
     parser.add_argument("--restart", action="store_true", help="move an earlier run in the folder aside and begin anew")
+    text = "fetch the subsets of LibriSpeech that are not in the folder --data, as speechattn download does"
+    parser.add_argument("--download", action="store_true", help=text)
 
 
 def _base(preset: str | None, file: str | None, presets: Mapping[str, TrainConfig]) -> TrainConfig:

@@ -1,135 +1,180 @@
-"""Download of LibriSpeech from its server. Interrupted downloads are continued; a subset appears when it is complete.
+"""Download of LibriSpeech subsets: continued after an interruption, verified, extracted, and there only when complete.
 
-Nothing in the package downloads by itself: a user calls `download`. librispeech.py reads the corpus.
+Nothing in the package downloads by itself: `speechattn download`, `train --download` and this function do.
+
+    <root>/LibriSpeech/<subset>/                        the result, renamed to this name as the last step
+    <root>/<subset>.tar.gz                              an archive that the user has, or kept
+    <root>/.<subset>.download/<subset>.tar.gz.part      what has arrived; beside it .lock and extracted/
 """
 
 from __future__ import annotations
 
-import difflib
-import hashlib
+import os
 import shutil
-import tarfile
-import urllib.request
-import zlib
-from http.client import HTTPException
+from collections.abc import Iterable
 from pathlib import Path
-from urllib.error import HTTPError
-
-from tqdm import tqdm
 
 from speechattn.data.librispeech import LibriSpeech
+from speechattn.data.librispeech_archives import ARCHIVES, SERVER, find_archive
 from speechattn.errors import DataError, UserError
-from speechattn.system.optional_imports import require_torchaudio
+from speechattn.system.resumable_download import fetch, num_bytes, sha256_of
+from speechattn.system.run_lock import RunLock
+from speechattn.system.safe_archive import extract_archive
+from speechattn.system.units import format_bytes
+
+MIRROR_VARIABLE = "SPEECHATTN_MIRROR"
+"""Environment variable with the address of a mirror."""
+EXTRACTED = 1.1
+"""Disk space of an extracted subset, as a multiple of its archive: sound in FLAC does not compress again."""
+MAX_EXTRACTED = 4
+SMALL_BYTES = 10**8
+"""An archive may become MAX_EXTRACTED times as large and this much more, or it is not LibriSpeech."""
 
 
-def download(root: str | Path, subset: str, progress: bool = True) -> Path:
-    """Fetch `subset` from openslr.org into root/LibriSpeech/<subset> and return that folder.
+def download(
+    root: str | Path, subset: str, progress: bool = True, *, mirror: str | None = None, keep_archive: bool = False
+) -> Path:
+    """Fetch `subset` of LibriSpeech into root/LibriSpeech/<subset>, and return that folder.
 
-    Address and SHA-256 come from torchaudio's table. An interrupted download is continued, its SHA-256 is verified, and
-    the folder appears only when all of it has been extracted. Needs twice the archive's size.
+    A complete folder is returned as it is. An interrupted download is continued, and the SHA-256 of the archive is
+    verified before it is extracted. An archive that is already in `root` is used and kept.
+
+    Args:
+        root: the folder that holds LibriSpeech/, or LibriSpeech/ itself.
+        subset: for example dev-clean.
+        progress: whether bars are shown.
+        mirror: address of a folder with the archives, https://, http:// or file://; by default $SPEECHATTN_MIRROR,
+            then openslr.org.
+        keep_archive: keep `<subset>.tar.gz` in `root` after it has been extracted.
 
     Raises:
-        UserError: unknown subset, no torchaudio, no network, or the folder exists but is incomplete.
-        DataError: the archive is damaged or would write outside its folder.
+        UserError: unknown subset, no network, too little space, a download of the same subset in another process, or a
+            folder that holds a part of the subset.
+        DataError: the archive is damaged, is that of another subset, or holds something else.
     """
-    module = require_torchaudio("Downloading LibriSpeech").datasets.librispeech
-    table = {url.rsplit("/", 1)[-1].removesuffix(".tar.gz"): (url, digest) for url, digest in module._CHECKSUMS.items()}
-    if subset not in table:
-        near = difflib.get_close_matches(subset, table, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        raise UserError(f"LibriSpeech has no subset {subset!r}: one of {', '.join(sorted(table))}.{hint}")
+    archive, root = find_archive(subset), _parent(root)
+    if folder := find_subset(root, subset):
+        return _complete(folder)
+    url = f"{_mirror(mirror)}/{subset}.tar.gz"
+    check_space(root, [subset], keep_archive)
+    work, own = root / f".{subset}.download", root / f"{subset}.tar.gz"
+    part = work / f"{own.name}.part"
+    with RunLock(work, "--to"):
+        try:
+            if folder := find_subset(root, subset):  # another process has finished it meanwhile
+                return _complete(folder)
+            if not own.is_file():
+                fetch(url, part, archive.size, progress)
+            source = own if own.is_file() else part
+            try:
+                _verify(source, subset, progress)
+                folder = _extract(source, root, work / "extracted", subset, progress)
+            except DataError:
+                part.unlink(missing_ok=True)
+                raise
+            if keep_archive and source == part:
+                part.replace(own)
+            part.unlink(missing_ok=True)
+            return folder
+        finally:
+            shutil.rmtree(work / "extracted", ignore_errors=True)
+            if not num_bytes(part):
+                shutil.rmtree(work, ignore_errors=True)
+
+
+def find_subset(root: str | Path, subset: str) -> Path | None:
+    """Return the folder of a subset below `root`, or None if there is none."""
+    folders = (Path(root) / "LibriSpeech" / subset, Path(root) / subset)
+    return next((folder for folder in folders if folder.is_dir()), None)
+
+
+def count_utterances(folder: Path) -> int:
+    """Return the number of utterances in the folder of a subset that have a recording and a transcript."""
+    try:
+        recordings = LibriSpeech(folder.parent, folder.name)
+    except DataError:  # no recordings
+        return 0
+    return sum(1 for utterance in recordings if utterance.transcript)
+
+
+def check_space(root: str | Path, subsets: Iterable[str], keep_archives: bool = False) -> None:
+    """Raise UserError unless the disk has room for these subsets, one after the other, and their archives."""
+    root = _parent(root)
+    used = needed = 0.0
+    for subset in subsets:
+        size = find_archive(subset).size
+        own = num_bytes(root / f"{subset}.tar.gz") > 0
+        arriving = 0 if own else size - num_bytes(root / f".{subset}.download" / f"{subset}.tar.gz.part")
+        needed = max(needed, used + arriving + EXTRACTED * size)
+        removed = 0 if own or keep_archives else size
+        used += arriving + EXTRACTED * size - removed
+    present = next(path for path in (root, *root.absolute().parents) if path.exists())
+    free = shutil.disk_usage(present).free
+    if needed > free:
+        raise UserError(
+            f"{', '.join(subsets)}: {format_bytes(needed)} are needed in {root}, archives included, and "
+            f"{format_bytes(free)} are free: free some space, or choose another folder."
+        )
+
+
+def _parent(root: str | Path) -> Path:
+    """Return the folder that holds LibriSpeech/."""
     root = Path(root)
-    folder = root / "LibriSpeech" / subset
-    if folder.is_dir():
-        corpus = LibriSpeech(root, subset)
-        if corpus.missing or corpus.faults:
-            speakers, utterances = len(corpus.missing), len(corpus.faults)
-            fault = f"{speakers} speakers are missing" if speakers else f"{utterances} utterances are incomplete"
-            raise UserError(f"{folder} is incomplete, {fault}: remove it and run again.")
-        return folder
-    root.mkdir(parents=True, exist_ok=True)
-    url, digest = table[subset]
-    archive = root / url.rsplit("/", 1)[-1]
-    if archive.exists():
-        verify(archive, digest)
-    else:
-        fetch(url, archive, digest, progress)
-    return extract(archive, root, subset)
+    return root.parent if root.name == "LibriSpeech" else root
 
 
-def fetch(url: str, target: Path, sha256: str, progress: bool = True) -> None:
-    """Download `url` into `target`, continuing a `.part` file; `target` exists only with the right SHA-256.
-
-    Raises:
-        UserError: the connection failed; what has arrived is kept for the next try.
-        DataError: the SHA-256 is wrong; the part is removed.
-    """
-    part = target.with_name(target.name + ".part")
-    try:
-        _receive(url, part, progress)
-    except (OSError, HTTPException) as error:  # URLError is an OSError; so is a full disk
-        raise UserError(f"{url} did not arrive completely ({error}). Run again to continue after {part}.") from error
-    try:
-        verify(part, sha256)
-    except DataError:
-        part.unlink()
-        raise
-    part.replace(target)
+def _complete(folder: Path) -> Path:
+    """Return the folder of a subset, or raise UserError if it holds a part of the subset only."""
+    found, expected = count_utterances(folder), ARCHIVES[folder.name].utterances
+    if found != expected:
+        raise UserError(
+            f"{folder} exists and holds {found} complete utterances, and {folder.name} has {expected}: it is a part of "
+            "the subset, or what an interrupted extraction left. Use it as it is, or move it aside and run again."
+        )
+    return folder
 
 
-def _receive(url: str, part: Path, progress: bool) -> None:
-    """Append the missing bytes to `part`."""
-    done = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
-    try:
-        response = urllib.request.urlopen(request, timeout=60)
-    except HTTPError as error:
-        if done and error.code == 416:  # no bytes are missing
-            return
-        raise
-    with response:
-        if response.status != 206:  # the server ignores Range and sends all of it
-            done = 0
-        total = done + int(response.headers.get("Content-Length", 0))
-        bar = tqdm(total=total or None, initial=done, unit="B", unit_scale=True, disable=not progress)
-        with bar, part.open("ab" if done else "wb") as file:
-            while block := response.read(1 << 20):
-                file.write(block)
-                bar.update(len(block))
-    if part.stat().st_size < total:
-        raise OSError(f"{part.stat().st_size} of {total} bytes")
+def _mirror(address: str | None) -> str:
+    address = address or os.environ.get(MIRROR_VARIABLE) or SERVER
+    if not address.startswith(("https://", "http://", "file://")):
+        raise UserError(
+            f"a mirror must begin with https://, http:// or file://, got {address!r}: {SERVER} is the default."
+        )
+    return address.rstrip("/")
 
 
-def verify(path: Path, sha256: str) -> None:
-    """Raise DataError unless the file has this SHA-256."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if digest != sha256:
-        raise DataError(f"{path} is damaged: SHA-256 {digest}, expected {sha256}. Remove it and run again.")
+def _verify(path: Path, subset: str, progress: bool) -> None:
+    """Raise DataError unless the file is the archive of this subset."""
+    expected = ARCHIVES[subset]
+    if num_bytes(path) != expected.size:
+        raise DataError(f"{path} has {num_bytes(path)} bytes, expected {expected.size}. Remove it and run again.")
+    digest = sha256_of(path, progress)
+    if digest != expected.sha256:
+        others = [name for name, other in ARCHIVES.items() if other.sha256 == digest]
+        fault = f"is the archive of {others[0]}" if others else "is damaged"
+        raise DataError(f"{path} {fault}: SHA-256 {digest}, expected {expected.sha256}. Remove it and run again.")
 
 
-def extract(archive: Path, root: Path, subset: str) -> Path:
-    """Unpack `archive` next to root/LibriSpeech, move the subset into it in one step, and return its folder.
+def _extract(archive: Path, root: Path, staging: Path, subset: str, progress: bool) -> Path:
+    """Extract below `staging`, move the subset to its place in one step, and return its folder."""
+    shutil.rmtree(staging, ignore_errors=True)  # an interrupted extraction starts again
 
-    Raises:
-        DataError: the archive is damaged, lacks the subset, or holds a member that would leave the folder.
-    """
-    staging = root / f".{subset}.extracting"  # an interrupted extraction starts again
-    shutil.rmtree(staging, ignore_errors=True)
-    try:
-        with tarfile.open(archive) as tar:
-            tar.extractall(staging, filter="data")
-        fresh = staging / "LibriSpeech"
-        if not (fresh / subset).is_dir():
-            raise DataError(f"{archive} holds no LibriSpeech/{subset}.")
-        base = root / "LibriSpeech"
-        base.mkdir(exist_ok=True)
-        for path in fresh.glob("*.TXT"):
+    def accepts(parts: tuple[str, ...]) -> bool:
+        if len(parts) > 1 and parts[0] == "LibriSpeech" and parts[1] in ARCHIVES.keys() - {subset}:
+            raise DataError(
+                f"{archive} holds {parts[0]}/{parts[1]}, expected {subset}: it is the archive of another subset."
+            )
+        table = len(parts) == 2 and parts[1].endswith(".TXT")
+        return parts[0] == "LibriSpeech" and (len(parts) == 1 or parts[1] == subset or table)
+
+    extract_archive(archive, staging, accepts, MAX_EXTRACTED * archive.stat().st_size + SMALL_BYTES, progress)
+    fresh = staging / "LibriSpeech"
+    found = count_utterances(fresh / subset)
+    if found != ARCHIVES[subset].utterances:
+        raise DataError(f"{archive} holds {found} utterances of {subset}, expected {ARCHIVES[subset].utterances}.")
+    base = root / "LibriSpeech"
+    base.mkdir(exist_ok=True)
+    for path in fresh.glob("*.TXT"):
+        if not (base / path.name).exists():
             path.replace(base / path.name)
-        return (fresh / subset).replace(base / subset)
-    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-        raise DataError(
-            f"{archive} cannot be extracted ({error}). If it is damaged, remove it and run again."
-        ) from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    return (fresh / subset).replace(base / subset)

@@ -23,7 +23,8 @@ from speechattn.data.labels.classes import PHONES, SPEECH
 from speechattn.data.labels.energy_vad import speech_segments
 from speechattn.data.labels.frame_labels import MAX_OVERHANG_S
 from speechattn.data.labels.segments import Alignment, Segment, Utterance
-from speechattn.data.librispeech import RECORDING_FAULTS, LibriSpeech
+from speechattn.data.librispeech import RECORDING_FAULTS
+from speechattn.data.recordings import open_recordings
 from speechattn.errors import DataError
 from speechattn.system.serialization import plain_number
 
@@ -196,7 +197,7 @@ def load_corpus(
     """
     if alignments is None and tuple(classes or ()) != SPEECH:
         raise ValueError(f"without alignments the classes can only be {SPEECH}: give alignments.")
-    recordings = LibriSpeech(root, subset)
+    recordings = open_recordings(root, subset)
     corpus = Corpus(recordings.subset, max_bad, sample_rate, detect=alignments is None)
     damaged: dict[str, str] = {}
     by_id = {} if alignments is None else load_alignments(alignments, recordings.subset, classes, damaged)

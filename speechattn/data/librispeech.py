@@ -1,7 +1,7 @@
 """The LibriSpeech layout: `<subset>/<speaker>/<chapter>/<utterance>.flac` and `<speaker>-<chapter>.trans.txt`.
 
 It lists files and reads transcripts, and opens no sound file. Any corpus in this layout can be read, such as the
-synthetic one. download.py fetches LibriSpeech itself.
+synthetic one. plain_folder.py reads other folders, and download.py fetches LibriSpeech itself.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class LibriSpeech(Sequence[Utterance]):
 
     def __init__(self, root: str | Path, subset: str) -> None:
         subset = subset and posixpath.normpath(subset)  # shell completion adds a slash
-        self.root = _corpus_folder(Path(root), subset)
+        self.root = corpus_folder(Path(root), subset)
         self.subset = subset
         self.folder = self.root / subset
         self.faults: dict[str, str] = {}
@@ -159,8 +159,12 @@ def _read_transcripts(path: Path) -> list[tuple[str, str]]:
     return [(row[0], row[1].strip() if len(row) > 1 else "") for row in rows if row]
 
 
-def _corpus_folder(root: Path, subset: str) -> Path:
-    """Return the folder that holds `subset`: root/LibriSpeech or root."""
+def corpus_folder(root: Path, subset: str) -> Path:
+    """Return the folder that holds `subset`: root/LibriSpeech or root.
+
+    Raises:
+        DataError: there is none; the message lists the subsets that are there.
+    """
     bases = [base for base in (root / "LibriSpeech", root) if base.is_dir()]
     if not bases:
         raise DataError(f"{root} is not a folder: expected the one that holds {LAYOUT}.")

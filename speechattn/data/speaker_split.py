@@ -41,7 +41,11 @@ def split_by_speaker(utterances: Sequence[S], fraction: float = 0.1, seed: int =
         raise ValueError(f"fraction must lie between 0 and 1, got {fraction}.")
     place = {speaker: _place(speaker, seed) for speaker in {item.speaker for item in utterances}}
     if len(place) < 2:
-        raise DataError(f"a split by speaker needs at least 2 speakers, got {len(place)}: add speakers to the subset.")
+        found = f"{len(place)}" + "".join(f" ({speaker})" for speaker in place)
+        raise DataError(
+            f"a split by speaker needs at least 2 speakers, got {found}: add speakers to the subset. In a folder of "
+            "your own each folder with recordings is one speaker; of one person alone, make two, such as two sessions."
+        )
     ranked = sorted(place, key=lambda speaker: (place[speaker], speaker))
     chosen = {speaker for speaker in ranked[1:-1] if place[speaker] < fraction} | {ranked[0]}
     train = [item for item in utterances if item.speaker not in chosen]

@@ -44,9 +44,10 @@ class TrainConfig:
     RENAMED: ClassVar[Mapping[str, str]] = {"output": "out", "positions": "position_encoding", "scores": "activation"}
 
     data: str = "synthetic"
-    """"synthetic" (made with espeak-ng, no download), or a folder in LibriSpeech layout."""
+    """"synthetic" (made with espeak-ng, no download), or a folder in LibriSpeech layout, or one of sound files with a
+    <name>.txt each."""
     subset: str = "train"
-    """The subset to train on, for example train-clean-100."""
+    """The subset to train on, for example train-clean-100; "." is the folder `data` itself, of sound files."""
     alignments: str | None = None
     """Folder with <subset>.phones.ctm, <subset>.words.ctm, *.TextGrid, *.alignment.txt or <subset>.frame_labels.txt.
     Without it, phones and words are aligned with the transcripts first, as by speechattn align, into <out>/alignments.
@@ -59,6 +60,11 @@ class TrainConfig:
     """Words that have a class of their own, with labels words."""
     test_subsets: tuple[str, ...] = ()
     """Further subsets of `data` to report at the end, for example test-other."""
+    max_hours: float | None = None
+    """Largest part of the subset to train and validate on, in hours, shared equally by its speakers; more hours hold
+    all utterances of fewer hours. None is all of it."""
+    speakers: tuple[str, ...] = ()
+    """Ids of the speakers to train and validate on; none is all of the subset."""
     out: str = "runs/frame_classifier"
     """Folder of the run; the same command resumes it."""
     encoder: EncoderKind = "truncated"
@@ -160,6 +166,7 @@ class TrainConfig:
         # Completion in a shell leaves a slash at the end.
         object.__setattr__(self, "subset", self.subset and posixpath.normpath(self.subset))
         object.__setattr__(self, "test_subsets", tuple(map(posixpath.normpath, self.test_subsets)))
+        object.__setattr__(self, "speakers", tuple(sorted(set(self.speakers))))
         self._check_types()
         self._check_ranges()
         self._check_copies()
@@ -186,6 +193,8 @@ class TrainConfig:
             raise ConfigError(f"TrainConfig.learning_rate must be positive, got {self.learning_rate}.")
         if self.max_bad is not None and not 0 <= self.max_bad <= 1:
             raise ConfigError(f"TrainConfig.max_bad must be a share from 0 to 1, got {self.max_bad}: 5 % is 0.05.")
+        if self.max_hours is not None and not 0 < self.max_hours < math.inf:
+            raise ConfigError(f"TrainConfig.max_hours must be positive, got {self.max_hours}: half an hour is 0.5.")
         if not 0 <= self.stretch < 1:
             raise ConfigError(f"TrainConfig.stretch must be in [0, 1), got {self.stretch}.")
         if not 0 < self.valid_fraction < 1:

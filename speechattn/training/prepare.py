@@ -9,6 +9,7 @@ from typing import Any
 
 from speechattn.data.labelled_corpus import Corpus, load_corpus
 from speechattn.data.labels.classes import PHONES, SPEECH, word_classes
+from speechattn.data.selection import select
 from speechattn.data.speaker_split import check_disjoint, split_by_speaker
 from speechattn.errors import UserError
 from speechattn.frontend.factory import build_frontend
@@ -56,6 +57,7 @@ def prepare(config: TrainConfig, stop: StopSignal) -> Data:
     fixed = {"phones": PHONES, "speech": SPEECH}.get(config.labels)
     max_bad = MAX_BAD if config.max_bad is None else config.max_bad
     corpus = load_corpus(root, config.subset, alignments, fixed, max_bad, sample_rate=rate)
+    corpus.utterances = select(corpus.utterances, rate, max_hours=config.max_hours, speakers=config.speakers)
     print(corpus.summary())
     classes = fixed or word_classes((item.segments for item in corpus.utterances), config.num_words)
     print(f"labels: {config.labels}, {len(classes)} classes")

@@ -14,6 +14,9 @@ from speechattn.data.audio.errors import AudioError
 AudioSource = str | os.PathLike[str] | BinaryIO
 """A path, or a binary file that can seek, which is read from its position; the position is restored."""
 
+SOUND_SUFFIXES = (".aif", ".aiff", ".au", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".sph", ".w64", ".wav")
+"""Suffixes of sound files, in lower case. Files of any other name can be read too."""
+
 
 @contextmanager
 def open_binary(source: AudioSource) -> Iterator[tuple[BinaryIO, str]]:
