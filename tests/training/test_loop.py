@@ -7,6 +7,7 @@ import multiprocessing
 import random
 import signal
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any, get_args
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 from speechattn.config import EncoderConfig
 from speechattn.data.labelled_corpus import LabelledUtterance
@@ -25,7 +27,7 @@ from speechattn.model_config import ModelConfig
 from speechattn.models.speech_model import SpeechModel
 from speechattn.system.stop_signal import Interrupted, StopSignal
 from speechattn.training.config import EncoderKind, TrainConfig
-from speechattn.training.dataset import Example, TrainingBatches, fingerprint
+from speechattn.training.dataset import Example, Piece, TrainingBatches, fingerprint
 from speechattn.training.loop import train
 from speechattn.training.optimizers import learning_rate, make_optimizers
 from speechattn.training.run_log import RunLog
@@ -70,12 +72,39 @@ def new_model(config: TrainConfig) -> SpeechModel:
     return SpeechModel(ModelConfig(CLASSES, config.encoder_config("truncated"), num_mels=8))
 
 
-def run(examples: list[Example], config: TrainConfig, directory: Path) -> tuple[SpeechModel, Progress]:
+class StoppedBatches(TrainingBatches):
+    """Batches during the `steps`-th of which SIGTERM arrives; 0 is never."""
+
+    def __init__(self, examples: list[Example], config: TrainConfig, stop: StopSignal, steps: int) -> None:
+        super().__init__(examples, config)
+        self.stop, self.left = stop, steps
+
+    def load(self, batch: Sequence[Piece]) -> tuple[Tensor, Tensor, Tensor]:
+        self.left -= 1
+        if self.left == 0:
+            self.stop.received = signal.SIGTERM
+        return super().load(batch)
+
+
+def run(
+    examples: list[Example], config: TrainConfig, directory: Path, stop_after: int = 0, stages: Sequence[int] = ()
+) -> tuple[SpeechModel, Progress]:
     model = new_model(config)
     with StopSignal() as stop:
-        batches = TrainingBatches(examples, config)
+        batches = StoppedBatches(examples, config, stop, stop_after)
         valid, log = [example(90, 200)], RunLog(directory)
-        progress = train(model, TASK, batches, valid, config, directory=directory, name="truncated", log=log, stop=stop)
+        progress = train(
+            model,
+            TASK,
+            batches,
+            valid,
+            config,
+            directory=directory,
+            name="truncated",
+            log=log,
+            stop=stop,
+            stages=stages,
+        )
     return model, progress
 
 
@@ -140,20 +169,6 @@ def test_training_lowers_the_loss_and_logs(examples: list[Example], tmp_path: Pa
     assert {"loss", "accuracy", "frames_per_s"} <= records[0].keys()
 
 
-class Stopped(StopSignal):
-    """A stop signal that arrives after `polls` polls."""
-
-    def __init__(self, polls: int) -> None:
-        super().__init__()
-        self.left = polls
-
-    def poll(self) -> None:
-        self.left -= 1
-        if self.left == 0:
-            self.received = signal.SIGTERM
-        super().poll()
-
-
 def records_of(
     examples: list[Example], config: TrainConfig, folder: Path, every: int, monkeypatch: pytest.MonkeyPatch
 ) -> list[dict[str, Any]]:
@@ -169,11 +184,8 @@ def test_a_record_of_training_is_the_mean_of_its_steps_whether_or_not_it_was_sto
     config = config_of(epochs=2, batch_frames=300, checkpoint_seconds=0.0)
     single = records_of(examples, config, tmp_path / "single", 1, monkeypatch)
     by_four = records_of(examples, config, tmp_path / "by four", 4, monkeypatch)
-    with Stopped(6) as stop, pytest.raises(Interrupted):
-        model, batches, log = new_model(config), TrainingBatches(examples, config), RunLog(tmp_path / "cut")
-        train(
-            model, TASK, batches, examples[:2], config, directory=tmp_path / "cut", name="truncated", log=log, stop=stop
-        )
+    with pytest.raises(Interrupted):
+        run(examples, config, tmp_path / "cut", stop_after=6)
     cut = records_of(examples, config, tmp_path / "cut", 4, monkeypatch)
     total = len(single)
     assert total % 4 and [record["step"] for record in by_four] == [*range(4, total, 4), total]  # the rest counts too
@@ -200,21 +212,8 @@ def test_a_run_that_is_stopped_at_any_step_and_resumed_has_the_same_weights(
     steps = 0
     for stop_after in (1, 3, 4, 1):
         steps += stop_after
-        model = new_model(config)
-        with Stopped(stop_after) as stop, pytest.raises(Interrupted) as interruption:
-            batches = TrainingBatches(examples, config)
-            log = RunLog(tmp_path / "cut")
-            train(
-                model,
-                TASK,
-                batches,
-                examples[:2],
-                config,
-                directory=tmp_path / "cut",
-                name="truncated",
-                log=log,
-                stop=stop,
-            )
+        with pytest.raises(Interrupted) as interruption:
+            run(examples, config, tmp_path / "cut", stop_after)
         assert interruption.value.exit_code == 143
     model, progress = run(examples, config, tmp_path / "cut")
     assert progress.step == whole.step > steps
