@@ -7,7 +7,6 @@ import multiprocessing
 import random
 import signal
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -16,96 +15,25 @@ from typing import Any, get_args
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from small_runs import TASK, config_of, example, new_model, run
 
 from speechattn.config import EncoderConfig
-from speechattn.data.labelled_corpus import LabelledUtterance
-from speechattn.data.labels.segments import IGNORE, Segment, Utterance
+from speechattn.data.labels.segments import IGNORE
 from speechattn.data.synthetic.arpabet import CLASSES
 from speechattn.errors import UserError
 from speechattn.model_config import ModelConfig
 from speechattn.models.speech_model import SpeechModel
-from speechattn.system.stop_signal import Interrupted, StopSignal
+from speechattn.system.stop_signal import Interrupted
 from speechattn.training.config import EncoderKind, TrainConfig
-from speechattn.training.dataset import Example, Piece, TrainingBatches, fingerprint
-from speechattn.training.loop import train
+from speechattn.training.dataset import Example, TrainingBatches, fingerprint
 from speechattn.training.optimizers import learning_rate, make_optimizers
 from speechattn.training.run_log import RunLog
-from speechattn.training.tasks.frames import FrameTask
 from speechattn.training.trainer import Progress
-
-TASK = FrameTask(CLASSES)
-TINY: dict[str, Any] = {
-    "num_mels": 8,
-    "d_model": 16,
-    "num_heads": 2,
-    "num_layers": 2,
-    "d_ff": 32,
-    "left": 3,
-    "right": 2,
-    "splice": 0,
-}
-
-
-def example(i: int, num_frames: int) -> Example:
-    """Frames whose loudest bin is their label: something a model can learn in a few steps."""
-    generator = torch.Generator().manual_seed(i)
-    labels = torch.randint(0, 8, (num_frames // 5 + 1,), generator=generator).repeat_interleave(5)[:num_frames]
-    frames = torch.nn.functional.one_hot(labels, 8) * 4.0 + torch.randn(num_frames, 8, generator=generator)
-    utterance = Utterance(f"{i}-1-0", str(i), Path("none.flac"))
-    return Example(LabelledUtterance(utterance, num_frames * 160, [Segment(0, 1, "SIL")]), frames, labels)
-
-
-def config_of(**settings: Any) -> TrainConfig:
-    return TrainConfig(
-        **{**TINY, "epochs": 3, "batch_frames": 600, "crop_frames": 80, "warmup_steps": 5, "augment": False, **settings}
-    )
 
 
 @pytest.fixture
 def examples() -> list[Example]:
     return [example(i, 60 + 37 * i) for i in range(8)]
-
-
-def new_model(config: TrainConfig) -> SpeechModel:
-    torch.manual_seed(1)
-    return SpeechModel(ModelConfig(CLASSES, config.encoder_config("truncated"), num_mels=8))
-
-
-class StoppedBatches(TrainingBatches):
-    """Batches during the `steps`-th of which SIGTERM arrives; 0 is never."""
-
-    def __init__(self, examples: list[Example], config: TrainConfig, stop: StopSignal, steps: int) -> None:
-        super().__init__(examples, config)
-        self.stop, self.left = stop, steps
-
-    def load(self, batch: Sequence[Piece]) -> tuple[Tensor, Tensor, Tensor]:
-        self.left -= 1
-        if self.left == 0:
-            self.stop.received = signal.SIGTERM
-        return super().load(batch)
-
-
-def run(
-    examples: list[Example], config: TrainConfig, directory: Path, stop_after: int = 0, stages: Sequence[int] = ()
-) -> tuple[SpeechModel, Progress]:
-    model = new_model(config)
-    with StopSignal() as stop:
-        batches = StoppedBatches(examples, config, stop, stop_after)
-        valid, log = [example(90, 200)], RunLog(directory)
-        progress = train(
-            model,
-            TASK,
-            batches,
-            valid,
-            config,
-            directory=directory,
-            name="truncated",
-            log=log,
-            stop=stop,
-            stages=stages,
-        )
-    return model, progress
 
 
 def test_an_epoch_covers_every_frame_once_and_is_a_pure_function(examples: list[Example]) -> None:
