@@ -11,42 +11,46 @@ import torch
 from speechattn.errors import UserError
 from speechattn.models.speech_model import SpeechModel, load
 from speechattn.system.atomic_files import write_json
+from speechattn.training.config import TrainConfig
 from speechattn.training.run_folder import read_object
 
-MAY_DIFFER = ("classes", "encoder.dropout", "encoder.layer_dropout", "encoder.gradient_checkpointing")
+MAY_DIFFER = ("classes", "head", "encoder.dropout", "encoder.layer_dropout", "encoder.gradient_checkpointing")
 """Settings of a model that its weights do not depend on, or only those of the head."""
 
 
-def load_initial(folder: str) -> SpeechModel:
-    """Return the model saved in `folder`, or in `model/` of it if `folder` is that of a run.
+def load_initial(config: TrainConfig) -> SpeechModel | None:
+    """Return the model that a run starts from, None without `init`: saved in this folder, or in `model/` of it.
 
     Raises:
-        UserError: there is no model, or it is damaged.
+        UserError: there is no model, it is damaged, or its settings are not those of the run's own encoder.
     """
-    path = Path(folder)
-    return load(path / "model" if (path / "model" / "config.json").exists() else path)
-
-
-def start_from(model: SpeechModel, initial: SpeechModel, folder: str) -> str:
-    """Copy the weights of `initial` into `model`, except those of a head of other classes; return a line about it.
-
-    Raises:
-        UserError: settings of the two models differ.
-    """
-    found, wanted = _flat(initial.config.to_dict()), _flat(model.config.to_dict())
+    if config.init is None:
+        return None
+    path = Path(config.init)
+    initial = load(path / "model" if (path / "model" / "config.json").exists() else path)
+    found = _flat(initial.config.to_dict())
+    wanted = _flat(config.model_config(config.encoder, initial.config.classes).to_dict())
     differing = [key for key in sorted({*found, *wanted} - {*MAY_DIFFER}) if found.get(key) != wanted.get(key)]
     if differing:
         changes = ", ".join(f"{key} is {found.get(key)!r} there and {wanted.get(key)!r} here" for key in differing[:5])
         raise UserError(
-            f"--init {folder} is a model of other settings: {changes}. Give this run the same ones (of a run, "
+            f"--init {config.init} is a model of other settings: {changes}. Give this run the same ones (of a run, "
             "--config FOLDER/config.json reads them), or start without --init."
         )
-    same_head = initial.config.classes == model.config.classes
-    parts = ("normalize", "encoder", "head") if same_head else ("normalize", "encoder")
-    for part in parts:
+    return initial
+
+
+def start_from(model: SpeechModel, initial: SpeechModel) -> str:
+    """Copy the weights of `initial` into `model`, except those of another head; return a line about it."""
+    same_head = (initial.config.head, initial.config.classes) == (model.config.head, model.config.classes)
+    for part in ("normalize", "encoder", "head") if same_head else ("normalize", "encoder"):
         getattr(model, part).load_state_dict(getattr(initial, part).state_dict())
-    head = "and head" if same_head else f"but not the head, whose {len(initial.config.classes)} classes are others"
-    return f"weights of normalisation, encoder {head} are from {folder}"
+    if same_head:
+        return "initial weights: normalisation, encoder and head"
+    return (
+        "initial weights: normalisation and encoder. The head is new, because that of the saved model "
+        f"({initial.config.head}) has {len(initial.config.classes)} other classes."
+    )
 
 
 def check_initial(run: Path, initial: SpeechModel, folder: str) -> None:

@@ -66,7 +66,7 @@ def run(config: TrainConfig, restart: bool = False) -> Path:
         _locked_folder(config, restart, ranks) as out,
     ):
         ranks.check_equal("the settings", lambda: to_json(config.to_dict()).encode())
-        initial = load_initial(config.init) if config.init else None
+        initial = load_initial(config)
         with ranks.main_first():  # the others find prepared data
             data = prepare(config, stop)
             if ranks.is_main:
@@ -145,7 +145,7 @@ def _train_one(
     if initial is None:
         model.normalize = Normalize.fit(example.frames for example in data.train)
     else:
-        print(start_from(model, initial, str(config.init)))
+        print(start_from(model, initial))
     if initial is not None and config.freeze_encoder:
         model.encoder.requires_grad_(False)
         trained = sum(p.numel() for p in model.parameters() if p.requires_grad)

@@ -171,7 +171,7 @@ def train_and_save(folder: Path) -> None:
 def test_kill_9_at_random_moments_and_the_same_command_gives_equal_weights(tmp_path: Path) -> None:
     # Processes forked from one that has imported torch and computed nothing start in half a second.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["__main__", "torch", "speechattn.training.loop"])
+    context.set_forkserver_preload(["__main__", "torch", "torch._dynamo", "speechattn.training.loop"])
 
     def start(folder: Path) -> BaseProcess:
         process = context.Process(target=train_and_save, args=(folder,), daemon=True)
