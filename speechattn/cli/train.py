@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +29,8 @@ def main(argv: Sequence[str], presets: Mapping[str, TrainConfig] | None = None) 
     try:
         run(config, restart)
     except Interrupted as interruption:
-        print(f"\n{interruption}; everything is saved. The same command continues.")
+        if os.environ.get("RANK", "0") == "0":  # one of several processes, or the only one
+            print(f"\n{interruption}; everything is saved. The same command continues.")
         return interruption.exit_code
     return 0
 

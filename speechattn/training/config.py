@@ -25,6 +25,7 @@ MINIMUM: dict[str, float] = {
     "mlp_splice": 0,
     "epochs": 1,
     "batch_frames": 1,
+    "accumulate": 1,
     "crop_frames": 10,
     "warmup_steps": 0,
     "weight_decay": 0.0,
@@ -72,6 +73,11 @@ class TrainConfig:
     (transformer without windows), cnn, bigru, mlp (spliced frames) or linear (one frame)."""
     baselines: tuple[EncoderKind, ...] = ("linear", "mlp")
     """Further encoders, trained on the same data for as many epochs, for comparison."""
+    init: str | None = None
+    """Folder of a saved model, or of a run, whose weights the run's own encoder starts from: normalisation, encoder,
+    and the head where the classes are equal. Baselines start from random weights."""
+    freeze_encoder: bool = False
+    """Train only the head, with init: the encoder stays as it is and computes without dropout."""
     left: int = 15
     """Context of a layer before each frame, in frames."""
     right: int = 15
@@ -126,6 +132,8 @@ class TrainConfig:
     """Passes over the training data."""
     batch_frames: int = 2000
     """Frames in a batch, padding included."""
+    accumulate: int = 1
+    """Parts of a batch, by rows, whose gradients are added up before an update: the same update with less memory."""
     crop_frames: int = 400
     """Longest piece of an utterance in training, in frames; pieces are cut anew in each epoch."""
     learning_rate: float = 3e-3
@@ -157,6 +165,8 @@ class TrainConfig:
     """Threads of torch; 0 is torch's own choice."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto is cuda where torch finds it, else cpu."""
+    precision: Literal["float32", "bf16"] = "float32"
+    """float32, or bf16: training steps under autocast to bfloat16. Weights, losses and validation stay float32."""
     max_bad: float | None = None
     """Share of each subset's utterances that may be unusable; they are left out and counted. None is 0.01 of the
     training subset and 0 of a test subset."""
@@ -199,6 +209,8 @@ class TrainConfig:
             raise ConfigError(f"TrainConfig.stretch must be in [0, 1), got {self.stretch}.")
         if not 0 < self.valid_fraction < 1:
             raise ConfigError(f"TrainConfig.valid_fraction must be between 0 and 1, got {self.valid_fraction}.")
+        if self.freeze_encoder and self.init is None:
+            raise ConfigError("TrainConfig.freeze_encoder needs init, the folder of a trained model: --init DIR.")
         check_features("TrainConfig", self.features, self.num_mels, self.num_ceps, self.deltas)
 
     def _check_copies(self) -> None:

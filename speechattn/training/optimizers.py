@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -20,16 +22,34 @@ def learning_rate(step: int, total: int, config: TrainConfig) -> float:
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
 
 
+def stage_of(step: int, ends: Sequence[int]) -> tuple[int, int]:
+    """Return the first step of the stage that `step` lies in, and the one after its last; `ends` are increasing.
+
+    Examples:
+        >>> stage_of(7, [10]), stage_of(10, [10, 30])
+        ((0, 10), (10, 30))
+    """
+    index = bisect.bisect_right(ends, step)
+    return ends[index - 1] if index else 0, ends[index]
+
+
 def make_optimizers(model: SpeechModel, config: TrainConfig) -> dict[str, torch.optim.Optimizer]:
-    """Return Muon for the weight matrices of the encoder and AdamW for all other parameters."""
-    matrices = [matrix for layer in model.encoder.modules() for matrix in layer_matrices(layer)]
-    others = {id(parameter): parameter for parameter in model.parameters()}
+    """Return Muon for the weight matrices of the encoder and AdamW for all other parameters.
+
+    Parameters without gradients, as those of a frozen encoder, are in neither; an optimizer without any is left out.
+    """
+    others = {id(parameter): parameter for parameter in model.parameters() if parameter.requires_grad}
+    matrices = [matrix for layer in model.encoder.modules() for matrix in layer_matrices(layer) if matrix.requires_grad]
     for matrix in matrices:
         del others[id(matrix)]
-    return {
-        "muon": Muon(matrices, lr=config.learning_rate, weight_decay=config.weight_decay),
-        "adamw": torch.optim.AdamW(others.values(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.0),
-    }
+    optimizers: dict[str, torch.optim.Optimizer] = {}
+    if matrices:
+        optimizers["muon"] = Muon(matrices, lr=config.learning_rate, weight_decay=config.weight_decay)
+    if others:
+        optimizers["adamw"] = torch.optim.AdamW(
+            others.values(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.0
+        )
+    return optimizers
 
 
 def layer_matrices(layer: nn.Module) -> list[Tensor]:

@@ -14,8 +14,8 @@ from speechattn.system.run_lock import RunLock
 from speechattn.system.serialization import parse_json
 from speechattn.training.config import TrainConfig
 
-MAY_CHANGE = ("out", "data", "alignments", "lexicon", "max_bad", "checkpoint_seconds")
-"""Settings that may differ between two starts of a run."""
+MAY_CHANGE = ("out", "data", "alignments", "lexicon", "max_bad", "checkpoint_seconds", "epochs", "accumulate")
+"""Settings that may differ between two starts of a run; stages.py checks the epochs."""
 
 
 def make_folder(folder: Path) -> None:
@@ -49,7 +49,7 @@ def comparable(key: str, value: Any) -> Any:
     """Return the part of a setting that two starts of a run must have in common."""
     if key in MAY_CHANGE:
         return None
-    if key == "noise":  # the ids of the noisy copies hold names and sizes of its files
+    if key in ("noise", "init"):  # the ids of noisy copies hold names and sizes of its files; a hash is that of init
         return value is None
     return sorted(set(value)) if key in ("test_subsets", "baselines") and isinstance(value, list) else value
 

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from speechattn.augment.frames import Augment
 from speechattn.errors import UserError
 from speechattn.models.speech_model import SpeechModel
+from speechattn.training.batch_parts import own_rows, take_rows
 from speechattn.training.checkpoint import load_checkpoint, save_checkpoint
 from speechattn.training.config import TrainConfig
+from speechattn.training.distributed import Ranks
 from speechattn.training.optimizer_state import pack_optimizer, unpack_optimizer
-from speechattn.training.optimizers import learning_rate, make_optimizers
+from speechattn.training.optimizers import learning_rate, make_optimizers, stage_of
 from speechattn.training.tasks.frames import FrameTask
 
 MAX_BAD_STEPS = 10
@@ -65,52 +70,104 @@ class Trainer:
     """A model with its optimizers, its progress and its checkpoints.
 
     Args:
-        model: trained in place; the newest whole checkpoint in `directory` is loaded into it.
+        model: trained in place; the newest whole checkpoint in `directory` is loaded into it. Weights without gradients
+            stay as they are, and an encoder without any computes as in evaluation.
         task: loss and accuracy.
         config: learning rate, augmentation and seed.
-        total: steps of the whole run.
+        stage_ends: steps after which the stages of the learning rate end; the last one is that of the whole run.
         directory: folder of the checkpoints.
+        ranks: the processes of the run; every one has a Trainer.
+
+    Raises:
+        UserError: a rank has found another checkpoint than rank 0.
     """
 
-    def __init__(self, model: SpeechModel, task: FrameTask, config: TrainConfig, total: int, directory: Path) -> None:
-        self.model, self.task, self.config, self.total, self.directory = model, task, config, total, directory
+    def __init__(
+        self,
+        model: SpeechModel,
+        task: FrameTask,
+        config: TrainConfig,
+        stage_ends: Sequence[int],
+        directory: Path,
+        ranks: Ranks,
+    ) -> None:
+        self.model, self.task, self.config, self.stage_ends, self.directory = model, task, config, stage_ends, directory
+        self.ranks = ranks
         self.device = next(model.parameters()).device
         self.optimizers = make_optimizers(model, config)
         self.augment = Augment.for_features(config.features, model.normalize.mean) if config.augment else None
         self.progress = Progress()
         self.saved_at = time.monotonic()
         self._resume()
+        ranks.check_equal("the checkpoints", lambda: str(self.progress.step).encode())
+        self.logits: nn.Module = _Logits(model)
+        if ranks.size > 1:
+            # Buffers are constants, equal on all ranks. Blocks that layer dropout skips have gradients of 0.
+            self.logits = DistributedDataParallel(
+                self.logits,
+                device_ids=[self.device] if self.device.type == "cuda" else None,
+                broadcast_buffers=False,
+                gradient_as_bucket_view=True,
+            )
 
     def step(self, frames: Tensor, lengths: Tensor, labels: Tensor) -> tuple[float, float]:
         """Train on frames [B, T, F] with lengths [B] and labels [B, T]; return loss in nats and accuracy.
 
+        Each rank gets the whole batch and takes its rows; loss and accuracy are those of the whole batch.
+
         Raises:
             UserError: the last ten steps had a loss or a gradient that is not finite.
         """
-        seed = int(np.random.SeedSequence([self.config.seed, self.progress.step]).generate_state(1)[0])
-        torch.manual_seed(seed)  # dropout
-        if self.augment is not None:
-            frames = self.augment(frames, lengths, torch.Generator().manual_seed(seed))
-        frames, lengths, labels = frames.to(self.device), lengths.to(self.device), labels.to(self.device)
-        self.model.train()
-        logits, _ = self.model.classify(frames, lengths)
-        loss = self.task.loss(logits, labels)
+        entropy = [self.config.seed, self.progress.step]
+        if self.augment is not None:  # of the whole batch: the random numbers do not depend on the number of ranks
+            frames = self.augment(frames, lengths, torch.Generator().manual_seed(_seed(entropy)))
+        rank = self.ranks.rank
+        torch.manual_seed(_seed([*entropy, rank] if rank else entropy))  # dropout
         self.model.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss, accuracy = self.ranks.sum(self._add_gradients(frames, lengths, labels))
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), GRADIENT_NORM)
-        if bool(torch.isfinite(loss) & torch.isfinite(norm)):
+        if math.isfinite(loss) and bool(torch.isfinite(norm)):
             self.progress.bad_in_a_row = 0
             self._update_weights()
         else:
             self._count_bad_step()
-        accuracy = float(self.task.accuracy(logits.detach(), labels))
-        self.progress.add(float(loss.detach()), accuracy)
+        self.progress.add(loss, accuracy)
         self.progress.step += 1
         self.progress.frames += int(lengths.sum())
-        return float(loss.detach()), accuracy
+        return loss, accuracy
+
+    def _add_gradients(self, frames: Tensor, lengths: Tensor, labels: Tensor) -> tuple[float, float]:
+        """Compute the gradients of the batch's mean loss; return this rank's share of loss and accuracy.
+
+        DistributedDataParallel exchanges gradients in the backward pass of a rank's last part. It divides their sum by
+        the number of ranks. A rank without rows takes the first row with weight 0, because all have to exchange.
+        """
+        self._set_training_mode()
+        rows = own_rows(len(frames), self.ranks.rank, self.ranks.size, self.config.accumulate)
+        targets, loss_sum, accuracy_sum = int(self.task.num_targets(labels)), 0.0, 0.0
+        for index, part in enumerate(rows or [slice(1)]):
+            part_frames, part_lengths, part_labels = take_rows((frames, lengths, labels), part)
+            share = int(self.task.num_targets(part_labels)) / max(1, targets) if rows else 0.0
+            part_frames, part_labels = part_frames.to(self.device), part_labels.to(self.device)
+            last = index + 1 == max(1, len(rows))
+            with contextlib.nullcontext() if last else _unsynchronized(self.logits):
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+                    logits = self.logits(part_frames, part_lengths.to(self.device))
+                loss = self.task.loss(logits, part_labels)
+                (loss * (share * self.ranks.size)).backward()  # type: ignore[no-untyped-call]
+            loss_sum += float(loss.detach()) * share
+            accuracy_sum += float(self.task.accuracy(logits.detach(), part_labels)) * share
+        return loss_sum, accuracy_sum
+
+    def _set_training_mode(self) -> None:
+        self.model.train()
+        if not any(parameter.requires_grad for parameter in self.model.encoder.parameters()):
+            self.model.encoder.eval()
 
     def save_if_due(self, force: bool = False) -> None:
-        """Write a checkpoint if the last one is older than `config.checkpoint_seconds`, or if `force`."""
+        """Write a checkpoint on rank 0 if the last one is older than `config.checkpoint_seconds`, or if `force`."""
+        if not self.ranks.is_main:
+            return
         if not force and time.monotonic() - self.saved_at < self.config.checkpoint_seconds:
             return
         tensors = {"model": self.model.state_dict()}
@@ -130,7 +187,8 @@ class Trainer:
         self.progress = Progress(**checkpoint.state["progress"])
 
     def _update_weights(self) -> None:
-        rate = learning_rate(self.progress.step, self.total, self.config)
+        start, end = stage_of(self.progress.step, self.stage_ends)
+        rate = learning_rate(self.progress.step - start, end - start, self.config)
         for optimizer in self.optimizers.values():
             for group in optimizer.param_groups:
                 group["lr"] = rate
@@ -144,3 +202,24 @@ class Trainer:
                 f"the loss was not finite in {MAX_BAD_STEPS} steps in a row (step {self.progress.step}). Start again "
                 f"in another --out with a smaller --learning-rate than {self.config.learning_rate:g}."
             )
+
+
+class _Logits(nn.Module):
+    """`SpeechModel.classify` as the forward of a module, because DistributedDataParallel wraps only that."""
+
+    def __init__(self, model: SpeechModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
+        """Return logits [B, T, C]."""
+        return self.model.classify(frames, lengths)[0]
+
+
+def _unsynchronized(module: nn.Module) -> contextlib.AbstractContextManager[None]:
+    """Return a context in which a backward pass only adds to the gradients of this rank."""
+    return module.no_sync() if isinstance(module, DistributedDataParallel) else contextlib.nullcontext()
+
+
+def _seed(entropy: Sequence[int]) -> int:
+    return int(np.random.SeedSequence(entropy).generate_state(1)[0])

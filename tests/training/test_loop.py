@@ -15,68 +15,25 @@ from typing import Any, get_args
 import pytest
 import torch
 from safetensors.torch import load_file
+from small_runs import TASK, config_of, example, new_model, run
 
 from speechattn.config import EncoderConfig
-from speechattn.data.labelled_corpus import LabelledUtterance
-from speechattn.data.labels.segments import IGNORE, Segment, Utterance
+from speechattn.data.labels.segments import IGNORE
 from speechattn.data.synthetic.arpabet import CLASSES
 from speechattn.errors import UserError
 from speechattn.model_config import ModelConfig
 from speechattn.models.speech_model import SpeechModel
-from speechattn.system.stop_signal import Interrupted, StopSignal
+from speechattn.system.stop_signal import Interrupted
 from speechattn.training.config import EncoderKind, TrainConfig
 from speechattn.training.dataset import Example, TrainingBatches, fingerprint
-from speechattn.training.loop import train
 from speechattn.training.optimizers import learning_rate, make_optimizers
 from speechattn.training.run_log import RunLog
-from speechattn.training.tasks.frames import FrameTask
 from speechattn.training.trainer import Progress
-
-TASK = FrameTask(CLASSES)
-TINY: dict[str, Any] = {
-    "num_mels": 8,
-    "d_model": 16,
-    "num_heads": 2,
-    "num_layers": 2,
-    "d_ff": 32,
-    "left": 3,
-    "right": 2,
-    "splice": 0,
-}
-
-
-def example(i: int, num_frames: int) -> Example:
-    """Frames whose loudest bin is their label: something a model can learn in a few steps."""
-    generator = torch.Generator().manual_seed(i)
-    labels = torch.randint(0, 8, (num_frames // 5 + 1,), generator=generator).repeat_interleave(5)[:num_frames]
-    frames = torch.nn.functional.one_hot(labels, 8) * 4.0 + torch.randn(num_frames, 8, generator=generator)
-    utterance = Utterance(f"{i}-1-0", str(i), Path("none.flac"))
-    return Example(LabelledUtterance(utterance, num_frames * 160, [Segment(0, 1, "SIL")]), frames, labels)
-
-
-def config_of(**settings: Any) -> TrainConfig:
-    return TrainConfig(
-        **{**TINY, "epochs": 3, "batch_frames": 600, "crop_frames": 80, "warmup_steps": 5, "augment": False, **settings}
-    )
 
 
 @pytest.fixture
 def examples() -> list[Example]:
     return [example(i, 60 + 37 * i) for i in range(8)]
-
-
-def new_model(config: TrainConfig) -> SpeechModel:
-    torch.manual_seed(1)
-    return SpeechModel(ModelConfig(CLASSES, config.encoder_config("truncated"), num_mels=8))
-
-
-def run(examples: list[Example], config: TrainConfig, directory: Path) -> tuple[SpeechModel, Progress]:
-    model = new_model(config)
-    with StopSignal() as stop:
-        batches = TrainingBatches(examples, config)
-        valid, log = [example(90, 200)], RunLog(directory)
-        progress = train(model, TASK, batches, valid, config, directory=directory, name="truncated", log=log, stop=stop)
-    return model, progress
 
 
 def test_an_epoch_covers_every_frame_once_and_is_a_pure_function(examples: list[Example]) -> None:
@@ -140,20 +97,6 @@ def test_training_lowers_the_loss_and_logs(examples: list[Example], tmp_path: Pa
     assert {"loss", "accuracy", "frames_per_s"} <= records[0].keys()
 
 
-class Stopped(StopSignal):
-    """A stop signal that arrives after `polls` polls."""
-
-    def __init__(self, polls: int) -> None:
-        super().__init__()
-        self.left = polls
-
-    def poll(self) -> None:
-        self.left -= 1
-        if self.left == 0:
-            self.received = signal.SIGTERM
-        super().poll()
-
-
 def records_of(
     examples: list[Example], config: TrainConfig, folder: Path, every: int, monkeypatch: pytest.MonkeyPatch
 ) -> list[dict[str, Any]]:
@@ -169,11 +112,8 @@ def test_a_record_of_training_is_the_mean_of_its_steps_whether_or_not_it_was_sto
     config = config_of(epochs=2, batch_frames=300, checkpoint_seconds=0.0)
     single = records_of(examples, config, tmp_path / "single", 1, monkeypatch)
     by_four = records_of(examples, config, tmp_path / "by four", 4, monkeypatch)
-    with Stopped(6) as stop, pytest.raises(Interrupted):
-        model, batches, log = new_model(config), TrainingBatches(examples, config), RunLog(tmp_path / "cut")
-        train(
-            model, TASK, batches, examples[:2], config, directory=tmp_path / "cut", name="truncated", log=log, stop=stop
-        )
+    with pytest.raises(Interrupted):
+        run(examples, config, tmp_path / "cut", stop_after=6)
     cut = records_of(examples, config, tmp_path / "cut", 4, monkeypatch)
     total = len(single)
     assert total % 4 and [record["step"] for record in by_four] == [*range(4, total, 4), total]  # the rest counts too
@@ -200,21 +140,8 @@ def test_a_run_that_is_stopped_at_any_step_and_resumed_has_the_same_weights(
     steps = 0
     for stop_after in (1, 3, 4, 1):
         steps += stop_after
-        model = new_model(config)
-        with Stopped(stop_after) as stop, pytest.raises(Interrupted) as interruption:
-            batches = TrainingBatches(examples, config)
-            log = RunLog(tmp_path / "cut")
-            train(
-                model,
-                TASK,
-                batches,
-                examples[:2],
-                config,
-                directory=tmp_path / "cut",
-                name="truncated",
-                log=log,
-                stop=stop,
-            )
+        with pytest.raises(Interrupted) as interruption:
+            run(examples, config, tmp_path / "cut", stop_after)
         assert interruption.value.exit_code == 143
     model, progress = run(examples, config, tmp_path / "cut")
     assert progress.step == whole.step > steps
@@ -244,7 +171,7 @@ def train_and_save(folder: Path) -> None:
 def test_kill_9_at_random_moments_and_the_same_command_gives_equal_weights(tmp_path: Path) -> None:
     # Processes forked from one that has imported torch and computed nothing start in half a second.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["__main__", "torch", "speechattn.training.loop"])
+    context.set_forkserver_preload(["__main__", "torch", "torch._dynamo", "speechattn.training.loop"])
 
     def start(folder: Path) -> BaseProcess:
         process = context.Process(target=train_and_save, args=(folder,), daemon=True)

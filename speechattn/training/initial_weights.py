@@ -1,0 +1,85 @@
+"""Weights of a saved model as the start of a run: normalisation, encoder, and the head where the classes are equal."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from speechattn.errors import UserError
+from speechattn.models.speech_model import SpeechModel, load
+from speechattn.system.atomic_files import write_json
+from speechattn.training.config import TrainConfig
+from speechattn.training.run_folder import read_object
+
+MAY_DIFFER = ("classes", "head", "encoder.dropout", "encoder.layer_dropout", "encoder.gradient_checkpointing")
+"""Settings of a model that its weights do not depend on, or only those of the head."""
+
+
+def load_initial(config: TrainConfig) -> SpeechModel | None:
+    """Return the model that a run starts from, None without `init`: saved in this folder, or in `model/` of it.
+
+    Raises:
+        UserError: there is no model, it is damaged, or its settings are not those of the run's own encoder.
+    """
+    if config.init is None:
+        return None
+    path = Path(config.init)
+    initial = load(path / "model" if (path / "model" / "config.json").exists() else path)
+    found = _flat(initial.config.to_dict())
+    wanted = _flat(config.model_config(config.encoder, initial.config.classes).to_dict())
+    differing = [key for key in sorted({*found, *wanted} - {*MAY_DIFFER}) if found.get(key) != wanted.get(key)]
+    if differing:
+        changes = ", ".join(f"{key} is {found.get(key)!r} there and {wanted.get(key)!r} here" for key in differing[:5])
+        raise UserError(
+            f"--init {config.init} is a model of other settings: {changes}. Give this run the same ones (of a run, "
+            "--config FOLDER/config.json reads them), or start without --init."
+        )
+    return initial
+
+
+def start_from(model: SpeechModel, initial: SpeechModel) -> str:
+    """Copy the weights of `initial` into `model`, except those of another head; return a line about it."""
+    same_head = (initial.config.head, initial.config.classes) == (model.config.head, model.config.classes)
+    for part in ("normalize", "encoder", "head") if same_head else ("normalize", "encoder"):
+        getattr(model, part).load_state_dict(getattr(initial, part).state_dict())
+    if same_head:
+        return "initial weights: normalisation, encoder and head"
+    return (
+        "initial weights: normalisation and encoder. The head is new, because that of the saved model "
+        f"({initial.config.head}) has {len(initial.config.classes)} other classes."
+    )
+
+
+def check_initial(run: Path, initial: SpeechModel, folder: str) -> None:
+    """Record in the folder of a run which weights it starts from.
+
+    Raises:
+        UserError: it has started from others.
+    """
+    digest, file = fingerprint_weights(initial), run / "init.json"
+    if file.exists() and read_object(file).get("weights") != digest:
+        raise UserError(
+            f"{run} holds a run that started from other weights than those in --init {folder}. Choose another --out, "
+            "or --restart to move it aside."
+        )
+    write_json(file, {"weights": digest, "folder": folder})
+
+
+def fingerprint_weights(model: SpeechModel) -> str:
+    """Return a hash of all weights of a model: their names, shapes and bytes."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings with dotted names."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
