@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from speechattn.data.labels.classes import PHONES, label_class, label_set, plain
 from speechattn.data.labels.ctm import read_ctm
 from speechattn.data.labels.frame_labels import read_classes, read_frame_rows
 from speechattn.data.labels.librispeech_alignments import SUFFIX, read_word_times
+from speechattn.data.labels.segment_arrays import Relabelling
 from speechattn.data.labels.segments import SILENCE, Alignment, FaultHandler, Segment
 from speechattn.data.labels.textgrid import find_tier, read_textgrid
 from speechattn.errors import DataError
@@ -63,12 +63,12 @@ def load_alignments(
     faults: dict[str, DataError] = {}
     for file in _find(path, subset, kinds) if path.is_dir() else [path]:
         kind, alignments = _read(file, kinds, classes, faults.setdefault)
-        to_class = _class_lookup(kind, classes)
+        relabelled = Relabelling(_class_lookup(kind, classes))
         for id, alignment in alignments.items():
             try:
                 if id in found:
                     raise DataError(f"it was already found in another file below {path}.")
-                found[id] = _relabelled(alignment, to_class)
+                found[id] = Alignment(relabelled(alignment.segments), alignment.stop_s)
             except DataError as error:
                 faults.setdefault(id, DataError(f"{file}: utterance {id}: {error}"))
     found = {id: alignment for id, alignment in found.items() if id not in faults}
@@ -155,7 +155,8 @@ def _read_textgrid(path: Path, kinds: Sequence[str], fault: FaultHandler) -> tup
 
 def _read_ctm(path: Path, kind: str, fault: FaultHandler) -> dict[str, Alignment]:
     rows = read_ctm(path, fault)
-    if kind == "words" and not any(plain_word(word.label) == SILENCE for words in rows.values() for word in words):
+    used = {(words.table.names, label) for words in rows.values() for label in set(words.labels.tolist())}
+    if kind == "words" and not any(plain_word(names[label]) == SILENCE for names, label in used):
         return {id: Alignment(words, stop_s=None) for id, words in rows.items()}
     return {id: _ending_with(segments) for id, segments in rows.items()}
 
@@ -172,7 +173,3 @@ def _class_lookup(kind: str, classes: Sequence[str] | None) -> Callable[[str], s
     if label_set(classes) == "speech":
         return cache(lambda label: speech_class(label, kind))
     return cache(lambda label: label_class(label, classes))
-
-
-def _relabelled(alignment: Alignment, to_class: Callable[[str], str]) -> Alignment:
-    return replace(alignment, segments=[replace(s, label=to_class(s.label)) for s in alignment.segments])
