@@ -1,6 +1,7 @@
-"""Utterances as frames and labels in memory, and the training batches cut from them.
+"""Utterances as frames and labels, and the training batches cut from them.
 
-An hour of frames with 80 bins is 115 MB, so frames are computed once. Batch k of epoch e is a pure function of
+`make_examples` keeps them in memory: an hour of frames with 80 bins is 115 MB. A run takes them from its cache on disk
+(cache/features.py). Batch k of epoch e is a pure function of
 (data, seed, e, k): a run that was killed and started again sees what an uninterrupted one sees.
 """
 
@@ -34,6 +35,21 @@ class Example:
     utterance: LabelledUtterance
     frames: Tensor
     labels: Tensor
+
+    @property
+    def num_frames(self) -> int:
+        """T."""
+        return len(self.labels)
+
+    @property
+    def speaker(self) -> str:
+        """The speaker's id."""
+        return self.utterance.speaker
+
+    def sound_digest(self) -> bytes:
+        """Return the sha256 of the sound file, which is read whole."""
+        with self.utterance.utterance.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
 
 
 Waveforms = Iterable[tuple[LabelledUtterance, Tensor]]
@@ -86,22 +102,23 @@ class Fingerprint:
 
 
 def fingerprint(examples: Sequence[Example], classes: Sequence[str] = ()) -> Fingerprint:
-    """Return the fingerprint of `examples`, whose labels are indices of `classes`. Every sound file is read whole."""
+    """Return the fingerprint of `examples`, whose labels are indices of `classes`."""
     ids, sound = hashlib.sha256(), hashlib.sha256()
     labels = hashlib.sha256("".join(f"{name}\n" for name in classes).encode())
     hashed: set[Path] = set()
+    frames = 0
     for example in examples:
-        ids.update(f"{example.utterance.id} {example.utterance.num_samples}\n".encode("utf-8", "surrogateescape"))
+        utterance = example.utterance
+        frames += example.num_frames
+        ids.update(f"{utterance.id} {utterance.num_samples}\n".encode("utf-8", "surrogateescape"))
         labels.update(example.labels.to(torch.int16).numpy().tobytes())
-        path = example.utterance.utterance.path
-        if path not in hashed:  # copies at other speeds and in noise come from one file
-            hashed.add(path)
-            with path.open("rb") as file:
-                sound.update(hashlib.file_digest(file, "sha256").digest())
+        if utterance.utterance.path not in hashed:  # copies at other speeds and in noise come from one file
+            hashed.add(utterance.utterance.path)
+            sound.update(example.sound_digest())
     return Fingerprint(
         utterances=len(examples),
-        speakers=len({example.utterance.speaker for example in examples}),
-        frames=sum(len(example.labels) for example in examples),
+        speakers=len({example.speaker for example in examples}),
+        frames=frames,
         ids=ids.hexdigest()[:16],
         labels=labels.hexdigest()[:16],
         sound=sound.hexdigest()[:16],
@@ -145,7 +162,7 @@ class TrainingBatches:
         crop, stretch = self.config.crop_frames, self.config.stretch
         pieces = []
         for item, example in enumerate(self.examples):
-            length = len(example.labels)
+            length = example.num_frames
             first = int(random.integers(1, crop + 1))
             cuts = [0, *range(min(first, length), length, crop), length] if length > crop else [0, length]
             for start, stop in itertools.pairwise(cuts):

@@ -19,7 +19,6 @@ from typing import Any
 import torch
 
 from speechattn.errors import UserError
-from speechattn.frontend.normalize import Normalize
 from speechattn.models.speech_model import SpeechModel, load
 from speechattn.system.atomic_files import to_json, write_bytes, write_json
 from speechattn.system.process_memory import peak_memory_bytes, reset_peak_memory
@@ -88,7 +87,7 @@ def _train_one(
         return read_object(done)
     torch.manual_seed(config.seed)
     model = SpeechModel(config.model_config(kind, data.task.classes, data.task.head))
-    model.normalize = Normalize.fit(example.frames for example in data.train)
+    model.normalize = data.normalize()
     model.to(_device(config.device))
     reset_peak_memory()
     batches = TrainingBatches(data.train, config)

@@ -14,7 +14,7 @@ from speechattn.system.run_lock import RunLock
 from speechattn.system.serialization import parse_json
 from speechattn.training.config import TrainConfig
 
-MAY_CHANGE = ("out", "data", "alignments", "max_bad", "checkpoint_seconds")
+MAY_CHANGE = ("out", "data", "alignments", "max_bad", "checkpoint_seconds", "cache", "workers")
 """Settings that may differ between two starts of a run."""
 
 

@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors.numpy
@@ -65,7 +66,7 @@ class AlignmentTable(Mapping[str, Alignment]):
 
     def save(self, path: Path) -> None:
         """Write the table atomically."""
-        columns = {
+        columns: dict[str, NDArray[Any]] = {
             "starts_s": self.segments.starts_s,
             "stops_s": self.segments.stops_s,
             "labels": self.segments.labels,
@@ -73,19 +74,16 @@ class AlignmentTable(Mapping[str, Alignment]):
             "edges": self.edges,
         }
         texts = {"ids": self.ids, "names": self.segments.names, "damaged": self.damaged}
-        metadata = {key: json.dumps(text) for key, text in texts.items()}  # ASCII: ids may hold any byte
-        write_bytes(path, safetensors.numpy.save(columns, {"version": VERSION, **metadata}))
+        write_bytes(path, safetensors.numpy.save(columns, {VERSION: json.dumps(texts)}))
 
     @classmethod
     def load(cls, path: Path) -> AlignmentTable | None:
         """Return the table that `save` wrote; None if the file is missing or is no such file."""
         try:
             with safetensors.safe_open(path, "numpy") as file:
-                metadata = file.metadata() or {}
-                if metadata.get("version") != VERSION:
-                    return None
+                texts = json.loads((file.metadata() or {})[VERSION])
                 columns = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-            ids, names, damaged = (json.loads(metadata[key]) for key in ("ids", "names", "damaged"))
+            ids, names, damaged = texts["ids"], texts["names"], texts["damaged"]
         except (OSError, ValueError, KeyError, safetensors.SafetensorError):
             return None
         table = SegmentTable(columns["starts_s"], columns["stops_s"], columns["labels"], tuple(names))

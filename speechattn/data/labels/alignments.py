@@ -50,18 +50,10 @@ def load_alignments(
         DataError: nothing is found (the message lists what was searched for), or a table cannot be read or holds
             something else; without `damaged`, or when no alignment is good, the first fault.
     """
-    path, subset = Path(directory_or_file), subset and posixpath.normpath(subset)
-    labels = "words" if classes is None else label_set(classes)
-    kinds = _KINDS[labels]
-    if not path.exists():
-        raise DataError(f"{path} does not exist: expected a folder or a file with alignments of {' or '.join(kinds)}.")
-    if not (path.is_dir() or path.is_file()):  # reading a pipe would hang
-        raise DataError(f"{path} is neither a file nor a folder.")
-    if path.is_file() and has_suffix(path, *_PACKED):
-        raise DataError(f"{path} is packed: unpack it, and give the folder.")
+    kinds, path = _kinds(classes), Path(directory_or_file)
     found: dict[str, Alignment] = {}
     faults: dict[str, DataError] = {}
-    for file in _find(path, subset, kinds) if path.is_dir() else [path]:
+    for file in alignment_files(path, subset, classes):
         kind, alignments = _read(file, kinds, classes, faults.setdefault)
         relabelled = Relabelling(_class_lookup(kind, classes))
         for id, alignment in alignments.items():
@@ -77,6 +69,27 @@ def load_alignments(
     if damaged is not None:
         damaged.update((id, str(error)) for id, error in faults.items())
     return found
+
+
+def alignment_files(directory_or_file: str | Path, subset: str, classes: Sequence[str] | None = PHONES) -> list[Path]:
+    """Return the files that `load_alignments` reads.
+
+    Raises:
+        DataError: nothing is found, or the file is packed.
+    """
+    path, subset = Path(directory_or_file), subset and posixpath.normpath(subset)
+    kinds = _kinds(classes)
+    if not path.exists():
+        raise DataError(f"{path} does not exist: expected a folder or a file with alignments of {' or '.join(kinds)}.")
+    if not (path.is_dir() or path.is_file()):  # reading a pipe would hang
+        raise DataError(f"{path} is neither a file nor a folder.")
+    if path.is_file() and has_suffix(path, *_PACKED):
+        raise DataError(f"{path} is packed: unpack it, and give the folder.")
+    return _find(path, subset, kinds) if path.is_dir() else [path]
+
+
+def _kinds(classes: Sequence[str] | None) -> tuple[str, ...]:
+    return _KINDS["words" if classes is None else label_set(classes)]
 
 
 def _find(folder: Path, subset: str, kinds: Sequence[str]) -> list[Path]:

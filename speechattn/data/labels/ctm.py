@@ -102,9 +102,17 @@ def _read_lines(path: str | Path, fault: FaultHandler) -> _Lines:
         numbers.append(number)
         starts.append(begin)
         stops.append(end)
-    names = tuple(ids), tuple(channels), tuple(labels)
-    indices = [np.frombuffer(column, np.int32) for column in (id_of, channel_of, label_of, numbers)]
-    return _Lines(*names, *indices, np.frombuffer(starts), np.frombuffer(stops))
+    return _Lines(
+        tuple(ids),
+        tuple(channels),
+        tuple(labels),
+        np.frombuffer(id_of, np.int32),
+        np.frombuffer(channel_of, np.int32),
+        np.frombuffer(label_of, np.int32),
+        np.frombuffer(numbers, np.int32),
+        np.frombuffer(starts),
+        np.frombuffer(stops),
+    )
 
 
 def _rows(lines: _Lines, index: int) -> list[Row]:
