@@ -65,14 +65,13 @@ class Shard:
     def __len__(self) -> int:
         return len(self.samples)
 
-    def frames(self, row: int) -> Tensor:
-        """Return the frames [T, F] of an example, float32."""
-        part = self._map("frames")[self.edges[row] : self.edges[row + 1]]
-        return torch.from_numpy(np.array(part, np.float32))
+    def frames(self, row: int, start: int = 0, stop: int | None = None) -> Tensor:
+        """Return frames [start, stop) of an example, all by default, [T, F] in float32."""
+        return torch.from_numpy(np.array(self._part("frames", row, start, stop), np.float32))
 
-    def labels(self, row: int) -> NDArray[Any]:
-        """Return the labels [T] of an example as they are stored."""
-        return np.array(self._map("labels")[self.edges[row] : self.edges[row + 1]])
+    def labels(self, row: int, start: int = 0, stop: int | None = None) -> NDArray[Any]:
+        """Return labels [start, stop) of an example, all by default, [T] as they are stored."""
+        return np.array(self._part("labels", row, start, stop))
 
     def moments(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return mean [N, F] and summed squares [N, F] of the frames of each example."""
@@ -81,6 +80,10 @@ class Shard:
     def ids(self) -> list[str]:
         """Return the ids of the examples."""
         return bytes(self._map("ids")).decode("utf-8", "surrogateescape").split("\n") if len(self) else []
+
+    def _part(self, name: str, row: int, start: int, stop: int | None) -> NDArray[Any]:
+        first, last = int(self.edges[row]), int(self.edges[row + 1])
+        return self._map(name)[first:last][start:stop]
 
     def _map(self, name: str) -> NDArray[Any]:
         return _mapped(self.path, *self.columns[name])
@@ -156,7 +159,7 @@ def is_intact(path: Path, key: str) -> bool:
 def _sum(columns: dict[str, NDArray[Any]]) -> str:
     digest = hashlib.sha256()
     for name in sorted(columns):
-        digest.update(memoryview(np.ascontiguousarray(columns[name]).reshape(-1).view(np.uint8)))
+        digest.update(np.ascontiguousarray(columns[name]).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 

@@ -94,12 +94,16 @@ class StoredExamples(Sequence[Example]):
         """Return where example `index` is stored."""
         return self.shards[self.places[index]], int(self.rows[index])
 
+    def source(self, index: int) -> LabelledUtterance:
+        """Return the utterance of which example `index` is a copy, or which it is."""
+        return self.utterances[int(self.sources[index])]
+
     def id(self, index: int) -> str:
         """Return the id of an example; the ids of the last shard that was asked are kept."""
         place = int(self.places[index])
         if self._ids[0] != place:
             self._ids = place, self.shards[place].ids()
-        return self._ids[1][self.rows[index]]
+        return self._ids[1][int(self.rows[index])]
 
 
 class StoredExample(Example):
@@ -119,7 +123,7 @@ class StoredExample(Example):
     @property
     def utterance(self) -> LabelledUtterance:
         """The utterance, with the id and the samples of the copy."""
-        original = self._owner.utterances[self._owner.sources[self._index]]
+        original = self._owner.source(self._index)
         id = self._owner.id(self._index)
         if id == original.id:
             return original
@@ -132,6 +136,12 @@ class StoredExample(Example):
         """Frames [T, F] in float32."""
         shard, row = self._owner.shard_and_row(self._index)
         return shard.frames(row)
+
+    def cut(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """Return frames and labels [start, stop); no others are read."""
+        shard, row = self._owner.shard_and_row(self._index)
+        labels = shard.labels(row, start, stop).astype(np.int64)
+        return shard.frames(row, start, stop), torch.from_numpy(labels)
 
     @property
     def labels(self) -> Tensor:
@@ -148,11 +158,11 @@ class StoredExample(Example):
     @property
     def speaker(self) -> str:
         """The speaker's id."""
-        return self._owner.utterances[self._owner.sources[self._index]].speaker
+        return self._owner.source(self._index).speaker
 
     def sound_digest(self) -> bytes:
         """Return the sha256 of the sound file, which was computed when its header was read."""
-        return self._owner.digests[self._owner.sources[self._index]].tobytes()
+        return bytes(self._owner.digests[self._owner.sources[self._index]])
 
     def __eq__(self, other: object) -> bool:
         return self is other
