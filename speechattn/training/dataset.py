@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, overload
@@ -70,30 +70,39 @@ def make_examples(
     stop: StopSignal | None = None,
     copies: Callable[[Waveforms], Waveforms] = iter,
 ) -> list[Example]:
-    """Return frames and labels of every readable utterance of `corpus`; the corpus counts those it had to skip.
+    """Return the examples of `read_examples` in memory."""
+    return list(read_examples(corpus, frontend, task, stop, copies))
+
+
+@torch.no_grad()
+def read_examples(
+    corpus: Corpus,
+    frontend: LogMel,
+    task: FrameTask,
+    stop: StopSignal | None = None,
+    copies: Callable[[Waveforms], Waveforms] = iter,
+) -> Iterator[Example]:
+    """Yield frames and labels of every readable utterance of `corpus`; the corpus counts those it had to skip.
 
     `copies` may change an utterance or make several of it: see perturbed_copies.py.
 
     Raises:
         DataError: the segments of an utterance cannot be labels of frames.
     """
-    examples = []
     waveforms = progress_bar(
         corpus.waveforms(), total=len(corpus.utterances), desc=f"frames of {corpus.subset}", unit="utt", leave=False
     )
-    with torch.no_grad():
-        for labelled, waveform in copies(waveforms):
-            if stop is not None:
-                stop.poll()
-            frames, lengths = frontend(waveform[None])
-            try:
-                labels = task.targets(labelled.segments, len(waveform), frontend.framing)
-            except DataError as error:
-                raise DataError(f"{corpus.subset}: utterance {labelled.id}: {error}") from error
-            if len(labels) != int(lengths[0]):
-                raise AssertionError(f"{labelled.utterance.id}: {lengths[0]} frames but {len(labels)} labels")
-            examples.append(Example(labelled, frames[0], labels))
-    return examples
+    for labelled, waveform in copies(waveforms):
+        if stop is not None:
+            stop.poll()
+        frames, lengths = frontend(waveform[None])
+        try:
+            labels = task.targets(labelled.segments, len(waveform), frontend.framing)
+        except DataError as error:
+            raise DataError(f"{corpus.subset}: utterance {labelled.id}: {error}") from error
+        if len(labels) != int(lengths[0]):
+            raise AssertionError(f"{labelled.utterance.id}: {lengths[0]} frames but {len(labels)} labels")
+        yield Example(labelled, frames[0], labels)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from speechattn.errors import UserError
 from speechattn.frontend.factory import build_frontend
 from speechattn.frontend.logmel import LogMel
 from speechattn.frontend.normalize import Normalize
-from speechattn.system.cache_folder import default_cache
+from speechattn.system import cache_folder
 from speechattn.system.stop_signal import StopSignal
 from speechattn.training.cache.build import ShardSettings
 from speechattn.training.cache.features import FeatureCache
@@ -66,7 +66,7 @@ def prepare(config: TrainConfig, stop: StopSignal) -> Data:
     rate = frontend.framing.sample_rate
     fixed = {"phones": PHONES, "speech": SPEECH}.get(config.labels)
     max_bad = MAX_BAD if config.max_bad is None else config.max_bad
-    cache = FeatureCache(Path(config.cache) if config.cache else default_cache(), config.workers, stop)
+    cache = FeatureCache(Path(config.cache) if config.cache else cache_folder.default_cache(), config.workers, stop)
     load = partial(load_corpus, sample_rate=rate, headers=cache.headers, read_alignments=cache.alignments)
     corpus = load(root, config.subset, alignments, fixed, max_bad)
     print(corpus.summary())
@@ -127,7 +127,7 @@ def _locate(config: TrainConfig, stop: StopSignal) -> tuple[Path, str | None, tu
     from speechattn.data.synthetic.config import SyntheticConfig
     from speechattn.data.synthetic.corpus import synthesize_corpus
 
-    root = synthesize_corpus(default_cache(), SyntheticConfig())
+    root = synthesize_corpus(cache_folder.default_cache(), SyntheticConfig())
     stop.poll()
     return root, str(root / "alignments"), config.test_subsets or ("test",)
 

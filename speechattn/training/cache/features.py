@@ -92,7 +92,7 @@ class FeatureCache:
         groups = [unknown[i : i + FILES_PER_TASK] for i in range(0, len(unknown), FILES_PER_TASK)]
         tasks = [{"paths": [str(path) for path in group]} for group in groups]
         workers = choose_workers(self.workers, len(unknown) / READ_FILES_PER_S)
-        with progress_bar(total=len(unknown), desc="headers", unit="file", leave=False) as bar:
+        with progress_bar(total=len(unknown), desc="headers", unit="file", leave=False, disable=not unknown) as bar:
             for index, found in run_jobs("files", {"sample_rate": sample_rate}, tasks, workers, self.stop):
                 for path, row in zip(groups[index], found, strict=True):
                     rows[path] = row
@@ -125,7 +125,8 @@ class FeatureCache:
         """Return `load_alignments`, from the cache if its files have not changed: an `AlignmentReader`."""
         files = alignment_files(source, subset, classes)
         times = file_times(files)
-        names = ["/".join(path.parts[-3:]) for path in files]
+        base = Path(source) if Path(source).is_dir() else Path(source).parent
+        names = [path.relative_to(base).as_posix() for path in files]
         wanted = [posixpath.normpath(subset), classes, code_digest(), list(zip(names, times.tolist(), strict=True))]
         recent = [path for path, time in zip(files, times, strict=True) if _is_recent(int(time[1]))]
         wanted.append([hashlib.sha256(path.read_bytes()).hexdigest() for path in recent])
@@ -170,7 +171,8 @@ class FeatureCache:
         missing = list(shards.missing)
         what = f"the features of {settings.subset}"
         needed = sum(_num_bytes(shards.tasks[index].items, settings, copied) for index in missing)
-        check_space(folder, needed, what)
+        smaller = settings.dtype == "float32"
+        check_space(folder, needed, what, smaller)
         wanted = [self._job(shards.tasks[index], copied) for index in missing]
         seconds = sum(shards.tasks[index].seconds for index in missing)
         workers = choose_workers(self.workers, seconds / FEATURE_SPEED)
@@ -189,7 +191,7 @@ class FeatureCache:
                     bar.update(len(shards.tasks[missing[done]].items))
         except OSError as error:
             if error.errno in FULL:
-                raise no_space(folder, needed - written, what) from error
+                raise no_space(folder, needed - written, what, smaller) from error
             raise cannot_write(folder, error) from error
         print(f"{what}: {format_bytes(written)} written to {folder}")
 

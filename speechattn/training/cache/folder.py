@@ -73,25 +73,29 @@ def _acquire(handle: int, folder: Path, stop: StopSignal | None) -> None:
             return
 
 
-def check_space(folder: Path, needed: int, what: str) -> None:
-    """Raise UserError if `needed` bytes for `what` do not fit on the disk of `folder`."""
+def check_space(folder: Path, needed: int, what: str, smaller: bool = False) -> None:
+    """Raise UserError if `needed` bytes for `what` do not fit on the disk of `folder`: see `no_space`."""
     try:
         free = shutil.disk_usage(folder).free
     except OSError:
         return
     if free < needed:
-        raise no_space(folder, needed, what)
+        raise no_space(folder, needed, what, smaller)
 
 
-def no_space(folder: Path, needed: int, what: str) -> UserError:
-    """Return the error of a full disk: what needs how much, what is free, what to do."""
+def no_space(folder: Path, needed: int, what: str, smaller: bool = False) -> UserError:
+    """Return the error of a full disk: what needs how much, what is free, what to do.
+
+    `smaller` adds that half precision takes less.
+    """
     try:
         free = f"{format_bytes(shutil.disk_usage(folder).free)} are free"
     except OSError:
         free = "less is free"
+    half = ", or halve it with --feature-dtype float16" if smaller else ""
     return UserError(
-        f"{what} need {format_bytes(needed)} in {folder}, and {free}: free some space, choose another place with "
-        "--cache DIR, or halve it with --feature-dtype float16. What is there already is kept."
+        f"{what} need {format_bytes(needed)} in {folder}, and {free}: free some space, or choose another place with "
+        f"--cache DIR{half}. What is whole is kept."
     )
 
 
