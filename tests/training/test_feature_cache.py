@@ -306,7 +306,7 @@ def test_too_little_space_is_reported_before_the_work(
     config: TrainConfig, monkeypatch: pytest.MonkeyPatch, jobs: list[str]
 ) -> None:
     monkeypatch.setattr(folder.shutil, "disk_usage", lambda path: SimpleNamespace(free=12_345))
-    message = r"^the features of train need 63 KB in .*, and 12\.3 KB are free: free some space, or .* --cache DIR, or .* float16\..*$"
+    message = r"^the features of train need 63 KB in .*, and 12\.3 KB are free: free .* --cache DIR, or .* float16\..*$"
     with pytest.raises(UserError, match=message) as caught:
         prepared(config)
     assert "\n" not in str(caught.value) and "shards" not in jobs

@@ -1,4 +1,4 @@
-"""One shard of the cache: frames and labels of some utterances in a safetensors file, read by memory map.
+"""One shard of the cache: frames and labels of some utterances in a safetensors file, of which any rows can be read.
 
     frames   [sum T, F]  float32 or float16         edges    [N + 1]  first frame of each example, and their number
     labels   [sum T]     int16 (int32 of many       samples  [N]      samples of each example
@@ -19,7 +19,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import safetensors.numpy
@@ -27,6 +27,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from speechattn.errors import DataError
 from speechattn.system.atomic_files import path_aside, sync_directory, write_synced
 
 VERSION, METADATA = "speechattn-features-1", "speechattn"
@@ -44,17 +45,20 @@ class ShardDamageError(Exception):
     """A shard that is not whole; the message says what was found."""
 
 
+class Column(NamedTuple):
+    """Type, shape and place in the file, in bytes."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+
+
 @dataclass(frozen=True, eq=False)
 class Shard:
-    """An open shard: small columns in memory, the others mapped when they are asked for.
-
-    The map is closed again at once, so that pages of the file do not stay in the size of the process, and no file
-    stays open.
-    """
+    """A shard with its small columns in memory; rows of the others are read when they are asked for."""
 
     path: Path
-    columns: dict[str, tuple[str, tuple[int, ...], int]]
-    """Type, shape and place in the file."""
+    columns: dict[str, Column]
     edges: NDArray[np.int64]
     samples: NDArray[np.int64]
     sources: NDArray[np.int32]
@@ -67,26 +71,28 @@ class Shard:
 
     def frames(self, row: int, start: int = 0, stop: int | None = None) -> Tensor:
         """Return frames [start, stop) of an example, all by default, [T, F] in float32."""
-        return torch.from_numpy(np.array(self._part("frames", row, start, stop), np.float32))
+        return torch.from_numpy(self._part("frames", row, start, stop).astype(np.float32, copy=False))
 
     def labels(self, row: int, start: int = 0, stop: int | None = None) -> NDArray[Any]:
         """Return labels [start, stop) of an example, all by default, [T] as they are stored."""
-        return np.array(self._part("labels", row, start, stop))
+        return self._part("labels", row, start, stop)
 
     def moments(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return mean [N, F] and summed squares [N, F] of the frames of each example."""
-        return np.array(self._map("means")), np.array(self._map("squares"))
+        return _rows(self.path, self.columns["means"]), _rows(self.path, self.columns["squares"])
 
     def ids(self) -> list[str]:
         """Return the ids of the examples."""
-        return bytes(self._map("ids")).decode("utf-8", "surrogateescape").split("\n") if len(self) else []
+        return (
+            _rows(self.path, self.columns["ids"]).tobytes().decode("utf-8", "surrogateescape").split("\n")
+            if len(self)
+            else []
+        )
 
     def _part(self, name: str, row: int, start: int, stop: int | None) -> NDArray[Any]:
         first, last = int(self.edges[row]), int(self.edges[row + 1])
-        return self._map(name)[first:last][start:stop]
-
-    def _map(self, name: str) -> NDArray[Any]:
-        return _mapped(self.path, *self.columns[name])
+        part = range(first, last)[start:stop]
+        return _rows(self.path, self.columns[name], part.start, max(part.start, part.stop))
 
 
 def open_shard(path: Path, key: str) -> Shard | None:
@@ -105,7 +111,7 @@ def open_shard(path: Path, key: str) -> Shard | None:
         contents = json.loads(header.pop("__metadata__")[METADATA])
         start = 8 + length
         columns = {
-            name: (str(entry["dtype"]), tuple(map(int, entry["shape"])), start + int(entry["data_offsets"][0]))
+            name: Column(str(entry["dtype"]), tuple(entry["shape"]), start + int(entry["data_offsets"][0]))
             for name, entry in header.items()
         }
         expected = start + max(int(entry["data_offsets"][1]) for entry in header.values())
@@ -113,7 +119,7 @@ def open_shard(path: Path, key: str) -> Shard | None:
             raise ShardDamageError(f"it has {size} bytes, expected {expected}")
         if (contents["version"], contents["key"]) != (VERSION, key):
             raise ShardDamageError("it holds other contents than its name says")
-        edges, samples, sources = (np.array(_mapped(path, *columns[name])) for name in ("edges", "samples", "sources"))
+        edges, samples, sources = (_rows(path, columns[name]) for name in ("edges", "samples", "sources"))
         faults = tuple((int(i), str(reason), str(found)) for i, reason, found in contents["faults"])
         return Shard(path, columns, edges, samples, sources, faults, dict(contents["changes"]))
     except FileNotFoundError:
@@ -151,8 +157,8 @@ def is_intact(path: Path, key: str) -> bool:
             return False
         with safetensors.safe_open(path, "numpy") as file:
             expected = json.loads(file.metadata()[METADATA])["sha256"]
-        return _sum({name: _mapped(path, *column) for name, column in shard.columns.items()}) == str(expected)
-    except (ShardDamageError, OSError, safetensors.SafetensorError):
+        return _sum({name: _rows(path, column) for name, column in shard.columns.items()}) == str(expected)
+    except (ShardDamageError, DataError, OSError, safetensors.SafetensorError):
         return False
 
 
@@ -163,9 +169,20 @@ def _sum(columns: dict[str, NDArray[Any]]) -> str:
     return digest.hexdigest()
 
 
-def _mapped(path: Path, dtype: str, shape: tuple[int, ...], offset: int) -> NDArray[Any]:
-    kind = DTYPES[dtype]
-    if 0 in shape:
-        return np.zeros(shape, kind)
-    mapped: NDArray[Any] = np.memmap(path, kind, "r", offset, shape)
-    return mapped
+def _rows(path: Path, column: Column, first: int = 0, last: int | None = None) -> NDArray[Any]:
+    """Return rows [first, last) of a column, all by default.
+
+    They are read, not mapped: of a file that became shorter a map would kill the process, and pages of a map count as
+    resident memory.
+
+    Raises:
+        DataError: the file became shorter after it was opened.
+    """
+    count, *rest = column.shape
+    rows: NDArray[Any] = np.empty((min(count, count if last is None else last) - first, *rest), DTYPES[column.dtype])
+    if rows.size:
+        with path.open("rb", buffering=0) as file:
+            file.seek(column.offset + first * (rows.nbytes // len(rows)))
+            if file.readinto(rows.reshape(-1).view(np.uint8).data) != rows.nbytes:
+                raise DataError(f"{path} was cut or replaced while it was in use: start again, it is made anew.")
+    return rows
