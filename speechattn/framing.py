@@ -134,6 +134,10 @@ class Framing:
         center = max(0, self.first_center + t * self.hop)
         return center if num_samples is None else min(center, max(0, num_samples - 1))
 
+    def center_samples(self, num_frames: int) -> range:
+        """Return the samples in the middle of the first `num_frames` frames, not clipped."""
+        return range(self.first_center, self.first_center + num_frames * self.hop, self.hop)
+
     def seconds_at(self, t: int, num_samples: int | None = None) -> float:
         """Return the time of frame `t`, the centre of its window, in seconds, clipped to the audio."""
         return self.center_sample(t, num_samples) / self.sample_rate

@@ -1,6 +1,7 @@
 """Fixtures of all tests: the real data of ../shared/data (without it such tests are skipped), torchaudio, seeds."""
 
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from speechattn.errors import UserError
+from speechattn.system import cache_folder
 from speechattn.system.optional_imports import require_torchaudio
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
@@ -51,6 +53,14 @@ def torchaudio() -> ModuleType:
         return require_torchaudio("This test")
     except UserError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache of features for this session, not the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cache_folder, "default_cache", lambda: tmp_path_factory.getbasetemp() / "cache")
+        yield
 
 
 torch.set_num_threads(1)  # the tensors of tests are small: more threads do not help

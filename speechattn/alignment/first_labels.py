@@ -11,8 +11,9 @@ from speechattn.alignment.batch_alignment import Recording
 from speechattn.data.labelled_corpus import load_corpus
 from speechattn.data.labels.classes import PHONES
 from speechattn.data.labels.frame_labels import frame_labels
-from speechattn.data.synthetic.corpus import default_cache, synthesize_corpus
+from speechattn.data.synthetic.corpus import synthesize_corpus
 from speechattn.frontend.logmel import LogMel
+from speechattn.system import cache_folder
 
 QUIET = 0.3
 """Share of the range of levels that is silence in a flat start."""
@@ -24,7 +25,7 @@ def synthetic_examples(frontend: LogMel) -> list[Example]:
     Raises:
         UserError: espeak-ng is not installed.
     """
-    folder = synthesize_corpus(default_cache())
+    folder = synthesize_corpus(cache_folder.default_cache())
     examples = []
     with torch.inference_mode():
         for item, waveform in load_corpus(folder, "train", folder / "alignments").waveforms():

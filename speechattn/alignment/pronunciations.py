@@ -19,9 +19,9 @@ from speechattn.alignment import espeak_words
 from speechattn.alignment.lexicon import read_lexicon
 from speechattn.alignment.reduced_forms import Pronunciation, alternatives
 from speechattn.data.synthetic import espeak
-from speechattn.data.synthetic.corpus import default_cache
 from speechattn.data.text_files import read_lines
 from speechattn.errors import DataError, UserError
+from speechattn.system import cache_folder
 from speechattn.system.atomic_files import write_bytes
 
 
@@ -38,7 +38,7 @@ class Pronunciations:
 
     def __init__(self, lexicon: str | Path | None = None, cache: Path | None = None) -> None:
         self._lexicon = {} if lexicon is None else read_lexicon(lexicon)
-        self._cache = default_cache() if cache is None else cache
+        self._cache = cache_folder.default_cache() if cache is None else cache
         try:
             self._version: str | None = espeak.engine_version()
         except UserError as error:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
@@ -33,7 +34,7 @@ class Batches:
         [[0, 2], [1, 3]]
     """
 
-    def __init__(self, lengths: Sequence[int], max_frames: int, seed: int) -> None:
+    def __init__(self, lengths: Sequence[int] | NDArray[np.int64], max_frames: int, seed: int) -> None:
         self.lengths = np.asarray(lengths, dtype=np.int64).reshape(-1)
         if max_frames < 1:
             raise ValueError(f"max_frames must be 1 or more, got {max_frames}.")

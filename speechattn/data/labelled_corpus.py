@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,11 +22,15 @@ from speechattn.data.labels.alignments import load_alignments
 from speechattn.data.labels.classes import PHONES, SPEECH
 from speechattn.data.labels.energy_vad import speech_segments
 from speechattn.data.labels.frame_labels import MAX_OVERHANG_S
+from speechattn.data.labels.segment_arrays import SegmentSlice
 from speechattn.data.labels.segments import Alignment, Segment, Utterance
 from speechattn.data.librispeech import RECORDING_FAULTS
 from speechattn.data.recordings import open_recordings
 from speechattn.errors import DataError
 from speechattn.system.serialization import plain_number
+
+HeaderReader = Callable[[Sequence[Path], int], Iterable[int | AudioError]]
+AlignmentReader = Callable[[str | Path, str, Sequence[str] | None, dict[str, str] | None], Mapping[str, Alignment]]
 
 NO_ALIGNMENT, DAMAGED_ALIGNMENT = "no alignment", "damaged alignment"
 MISMATCH = "alignment and audio differ in length"
@@ -36,7 +40,7 @@ MISMATCH = "alignment and audio differ in length"
 class LabelledUtterance:
     """An utterance, its length in samples at the corpus' rate, and its labels in seconds.
 
-    Without an alignment there are no segments until the audio is decoded: `Corpus.waveforms` adds them.
+    Without an alignment there are no segments until the audio is decoded: `labelled_waveform` adds them.
     """
 
     utterance: Utterance
@@ -52,6 +56,31 @@ class LabelledUtterance:
     def speaker(self) -> str:
         """The speaker's id."""
         return self.utterance.speaker
+
+
+def read_headers(paths: Iterable[Path], sample_rate: int) -> Iterator[int | AudioError]:
+    """Yield the number of samples at `sample_rate` that the header of each file promises, or its fault."""
+    for path in paths:
+        try:
+            yield audio_samples(path, sample_rate)
+        except AudioError as error:
+            yield error
+
+
+def labelled_waveform(
+    item: LabelledUtterance, sample_rate: int, detect: bool = False
+) -> tuple[LabelledUtterance, Tensor]:
+    """Return an utterance and its waveform [N], N = item.num_samples; with `detect`, its segments are detected.
+
+    Raises:
+        AudioError: the file does not decode, or to another number of samples.
+    """
+    path = item.utterance.path
+    waveform, _ = load_audio(path, sample_rate)
+    if len(waveform) != item.num_samples:
+        message = f"{path}: the header promised {item.num_samples} samples, decoding gave {len(waveform)}."
+        raise AudioError(message, path, "truncated")
+    return replace(item, segments=speech_segments(waveform, sample_rate)) if detect else item, waveform
 
 
 class Corpus:
@@ -81,12 +110,7 @@ class Corpus:
 
     def read(self, item: LabelledUtterance) -> Tensor:
         """Return the waveform [N] of one utterance, N = item.num_samples, or raise AudioError; nothing is counted."""
-        path = item.utterance.path
-        waveform, _ = load_audio(path, self.sample_rate)
-        if len(waveform) != item.num_samples:
-            message = f"{path}: the header promised {item.num_samples} samples, decoding gave {len(waveform)}."
-            raise AudioError(message, path, "truncated")
-        return waveform
+        return labelled_waveform(item, self.sample_rate)[1]
 
     def waveforms(
         self, utterances: Iterable[LabelledUtterance] | None = None
@@ -103,17 +127,27 @@ class Corpus:
             if item.id in self._bad:
                 continue
             try:
-                waveform = self.read(item)
+                pair = labelled_waveform(item, self.sample_rate, self.detect)
             except AudioError as error:
-                self.utterances = [other for other in self.utterances if other.id != item.id]
-                self._reject(item.id, error.reason, error)
-                self._check_limit()
+                self.leave_out(item.id, error)
                 continue
-            if self.detect:
-                item = replace(item, segments=speech_segments(waveform, self.sample_rate))
-            yield item, waveform
+            yield pair
         if len(self._bad) > known:
-            warnings.warn(f"{self._bad_summary()}. They are left out.", AudioWarning, stacklevel=2)
+            self.warn_left_out()
+
+    def leave_out(self, id: str, error: AudioError) -> None:
+        """Move an utterance that does not decode to `skipped`.
+
+        Raises:
+            DataError: more than `max_bad` of the corpus is bad now.
+        """
+        self.utterances = [other for other in self.utterances if other.id != id]
+        self._reject(id, error.reason, error)
+        self._check_limit()
+
+    def warn_left_out(self) -> None:
+        """Warn of the utterances that cannot be used."""
+        warnings.warn(f"{self._bad_summary()}. They are left out.", AudioWarning, stacklevel=3)
 
     def summary(self) -> str:
         """Return a text: the size of the corpus, and a line for each reason for which utterances were left out."""
@@ -131,19 +165,17 @@ class Corpus:
             for id in ids
         ]
 
-    def _add(self, utterance: Utterance, alignment: Alignment | None) -> None:
+    def _add(self, utterance: Utterance, alignment: Alignment | None, num_samples: int | AudioError) -> None:
         """Add a recording if its header is valid and its length is the alignment's, if there is one."""
         self._considered += 1
-        try:
-            num_samples = audio_samples(utterance.path, self.sample_rate)
-        except AudioError as error:
-            self._reject(utterance.id, error.reason, error)
+        if isinstance(num_samples, AudioError):
+            self._reject(utterance.id, num_samples.reason, num_samples)
             return
         duration = num_samples / self.sample_rate
         if alignment is not None and not alignment.fits(duration, MAX_OVERHANG_S):
             self._reject(utterance.id, MISMATCH)
         else:
-            segments = alignment.over(duration) if alignment is not None else []
+            segments = SegmentSlice.of(alignment.over(duration) if alignment is not None else [])
             self.utterances.append(LabelledUtterance(utterance, num_samples, segments))
 
     def _count_bad(self, id: str, reason: str, found: str = "") -> None:
@@ -181,6 +213,8 @@ def load_corpus(
     max_bad: float = 0.01,
     *,
     sample_rate: int = SAMPLE_RATE,
+    headers: HeaderReader = read_headers,
+    read_alignments: AlignmentReader = load_alignments,
 ) -> Corpus:
     """Return the labelled utterances of `subset`: folders and headers are read, audio is not decoded.
 
@@ -189,6 +223,9 @@ def load_corpus(
     utterances: no recording or two, a bad header, a damaged alignment or one that ends more than 0.5 s from the audio's
     end, and, if the subset has transcripts and alignments, no words or two transcripts. These may be at most `max_bad`
     of the utterances that are aligned or damaged; for a test set use `max_bad=0`.
+
+    `headers` and `read_alignments` replace the readers of headers (`read_headers`) and alignments, by such that
+    remember what they read.
 
     Raises:
         ValueError: alignments=None, and classes other than SIL and SPEECH.
@@ -200,12 +237,18 @@ def load_corpus(
     recordings = open_recordings(root, subset)
     corpus = Corpus(recordings.subset, max_bad, sample_rate, detect=alignments is None)
     damaged: dict[str, str] = {}
-    by_id = {} if alignments is None else load_alignments(alignments, recordings.subset, classes, damaged)
+    by_id: Mapping[str, Alignment] = (
+        {} if alignments is None else read_alignments(alignments, recordings.subset, classes, damaged)
+    )
     known = {utterance.id: utterance for utterance in recordings}
-    for id in sorted(known.keys() | recordings.faults.keys()):
-        fault = recordings.faults.get(id)
-        if corpus.detect and fault not in RECORDING_FAULTS:
-            fault = None  # a detector needs no words
+    faults = recordings.faults
+    if corpus.detect:  # a detector needs no words
+        faults = {id: fault for id, fault in faults.items() if fault in RECORDING_FAULTS}
+    ids = sorted(known.keys() | recordings.faults.keys())
+    whole = [id for id in ids if (corpus.detect or id in by_id) and id not in faults and id not in damaged]
+    lengths = dict(zip(whole, headers([known[id].path for id in whole], sample_rate), strict=True))
+    for id in ids:
+        fault = faults.get(id)
         if not (corpus.detect or id in by_id or id in damaged):
             corpus._skip(id, fault or NO_ALIGNMENT)
         elif fault is not None:
@@ -213,7 +256,7 @@ def load_corpus(
         elif id in damaged:
             corpus._count_bad(id, DAMAGED_ALIGNMENT, damaged[id])
         else:
-            corpus._add(known[id], by_id.get(id))
+            corpus._add(known[id], by_id.get(id), lengths[id])
     if alignments is not None and known and not any(id in by_id or id in damaged for id in known):
         hint = f" Give the folder that holds those of {corpus.subset} too." if Path(alignments).is_file() else ""
         raise DataError(

@@ -5,7 +5,7 @@ Not by those of an utterance, whose mean is known only at its end, so that a str
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Self
 
 import torch
@@ -18,6 +18,33 @@ from speechattn.system.serialization import whole
 
 MIN_STD = 1e-2
 """0.04 dB in log-mel: a feature that varies less is constant, and dividing by its deviation would magnify rounding."""
+
+
+Moments = tuple[int, Tensor, Tensor]
+"""The number of frames, their mean [F] and the summed squares of their deviations from it [F], in float64."""
+
+
+def moments(frames: Tensor) -> Moments:
+    """Return the moments of frames [T, F]; of no frames, zeros."""
+    wide = frames.detach().to("cpu", torch.float64)
+    if not len(wide):
+        return 0, wide.new_zeros(wide.shape[1]), wide.new_zeros(wide.shape[1])
+    mean = wide.mean(0)
+    return len(wide), mean, (wide - mean).square().sum(0)
+
+
+def _all_moments(corpus: Iterable[Tensor]) -> Iterator[Moments]:
+    width = None
+    for index, frames in enumerate(corpus):
+        if frames.ndim != 2 or (width is not None and frames.shape[1] != width):
+            wanted = "[T, F]" if width is None else f"[T, {width}]"
+            raise ValueError(f"item {index} of the corpus must be frames {wanted}, got {list(frames.shape)}.")
+        if not len(frames):
+            continue
+        width = frames.shape[1]
+        if not bool(frames.isfinite().all()):
+            raise UserError(f"item {index} of the corpus holds NaN or infinite frames; leave it out or repair it.")
+        yield moments(frames)
 
 
 class Normalize(nn.Module):
@@ -56,25 +83,26 @@ class Normalize(nn.Module):
             ValueError: an item is not [T, F], or F changes.
             UserError: the corpus holds no frames, or frames that are not finite.
         """
+        return cls.of_moments(_all_moments(corpus), min_std=min_std)
+
+    @classmethod
+    def of_moments(cls, parts: Iterable[Moments], *, min_std: float = MIN_STD) -> Normalize:
+        """Return the same from the `moments` of each item, which may have been computed before.
+
+        Raises:
+            UserError: there are no frames.
+        """
         count, mean, squares = 0, torch.zeros(0), torch.zeros(0)
-        for index, frames in enumerate(corpus):
-            if frames.ndim != 2 or (count and frames.shape[1] != len(mean)):
-                wanted = f"[T, {len(mean)}]" if count else "[T, F]"
-                raise ValueError(f"item {index} of the corpus must be frames {wanted}, got {list(frames.shape)}.")
-            if not len(frames):
+        for own_count, own_mean, own_squares in parts:
+            if not own_count:
                 continue
-            frames = frames.detach().to("cpu", torch.float64)
-            if not bool(frames.isfinite().all()):
-                raise UserError(f"item {index} of the corpus holds NaN or infinite frames; leave it out or repair it.")
-            own_mean = frames.mean(0)
-            own_squares = (frames - own_mean).square().sum(0)
             if not count:
-                count, mean, squares = len(frames), own_mean, own_squares
+                count, mean, squares = own_count, own_mean, own_squares
                 continue
-            total = count + len(frames)
+            total = count + own_count
             difference = own_mean - mean
-            squares = squares + own_squares + difference.square() * (count * len(frames) / total)
-            mean = mean + difference * (len(frames) / total)
+            squares = squares + own_squares + difference.square() * (count * own_count / total)
+            mean = mean + difference * (own_count / total)
             count = total
         if not count:
             raise UserError("there are no frames to compute a mean from: the corpus is empty, or shorter than one hop.")

@@ -94,6 +94,13 @@ def remove_leftovers(directory: Path) -> None:
                 path.unlink()
 
 
+def sweep(directory: Path) -> None:
+    """Remove all temporary files in `directory`: only for the holder of its lock, while no other process writes."""
+    for path in directory.glob("*.tmp-*"):
+        if _LEFTOVER.fullmatch(path.name) and not path.is_dir():
+            path.unlink(missing_ok=True)
+
+
 def _alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)

@@ -153,6 +153,13 @@ class TrainConfig:
     """Folder of sound files; each training utterance gets a second copy with a piece of one mixed in."""
     noise_snr_db: tuple[float, float] = (5.0, 20.0)
     """Lowest and highest ratio of speech to that noise, in dB."""
+    cache: str | None = None
+    """Folder where features are kept, so that the next start needs no audio; None is $SPEECHATTN_CACHE, else
+    ~/.cache/speechattn. 100 hours with 40 bins take 5.9 GB."""
+    feature_dtype: Literal["float32", "float16"] = "float32"
+    """Type of the numbers in the cache; float16 takes half the space."""
+    workers: int | Literal["auto"] = "auto"
+    """Processes that make the features; 0 is this one, auto is one for each processor unless there is little to do."""
     valid_fraction: float = 0.1
     """Share of the speakers held out for validation."""
     valid_every: int = 2
@@ -201,6 +208,9 @@ class TrainConfig:
                 raise ConfigError(f"TrainConfig.{name} must be {minimum} or more, got {getattr(self, name)}.")
         if not 0 < self.learning_rate < math.inf:
             raise ConfigError(f"TrainConfig.learning_rate must be positive, got {self.learning_rate}.")
+        if self.workers != "auto" and (type(self.workers) is not int or self.workers < 0):
+            raise ConfigError(f"TrainConfig.workers must be auto or a whole number from 0, got {self.workers!r}.")
+        check_choice("TrainConfig", "feature_dtype", self.feature_dtype, ("float32", "float16"))
         if self.max_bad is not None and not 0 <= self.max_bad <= 1:
             raise ConfigError(f"TrainConfig.max_bad must be a share from 0 to 1, got {self.max_bad}: 5 % is 0.05.")
         if self.max_hours is not None and not 0 < self.max_hours < math.inf:
@@ -264,6 +274,11 @@ class TrainConfig:
         """Whether an encoder of this run has a table of learned positions, whose length limits recordings."""
         attention = {"truncated", "conformer", "full"}
         return self.position_encoding == "learned" and not attention.isdisjoint((self.encoder, *self.baselines))
+
+    @property
+    def has_copies(self) -> bool:
+        """Whether training utterances are changed or copied as waveforms."""
+        return self.speed_perturb != (1.0,) or self.noise is not None
 
     @property
     def num_features(self) -> int:

@@ -1,6 +1,7 @@
-"""Utterances as frames and labels in memory, and the training batches cut from them.
+"""Utterances as frames and labels, and the training batches cut from them.
 
-An hour of frames with 80 bins is 115 MB, so frames are computed once. Batch k of epoch e is a pure function of
+`make_examples` keeps them in memory: an hour of frames with 80 bins is 115 MB. A run takes them from its cache on disk
+(cache/features.py). Batch k of epoch e is a pure function of
 (data, seed, e, k): a run that was killed and started again sees what an uninterrupted one sees.
 """
 
@@ -8,12 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple, overload
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from speechattn.augment.frames import time_stretch
@@ -35,6 +39,25 @@ class Example:
     frames: Tensor
     labels: Tensor
 
+    @property
+    def num_frames(self) -> int:
+        """T."""
+        return len(self.labels)
+
+    @property
+    def speaker(self) -> str:
+        """The speaker's id."""
+        return self.utterance.speaker
+
+    def cut(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """Return frames and labels [start, stop)."""
+        return self.frames[start:stop], self.labels[start:stop]
+
+    def sound_digest(self) -> bytes:
+        """Return the sha256 of the sound file, which is read whole."""
+        with self.utterance.utterance.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+
 
 Waveforms = Iterable[tuple[LabelledUtterance, Tensor]]
 """Utterances, each with its samples [N]."""
@@ -47,30 +70,39 @@ def make_examples(
     stop: StopSignal | None = None,
     copies: Callable[[Waveforms], Waveforms] = iter,
 ) -> list[Example]:
-    """Return frames and labels of every readable utterance of `corpus`; the corpus counts those it had to skip.
+    """Return the examples of `read_examples` in memory."""
+    return list(read_examples(corpus, frontend, task, stop, copies))
+
+
+@torch.no_grad()
+def read_examples(
+    corpus: Corpus,
+    frontend: LogMel,
+    task: FrameTask,
+    stop: StopSignal | None = None,
+    copies: Callable[[Waveforms], Waveforms] = iter,
+) -> Iterator[Example]:
+    """Yield frames and labels of every readable utterance of `corpus`; the corpus counts those it had to skip.
 
     `copies` may change an utterance or make several of it: see perturbed_copies.py.
 
     Raises:
         DataError: the segments of an utterance cannot be labels of frames.
     """
-    examples = []
     waveforms = progress_bar(
         corpus.waveforms(), total=len(corpus.utterances), desc=f"frames of {corpus.subset}", unit="utt", leave=False
     )
-    with torch.no_grad():
-        for labelled, waveform in copies(waveforms):
-            if stop is not None:
-                stop.poll()
-            frames, lengths = frontend(waveform[None])
-            try:
-                labels = task.targets(labelled.segments, len(waveform), frontend.framing)
-            except DataError as error:
-                raise DataError(f"{corpus.subset}: utterance {labelled.id}: {error}") from error
-            if len(labels) != int(lengths[0]):
-                raise AssertionError(f"{labelled.utterance.id}: {lengths[0]} frames but {len(labels)} labels")
-            examples.append(Example(labelled, frames[0], labels))
-    return examples
+    for labelled, waveform in copies(waveforms):
+        if stop is not None:
+            stop.poll()
+        frames, lengths = frontend(waveform[None])
+        try:
+            labels = task.targets(labelled.segments, len(waveform), frontend.framing)
+        except DataError as error:
+            raise DataError(f"{corpus.subset}: utterance {labelled.id}: {error}") from error
+        if len(labels) != int(lengths[0]):
+            raise AssertionError(f"{labelled.utterance.id}: {lengths[0]} frames but {len(labels)} labels")
+        yield Example(labelled, frames[0], labels)
 
 
 @dataclass(frozen=True)
@@ -86,22 +118,23 @@ class Fingerprint:
 
 
 def fingerprint(examples: Sequence[Example], classes: Sequence[str] = ()) -> Fingerprint:
-    """Return the fingerprint of `examples`, whose labels are indices of `classes`. Every sound file is read whole."""
+    """Return the fingerprint of `examples`, whose labels are indices of `classes`."""
     ids, sound = hashlib.sha256(), hashlib.sha256()
     labels = hashlib.sha256("".join(f"{name}\n" for name in classes).encode())
     hashed: set[Path] = set()
+    frames = 0
     for example in examples:
-        ids.update(f"{example.utterance.id} {example.utterance.num_samples}\n".encode("utf-8", "surrogateescape"))
+        utterance = example.utterance
+        frames += example.num_frames
+        ids.update(f"{utterance.id} {utterance.num_samples}\n".encode("utf-8", "surrogateescape"))
         labels.update(example.labels.to(torch.int16).numpy().tobytes())
-        path = example.utterance.utterance.path
-        if path not in hashed:  # copies at other speeds and in noise come from one file
-            hashed.add(path)
-            with path.open("rb") as file:
-                sound.update(hashlib.file_digest(file, "sha256").digest())
+        if utterance.utterance.path not in hashed:  # copies at other speeds and in noise come from one file
+            hashed.add(utterance.utterance.path)
+            sound.update(example.sound_digest())
     return Fingerprint(
         utterances=len(examples),
-        speakers=len({example.utterance.speaker for example in examples}),
-        frames=sum(len(example.labels) for example in examples),
+        speakers=len({example.speaker for example in examples}),
+        frames=frames,
         ids=ids.hexdigest()[:16],
         labels=labels.hexdigest()[:16],
         sound=sound.hexdigest()[:16],
@@ -128,32 +161,103 @@ class TrainingBatches:
 
     def __init__(self, examples: Sequence[Example], config: TrainConfig) -> None:
         self.examples, self.config = examples, config
+        self._lengths = [example.num_frames for example in examples]
+        self._last: tuple[int, _Pieces] | None = None
 
-    def epoch(self, epoch: int) -> list[list[Piece]]:
+    def epoch(self, epoch: int) -> EpochBatches:
         """Return all batches of one epoch, in order: a pure function of (examples, config, epoch)."""
-        pieces = self._pieces(epoch)
-        batches = Batches([piece.num_frames for piece in pieces], self.config.batch_frames, self.config.seed)
-        return [[pieces[i] for i in batch] for batch in batches.batches(epoch)]
+        return EpochBatches(self, epoch, len(self.pieces(epoch).edges) - 1)
 
     def load(self, batch: Sequence[Piece]) -> tuple[Tensor, Tensor, Tensor]:
         """Return frames [B, T, F], lengths [B] and labels [B, T] of one batch."""
         frames, labels = zip(*(self._cut(piece) for piece in batch), strict=True)
         return collate(list(frames), list(labels))
 
-    def _pieces(self, epoch: int) -> list[Piece]:
+    def pieces(self, epoch: int) -> _Pieces:
+        """Return the pieces of an epoch; those of the last one asked for are kept."""
+        if self._last is None or self._last[0] != epoch:
+            self._last = epoch, self._cut_epoch(epoch)
+        return self._last[1]
+
+    def _cut_epoch(self, epoch: int) -> _Pieces:
         random = np.random.default_rng([self.config.seed, epoch])
         crop, stretch = self.config.crop_frames, self.config.stretch
-        pieces = []
-        for item, example in enumerate(self.examples):
-            length = len(example.labels)
+        items, starts, stops, speeds = array("i"), array("i"), array("i"), array("d")
+        for item, length in enumerate(self._lengths):
             first = int(random.integers(1, crop + 1))
-            cuts = [0, *range(min(first, length), length, crop), length] if length > crop else [0, length]
-            for start, stop in itertools.pairwise(cuts):
-                if stop > start:
-                    pieces.append(Piece(item, start, stop, float(random.uniform(1 - stretch, 1 + stretch))))
-        return pieces
+            if not length:
+                continue
+            cuts = [*range(first, length, crop), length] if length > crop else [length]
+            items.extend([item] * len(cuts))
+            starts.extend([0, *cuts[:-1]])
+            stops.extend(cuts)
+            speeds.extend(random.uniform(1 - stretch, 1 + stretch, len(cuts)))
+        first_frames, last_frames = np.frombuffer(starts, np.int32), np.frombuffer(stops, np.int32)
+        rates = np.frombuffer(speeds)
+        lengths = np.maximum(1, np.rint((last_frames - first_frames) / rates)).astype(np.int64)
+        batches = Batches(lengths, self.config.batch_frames, self.config.seed).batches(epoch)
+        order = np.fromiter(itertools.chain.from_iterable(batches), np.int32, len(items))
+        edges = np.cumsum([0, *map(len, batches)], dtype=np.int32)
+        places = np.frombuffer(items, np.int32)[order]
+        return _Pieces(places, first_frames[order], last_frames[order], rates[order], edges)
 
     def _cut(self, piece: Piece) -> tuple[Tensor, Tensor]:
-        example = self.examples[piece.item]
-        frames, labels = example.frames[piece.start : piece.stop], example.labels[piece.start : piece.stop]
+        frames, labels = self.examples[piece.item].cut(piece.start, piece.stop)
         return (frames, labels) if piece.speed == 1 else time_stretch(frames, labels, 1 / piece.speed)
+
+
+class _Pieces(NamedTuple):
+    """The pieces of an epoch in the order of its batches, 20 bytes each; batch k is pieces [edges[k], edges[k + 1])."""
+
+    items: NDArray[np.int32]
+    starts: NDArray[np.int32]
+    stops: NDArray[np.int32]
+    speeds: NDArray[np.float64]
+    edges: NDArray[np.int32]
+
+
+class EpochBatches(Sequence[list[Piece]]):
+    """The batches of one epoch, made when they are asked for: a schedule of many epochs takes no memory."""
+
+    def __init__(self, owner: TrainingBatches, epoch: int, count: int) -> None:
+        self._owner, self._epoch, self._count = owner, epoch, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> list[Piece]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[list[Piece]]: ...
+    def __getitem__(self, index: int | slice) -> list[Piece] | Sequence[list[Piece]]:
+        if isinstance(index, slice):
+            return _Slice(self, range(len(self))[index])
+        k = range(len(self))[index]
+        pieces = self._owner.pieces(self._epoch)
+        rows = slice(int(pieces.edges[k]), int(pieces.edges[k + 1]))
+        columns = (column[rows].tolist() for column in pieces[:4])
+        return list(itertools.starmap(Piece, zip(*columns, strict=True)))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class _Slice(Sequence[list[Piece]]):
+    """Some batches of an epoch."""
+
+    def __init__(self, batches: EpochBatches, places: range) -> None:
+        self._batches, self._places = batches, places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, index: int) -> list[Piece]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[list[Piece]]: ...
+    def __getitem__(self, index: int | slice) -> list[Piece] | Sequence[list[Piece]]:
+        if isinstance(index, slice):
+            return _Slice(self._batches, self._places[index])
+        return self._batches[self._places[index]]

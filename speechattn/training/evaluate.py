@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -18,7 +18,7 @@ from speechattn.errors import UserError
 from speechattn.models.speech_model import SpeechModel, load
 from speechattn.system.atomic_files import write_json
 from speechattn.system.stop_signal import StopSignal
-from speechattn.training.dataset import Example, make_examples
+from speechattn.training.dataset import Example, read_examples
 from speechattn.training.metrics import FrameScores, constant_accuracy
 from speechattn.training.tasks.frames import FrameTask
 
@@ -58,45 +58,62 @@ class Baseline:
         return cls(classes[chosen], *constant_accuracy(counts, chosen))
 
 
-@torch.no_grad()
 def score_examples(
-    model: SpeechModel, task: FrameTask, examples: Sequence[Example], stop: StopSignal | None = None
+    model: SpeechModel, task: FrameTask, examples: Iterable[Example], stop: StopSignal | None = None
 ) -> tuple[float, FrameScores]:
     """Return mean loss in nats over labelled frames, and the scores, of a model in evaluation mode."""
-    was_training = model.training
-    model.eval()
-    device = like(model).device
-    scores = task.scores()
-    total = 0.0
-    for example in examples:
-        if stop is not None:
-            stop.poll()
-        logits = model.classify(example.frames[None].to(device))[0].cpu()
-        labels = example.labels[None]
-        total += float(task.loss(logits, labels)) * int(task.num_targets(labels))
-        scores.update(logits, labels)
-    model.train(was_training)
-    return total / max(1, scores.frames), scores
+    scored = _score(model, task, examples, stop)
+    return scored.loss, scored.scores
 
 
 def evaluate_examples(
-    model: SpeechModel, task: FrameTask, examples: Sequence[Example], stop: StopSignal | None = None
+    model: SpeechModel, task: FrameTask, examples: Iterable[Example], stop: StopSignal | None = None
 ) -> Evaluation:
-    """Return the scores of a model on frames that are already in memory."""
-    begin = time.perf_counter()
-    loss, scores = score_examples(model, task, examples, stop)
-    seconds = time.perf_counter() - begin
+    """Return the scores of a model; each example is asked for once, and none is kept."""
+    scored = _score(model, task, examples, stop)
+    scores = scored.scores
     return Evaluation(
         accuracy=scores.accuracy,
         accuracy_no_sil=scores.accuracy_no_sil,
         always_sil=scores.always_silence,
-        loss=loss,
+        loss=scored.loss,
         frames=scores.frames,
-        utterances=len(examples),
-        frames_per_s=sum(len(example.labels) for example in examples) / max(seconds, 1e-9),
+        utterances=scored.utterances,
+        frames_per_s=scored.num_frames / max(scored.seconds, 1e-9),
         per_class=scores.per_class(model.config.classes),
         confusion=scores.confusion.tolist(),
     )
+
+
+class _Scored(NamedTuple):
+    """Scores of a model, and what it took: frames with and without a label, and seconds of the model alone."""
+
+    loss: float
+    scores: FrameScores
+    utterances: int
+    num_frames: int
+    seconds: float
+
+
+@torch.no_grad()
+def _score(model: SpeechModel, task: FrameTask, examples: Iterable[Example], stop: StopSignal | None) -> _Scored:
+    was_training = model.training
+    model.eval()
+    device = like(model).device
+    scores = task.scores()
+    total, seconds, utterances, num_frames = 0.0, 0.0, 0, 0
+    for example in examples:
+        if stop is not None:
+            stop.poll()
+        frames, labels = example.frames, example.labels[None]
+        begin = time.perf_counter()
+        logits = model.classify(frames[None].to(device))[0].cpu()
+        total += float(task.loss(logits, labels)) * int(task.num_targets(labels))
+        scores.update(logits, labels)
+        seconds += time.perf_counter() - begin
+        utterances, num_frames = utterances + 1, num_frames + labels.shape[1]
+    model.train(was_training)
+    return _Scored(total / max(1, scores.frames), scores, utterances, num_frames, seconds)
 
 
 def evaluate_directory(
@@ -131,10 +148,9 @@ def evaluate_directory(
         data, subset, alignments, model.config.classes, max_bad, sample_rate=model.config.framing.sample_rate
     )
     task = FrameTask(model.config.classes)
-    examples = make_examples(corpus, model.frontend, task)
-    if not any(bool((example.labels >= 0).any()) for example in examples):
+    scores = evaluate_examples(model, task, read_examples(corpus, model.frontend, task))
+    if not scores.frames:
         raise UserError(f"no frame of {subset} has a label: nothing to score. Look at {alignments or data}.")
-    scores = evaluate_examples(model, task, examples)
     baseline = Baseline.of(scores.confusion, task.classes)
     result = {
         **asdict(scores),

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from speechattn.data.labelled_corpus import Corpus, load_corpus
 from speechattn.data.labels.classes import PHONES, SPEECH, word_classes
@@ -14,11 +18,15 @@ from speechattn.data.speaker_split import check_disjoint, split_by_speaker
 from speechattn.errors import UserError
 from speechattn.frontend.factory import build_frontend
 from speechattn.frontend.logmel import LogMel
+from speechattn.frontend.normalize import Normalize
+from speechattn.system import cache_folder
 from speechattn.system.stop_signal import StopSignal
+from speechattn.training.cache.build import ShardSettings
+from speechattn.training.cache.features import FeatureCache
+from speechattn.training.cache.stored_examples import StoredExamples
 from speechattn.training.config import TrainConfig
-from speechattn.training.dataset import Example, fingerprint, make_examples
+from speechattn.training.dataset import fingerprint
 from speechattn.training.made_alignments import make_alignments, makes_alignments
-from speechattn.training.perturbed_copies import Copies
 from speechattn.training.tasks.frames import FrameTask
 
 MAX_BAD = 0.01
@@ -33,13 +41,17 @@ class Data:
     """
 
     task: FrameTask
-    train: list[Example]
-    valid: list[Example]
-    tests: dict[str, list[Example]]
+    train: StoredExamples
+    valid: StoredExamples
+    tests: dict[str, StoredExamples]
     corpora: list[Corpus]
 
+    def normalize(self) -> Normalize:
+        """Return the normalisation by mean and deviation of the training frames."""
+        return Normalize.of_moments(self.train.moments())
+
     def fingerprints(self) -> dict[str, dict[str, Any]]:
-        """Return a Fingerprint of each part of the data as JSON. The bytes of every sound file are read."""
+        """Return a Fingerprint of each part of the data as JSON; no sound file is read."""
         parts = {"train": self.train, "valid": self.valid}
         parts |= {f"test subset {name}": examples for name, examples in self.tests.items()}
         return {name: asdict(fingerprint(examples, self.task.classes)) for name, examples in parts.items()}
@@ -56,7 +68,9 @@ def prepare(config: TrainConfig, stop: StopSignal) -> Data:
     rate = frontend.framing.sample_rate
     fixed = {"phones": PHONES, "speech": SPEECH}.get(config.labels)
     max_bad = MAX_BAD if config.max_bad is None else config.max_bad
-    corpus = load_corpus(root, config.subset, alignments, fixed, max_bad, sample_rate=rate)
+    cache = FeatureCache(Path(config.cache) if config.cache else cache_folder.default_cache(), config.workers, stop)
+    load = partial(load_corpus, sample_rate=rate, headers=cache.headers, read_alignments=cache.alignments)
+    corpus = load(root, config.subset, alignments, fixed, max_bad)
     corpus.utterances = select(corpus.utterances, rate, max_hours=config.max_hours, speakers=config.speakers)
     print(corpus.summary())
     classes = fixed or word_classes((item.segments for item in corpus.utterances), config.num_words)
@@ -64,17 +78,23 @@ def prepare(config: TrainConfig, stop: StopSignal) -> Data:
     train_side, valid_side = split_by_speaker(corpus.utterances, config.valid_fraction, config.seed)
     others = {}
     for name in tests:
-        others[name] = load_corpus(root, name, alignments, classes, config.max_bad or 0.0, sample_rate=rate)
+        others[name] = load(root, name, alignments, classes, config.max_bad or 0.0)
         check_disjoint(corpus.utterances, others[name].utterances)
         print(others[name].summary())
     task = FrameTask(classes)
     held_out = {item.id for item in valid_side}
-    examples = make_examples(corpus, frontend, task, stop, Copies.of(config, held_out, rate))
+    is_held_out = np.array([item.id in held_out for item in corpus.utterances])
+    plain = shard_settings(config, classes)
+    settings = replace(
+        plain, speeds=config.speed_perturb, noise=config.noise, noise_snr_db=config.noise_snr_db, seed=config.seed
+    )
+    copied = {item.id for item in train_side} if config.has_copies else set()
+    examples = cache.examples(corpus, settings if config.has_copies else plain, copied)
     data = Data(
         task,
-        [example for example in examples if example.utterance.id not in held_out],
-        [example for example in examples if example.utterance.id in held_out],
-        {name: make_examples(other, frontend, task, stop) for name, other in others.items()},
+        examples.select(~is_held_out),
+        examples.select(is_held_out),
+        {name: cache.examples(other, plain) for name, other in others.items()},
         [corpus, *others.values()],
     )
     speakers = (len({item.speaker for item in side}) for side in (train_side, valid_side))
@@ -90,6 +110,19 @@ def make_frontend(config: TrainConfig) -> LogMel:
     )
 
 
+def shard_settings(config: TrainConfig, classes: Sequence[str]) -> ShardSettings:
+    """Return the settings of the features of a run, without copies."""
+    return ShardSettings(
+        config.features,
+        config.num_mels,
+        config.flavor,
+        config.num_ceps,
+        config.deltas,
+        config.feature_dtype,
+        tuple(classes),
+    )
+
+
 def _locate(config: TrainConfig, stop: StopSignal) -> tuple[Path, str | None, tuple[str, ...]]:
     """Return data, alignments and test subsets; synthetic speech is made if it is not in the cache yet."""
     if makes_alignments(config):
@@ -97,9 +130,9 @@ def _locate(config: TrainConfig, stop: StopSignal) -> tuple[Path, str | None, tu
     if config.data != "synthetic":
         return Path(config.data), config.alignments, config.test_subsets
     from speechattn.data.synthetic.config import SyntheticConfig
-    from speechattn.data.synthetic.corpus import default_cache, synthesize_corpus
+    from speechattn.data.synthetic.corpus import synthesize_corpus
 
-    root = synthesize_corpus(default_cache(), SyntheticConfig())
+    root = synthesize_corpus(cache_folder.default_cache(), SyntheticConfig())
     stop.poll()
     return root, str(root / "alignments"), config.test_subsets or ("test",)
 
@@ -107,7 +140,7 @@ def _locate(config: TrainConfig, stop: StopSignal) -> tuple[Path, str | None, tu
 def _check_length(config: TrainConfig, data: Data) -> None:
     """Raise UserError if a recording is longer than the table of learned positions: now, not in the validation."""
     recordings = itertools.chain(data.valid, *data.tests.values())
-    longest = max((len(example.labels) for example in recordings), default=0)
+    longest = max((example.num_frames for example in recordings), default=0)
     if config.learns_positions and longest > config.max_frames:
         raise UserError(
             f"learned positions end at --max-frames {config.max_frames}, and the longest recording to be scored has "

@@ -87,9 +87,9 @@ def _notes(config: TrainConfig, left_out: Sequence[str]) -> list[str]:
 
 def _choose(examples: Sequence[Example], frames_per_second: float) -> list[Example]:
     """Return utterances of different speakers whose length is nearest to EXAMPLE_S, the nearest first."""
-    ranked = sorted(examples, key=lambda example: abs(len(example.labels) - EXAMPLE_S * frames_per_second))
-    by_speaker = {example.utterance.speaker: example for example in reversed(ranked)}
-    return [example for example in ranked if by_speaker[example.utterance.speaker] is example][:NUM_EXAMPLES]
+    ranked = sorted(examples, key=lambda example: abs(example.num_frames - EXAMPLE_S * frames_per_second))
+    by_speaker = {example.speaker: example for example in reversed(ranked)}
+    return [example for example in ranked if by_speaker[example.speaker] is example][:NUM_EXAMPLES]
 
 
 @torch.no_grad()

@@ -23,7 +23,6 @@ from typing import Any
 import torch
 
 from speechattn.errors import UserError
-from speechattn.frontend.normalize import Normalize
 from speechattn.models.speech_model import SpeechModel, load
 from speechattn.system.atomic_files import to_json, write_bytes, write_json
 from speechattn.system.process_memory import peak_memory_bytes, reset_peak_memory
@@ -143,7 +142,7 @@ def _train_one(
     torch.manual_seed(config.seed)
     model = SpeechModel(config.model_config(kind, data.task.classes, data.task.head))
     if initial is None:
-        model.normalize = Normalize.fit(example.frames for example in data.train)
+        model.normalize = data.normalize()
     else:
         print(start_from(model, initial))
     if initial is not None and config.freeze_encoder:

@@ -14,7 +14,18 @@ from speechattn.system.run_lock import RunLock
 from speechattn.system.serialization import parse_json
 from speechattn.training.config import TrainConfig
 
-MAY_CHANGE = ("out", "data", "alignments", "lexicon", "max_bad", "checkpoint_seconds", "epochs", "accumulate")
+MAY_CHANGE = (
+    "out",
+    "data",
+    "alignments",
+    "lexicon",
+    "max_bad",
+    "checkpoint_seconds",
+    "epochs",
+    "accumulate",
+    "cache",
+    "workers",
+)
 """Settings that may differ between two starts of a run; stages.py checks the epochs."""
 
 

@@ -24,9 +24,10 @@ from speechattn.data.synthetic import corpus as synthetic
 from speechattn.data.synthetic import worker, worker_pool
 from speechattn.data.synthetic.arpabet import VOWELS
 from speechattn.data.synthetic.config import SyntheticConfig
-from speechattn.data.synthetic.corpus import default_cache, synthesize_corpus
+from speechattn.data.synthetic.corpus import synthesize_corpus
 from speechattn.data.synthetic.worker import speaker_texts
 from speechattn.errors import UserError
+from speechattn.system.cache_folder import default_cache
 
 ROOT = Path(__file__).parents[2]
 SMALL = SyntheticConfig(train_utterances=6, test_utterances=3, train_speakers=3, test_speakers=2, seed=7)

@@ -27,6 +27,7 @@ SMALL_BYTES = 2**28  # less is not compared with free memory, which takes 0.1 ms
 COPIES = 2  # of the samples, while `load_audio` joins its blocks
 
 _warned: set[str] = set()  # kinds of changes that this process has warned of; a warnings filter would forget
+_collected: dict[str, str] | None = None
 
 
 def load_audio(source: AudioSource, sample_rate: int | None = SAMPLE_RATE) -> tuple[Tensor, int]:
@@ -98,7 +99,31 @@ def _decoding(
             _warn_once(kind, f"{sound.name}: {change}.{suffix}")
 
 
+@contextmanager
+def collected_changes() -> Iterator[dict[str, str]]:
+    """Collect the warnings of changes to the audio by kind, the first of each, instead of showing them.
+
+    `show_changes` shows them, at another time or in another process.
+    """
+    global _warned, _collected
+    before = _warned, _collected
+    _warned, _collected = set(), {}
+    try:
+        yield _collected
+    finally:
+        _warned, _collected = before
+
+
+def show_changes(changes: dict[str, str]) -> None:
+    """Warn of changes to the audio by kind, unless this process has warned of that kind before."""
+    for kind, message in changes.items():
+        _warn_once(kind, message)
+
+
 def _warn_once(kind: str, message: str) -> None:
+    if _collected is not None:
+        _collected.setdefault(kind, message)
+        return
     if kind not in _warned:
         _warned.add(kind)
         warnings.warn(message, AudioWarning, stacklevel=5)  # the caller of load_audio, or of audio_blocks

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from speechattn.data.labels.classes import PHONES, label_class, label_set, plain
 from speechattn.data.labels.ctm import read_ctm
 from speechattn.data.labels.frame_labels import read_classes, read_frame_rows
 from speechattn.data.labels.librispeech_alignments import SUFFIX, read_word_times
+from speechattn.data.labels.segment_arrays import Relabelling
 from speechattn.data.labels.segments import SILENCE, Alignment, FaultHandler, Segment
 from speechattn.data.labels.textgrid import find_tier, read_textgrid
 from speechattn.errors import DataError
@@ -50,25 +50,17 @@ def load_alignments(
         DataError: nothing is found (the message lists what was searched for), or a table cannot be read or holds
             something else; without `damaged`, or when no alignment is good, the first fault.
     """
-    path, subset = Path(directory_or_file), subset and posixpath.normpath(subset)
-    labels = "words" if classes is None else label_set(classes)
-    kinds = _KINDS[labels]
-    if not path.exists():
-        raise DataError(f"{path} does not exist: expected a folder or a file with alignments of {' or '.join(kinds)}.")
-    if not (path.is_dir() or path.is_file()):  # reading a pipe would hang
-        raise DataError(f"{path} is neither a file nor a folder.")
-    if path.is_file() and has_suffix(path, *_PACKED):
-        raise DataError(f"{path} is packed: unpack it, and give the folder.")
+    kinds, path = _kinds(classes), Path(directory_or_file)
     found: dict[str, Alignment] = {}
     faults: dict[str, DataError] = {}
-    for file in _find(path, subset, kinds) if path.is_dir() else [path]:
+    for file in alignment_files(path, subset, classes):
         kind, alignments = _read(file, kinds, classes, faults.setdefault)
-        to_class = _class_lookup(kind, classes)
+        relabelled = Relabelling(_class_lookup(kind, classes))
         for id, alignment in alignments.items():
             try:
                 if id in found:
                     raise DataError(f"it was already found in another file below {path}.")
-                found[id] = _relabelled(alignment, to_class)
+                found[id] = Alignment(relabelled(alignment.segments), alignment.stop_s)
             except DataError as error:
                 faults.setdefault(id, DataError(f"{file}: utterance {id}: {error}"))
     found = {id: alignment for id, alignment in found.items() if id not in faults}
@@ -77,6 +69,27 @@ def load_alignments(
     if damaged is not None:
         damaged.update((id, str(error)) for id, error in faults.items())
     return found
+
+
+def alignment_files(directory_or_file: str | Path, subset: str, classes: Sequence[str] | None = PHONES) -> list[Path]:
+    """Return the files that `load_alignments` reads.
+
+    Raises:
+        DataError: nothing is found, or the file is packed.
+    """
+    path, subset = Path(directory_or_file), subset and posixpath.normpath(subset)
+    kinds = _kinds(classes)
+    if not path.exists():
+        raise DataError(f"{path} does not exist: expected a folder or a file with alignments of {' or '.join(kinds)}.")
+    if not (path.is_dir() or path.is_file()):  # reading a pipe would hang
+        raise DataError(f"{path} is neither a file nor a folder.")
+    if path.is_file() and has_suffix(path, *_PACKED):
+        raise DataError(f"{path} is packed: unpack it, and give the folder.")
+    return _find(path, subset, kinds) if path.is_dir() else [path]
+
+
+def _kinds(classes: Sequence[str] | None) -> tuple[str, ...]:
+    return _KINDS["words" if classes is None else label_set(classes)]
 
 
 def _find(folder: Path, subset: str, kinds: Sequence[str]) -> list[Path]:
@@ -155,7 +168,8 @@ def _read_textgrid(path: Path, kinds: Sequence[str], fault: FaultHandler) -> tup
 
 def _read_ctm(path: Path, kind: str, fault: FaultHandler) -> dict[str, Alignment]:
     rows = read_ctm(path, fault)
-    if kind == "words" and not any(plain_word(word.label) == SILENCE for words in rows.values() for word in words):
+    used = {(words.table.names, label) for words in rows.values() for label in set(words.labels.tolist())}
+    if kind == "words" and not any(plain_word(names[label]) == SILENCE for names, label in used):
         return {id: Alignment(words, stop_s=None) for id, words in rows.items()}
     return {id: _ending_with(segments) for id, segments in rows.items()}
 
@@ -172,7 +186,3 @@ def _class_lookup(kind: str, classes: Sequence[str] | None) -> Callable[[str], s
     if label_set(classes) == "speech":
         return cache(lambda label: speech_class(label, kind))
     return cache(lambda label: label_class(label, classes))
-
-
-def _relabelled(alignment: Alignment, to_class: Callable[[str], str]) -> Alignment:
-    return replace(alignment, segments=[replace(s, label=to_class(s.label)) for s in alignment.segments])

@@ -17,6 +17,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
+import numpy as np
+
+from speechattn.data.labels.segment_arrays import SegmentSlice
 from speechattn.data.labels.segments import SILENCE, Segment
 from speechattn.data.synthetic.arpabet import CLASSES
 from speechattn.errors import DataError
@@ -128,7 +131,11 @@ def word_classes(alignments: Iterable[Sequence[Segment]], num_words: int) -> tup
         >>> word_classes([[Segment(0, 1, "the"), Segment(1, 2, "cat"), Segment(2, 3, "THE")]], num_words=1)
         ('SIL', '<OTHER>', 'the')
     """
-    counts = Counter(plain_word(segment.label) for segments in alignments for segment in segments)
+    counts: Counter[str] = Counter()
+    for segments in alignments:
+        known = SegmentSlice.of(segments)
+        for label, count in zip(*np.unique(known.labels, return_counts=True), strict=True):
+            counts[plain_word(known.table.names[label])] += int(count)
     words = [word for word in counts if word != SILENCE and word[0] not in "<["]
     if not words:
         raise DataError("the alignments of the training subset hold no words.")

@@ -8,13 +8,16 @@ numbers of two framings are not equal times.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby, pairwise
+from itertools import groupby
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from speechattn.data.labels.classes import PHONES, label_class
+from speechattn.data.labels.segment_arrays import SegmentSlice
 from speechattn.data.labels.segments import IGNORE, Alignment, FaultHandler, Segment, raise_fault
 from speechattn.data.text_files import check_text, read_lines, read_table
 from speechattn.errors import DataError
@@ -95,26 +98,44 @@ def frame_labels(
         >>> frame_labels([Segment(0.0, 0.004, "SIL"), Segment(0.004, 0.007, "AA")], 10, framing).tolist()
         [0, 1, 1, -100]
     """
-    index = {label: list(classes).index(label_class(label, classes)) for label in {s.label for s in segments}}
-    ordered = sorted(segments, key=lambda segment: (segment.start_s, segment.stop_s))
-    spans = [(framing.samples_at(s.start_s), framing.samples_at(s.stop_s), index[s.label]) for s in ordered]
-    for (_, stop, _), (start, _, _) in pairwise(spans):
-        if start < stop:
-            raise DataError(f"segments overlap: one ends at sample {stop}, the next begins at {start}.")
-    overhang = spans[-1][1] - num_samples if spans else 0
+    known = SegmentSlice.of(segments)
+    order = np.lexsort((known.stops_s, known.starts_s))
+    starts = np.rint(known.starts_s[order] * framing.sample_rate).astype(np.int64)  # Framing.samples_at
+    stops = np.rint(known.stops_s[order] * framing.sample_rate).astype(np.int64)
+    index = _class_indices(known, tuple(classes))[known.labels[order]]
+    overlaps = np.flatnonzero(stops[:-1] > starts[1:])
+    if len(overlaps):
+        i = overlaps[0]
+        raise DataError(f"segments overlap: one ends at sample {stops[i]}, the next begins at {starts[i + 1]}.")
+    overhang = int(stops[-1]) - num_samples if len(stops) else 0
     if overhang > framing.samples_at(MAX_OVERHANG_S):
         raise DataError(
             f"the alignment ends {overhang / framing.sample_rate:.2f} s after the audio "
             f"({num_samples / framing.sample_rate:.2f} s): they do not belong together."
         )
-    labels, current = [], 0
-    for t in range(framing.num_frames(num_samples)):
-        center = framing.center_sample(t, num_samples)
-        while current < len(spans) and spans[current][1] <= center:
-            current += 1
-        inside = current < len(spans) and spans[current][0] <= center
-        labels.append(spans[current][2] if inside else IGNORE)
-    return torch.tensor(labels, dtype=torch.int64)
+    centers = framing.center_samples(framing.num_frames(num_samples))
+    at = np.clip(np.arange(centers.start, centers.stop, centers.step), 0, max(0, num_samples - 1))
+    if not len(stops):
+        return torch.full((len(at),), IGNORE, dtype=torch.int64)
+    current = np.searchsorted(stops, at, side="right")  # the first segment that ends after the centre
+    last = np.minimum(current, len(stops) - 1)
+    inside = (current < len(stops)) & (starts[last] <= at)
+    return torch.from_numpy(np.where(inside, index[last], IGNORE))
+
+
+def _class_indices(segments: SegmentSlice, classes: tuple[str, ...]) -> NDArray[np.int64]:
+    """Return the index in `classes` of each name of a table that occurs in `segments`.
+
+    Raises:
+        DataError: a name is no class.
+    """
+    names = segments.table.names
+    if names == classes:
+        return np.arange(len(names))
+    indices = np.full(len(names), IGNORE)
+    for label in np.unique(segments.labels).tolist():
+        indices[label] = classes.index(label_class(names[label], classes))
+    return indices
 
 
 def labels_to_segments(

@@ -85,7 +85,7 @@ class Alignment:
             return end - duration <= tolerance
         return abs(max(end, self.stop_s) - duration) <= tolerance
 
-    def over(self, duration: float) -> list[Segment]:
+    def over(self, duration: float) -> Sequence[Segment]:
         """Return the segments of an audio of `duration` seconds, gaps filled with silence if `stop_s` is None.
 
         Examples:
@@ -94,7 +94,7 @@ class Alignment:
             [(0.0, 0.5, 'SIL'), (0.5, 0.75, 'go'), (0.75, 1.0, 'on'), (1.0, 1.25, 'SIL')]
         """
         if self.stop_s is not None:
-            return list(self.segments)
+            return self.segments
         filled, end = [], 0.0
         for segment in self.segments:
             if segment.start_s > end:

@@ -19,7 +19,6 @@ import json
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -50,18 +49,6 @@ _CODE = (
 
 
 _DEFAULT = SyntheticConfig()
-
-
-def default_cache() -> Path:
-    """Return the folder of corpora: $SPEECHATTN_CACHE, else ~/.cache/speechattn, else a temporary folder."""
-    if chosen := os.environ.get("SPEECHATTN_CACHE"):
-        return Path(chosen).expanduser()
-    with contextlib.suppress(OSError, RuntimeError):  # a home that is read-only, or none at all
-        folder = Path.home() / ".cache" / "speechattn"
-        folder.mkdir(parents=True, exist_ok=True)
-        if os.access(folder, os.W_OK):
-            return folder
-    return Path(tempfile.gettempdir()) / f"speechattn-{getattr(os, 'getuid', int)()}"
 
 
 def synthesize_corpus(root: Path, config: SyntheticConfig = _DEFAULT, progress: bool = True) -> Path:
