@@ -69,9 +69,10 @@ def download(
             try:
                 _verify(source, subset, progress)
                 folder = _extract(source, root, work / "extracted", subset, progress)
-            except DataError:
+            except DataError as error:
                 part.unlink(missing_ok=True)
-                raise
+                hint = "Remove it" if source == own else "It was removed"
+                raise DataError(f"{error} {hint}: run again, or choose another mirror.") from error
             if keep_archive and source == part:
                 part.replace(own)
             part.unlink(missing_ok=True)
@@ -147,12 +148,12 @@ def _verify(path: Path, subset: str, progress: bool) -> None:
     """Raise DataError unless the file is the archive of this subset."""
     expected = ARCHIVES[subset]
     if num_bytes(path) != expected.size:
-        raise DataError(f"{path} has {num_bytes(path)} bytes, expected {expected.size}. Remove it and run again.")
+        raise DataError(f"{path} has {num_bytes(path)} bytes, expected {expected.size}.")
     digest = sha256_of(path, progress)
     if digest != expected.sha256:
         others = [name for name, other in ARCHIVES.items() if other.sha256 == digest]
         fault = f"is the archive of {others[0]}" if others else "is damaged"
-        raise DataError(f"{path} {fault}: SHA-256 {digest}, expected {expected.sha256}. Remove it and run again.")
+        raise DataError(f"{path} {fault}: SHA-256 {digest}, expected {expected.sha256}.")
 
 
 def _extract(archive: Path, root: Path, staging: Path, subset: str, progress: bool) -> Path:

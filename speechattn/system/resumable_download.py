@@ -1,4 +1,4 @@
-"""Download of one large file over HTTP: continued where it stopped, tried again after a fault, verified by SHA-256."""
+"""Download of one large file over HTTP: continued where it stopped, and tried again after a fault."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 
-from speechattn.errors import DataError, UserError, reason
+from speechattn.errors import UserError, reason
 from speechattn.system.atomic_files import free_space
 from speechattn.system.progress import progress_bar
 from speechattn.system.units import format_bytes
@@ -55,13 +55,6 @@ def fetch(url: str, path: Path, size: int, progress: bool = True) -> None:
                 if progress:
                     bar.write(f"{url}: {fault}; next try in {pause:g} s", file=sys.stderr)
                 time.sleep(pause)
-
-
-def verify(path: Path, sha256: str, progress: bool = True) -> None:
-    """Raise DataError unless the file has this SHA-256."""
-    digest = sha256_of(path, progress)
-    if digest != sha256:
-        raise DataError(f"{path} is damaged: SHA-256 {digest}, expected {sha256}. Remove it and run again.")
 
 
 def sha256_of(path: Path, progress: bool = True) -> str:

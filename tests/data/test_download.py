@@ -169,7 +169,9 @@ def test_an_interruption_at_any_stage_is_continued(
 def test_a_wrong_sum_leaves_nothing(server: FileServer, tmp_path: Path) -> None:
     good = server.files["dev-clean.tar.gz"]
     server.files["dev-clean.tar.gz"] = bytes(len(good))
-    with pytest.raises(DataError, match=r"dev-clean\.tar\.gz\.part is damaged: SHA-256 .*, expected .*\. Remove"):
+    with pytest.raises(
+        DataError, match=r"dev-clean\.tar\.gz\.part is damaged: SHA-256 .*, expected .*\. It was removed: run again"
+    ):
         download(tmp_path, "dev-clean", progress=False)
     assert names(tmp_path) == []
 
@@ -192,7 +194,7 @@ def test_the_archive_of_another_subset_is_named(
 def test_half_an_archive_of_the_user_is_refused_and_kept(server: FileServer, tmp_path: Path) -> None:
     half = server.files["dev-clean.tar.gz"][:200]
     (tmp_path / "dev-clean.tar.gz").write_bytes(half)
-    with pytest.raises(DataError, match=r"dev-clean\.tar\.gz has 200 bytes, expected \d+\. Remove it and run again\."):
+    with pytest.raises(DataError, match=r"dev-clean\.tar\.gz has 200 bytes, expected \d+\. Remove it: run again"):
         download(tmp_path, "dev-clean", progress=False)
     assert names(tmp_path) == ["dev-clean.tar.gz"]
 
