@@ -4,7 +4,7 @@ Nothing in the package downloads by itself: `speechattn download`, `train --down
 
     <root>/LibriSpeech/<subset>/                        the result, renamed to this name as the last step
     <root>/<subset>.tar.gz                              an archive that the user has, or kept
-    <root>/.<subset>.download/<subset>.tar.gz.part      what has arrived; beside it .lock and extracted/
+    <root>/.<subset>.download/<subset>.tar.gz.part      what has arrived; .lock and extracted/ are there too
 """
 
 from __future__ import annotations
