@@ -12,7 +12,7 @@ from http.client import HTTPException
 from io import FileIO
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
+from urllib.error import HTTPError, URLError
 
 from speechattn.errors import UserError, reason
 from speechattn.system.atomic_files import free_space
@@ -85,6 +85,8 @@ def _try(url: str, path: Path, size: int, bar: Any) -> str:
         if error.code < 500 and error.code not in TEMPORARY_STATUS:
             raise UserError(f"{url}: the server answers {error.code} {error.reason}. {_kept(path)}") from error
         return reason(error)
+    except URLError as error:
+        return reason(error.reason) if isinstance(error.reason, Exception) else error.reason
     except (OSError, HTTPException) as error:
         return reason(error)
     return "the server closed the connection"
@@ -150,4 +152,8 @@ def _write_error(error: OSError, path: Path, missing: int) -> UserError:
 
 def _kept(path: Path) -> str:
     done = num_bytes(path)
-    return f"{format_bytes(done)} are kept in {path}: run again to continue." if done else "Nothing was written."
+    return (
+        f"{format_bytes(done)} are kept in {path}: run again to continue."
+        if done
+        else "Check the address and the network."
+    )
