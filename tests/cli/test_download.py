@@ -110,7 +110,7 @@ def test_a_signal_keeps_what_has_arrived_and_says_how_to_continue(
     command = [sys.executable, "-c", PROGRAM, str(to), server.url, str(known.size), known.sha256]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
-        part = to / ".dev-clean.download" / "dev-clean.tar.gz.part"
+        part = to / "LibriSpeech" / ".dev-clean.download" / "dev-clean.tar.gz.part"
         while process.poll() is None and not (part.exists() and part.stat().st_size == 1000):
             time.sleep(0.01)
         process.send_signal(number)
