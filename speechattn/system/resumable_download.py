@@ -86,7 +86,7 @@ def _try(url: str, path: Path, size: int, bar: Any) -> str:
             raise UserError(f"{url}: the server answers {error.code} {error.reason}. {_kept(path)}") from error
         return reason(error)
     except URLError as error:
-        return reason(error.reason) if isinstance(error.reason, Exception) else error.reason
+        return error.reason if isinstance(error.reason, str) else reason(error.reason)
     except (OSError, HTTPException) as error:
         return reason(error)
     return "the server closed the connection"
