@@ -2,7 +2,8 @@
 
 A phone begins with the window of its first frame, as in the CTM files of Kaldi, the Montreal Forced Aligner and
 pocketsphinx: frame t of 25 ms windows every 10 ms begins at t * 10 ms. (Half way between the centres of two windows
-is 7.5 ms later.)
+is 7.5 ms later.) A model with centred windows is not one of this aligner: it was trained on labels at the centres of
+windows, as `frame_labels` gives them, so that its phones begin half way between two centres.
 """
 
 from __future__ import annotations
@@ -38,7 +39,11 @@ def aligned_utterance(aligned: AlignedRecording, framing: Framing) -> AlignedUtt
     """Return the phones and words of an aligned recording in seconds, and its score."""
     recording = aligned.recording
     graph, words = recording.graph, recording.sentence.words
-    starts = [max(0, framing.span_samples(t)[0]) for t in range(1, len(aligned.path))]
+    later = range(1, len(aligned.path))
+    if framing.align == "snip":
+        starts = [max(0, framing.span_samples(t)[0]) for t in later]
+    else:
+        starts = [framing.edge_sample(t, recording.num_samples) for t in later]
     edges = [0, *starts, recording.num_samples]
 
     def runs(values: NDArray[np.int64]) -> Iterator[tuple[int, float, float]]:
