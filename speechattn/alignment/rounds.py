@@ -40,6 +40,9 @@ from speechattn.models.speech_model import SpeechModel
 from speechattn.system.progress import progress_bar
 from speechattn.system.stop_signal import StopSignal
 
+METHOD = 1
+"""Number of the method, a part of the key: raise it when the same input gets other times."""
+
 __all__ = ["AlignConfig", "AlignedUtterance", "AlignmentResult", "Pronounce", "align_corpus"]
 
 
@@ -112,8 +115,9 @@ def align_corpus(
 
 def _key(sentences: Sequence[Sentence], config: AlignConfig, model: Path | None) -> str:
     settings = {name: value for name, value in asdict(config).items() if name not in ("threads", "min_score")}
+    settings["method"] = METHOD
     if model is not None and (model / "prior.json").is_file():
-        settings = {"model": (model / "prior.json").read_text(encoding="utf-8")}
+        settings = {"method": METHOD, "model": (model / "prior.json").read_text(encoding="utf-8")}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for sentence in sentences:
         size = sentence.utterance.path.stat().st_size if sentence.utterance.path.exists() else -1
