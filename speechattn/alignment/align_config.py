@@ -26,9 +26,9 @@ class AlignConfig:
     begin with equal lengths, spread over the speech that an energy detector finds; needs twice the rounds."""
     train_hours: float = 2.0
     """Largest amount of audio to train on, in hours, drawn evenly from all speakers."""
-    min_score: float = -2.25
+    min_score: float = -2.1
     """Lowest score of an utterance that is kept, in nats per frame: right transcripts of LibriSpeech have -2 or more,
-    those of another utterance -2.5 or less; see AlignedUtterance.score and docs/alignment.md."""
+    those of another utterance less; see AlignedUtterance.score and docs/alignment.md."""
     seed: int = 0
     """Seed of weights, batches, augmentation and the drawing of recordings."""
     threads: int | None = None
