@@ -79,9 +79,7 @@ def test_a_damaged_round_is_not_read(tmp_path: Path, damage: str) -> None:
 
 def test_a_place_that_cannot_be_written_is_an_error_of_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(
-        UserError, match=r"file/part cannot be written .* free\. .* run the same command again"
-    ):
+    with pytest.raises(UserError, match=r"file/part cannot be written .* free\. .* run the same command again"):
         save_part(tmp_path / "file" / "part", PART)
     model = make_acoustic_model([torch.randn(50, NUM_MELS)], seed=3)
     with pytest.raises(UserError, match=r"file/round-0 cannot be written"):
