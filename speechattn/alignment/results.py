@@ -2,7 +2,7 @@
 
     <subset>.phones.ctm, <subset>.words.ctm       times; silence between words has no line
     <subset>.scores.tsv                           a line for each utterance, those without alignment included
-    <subset>.missing_words.txt                    words without pronunciation, and how often each occurs
+    <subset>.missing_words.tsv                    words without pronunciation, and how often each occurs
     <subset>/<speaker>/[<chapter>/]<utt>.TextGrid
 
 All but the missing words can be read by `load_alignments`. Each file appears whole or not at all.
@@ -72,7 +72,7 @@ def _rounded(segments: Iterable[Segment]) -> list[Segment]:
 
 def write_missing_words(out: Path, subset: str, missing: Mapping[str, int]) -> None:
     """Write the words without pronunciation, the most frequent first; without any, remove the file of before."""
-    path = out / f"{subset}.missing_words.txt"
+    path = out / f"{subset}.missing_words.tsv"
     if missing:
         ordered = sorted(missing, key=lambda word: (-missing[word], word))
         _write_lines(path, [f"{word}\t{missing[word]}" for word in ordered])

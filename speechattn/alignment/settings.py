@@ -14,7 +14,7 @@ MAX_BAD = 0.2
 """Share of a subset that may be left out unless the user gives one. What is left out is listed, so that a few missing
 transcripts do not stop the work; a fifth of the data points to a wrong folder, language or lexicon."""
 
-MAY_CHANGE = ("data", "subset", "out", "lexicon", "textgrids", "max_bad", "threads")
+MAY_CHANGE = ("data", "out", "subset", "max_hours", "speakers", "lexicon", "textgrids", "max_bad", "threads")
 """Settings that may differ between two alignments in one folder: the inputs of each subset are compared besides."""
 
 
@@ -27,11 +27,16 @@ class AlignSettings:
     """
 
     data: str
-    """Folder in LibriSpeech layout."""
-    subset: tuple[str, ...]
-    """Subsets to align, for example train-clean-100. The acoustic model is trained on the first, and aligns all."""
+    """Folder in LibriSpeech layout, or of sound files with a <name>.txt each."""
     out: str
     """Folder for the alignments; the same command continues there."""
+    subset: tuple[str, ...] = (".",)
+    """Subsets to align, for example train-clean-100; "." is the folder `data` itself, of sound files. The acoustic
+    model is trained on the first, and aligns all."""
+    max_hours: float | None = None
+    """Largest part of each subset to align, in hours, shared equally by its speakers; None is all of it."""
+    speakers: tuple[str, ...] = ()
+    """Ids of the speakers to align, who are in each subset; none is all."""
     lexicon: str | None = None
     """Pronunciation dictionary in ARPAbet (CMUdict's format, or word<TAB>phones); espeak-ng reads other words."""
     model: str | None = None
@@ -63,6 +68,8 @@ class AlignSettings:
         check_choice("AlignSettings", "start", self.start, ("synthetic", "flat"))
         for name, least in (("rounds", 0), ("steps", 1), ("seed", 0), ("threads", 0)):
             whole(f"AlignSettings.{name}", getattr(self, name), least)
+        if self.max_hours is not None and not 0 < self.max_hours < math.inf:
+            raise ConfigError(f"AlignSettings.max_hours must be positive, got {self.max_hours}: half an hour is 0.5.")
         if not 0 < self.train_hours < math.inf:
             raise ConfigError(f"AlignSettings.train_hours must be a positive number of hours, got {self.train_hours}.")
         if not self.min_score <= 0:

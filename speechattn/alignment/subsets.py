@@ -10,6 +10,7 @@ have changed.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -24,8 +25,12 @@ from speechattn.alignment.results import TABLES, by_kind, write_missing_words, w
 from speechattn.alignment.rounds import AlignConfig, align_corpus
 from speechattn.alignment.settings import MAY_CHANGE, AlignSettings
 from speechattn.alignment.transcripts import transcript_words
+from speechattn.data.audio.errors import AudioError
+from speechattn.data.audio.files import SAMPLE_RATE, audio_samples
+from speechattn.data.labelled_corpus import LabelledUtterance
 from speechattn.data.labels.segments import Utterance
-from speechattn.data.librispeech import LibriSpeech
+from speechattn.data.recordings import open_recordings
+from speechattn.data.selection import select
 from speechattn.errors import DataError, UserError
 from speechattn.models.pretrained import FOLDER, PRETRAINED
 from speechattn.system.atomic_files import remove_leftovers, write_json
@@ -45,8 +50,8 @@ class Subset:
     faults: dict[str, str]
 
 
-def align_subsets(settings: AlignSettings, stop: StopSignal) -> Path:
-    """Align the subsets of `settings`, print what was done, and return the folder of the alignments.
+def align_subsets(settings: AlignSettings, stop: StopSignal) -> list[str]:
+    """Align the subsets of `settings`, print what was done, and return the names of the subsets.
 
     Raises:
         UserError: the folder is in use or holds an alignment with other settings, pronunciations cannot be found, or
@@ -54,7 +59,7 @@ def align_subsets(settings: AlignSettings, stop: StopSignal) -> Path:
         Interrupted: SIGINT or SIGTERM came; the same call continues.
     """
     out = Path(settings.out)
-    subsets = [_open(settings.data, name) for name in settings.subset]
+    subsets = [_open(settings, name) for name in settings.subset]
     pronounce = Pronunciations(settings.lexicon)
     model = None if settings.model is None else find_model(settings.model)
     with RunLock(out):
@@ -66,7 +71,7 @@ def align_subsets(settings: AlignSettings, stop: StopSignal) -> Path:
             model = model or out / state.subsets[subset.name]["model"]
         if any(complaints):
             raise DataError(" ".join(filter(None, complaints)))
-    return out
+    return [subset.name for subset in subsets]
 
 
 def find_model(folder: str | Path) -> Path:
@@ -90,12 +95,19 @@ def find_model(folder: str | Path) -> Path:
     return found[0]
 
 
-def _open(root: str, name: str) -> Subset:
-    recordings = LibriSpeech(root, name)
+def _open(settings: AlignSettings, name: str) -> Subset:
+    recordings = open_recordings(settings.data, name)
     utterances = [utterance for utterance in recordings if utterance.id not in recordings.faults]
     if not any(utterance.transcript for utterance in utterances):
         raise DataError(f"{recordings.folder} holds no transcripts, and alignment needs them.")
-    return Subset(recordings.subset, utterances, recordings.faults)
+    if settings.max_hours is None and not settings.speakers:
+        return Subset(recordings.subset, utterances, recordings.faults)
+    timed = []
+    for utterance in utterances:
+        with contextlib.suppress(AudioError):  # a damaged file is not chosen
+            timed.append(LabelledUtterance(utterance, audio_samples(utterance.path, SAMPLE_RATE), ()))
+    chosen = select(timed, SAMPLE_RATE, max_hours=settings.max_hours, speakers=settings.speakers)
+    return Subset(recordings.subset, [item.utterance for item in chosen], {})
 
 
 def _align_subset(
@@ -179,7 +191,7 @@ def _advice(out: Path, subset: str, missing: Mapping[str, int]) -> str:
     if not missing:
         return ""
     words = _first(sorted(missing, key=lambda word: (-missing[word], word)), 5)
-    path = out / f"{subset}.missing_words.txt"
+    path = out / f"{subset}.missing_words.tsv"
     count = "1 word has" if len(missing) == 1 else f"{len(missing)} words have"
     return (
         f" {count} no pronunciation ({words}), see {path}: write each with its phones into a file, "

@@ -44,4 +44,5 @@ def make_alignments(config: TrainConfig, stop: StopSignal) -> str:
         seed=config.seed,
         threads=config.threads,
     )
-    return str(align_subsets(settings, stop))
+    align_subsets(settings, stop)
+    return str(out)
