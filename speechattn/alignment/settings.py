@@ -34,9 +34,10 @@ class AlignSettings:
     """Subsets to align, for example train-clean-100; "." is the folder `data` itself, of sound files. The acoustic
     model is trained on the first, and aligns all."""
     max_hours: float | None = None
-    """Largest part of each subset to align, in hours, shared equally by its speakers; None is all of it."""
+    """Largest part of the first subset to align, in hours, shared equally by its speakers; None is all of it. Further
+    subsets are aligned whole."""
     speakers: tuple[str, ...] = ()
-    """Ids of the speakers to align, who are in each subset; none is all."""
+    """Ids of the speakers of the first subset to align; none is all."""
     lexicon: str | None = None
     """Pronunciation dictionary in ARPAbet (CMUdict's format, or word<TAB>phones); espeak-ng reads other words."""
     model: str | None = None

@@ -59,7 +59,8 @@ def align_subsets(settings: AlignSettings, stop: StopSignal) -> list[str]:
         Interrupted: SIGINT or SIGTERM came; the same call continues.
     """
     out = Path(settings.out)
-    subsets = [_open(settings, name) for name in settings.subset]
+    first, *further = settings.subset
+    subsets = [_select(_open(settings.data, first), settings), *(_open(settings.data, name) for name in further)]
     pronounce = Pronunciations(settings.lexicon)
     model = None if settings.model is None else find_model(settings.model)
     with RunLock(out):
@@ -95,19 +96,24 @@ def find_model(folder: str | Path) -> Path:
     return found[0]
 
 
-def _open(settings: AlignSettings, name: str) -> Subset:
-    recordings = open_recordings(settings.data, name)
+def _open(root: str, name: str) -> Subset:
+    recordings = open_recordings(root, name)
     utterances = [utterance for utterance in recordings if utterance.id not in recordings.faults]
     if not any(utterance.transcript for utterance in utterances):
         raise DataError(f"{recordings.folder} holds no transcripts, and alignment needs them.")
+    return Subset(recordings.subset, utterances, recordings.faults)
+
+
+def _select(subset: Subset, settings: AlignSettings) -> Subset:
+    """Return the hours and speakers of a subset that are asked for, of utterances without a fault."""
     if settings.max_hours is None and not settings.speakers:
-        return Subset(recordings.subset, utterances, recordings.faults)
+        return subset
     timed = []
-    for utterance in utterances:
+    for utterance in subset.utterances:
         with contextlib.suppress(AudioError):  # a damaged file is not chosen
             timed.append(LabelledUtterance(utterance, audio_samples(utterance.path, SAMPLE_RATE), ()))
     chosen = select(timed, SAMPLE_RATE, max_hours=settings.max_hours, speakers=settings.speakers)
-    return Subset(recordings.subset, [item.utterance for item in chosen], {})
+    return Subset(subset.name, [item.utterance for item in chosen], {})
 
 
 def _align_subset(

@@ -40,6 +40,8 @@ def make_alignments(config: TrainConfig, stop: StopSignal) -> str:
         data=config.data,
         subset=(config.subset, *config.test_subsets),
         out=str(out),
+        max_hours=config.max_hours,
+        speakers=config.speakers,
         lexicon=config.lexicon,
         seed=config.seed,
         threads=config.threads,

@@ -16,6 +16,9 @@ from speechattn.data.labels.segments import SILENCE
 from speechattn.data.synthetic.arpabet import ARPABET
 from speechattn.errors import DataError, UserError
 
+RUSSIAN = "мир"
+"""A word that espeak-ng's English voice cannot read."""
+
 
 @pytest.fixture
 def espeak() -> None:
@@ -65,11 +68,11 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("espeak")
 def test_a_lexicon_comes_first(tmp_path: Path) -> None:
-    (tmp_path / "my.dict").write_text("the\tDH AH0\nмир M IY1 R\n", encoding="utf-8")
-    found = Pronunciations(tmp_path / "my.dict", cache=tmp_path)(["the", "мир", "cat"])
+    (tmp_path / "my.dict").write_text(f"the\tDH AH0\n{RUSSIAN} M IY1 R\n", encoding="utf-8")
+    found = Pronunciations(tmp_path / "my.dict", cache=tmp_path)(["the", RUSSIAN, "cat"])
     assert {word: texts(forms) for word, forms in found.items()} == {
         "the": ["DH AH"],
-        "мир": ["M IY R"],
+        RUSSIAN: ["M IY R"],
         "cat": ["K AE T"],
     }
 

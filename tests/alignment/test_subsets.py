@@ -207,8 +207,8 @@ def test_a_part_of_a_subset_is_aligned(settings: AlignSettings) -> None:
     assert len(few) == 2
     align(replace(settings, max_hours=4.6 / 3600))  # more hours in the same folder
     assert len(scores(out)) == 3 and few < set(scores(out))
-    align(replace(settings, speakers=("4", "2")))
-    assert list(scores(out)) == ["2-1-0000", "4-1-0000"]
+    align(replace(settings, speakers=("4", "2"), subset=("train", "test")))
+    assert list(scores(out)) == ["2-1-0000", "4-1-0000"] and list(scores(out, "test")) == ["9-1-0000"]
     with pytest.raises(DataError, match="no utterance of speaker '77'"):
         align(replace(settings, speakers=("77",)))
 
