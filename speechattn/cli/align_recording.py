@@ -30,10 +30,10 @@ def main(argv: Sequence[str]) -> int:
     for file in files:
         if file.exists():
             raise UserError(f"{file} exists, and is not overwritten: remove it, or choose another --out.")
+    from speechattn.alignment.folder import find_model
     from speechattn.alignment.pronunciations import Pronunciations
     from speechattn.alignment.recording import align_recording
     from speechattn.alignment.results import tiers
-    from speechattn.alignment.subsets import find_model
     from speechattn.data.labels.ctm import write_ctm
     from speechattn.data.labels.textgrid import write_textgrid
 

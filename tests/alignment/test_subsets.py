@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from noise_corpus import WORDS, write_corpus, write_utterance
 
+from speechattn.alignment.folder import find_model
 from speechattn.alignment.settings import AlignSettings
-from speechattn.alignment.subsets import align_subsets, find_model
+from speechattn.alignment.subsets import align_subsets
 from speechattn.data.labelled_corpus import load_corpus
 from speechattn.data.labels.alignments import load_alignments
 from speechattn.data.labels.classes import PHONES, SPEECH
