@@ -15,7 +15,7 @@ MAX_BAD = 0.2
 transcripts do not stop the work; a fifth of the data points to a wrong folder, language or lexicon."""
 
 MAY_CHANGE = ("data", "out", "subset", "max_hours", "speakers", "lexicon", "textgrids", "max_bad", "threads")
-"""Settings that may differ between two alignments in one folder; what a subset is aligned from is compared on its own."""
+"""Settings that may differ between two alignments in one folder; inputs of a subset are compared on their own."""
 
 
 @dataclass(frozen=True)
