@@ -18,7 +18,7 @@ from speechattn.alignment.times import AlignedUtterance
 from speechattn.data.labels.ctm import write_ctm
 from speechattn.data.labels.segments import SILENCE, Segment, Utterance
 from speechattn.data.labels.textgrid import Tier, write_textgrid
-from speechattn.system.atomic_files import write_bytes
+from speechattn.system.atomic_files import write_lines
 from speechattn.system.progress import progress_bar
 
 TABLES = ("phones.ctm", "words.ctm", "scores.tsv")
@@ -31,7 +31,7 @@ def write_tables(out: Path, subset: str, aligned: Mapping[str, AlignedUtterance]
     rows = {id: f"{each.score:.4f}\t{each.phones[-1].stop_s:.3f}\taligned" for id, each in aligned.items()}
     rows |= {id: f"\t\t{' '.join(why.split())}" for id, why in excluded.items()}
     lines = ["utterance\tscore\tseconds\tstatus", *(f"{id}\t{rows[id]}" for id in sorted(rows))]
-    _write_lines(out / f"{subset}.scores.tsv", lines)
+    write_lines(out / f"{subset}.scores.tsv", lines)
     return sum(float(rows[id].split("\t")[1]) for id in aligned)
 
 
@@ -73,11 +73,7 @@ def write_missing_words(out: Path, subset: str, missing: Mapping[str, int]) -> P
     path = out / f"{subset}.missing_words.tsv"
     if missing:
         ordered = sorted(missing, key=lambda word: (-missing[word], word))
-        _write_lines(path, [f"{word}\t{missing[word]}" for word in ordered])
+        write_lines(path, [f"{word}\t{missing[word]}" for word in ordered])
     else:
         path.unlink(missing_ok=True)
     return path
-
-
-def _write_lines(path: Path, lines: Iterable[str]) -> None:
-    write_bytes(path, "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape"))

@@ -41,7 +41,7 @@ class AlignSettings:
     lexicon: str | None = None
     """Pronunciation dictionary in ARPAbet (CMUdict's format, or word<TAB>phones); espeak-ng reads other words."""
     model: str | None = None
-    """Folder of an earlier alignment, whose acoustic model is used instead of training one."""
+    """Folder of an earlier alignment, or small-en-phones: its acoustic model is used, and none is trained."""
     start: Literal["synthetic", "flat"] = "synthetic"
     """First labels: of a model trained on synthetic speech, or each transcript's phones spread evenly (flat)."""
     rounds: int = 3

@@ -6,13 +6,13 @@ Labels are returned as they are written; classes.py maps them to classes. `write
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from speechattn.data.labels.segments import FaultHandler, Segment, raise_fault, sort_segments
 from speechattn.data.text_files import check_text, read_table
 from speechattn.errors import DataError
-from speechattn.system.atomic_files import write_bytes
+from speechattn.system.atomic_files import write_lines
 
 _CHANNELS = {"A": "1", "B": "2"}
 
@@ -51,25 +51,6 @@ def read_ctm(path: str | Path, fault: FaultHandler = raise_fault) -> dict[str, l
     return found
 
 
-def write_ctm(path: str | Path, utterances: Iterable[tuple[str, Sequence[Segment]]]) -> None:
-    """Write the segments of each (id, segments) as a CTM file, atomically; times are rounded to whole milliseconds.
-
-    A segment shorter than half a millisecond may be left out.
-
-    Raises:
-        ValueError: an id or a label is empty or holds a space, and would not be one field of a line.
-    """
-    lines: list[str] = []
-    for id, segments in utterances:
-        for segment in segments:
-            start, stop = round(1000 * segment.start_s), round(1000 * segment.stop_s)
-            if len(id.split()) != 1 or len(segment.label.split()) != 1:
-                raise ValueError(f"utterance {id!r}, label {segment.label!r}: a field of a CTM line holds no space.")
-            if start < stop:
-                lines.append(f"{id} 1 {start / 1000:.3f} {(stop - start) / 1000:.3f} {segment.label}\n")
-    write_bytes(path, "".join(lines).encode("utf-8", "surrogateescape"))
-
-
 def _row(fields: list[str], path: str | Path, number: int) -> Row:
     try:
         check_text(" ".join(fields))
@@ -97,3 +78,24 @@ def _check_channel(id: str, lines: Sequence[Row], path: str | Path) -> None:
             f"({names}), and its audio is averaged to one. Write each channel to a file of its own "
             "(sox in.wav left.wav remix 1), and give its lines that file's id."
         )
+
+
+def write_ctm(path: str | Path, utterances: Iterable[tuple[str, Sequence[Segment]]]) -> None:
+    """Write the segments of each (id, segments) as a CTM file, atomically; times are rounded to whole milliseconds.
+
+    A segment shorter than half a millisecond may be left out.
+
+    Raises:
+        ValueError: an id or a label is empty or holds a space, and would not be one field of a line.
+    """
+    write_lines(path, _lines(utterances))
+
+
+def _lines(utterances: Iterable[tuple[str, Sequence[Segment]]]) -> Iterator[str]:
+    for id, segments in utterances:
+        for segment in segments:
+            start, stop = round(1000 * segment.start_s), round(1000 * segment.stop_s)
+            if len(id.split()) != 1 or len(segment.label.split()) != 1:
+                raise ValueError(f"utterance {id!r}, label {segment.label!r}: a field of a CTM line holds no space.")
+            if start < stop:
+                yield f"{id} 1 {start / 1000:.3f} {(stop - start) / 1000:.3f} {segment.label}"
