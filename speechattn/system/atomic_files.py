@@ -35,7 +35,7 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 
 
 def write_lines(path: str | Path, lines: Iterable[str]) -> None:
-    """Write `lines`, each with a line feed added, to the file `path` atomically in UTF-8; one is in memory at a time."""
+    """Write `lines`, each with a line feed added, to a file atomically, in UTF-8; one at a time is in memory."""
     path = Path(path)
     aside = path_aside(path)
     try:
