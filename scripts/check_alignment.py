@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--labels", type=Path, help="alignments to judge; made if not given")
     options, align_options = parser.parse_known_args()
     if options.labels is not None and align_options:
-        parser.error(f"unknown options {' '.join(align_options)}: options of align need no --labels")
+        parser.error(f"{' '.join(align_options)} is an option of align, which does not run when --labels is given")
     with tempfile.TemporaryDirectory() as temporary:
         labels = options.labels
         if labels is None:

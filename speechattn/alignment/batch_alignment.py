@@ -17,6 +17,7 @@ from speechattn.alignment.sentences import Sentence
 from speechattn.data.audio.files import load_audio
 from speechattn.frontend.logmel import LogMel
 from speechattn.models.speech_model import SpeechModel
+from speechattn.system.stop_signal import StopSignal
 
 BATCH = 16
 """Most utterances that are aligned together."""
@@ -68,9 +69,17 @@ def read_recording(sentence: Sentence, frontend: LogMel) -> Recording:
     return Recording(sentence, sentence.graph(), len(waveform), frames[0])
 
 
-def align_recordings(recordings: Iterable[Recording], model: SpeechModel, prior: Tensor) -> Iterator[AlignedRecording]:
-    """Yield the alignments of recordings without a fault, those of similar length together."""
+def align_recordings(
+    recordings: Iterable[Recording], model: SpeechModel, prior: Tensor, stop: StopSignal | None = None
+) -> Iterator[AlignedRecording]:
+    """Yield the alignments of recordings without a fault, those of similar length together.
+
+    Raises:
+        Interrupted: a signal came.
+    """
     for batch in _batches(sorted(recordings, key=lambda recording: len(recording.frames))):
+        if stop is not None:
+            stop.poll()
         graphs = [recording.graph for recording in batch]
         scores = phone_scores(model, [recording.frames for recording in batch], prior)
         for row in zip(batch, best_paths(scores, graphs), scores, strict=True):

@@ -13,7 +13,6 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -25,6 +24,7 @@ from speechattn.alignment.acoustic_model import (
     make_acoustic_model,
     train_acoustic_model,
 )
+from speechattn.alignment.align_config import AlignConfig
 from speechattn.alignment.batch_alignment import align_recordings, read_recording
 from speechattn.alignment.first_labels import flat_labels, synthetic_examples
 from speechattn.alignment.sentences import Pronounce, Sentence, read_sentences
@@ -33,50 +33,17 @@ from speechattn.alignment.times import AlignedUtterance, aligned_utterance
 from speechattn.alignment.training_set import read_training_set
 from speechattn.data.audio.errors import AudioError
 from speechattn.data.labels.segments import Utterance
-from speechattn.errors import ConfigError, DataError
+from speechattn.errors import DataError
 from speechattn.frontend.logmel import LogMel
 from speechattn.frontend.normalize import Normalize
 from speechattn.models.speech_model import SpeechModel
 from speechattn.system.progress import progress_bar
-from speechattn.system.serialization import check_choice, take_numbers, whole
 from speechattn.system.stop_signal import StopSignal
 
+METHOD = 1
+"""Number of the method, a part of the key: raise it when the same input gets other times."""
+
 __all__ = ["AlignConfig", "AlignedUtterance", "AlignmentResult", "Pronounce", "align_corpus"]
-
-
-@dataclass(frozen=True)
-class AlignConfig:
-    """The settings of an alignment.
-
-    Raises:
-        ConfigError: a setting has no such value.
-    """
-
-    rounds: int = 3
-    """Rounds of alignment and training after the start."""
-    steps: int = 700
-    """Training steps of the start and of each round, 20 s of audio each."""
-    start: Literal["synthetic", "flat"] = "synthetic"
-    """"synthetic": a model trained on speech of espeak-ng gives the first labels. "flat": the phones of a transcript
-    begin with equal lengths, spread over the speech that an energy detector finds; needs twice the rounds."""
-    train_hours: float = 2.0
-    """Largest amount of audio to train on, in hours, drawn evenly from all speakers."""
-    min_score: float = -3.0
-    """Lowest score of an utterance that is kept, in nats per frame; see AlignedUtterance.score."""
-    seed: int = 0
-    """Seed of weights, batches, augmentation and the drawing of recordings."""
-    threads: int | None = None
-    """Threads of torch; None leaves them as they are."""
-
-    def __post_init__(self) -> None:
-        take_numbers(self)
-        check_choice("AlignConfig", "start", self.start, ("synthetic", "flat"))
-        for name, least in (("rounds", 0), ("steps", 1), ("seed", 0)):
-            whole(f"AlignConfig.{name}", getattr(self, name), least)
-        if self.threads is not None:
-            whole("AlignConfig.threads", self.threads)
-        if not self.train_hours > 0:
-            raise ConfigError(f"AlignConfig.train_hours must be positive, got {self.train_hours!r}.")
 
 
 @dataclass(frozen=True)
@@ -119,7 +86,6 @@ def align_corpus(
         examples = "; ".join(f"{id}: {why}" for id, why in list(excluded.items())[:3]) or "there are no utterances"
         raise DataError(f"nothing can be aligned: {examples}.")
     folder = Path(folder) / _key(sentences, config, model)
-    folder.mkdir(parents=True, exist_ok=True)
     if model is None:
         model = folder / f"round-{config.rounds}"
         acoustic_model, prior = _acoustic_model(sentences, folder, config, stop)
@@ -149,14 +115,15 @@ def align_corpus(
 
 def _key(sentences: Sequence[Sentence], config: AlignConfig, model: Path | None) -> str:
     settings = {name: value for name, value in asdict(config).items() if name not in ("threads", "min_score")}
+    settings["method"] = METHOD
     if model is not None and (model / "prior.json").is_file():
-        settings = {"model": (model / "prior.json").read_text(encoding="utf-8")}
+        settings = {"method": METHOD, "model": (model / "prior.json").read_text(encoding="utf-8")}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for sentence in sentences:
-        pronunciations = [sentence.lexicon[word] for word in sentence.words]
         size = sentence.utterance.path.stat().st_size if sentence.utterance.path.exists() else -1
-        row = json.dumps([sentence.id, sentence.utterance.speaker, size, sentence.words, pronunciations])
-        digest.update(row.encode())
+        digest.update(json.dumps([sentence.id, sentence.utterance.speaker, size, sentence.words]).encode())
+    used = sorted({word for sentence in sentences for word in sentence.words})
+    digest.update(json.dumps([(word, sentences[0].lexicon[word]) for word in used]).encode())
     return digest.hexdigest()[:12]
 
 
@@ -164,29 +131,32 @@ def _acoustic_model(
     sentences: Sequence[Sentence], folder: Path, config: AlignConfig, stop: StopSignal | None
 ) -> tuple[SpeechModel, Tensor]:
     """Return the model and the log prior of the last round; train those rounds that are not in `folder`."""
-    names = [folder / f"round-{number}" for number in range(config.rounds + 1)]
-    done = next((n for n in range(config.rounds, -1, -1) if load_round(names[n])), -1)
-    if done == config.rounds and (last := load_round(names[done])):
-        return last
+    current, next_round = None, 0
+    for number in range(config.rounds, -1, -1):
+        if (current := load_round(folder / f"round-{number}")) is not None:
+            next_round = number + 1
+            break
+    if current is not None and next_round > config.rounds:
+        return current
     frontend = LogMel(NUM_MELS, FRAMING)
     recordings = read_training_set(sentences, frontend, config.train_hours, config.seed, stop)
-    current = load_round(names[done]) if done >= 0 else None
-    for number in range(done + 1, config.rounds + 1):
+    for number in range(next_round, config.rounds + 1):
+        name = f"round {number} of {config.rounds}"
         if current is not None:
-            found = align_recordings(recordings, *current)
-            examples = [(each.recording.frames, torch.from_numpy(each.phones)) for each in found]
+            found = align_recordings(recordings, *current, stop)
+            aligned = progress_bar(found, total=len(recordings), desc=f"{name}, aligning", unit="utt")
+            examples = [(each.recording.frames, torch.from_numpy(each.phones)) for each in aligned]
         elif config.start == "synthetic":
             examples = synthetic_examples(frontend)
         else:
             examples = flat_labels(recordings)
         seed = config.seed + number
         model = make_acoustic_model((frames for frames, _ in examples), seed)
-        name = f"round {number} of {config.rounds}"
         train_acoustic_model(model, examples, config.steps, seed, augment=number == 0, name=name, stop=stop)
         if number == 0:  # what differs most between synthetic and real frames is their mean
             model.normalize = Normalize.fit(recording.frames for recording in recordings)
         current = model, log_prior(labels for _, labels in examples)
-        save_round(names[number], *current)
+        save_round(folder / f"round-{number}", *current)
     assert current is not None
     return current
 
@@ -212,7 +182,7 @@ def align_part(
         else:
             part.excluded[sentence.id] = recording.fault
     found = {}
-    for aligned in align_recordings(recordings, model, prior):
+    for aligned in align_recordings(recordings, model, prior, stop):
         found[aligned.recording.sentence.id] = aligned_utterance(aligned, frontend.framing)
     part.aligned.update((sentence.id, found[sentence.id]) for sentence in sentences if sentence.id in found)
     return part

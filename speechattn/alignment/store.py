@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ from torch import Tensor
 
 from speechattn.alignment.times import AlignedUtterance
 from speechattn.data.labels.segments import Segment
+from speechattn.errors import UserError
 from speechattn.models.speech_model import SpeechModel, load
-from speechattn.system.atomic_files import to_json, write_bytes, write_json
+from speechattn.system.atomic_files import free_space, to_json, write_bytes, write_json
 from speechattn.system.serialization import parse_json
 
 PART_UTTERANCES = 256
@@ -38,9 +40,14 @@ class Part:
 
 
 def save_round(folder: Path, model: SpeechModel, prior: Tensor) -> None:
-    """Write the model and the log prior [C] of a finished round into `folder`."""
-    model.save(folder)
-    write_json(folder / _PRIOR, {"sha256": _digest(folder / _WEIGHTS), "log_prior": prior.tolist()})
+    """Write the model and the log prior [C] of a finished round into `folder`.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    with _writing(folder):
+        model.save(folder)
+        write_json(folder / _PRIOR, {"sha256": _digest(folder / _WEIGHTS), "log_prior": prior.tolist()})
 
 
 def load_round(folder: Path) -> tuple[SpeechModel, Tensor] | None:
@@ -54,16 +61,34 @@ def load_round(folder: Path) -> tuple[SpeechModel, Tensor] | None:
         return None
 
 
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Raise UserError if `path` cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written ({error.strerror or error}), {free_space(path.parent)} free. Finished rounds "
+            "and parts are kept: free some space, then run the same command again."
+        ) from error
+
+
 def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def save_part(path: Path, part: Part) -> None:
-    """Write one part."""
+    """Write one part.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
     aligned = {id: [_rows(each.phones), _rows(each.words), each.score] for id, each in part.aligned.items()}
     text = to_json([aligned, part.excluded])
     digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
-    write_bytes(path, f"{digest}\n{text}\n".encode("utf-8", "surrogateescape"))
+    with _writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(path, f"{digest}\n{text}\n".encode("utf-8", "surrogateescape"))
 
 
 def load_part(path: Path) -> Part | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Iterable
 from dataclasses import replace
@@ -257,3 +258,10 @@ def test_a_folder_without_a_model_is_an_error(tmp_path: Path) -> None:
 def test_impossible_settings_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(settings))):
         AlignConfig(**settings)
+
+
+def test_the_command_has_the_defaults_of_the_function() -> None:
+    settings = pytest.importorskip("speechattn.alignment.settings")
+    fields = {field.name: field.default for field in dataclasses.fields(settings.AlignSettings)}
+    for field in dataclasses.fields(AlignConfig):
+        assert fields[field.name] == field.default or not (fields[field.name] or field.default), field.name

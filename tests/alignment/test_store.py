@@ -11,6 +11,7 @@ from speechattn.alignment.acoustic_model import NUM_MELS, make_acoustic_model
 from speechattn.alignment.store import AlignedParts, Part, load_part, load_round, save_part, save_round
 from speechattn.alignment.times import AlignedUtterance
 from speechattn.data.labels.segments import Segment
+from speechattn.errors import UserError
 
 
 def aligned(id: str) -> AlignedUtterance:
@@ -74,3 +75,12 @@ def test_a_damaged_round_is_not_read(tmp_path: Path, damage: str) -> None:
         weights[-5] ^= 1
         (folder / "model.safetensors").write_bytes(weights)
     assert load_round(folder) is None
+
+
+def test_a_place_that_cannot_be_written_is_an_error_of_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"file/part cannot be written .* free\. .* run the same command again"):
+        save_part(tmp_path / "file" / "part", PART)
+    model = make_acoustic_model([torch.randn(50, NUM_MELS)], seed=3)
+    with pytest.raises(UserError, match=r"file/round-0 cannot be written"):
+        save_round(tmp_path / "file" / "round-0", model, torch.zeros(41))
