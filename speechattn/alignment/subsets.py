@@ -18,7 +18,7 @@ from speechattn.alignment.inputs import Subset, digest_of, open_subset, part_of
 from speechattn.alignment.left_out import by_kind, first_of, how_to_add, left_out_by_transcript, missing_words, too_many
 from speechattn.alignment.pronunciations import Pronunciations
 from speechattn.alignment.results import TABLES, write_missing_words, write_tables, write_textgrids
-from speechattn.alignment.rounds import AlignConfig, align_corpus
+from speechattn.alignment.rounds import align_corpus
 from speechattn.alignment.settings import AlignSettings
 from speechattn.alignment.transcripts import transcript_words
 from speechattn.errors import DataError
@@ -72,16 +72,8 @@ def _align_subset(
     advice = how_to_add(missing, write_missing_words(out, subset.name, missing))
     if complaint := too_many(subset, left_out_by_transcript(subset, missing), settings.max_bad):
         raise DataError(" ".join(filter(None, [complaint, advice])))
-    config = AlignConfig(
-        rounds=settings.rounds,
-        steps=settings.steps,
-        start=settings.start,
-        train_hours=settings.train_hours,
-        min_score=settings.min_score,
-        seed=settings.seed,
-        threads=settings.threads or None,
-    )
-    result = align_corpus(subset.utterances, transcript_words, pronounce, out / "work", config, stop, model)
+    work, config = out / "work", settings.align_config()
+    result = align_corpus(subset.utterances, transcript_words, pronounce, work, config, stop, model)
     excluded = dict(sorted({**result.excluded, **subset.faults}.items()))
     seconds = write_tables(out, subset.name, result.aligned, excluded)
     if settings.textgrids:

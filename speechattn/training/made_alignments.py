@@ -34,7 +34,7 @@ def make_alignments(config: TrainConfig, stop: StopSignal) -> str:
     if not (out / "align.json").exists():
         print(
             f"No --alignments: {config.labels} are aligned with the transcripts first, into {out}. This trains an "
-            "acoustic model for about 10 minutes of CPU time, and then takes half a second for a minute of speech."
+            "acoustic model for some minutes, and then takes about half a second for a minute of speech."
         )
     settings = AlignSettings(
         data=config.data,
