@@ -1,4 +1,4 @@
-"""A corpus in LibriSpeech's layout whose recordings are noise, for tests that do not care about what is said."""
+"""A corpus in LibriSpeech's layout whose recordings are noise, for tests that need no speech."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
     <subset>.phones.ctm, <subset>.words.ctm       times; silence between words has no line
     <subset>.scores.tsv                           a line for each utterance, those without alignment included
-    <subset>.missing_words.txt                    words without pronunciation, and how often each occurs
+    <subset>.missing_words.tsv                    words without pronunciation, and how often each occurs
     <subset>/<speaker>/[<chapter>/]<utt>.TextGrid
 
 All but the missing words can be read by `load_alignments`. Each file appears whole or not at all.
@@ -10,8 +10,6 @@ All but the missing words can be read by `load_alignments`. Each file appears wh
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +18,7 @@ from speechattn.alignment.times import AlignedUtterance
 from speechattn.data.labels.ctm import write_ctm
 from speechattn.data.labels.segments import SILENCE, Segment, Utterance
 from speechattn.data.labels.textgrid import Tier, write_textgrid
-from speechattn.system.atomic_files import write_bytes
+from speechattn.system.atomic_files import write_lines
 from speechattn.system.progress import progress_bar
 
 TABLES = ("phones.ctm", "words.ctm", "scores.tsv")
@@ -33,7 +31,7 @@ def write_tables(out: Path, subset: str, aligned: Mapping[str, AlignedUtterance]
     rows = {id: f"{each.score:.4f}\t{each.phones[-1].stop_s:.3f}\taligned" for id, each in aligned.items()}
     rows |= {id: f"\t\t{' '.join(why.split())}" for id, why in excluded.items()}
     lines = ["utterance\tscore\tseconds\tstatus", *(f"{id}\t{rows[id]}" for id in sorted(rows))]
-    _write_lines(out / f"{subset}.scores.tsv", lines)
+    write_lines(out / f"{subset}.scores.tsv", lines)
     return sum(float(rows[id].split("\t")[1]) for id in aligned)
 
 
@@ -70,31 +68,12 @@ def _rounded(segments: Iterable[Segment]) -> list[Segment]:
     ]
 
 
-def write_missing_words(out: Path, subset: str, missing: Mapping[str, int]) -> None:
-    """Write the words without pronunciation, the most frequent first; without any, remove the file of before."""
-    path = out / f"{subset}.missing_words.txt"
+def write_missing_words(out: Path, subset: str, missing: Mapping[str, int]) -> Path:
+    """Write the words without pronunciation, the most frequent first, and return the file; remove it if none is."""
+    path = out / f"{subset}.missing_words.tsv"
     if missing:
         ordered = sorted(missing, key=lambda word: (-missing[word], word))
-        _write_lines(path, [f"{word}\t{missing[word]}" for word in ordered])
+        write_lines(path, [f"{word}\t{missing[word]}" for word in ordered])
     else:
         path.unlink(missing_ok=True)
-
-
-def _write_lines(path: Path, lines: Iterable[str]) -> None:
-    write_bytes(path, "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape"))
-
-
-def by_kind(excluded: Mapping[str, str]) -> dict[str, list[str]]:
-    """Return the ids of excluded utterances by the kind of reason, the most frequent kind first.
-
-    Examples:
-        >>> by_kind({"a": "no pronunciation of x", "b": "score -4.10 below -3", "c": "no pronunciation of y, z"})
-        {'no pronunciation of a word': ['a', 'c'], 'score below -3': ['b']}
-    """
-    counts = Counter(map(_kind, excluded.values()))
-    return {kind: [id for id, why in excluded.items() if _kind(why) == kind] for kind, _ in counts.most_common()}
-
-
-def _kind(reason: str) -> str:
-    kind = re.sub(r"^score \S+ below", "score below", reason.partition(":")[0])
-    return "no pronunciation of a word" if kind.startswith("no pronunciation") else kind
+    return path

@@ -33,7 +33,7 @@ def main(argv: Sequence[str]) -> int:
 def _align_subsets(argv: Sequence[str]) -> int:
     parser = Parser(
         "speechattn align",
-        usage="speechattn align --data DIR --subset NAME [NAME ...] --out DIR [OPTION ...]\n"
+        usage="speechattn align --data DIR [--subset NAME ...] --out DIR [OPTION ...]\n"
         "       speechattn align AUDIO [TRANSCRIPT.txt] [--text TEXT] [--out DIR] [OPTION ...]",
         description=DESCRIPTION,
         epilog=EPILOG,
@@ -50,14 +50,14 @@ def _align_subsets(argv: Sequence[str]) -> int:
 
     try:
         with StopSignal() as stop:
-            align_subsets(settings, stop)
+            names = align_subsets(settings, stop)
             if options.plot or options.reference:
                 from speechattn.cli.align_pictures import compare, draw
 
-                for subset in settings.subset:
+                for given, name in zip(settings.subset, names, strict=True):
                     if options.reference:
-                        compare(settings, subset, options.reference)
-                    draw(settings, subset, options.plot, options.reference, stop)
+                        compare(settings.out, name, options.reference)
+                    draw(settings, given, name, options.plot, options.reference, stop)
     except Interrupted as interruption:
         print(f"\n{interruption}; what is finished is saved. The same command continues.")
         return interruption.exit_code

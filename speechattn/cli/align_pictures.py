@@ -14,7 +14,7 @@ from speechattn.data.audio.files import load_audio
 from speechattn.data.labels.alignments import load_alignments
 from speechattn.data.labels.ctm import read_ctm
 from speechattn.data.labels.segments import Segment
-from speechattn.data.librispeech import LibriSpeech
+from speechattn.data.recordings import open_recordings
 from speechattn.errors import UserError
 from speechattn.frontend.logmel import LogMel
 from speechattn.plots.boundaries import phone_boundaries
@@ -27,9 +27,9 @@ TITLE_WORDS = 14
 """Words of the sentence in a title."""
 
 
-def compare(settings: AlignSettings, subset: str, reference: str) -> None:
+def compare(out: str, subset: str, reference: str) -> None:
     """Print the agreement of a subset with other alignments: frames, and starts of equal phones."""
-    ours, theirs = load_alignments(settings.out, subset), load_alignments(reference, subset, damaged={})
+    ours, theirs = load_alignments(out, subset), load_alignments(reference, subset, damaged={})
     both = [id for id in theirs if id in ours]
     if not both:
         raise UserError(f"--reference {reference} has no utterance of {subset} that was aligned.")
@@ -40,8 +40,11 @@ def compare(settings: AlignSettings, subset: str, reference: str) -> None:
     )
 
 
-def draw(settings: AlignSettings, subset: str, count: int, reference: str | None, stop: StopSignal) -> None:
-    """Write <out>/pictures/<utterance>.png for `count` utterances, spread over the scores, the worst included."""
+def draw(settings: AlignSettings, given: str, subset: str, count: int, reference: str | None, stop: StopSignal) -> None:
+    """Write <out>/pictures/<utterance>.png for `count` utterances, spread over the scores, the worst included.
+
+    `given` is the subset as the user wrote it, and `subset` the name of its alignments.
+    """
     if not count:
         return
     out = Path(settings.out)
@@ -53,7 +56,7 @@ def draw(settings: AlignSettings, subset: str, count: int, reference: str | None
     chosen = [ranked[round(i * (len(ranked) - 1) / max(1, count - 1))] for i in range(count)]
     phones, words = read_ctm(out / f"{subset}.phones.ctm"), read_ctm(out / f"{subset}.words.ctm")
     others = {} if reference is None else load_alignments(reference, subset, damaged={})
-    utterances = {utterance.id: utterance for utterance in LibriSpeech(settings.data, subset)}
+    utterances = {utterance.id: utterance for utterance in open_recordings(settings.data, given)}
     (out / "pictures").mkdir(exist_ok=True)
     for id in dict.fromkeys(chosen):
         stop.poll()

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from speechattn.alignment.align_config import AlignConfig
 from speechattn.cli.options import Parser
 from speechattn.errors import UserError
-
-MIN_SCORE = -3.0
-"""A lower score is reported: transcript and recording may not belong together."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -30,10 +28,10 @@ def main(argv: Sequence[str]) -> int:
     for file in files:
         if file.exists():
             raise UserError(f"{file} exists, and is not overwritten: remove it, or choose another --out.")
+    from speechattn.alignment.folder import find_model
     from speechattn.alignment.pronunciations import Pronunciations
     from speechattn.alignment.recording import align_recording
     from speechattn.alignment.results import tiers
-    from speechattn.alignment.subsets import find_model
     from speechattn.data.labels.ctm import write_ctm
     from speechattn.data.labels.textgrid import write_textgrid
 
@@ -50,7 +48,8 @@ def main(argv: Sequence[str]) -> int:
     print("start_s\tstop_s\tword")
     for word in found.words:
         print(f"{word.start_s:.3f}\t{word.stop_s:.3f}\t{word.label}")
-    print(f"\nscore {found.score:.2f} (0 is the best, below {MIN_SCORE:g} the words may not be those of the recording)")
+    doubt = f"below {AlignConfig.min_score:g} the words may not be those of the recording"
+    print(f"\nscore {found.score:.2f} (0 is the best, {doubt})")
     print("\n".join(map(str, files)))
     return 0
 

@@ -13,6 +13,7 @@ import math
 import os
 import re
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,23 @@ def write_bytes(path: str | Path, data: bytes) -> None:
     aside = path_aside(path)
     try:
         write_synced(aside, data)
+        aside.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            aside.unlink()
+        raise
+    sync_directory(path.parent)
+
+
+def write_lines(path: str | Path, lines: Iterable[str]) -> None:
+    """Write `lines`, each with a line feed added, to a file atomically, in UTF-8; one at a time is in memory."""
+    path = Path(path)
+    aside = path_aside(path)
+    try:
+        with aside.open("w", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+            file.writelines(f"{line}\n" for line in lines)
+            file.flush()
+            os.fsync(file.fileno())
         aside.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):

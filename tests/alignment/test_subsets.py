@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from noise_corpus import WORDS, write_corpus, write_utterance
 
+from speechattn.alignment.folder import find_model
 from speechattn.alignment.settings import AlignSettings
-from speechattn.alignment.subsets import align_subsets, find_model
+from speechattn.alignment.subsets import align_subsets
 from speechattn.data.labelled_corpus import load_corpus
 from speechattn.data.labels.alignments import load_alignments
 from speechattn.data.labels.classes import PHONES, SPEECH
@@ -42,8 +43,10 @@ def settings(corpus: Path) -> AlignSettings:
 
 
 def align(settings: AlignSettings) -> Path:
+    """Align, and return the folder."""
     with StopSignal() as stop:
-        return align_subsets(settings, stop)
+        align_subsets(settings, stop)
+    return Path(settings.out)
 
 
 def scores(out: Path, subset: str = "train") -> dict[str, list[str]]:
@@ -83,9 +86,9 @@ def test_a_finished_alignment_is_not_made_again(settings: AlignSettings, capsys:
 def test_other_settings_are_refused(settings: AlignSettings) -> None:
     align(settings)
     with pytest.raises(
-        UserError, match=r"with other settings: min_score was -100\.0 and is -3\.0\. Choose another --out"
+        UserError, match=r"with other settings: min_score was -100\.0 and is -2\.1\. Choose another --out"
     ):
-        align(replace(settings, min_score=-3.0))
+        align(replace(settings, min_score=-2.1))
     with pytest.raises(UserError, match="other settings: model was 'small-en-phones' and is None"):
         align(replace(settings, model=None))
     (Path(settings.out) / "align.json").write_text("{")
@@ -106,12 +109,12 @@ def test_words_without_pronunciation_are_listed_and_can_be_added(
     printed = capsys.readouterr().out
     assert "left out, no pronunciation of a word: 1 (6-1-0000)" in printed
     assert "2 words have no pronunciation (мир, $5)" in printed and "--lexicon FILE" in printed
-    assert (out / "train.missing_words.txt").read_text(encoding="utf-8") == "мир\t2\n$5\t1\n"
+    assert (out / "train.missing_words.tsv").read_text(encoding="utf-8") == "мир\t2\n$5\t1\n"
     assert scores(out)["6-1-0000"] == ["", "", "no pronunciation of $5, мир"]
     with (corpus / "my.dict").open("a", encoding="utf-8") as file:
         file.write("мир M IH1 R\n$5 F AY1 V D AA1 L ER0 Z\n")
     align(settings)
-    assert scores(out)["6-1-0000"][2] == "aligned" and not (out / "train.missing_words.txt").exists()
+    assert scores(out)["6-1-0000"][2] == "aligned" and not (out / "train.missing_words.tsv").exists()
 
 
 def test_incomplete_utterances_are_left_out_and_counted_under_a_limit(
@@ -199,13 +202,40 @@ def test_a_subset_without_transcripts_is_refused_before_the_work(settings: Align
     assert not Path(settings.out).exists()
 
 
+def test_a_part_of_a_subset_is_aligned(settings: AlignSettings) -> None:
+    out = align(replace(settings, max_hours=3.1 / 3600))
+    few = set(scores(out))
+    assert len(few) == 2
+    align(replace(settings, max_hours=4.6 / 3600))  # more hours in the same folder
+    assert len(scores(out)) == 3 and few < set(scores(out))
+    align(replace(settings, speakers=("4", "2"), subset=("train", "test")))
+    assert list(scores(out)) == ["2-1-0000", "4-1-0000"] and list(scores(out, "test")) == ["9-1-0000"]
+    with pytest.raises(DataError, match="no utterance of speaker '77'"):
+        align(replace(settings, speakers=("77",)))
+
+
+def test_own_recordings_are_aligned_where_they_lie(settings: AlignSettings, corpus: Path) -> None:
+    folder = corpus / "mine"
+    for number, source in enumerate(sorted((corpus / "LibriSpeech" / "train").rglob("*.flac"))):
+        (folder / "me").mkdir(parents=True, exist_ok=True)
+        source.rename(folder / "me" / f"take {number}.flac")
+        (folder / "me" / f"take {number}.txt").write_text("Hello, world!\nYes.\n", encoding="utf-8")
+    out = align(replace(settings, data=str(folder), subset=(".",), out=str(folder), textgrids=True))
+    assert set(scores(out, "mine")) == {f"take_{number}" for number in range(5)}
+    assert len(list((out / "mine").rglob("*.TextGrid"))) == 5
+    found = load_corpus(folder, ".", out)
+    assert len(found.utterances) == 5 and found.skipped == {}
+    align(replace(settings, data=str(folder), subset=(".",), out=str(folder)))  # its own files are no transcripts
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"subset": ()}, "names no subset"),
+        ({"max_hours": 0.0}, "half an hour is 0.5"),
         ({"rounds": -1}, "rounds must be a whole number from 0"),
         ({"start": "flatt"}, "Did you mean 'flat'"),
-        ({"train_hours": 0.0}, "train_hours must be a positive number of hours"),
+        ({"train_hours": 0.0}, "train_hours must be positive"),
         ({"min_score": 1.0}, "min_score must be 0 or less"),
         ({"max_bad": 5.0}, "5 % is 0.05"),
     ],
@@ -217,7 +247,7 @@ def test_impossible_settings_are_refused(settings: AlignSettings, change: dict[s
 
 def test_real_speech_agrees_with_another_aligner(tmp_path: Path, librispeech_tiny: Path) -> None:
     pytest.importorskip("espeakng_loader", reason="the extra [synth] is not installed")
-    settings = AlignSettings(str(librispeech_tiny), ("dev-clean",), str(tmp_path), model="small-en-phones")
+    settings = AlignSettings(str(librispeech_tiny), str(tmp_path), ("dev-clean",), model="small-en-phones")
     ours, theirs = (
         load_alignments(align(settings), "dev-clean"),
         load_alignments(librispeech_tiny / "alignments", "dev-clean"),

@@ -13,8 +13,8 @@ from speechattn.alignment.transcripts import transcript_words
         ("THERE'S IRON THEY SAY", ["there's", "iron", "they", "say"]),
         ("Well, “yes” — or (maybe) no…", ["well", "yes", "or", "maybe", "no"]),
         (
-            "don\u2019t 'quote me', he said: 'tis the boys' own",
-            ["don't", "quote", "me", "he", "said", "'tis", "the", "boys", "own"],
+            "don\u2019t 'quote me', he cried: 'tis the boys' own",
+            ["don't", "quote", "me", "he", "cried", "'tis", "the", "boys", "own"],
         ),
         ("well-known and/or e-mail--now", ["well", "known", "and", "or", "e", "mail", "now"]),
         ("in 1900, 1,900.50 or £5; 50% (2nd) 1990s.", ["in", "1900", "1,900.50", "or", "£5", "50%", "2nd", "1990s"]),

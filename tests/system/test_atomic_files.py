@@ -6,12 +6,13 @@ import errno
 import json
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from speechattn.system import atomic_files as files
-from speechattn.system.atomic_files import write_bytes, write_json
+from speechattn.system.atomic_files import write_bytes, write_json, write_lines
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,3 +45,17 @@ def test_leftovers_of_this_and_of_dead_processes_go(tmp_path: Path) -> None:
         (tmp_path / name).write_text("")
     files.remove_leftovers(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"b.tmp-{os.getppid()}", "c.tmp-", "e"]
+
+
+def test_lines_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    write_lines(path, (f"ü{number}" for number in range(3)))
+    assert path.read_bytes() == "ü0\nü1\nü2\n".encode()
+
+    def broken() -> Iterator[str]:
+        yield "new"
+        raise ValueError("no more")
+
+    with pytest.raises(ValueError, match="no more"):
+        write_lines(path, broken())
+    assert path.read_bytes() == "ü0\nü1\nü2\n".encode() and list(tmp_path.iterdir()) == [path]

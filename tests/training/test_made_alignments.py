@@ -16,8 +16,9 @@ from speechattn.alignment.rounds import align_corpus
 from speechattn.errors import DataError, UserError
 from speechattn.system.stop_signal import Interrupted, StopSignal
 from speechattn.training.config import TrainConfig
-from speechattn.training.made_alignments import make_alignments
+from speechattn.training.prepare import Data, prepare
 from speechattn.training.run import run
+from speechattn.training.run_folder import check_data, check_settings
 
 
 @pytest.fixture
@@ -45,6 +46,11 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainConfig:
     )
 
 
+def prepared(config: TrainConfig) -> Data:
+    with StopSignal() as stop:
+        return prepare(config, stop)
+
+
 def test_labels_are_made_before_training_and_used_again(
     config: TrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -52,38 +58,38 @@ def test_labels_are_made_before_training_and_used_again(
     printed = capsys.readouterr().out
     assert printed.index("No --alignments: phones are aligned") < printed.index("train: 5 utterances aligned")
     table = tmp_path / "run" / "alignments" / "train.phones.ctm"
-    assert f"  {table}" in printed and "No --alignments" in printed
+    assert f"  {table}" in printed
     assert "Labels were made by speechattn from the transcripts alone" in page.read_text(encoding="utf-8")
     (result,) = json.loads((tmp_path / "run" / "results.json").read_text())
     assert result["tests"]["test"]["frames"] > 100
     written = table.stat().st_mtime_ns
-    run(config)
+    check_data(tmp_path / "run", prepared(config).fingerprints())
     printed = capsys.readouterr().out
     assert "train: aligned before" in printed and "No --alignments" not in printed
     assert table.stat().st_mtime_ns == written
 
-    made = replace(config, alignments=str(table.parent), lexicon=None)
-    assert run(made) == page  # the same labels, however they are given
+    given = replace(config, alignments=str(table.parent), lexicon=None)  # the same labels in another way
+    check_settings(tmp_path / "run", given)
+    check_data(tmp_path / "run", prepared(given).fingerprints())
     table.write_text(table.read_text().replace(" HH\n", " B\n"))
     with pytest.raises(UserError, match=r"with other data: the labels of (train|valid) differ"):
-        run(made)
+        check_data(tmp_path / "run", prepared(given).fingerprints())
 
 
-def test_words_of_a_run_are_aligned_too(config: TrainConfig, tmp_path: Path) -> None:
-    run(replace(config, labels="words", num_words=2))
-    classes = json.loads((tmp_path / "run" / "model" / "config.json").read_text())["model"]["classes"]
-    assert classes == ["SIL", "<OTHER>", "hello", "world"]
+def test_words_of_a_run_are_aligned_too(config: TrainConfig) -> None:
+    data = prepared(replace(config, labels="words", num_words=2))
+    assert data.task.classes == ("SIL", "<OTHER>", "hello", "world")
 
 
 def test_a_stop_during_the_alignment_is_continued(config: TrainConfig) -> None:
     with StopSignal() as stop, pytest.raises(Interrupted):
         stop.received = signal.SIGTERM
-        make_alignments(config, stop)
-    run(config)
+        prepare(config, stop)
+    assert len(prepared(config).tests["test"]) == 1
 
 
 def test_data_without_transcripts_are_refused(config: TrainConfig, tmp_path: Path) -> None:
     for path in tmp_path.rglob("*.trans.txt"):
         path.unlink()
     with pytest.raises(DataError, match="holds no transcripts, and alignment needs them"):
-        run(config)
+        prepared(config)

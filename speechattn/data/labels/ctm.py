@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from speechattn.data.labels.segment_arrays import Indices, SegmentSlice, Segment
 from speechattn.data.labels.segments import MAX_OVERLAP_S, FaultHandler, Segment, raise_fault, sort_segments
 from speechattn.data.text_files import check_text, table_lines
 from speechattn.errors import DataError
-from speechattn.system.atomic_files import write_bytes
+from speechattn.system.atomic_files import write_lines
 
 _CHANNELS = {"A": "1", "B": "2"}
 
@@ -71,25 +71,6 @@ def read_ctm(path: str | Path, fault: FaultHandler = raise_fault) -> dict[str, S
                 continue
         found[id] = SegmentSlice(table, int(edges[index]), int(edges[index + 1]))
     return found
-
-
-def write_ctm(path: str | Path, utterances: Iterable[tuple[str, Sequence[Segment]]]) -> None:
-    """Write the segments of each (id, segments) as a CTM file, atomically; times are rounded to whole milliseconds.
-
-    A segment shorter than half a millisecond may be left out.
-
-    Raises:
-        ValueError: an id or a label is empty or holds a space, and would not be one field of a line.
-    """
-    lines: list[str] = []
-    for id, segments in utterances:
-        for segment in segments:
-            start, stop = round(1000 * segment.start_s), round(1000 * segment.stop_s)
-            if len(id.split()) != 1 or len(segment.label.split()) != 1:
-                raise ValueError(f"utterance {id!r}, label {segment.label!r}: a field of a CTM line holds no space.")
-            if start < stop:
-                lines.append(f"{id} 1 {start / 1000:.3f} {(stop - start) / 1000:.3f} {segment.label}\n")
-    write_bytes(path, "".join(lines).encode("utf-8", "surrogateescape"))
 
 
 def _read_lines(path: str | Path, fault: FaultHandler) -> _Lines:
@@ -178,3 +159,24 @@ def _check_channel(id: str, lines: Sequence[Row], path: str | Path) -> None:
 
 def _channel(name: str) -> str:
     return _CHANNELS.get(name.upper(), name)
+
+
+def write_ctm(path: str | Path, utterances: Iterable[tuple[str, Sequence[Segment]]]) -> None:
+    """Write the segments of each (id, segments) as a CTM file, atomically; times are rounded to whole milliseconds.
+
+    A segment shorter than half a millisecond may be left out.
+
+    Raises:
+        ValueError: an id or a label is empty or holds a space, and would not be one field of a line.
+    """
+    write_lines(path, _lines(utterances))
+
+
+def _lines(utterances: Iterable[tuple[str, Sequence[Segment]]]) -> Iterator[str]:
+    for id, segments in utterances:
+        for segment in segments:
+            start, stop = round(1000 * segment.start_s), round(1000 * segment.stop_s)
+            if len(id.split()) != 1 or len(segment.label.split()) != 1:
+                raise ValueError(f"utterance {id!r}, label {segment.label!r}: a field of a CTM line holds no space.")
+            if start < stop:
+                yield f"{id} 1 {start / 1000:.3f} {(stop - start) / 1000:.3f} {segment.label}"
