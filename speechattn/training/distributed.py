@@ -155,7 +155,7 @@ def lost_rank_as_one_line(ranks: Ranks, stop: StopSignal) -> Iterator[None]:
             raise Interrupted(stop.received) from error
         raise UserError(
             f"rank {ranks.rank} of {ranks.size} stops: another process of this run has ended or does not answer "
-            f"({reason(error)[-120:]}). The last checkpoint is whole; the same command continues from it."
+            f"({reason(error).partition('] ')[2]}). The last checkpoint is whole; the same command continues from it."
         ) from error
 
 
