@@ -133,6 +133,9 @@ def wrong_commands(text: str) -> list[str]:
             words = words[1:]
         if not words:
             continue
+        if words[0] == "torchrun":  # its own options are those before the program
+            first = next(i for i, word in enumerate(words) if word == "-m" or word.endswith(".py"))
+            words = ["python", *words[first:]]
         program, *rest = words
         plain = [word for word in rest if not word.startswith("-") and "=" not in word]
         script = plain[0] if plain else ""

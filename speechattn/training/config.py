@@ -219,6 +219,7 @@ class TrainConfig:
             raise ConfigError(f"TrainConfig.stretch must be in [0, 1), got {self.stretch}.")
         if not 0 < self.valid_fraction < 1:
             raise ConfigError(f"TrainConfig.valid_fraction must be between 0 and 1, got {self.valid_fraction}.")
+        check_choice("TrainConfig", "precision", self.precision, ("float32", "bf16"))
         if self.freeze_encoder and self.init is None:
             raise ConfigError("TrainConfig.freeze_encoder needs init, the folder of a trained model: --init DIR.")
         check_features("TrainConfig", self.features, self.num_mels, self.num_ceps, self.deltas)

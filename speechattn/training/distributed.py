@@ -1,8 +1,8 @@
 """The processes of one run, each a rank of torch.distributed: started by torchrun, or one process without it.
 
-Ranks exchange gradients (DistributedDataParallel does, in trainer.py) and a few numbers. Two groups connect them:
-gradients use gloo on a CPU and nccl on GPUs, with a timeout for one step; numbers and barriers use gloo, with a timeout
-for the longest work that only rank 0 does. Not here: which rows of a batch a rank trains on (batch_parts.py).
+Ranks exchange gradients (DistributedDataParallel does, in trainer.py) and a few numbers. Gradients use gloo on a CPU
+and nccl on GPUs, numbers always gloo. What a rank waits for within a step has a short timeout; the work that only rank
+0 does has a long one. Not here: which rows of a batch a rank trains on (batch_parts.py).
 """
 
 from __future__ import annotations
@@ -33,8 +33,10 @@ class Ranks:
     rank: int = 0
     size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    numbers: distributed.ProcessGroup | None = None
-    """The gloo group of numbers and barriers."""
+    steps: distributed.ProcessGroup | None = None
+    """The gloo group for numbers of a step, with a short timeout."""
+    waits: distributed.ProcessGroup | None = None
+    """The gloo group for numbers before and after work of rank 0 alone, with a long timeout."""
 
     @property
     def is_main(self) -> bool:
@@ -42,20 +44,20 @@ class Ranks:
         return self.rank == 0
 
     def sum(self, values: Sequence[float]) -> list[float]:
-        """Return the sums over all ranks of `values`, in float64."""
-        if self.size == 1:
-            return list(values)
-        total = torch.tensor(values, dtype=torch.float64)
-        distributed.all_reduce(total, group=self.numbers)
-        return total.tolist()
+        """Return the sums over all ranks of `values` of a step, in float64."""
+        return self._reduce(values, distributed.ReduceOp.SUM, self.steps)
+
+    def received(self, stop: StopSignal) -> int | None:
+        """Return the signal that any rank received before this step, the same on every rank, None without."""
+        return int(self._reduce([stop.received or 0], distributed.ReduceOp.MAX, self.steps)[0]) or None
 
     def from_main(self, value: bool) -> bool:
         """Return the value that rank 0 gave."""
-        return bool(self.sum([float(value and self.is_main)])[0])
+        return bool(self._reduce([value and self.is_main], distributed.ReduceOp.MAX, self.waits)[0])
 
     def barrier(self) -> None:
         """Wait until every rank is here."""
-        self.sum([0.0])
+        self._reduce([0], distributed.ReduceOp.MAX, self.waits)
 
     @contextlib.contextmanager
     def main_first(self) -> Iterator[None]:
@@ -65,14 +67,6 @@ class Ranks:
         yield
         if self.is_main:
             self.barrier()
-
-    def received(self, stop: StopSignal) -> int | None:
-        """Return the signal that any rank received so far, the same on every rank, None without."""
-        if self.size == 1:
-            return stop.received
-        number = torch.tensor(stop.received or 0)
-        distributed.all_reduce(number, distributed.ReduceOp.MAX, group=self.numbers)
-        return int(number) or None
 
     def check_equal(self, what: str, content: Callable[[], bytes]) -> None:
         """Compare a hash of what `content` returns over all ranks; with one process it is not called.
@@ -84,13 +78,22 @@ class Ranks:
             return
         own = torch.tensor(int.from_bytes(hashlib.sha256(content()).digest()[:7], "big"))
         found = [torch.zeros_like(own) for _ in range(self.size)]
-        distributed.all_gather(found, own, group=self.numbers)
+        distributed.all_gather(found, own, group=self.waits)
         others = [rank for rank in range(self.size) if found[rank] != found[0]]
         if others:
             raise UserError(
                 f"{what} of rank {others[0]} differ from those of rank 0: every process needs the same command, data, "
                 "versions and run folder (a shared disk, with several nodes). Checkpoints are unchanged."
             )
+
+    def _reduce(
+        self, values: Sequence[float], operation: distributed.ReduceOp.RedOpType, group: distributed.ProcessGroup | None
+    ) -> list[float]:
+        if self.size == 1:
+            return list(values)
+        total = torch.tensor(values, dtype=torch.float64)
+        distributed.all_reduce(total, operation, group)
+        return [float(value) for value in total]
 
     @contextlib.contextmanager
     def quiet_others(self) -> Iterator[None]:
@@ -126,14 +129,16 @@ def process_group(device: str, step_timeout_s: float = STEP_TIMEOUT_S) -> Iterat
         if own.type == "cuda":
             torch.cuda.set_device(own)
             backend = "nccl"
-        distributed.init_process_group(backend, timeout=timedelta(seconds=step_timeout_s), rank=rank, world_size=size)
-        numbers = distributed.new_group(backend="gloo", timeout=timedelta(seconds=MAIN_TIMEOUT_S))
+        step_timeout, main_timeout = timedelta(seconds=step_timeout_s), timedelta(seconds=MAIN_TIMEOUT_S)
+        distributed.init_process_group(backend, timeout=step_timeout, rank=rank, world_size=size)
+        steps = distributed.new_group(backend="gloo", timeout=step_timeout)
+        waits = distributed.new_group(backend="gloo", timeout=main_timeout)
     except (RuntimeError, ValueError) as error:
         raise UserError(
             f"rank {rank} of {size} cannot reach the other processes ({reason(error)}). Start them with torchrun, or "
             "set RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT for each."
         ) from error
-    yield Ranks(rank, size, own, numbers)
+    yield Ranks(rank, size, own, steps, waits)
     # Only after success: with a rank that died, closing could wait for it, and the end of the process closes all.
     distributed.destroy_process_group()
 
@@ -153,9 +158,10 @@ def lost_rank_as_one_line(ranks: Ranks, stop: StopSignal) -> Iterator[None]:
             raise
         if stop.received is not None and not ranks.is_main:
             raise Interrupted(stop.received) from error
+        cause = reason(error).split("] ", 1)[-1][:200]  # gloo begins with a line of its source
         raise UserError(
             f"rank {ranks.rank} of {ranks.size} stops: another process of this run has ended or does not answer "
-            f"({reason(error)[-120:]}). The last checkpoint is whole; the same command continues from it."
+            f"({cause}). The last checkpoint is whole; the same command continues from it."
         ) from error
 
 

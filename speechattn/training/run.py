@@ -38,7 +38,7 @@ from speechattn.training.metrics import most_frequent
 from speechattn.training.prepare import Data, prepare
 from speechattn.training.report_data import report_run
 from speechattn.training.results_table import print_table
-from speechattn.training.run_folder import check_data, check_settings, make_folder, move_aside, read_object
+from speechattn.training.run_folder import check_data, check_settings, comparable, make_folder, move_aside, read_object
 from speechattn.training.run_log import RunLog
 from speechattn.training.stages import earlier_stages, record_stages
 from speechattn.training.trainer import Progress
@@ -64,13 +64,19 @@ def run(config: TrainConfig, restart: bool = False) -> Path:
         ranks.quiet_others(),
         _locked_folder(config, restart, ranks) as out,
     ):
-        ranks.check_equal("the settings", lambda: to_json(config.to_dict()).encode())
+        ranks.check_equal("the settings", lambda: _comparable_settings(config))
         initial = load_initial(config)
         with ranks.main_first():  # the others find prepared data
             data = prepare(config, stop)
             if ranks.is_main:
                 _write_inputs(out, config, data, initial)
         return _train_all(config, data, initial, out, stop, ranks)
+
+
+def _comparable_settings(config: TrainConfig) -> bytes:
+    """Return the settings that all ranks must have in common: not where the data lie, which may differ by node."""
+    settings = {key: comparable(key, value) for key, value in config.to_dict().items()}
+    return to_json({**settings, "epochs": config.epochs}).encode()
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import signal
 import socket
 import time
 from collections.abc import Callable
@@ -25,7 +26,7 @@ from speechattn.training.batch_parts import own_rows
 from speechattn.training.checkpoint import load_checkpoint
 from speechattn.training.config import EncoderKind, TrainConfig
 from speechattn.training.dataset import Example
-from speechattn.training.distributed import Ranks, choose_device, lost_rank_as_one_line, process_group
+from speechattn.training.distributed import STEP_TIMEOUT_S, Ranks, choose_device, lost_rank_as_one_line, process_group
 
 EXACT: dict[str, Any] = {"dropout": 0.0, "epochs": 7, "batch_frames": 300, "augment": True}
 """Settings with which the number of ranks changes nothing, and of which a batch has one to seven rows."""
@@ -36,20 +37,20 @@ def examples() -> list[Example]:
     return [example(i, 6 + 37 * i, torch.float64) for i in range(10)]
 
 
-def train_rank(folder: Path, config: TrainConfig, stop_after: int = 0, kind: EncoderKind = "truncated") -> None:
+def train_rank(folder: Path, config: TrainConfig, stop_after: int = 0, timeout_s: float = STEP_TIMEOUT_S) -> None:
     """Train as one rank, whose place is in the environment; write weights, and the message of an error."""
     torch.set_num_threads(1)
     rank = os.environ.get("RANK", "0")
     try:
         with (
-            process_group("cpu") as ranks,
+            process_group("cpu", timeout_s) as ranks,
             StopSignal() as stop,
             lost_rank_as_one_line(ranks, stop),
             patch.object(loop, "RECORD_EVERY", 1),
         ):
             # A signal that only the last rank receives ends all of them.
             stop_after = stop_after if ranks.rank == ranks.size - 1 else 0
-            model = new_model(config, kind).double()
+            model = new_model(config).double()
             run(examples(), config, folder, stop_after, ranks=ranks, model=model)
             if ranks.is_main:
                 model.save(folder / "model")
@@ -87,10 +88,10 @@ def in_environment(place: dict[str, object], target: Callable[..., None], *args:
     target(*args)
 
 
-def finish(processes: list[BaseProcess]) -> list[int | None]:
-    """Return the exit codes, None of a process that hangs."""
+def finish(processes: list[BaseProcess], seconds: float = 60) -> list[int | None]:
+    """Return the exit codes, None of a process that does not end."""
     for process in processes:
-        process.join(60)
+        process.join(seconds)
     codes = [process.exitcode for process in processes]
     for process in processes:
         process.kill()
@@ -167,6 +168,18 @@ def test_a_killed_rank_ends_all_and_the_same_command_continues(
         assert message.startswith(f"rank {survivor} of 2 stops: another process of this run has ended")
     train_rank(tmp_path, config)
     assert_equal_runs(alone, tmp_path)
+
+
+def test_a_rank_that_does_not_answer_ends_the_others(context: ForkServerContext, tmp_path: Path) -> None:
+    config = config_of(**{**EXACT, "epochs": 99, "valid_every": 99}, checkpoint_seconds=0.0)
+    ranks = start(context, 2, train_rank, tmp_path, config, 0, 3.0)
+    while ranks[0].is_alive() and newest(tmp_path) < 2:
+        time.sleep(0.001)
+    assert ranks[1].pid is not None
+    os.kill(ranks[1].pid, signal.SIGSTOP)
+    ranks[0].join(60)
+    assert ranks[0].exitcode == 2 and "does not answer (Timed out" in (tmp_path / "error-0").read_text()
+    finish(ranks[1:], 0)
 
 
 def newest(folder: Path) -> int:

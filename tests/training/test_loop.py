@@ -24,6 +24,7 @@ from speechattn.errors import UserError
 from speechattn.model_config import ModelConfig
 from speechattn.models.speech_model import SpeechModel
 from speechattn.system.stop_signal import Interrupted
+from speechattn.training.checkpoint import load_checkpoint
 from speechattn.training.config import EncoderKind, TrainConfig
 from speechattn.training.dataset import Example, TrainingBatches, fingerprint
 from speechattn.training.optimizers import learning_rate, make_optimizers
@@ -147,6 +148,19 @@ def test_a_run_that_is_stopped_at_any_step_and_resumed_has_the_same_weights(
     assert progress.step == whole.step > steps
     for name, tensor in expected.state_dict().items():
         assert torch.equal(tensor, model.state_dict()[name]), name
+
+
+def test_a_signal_in_the_validation_saves_the_steps_before_it(
+    examples: list[Example], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise Interrupted(signal.SIGTERM)
+
+    monkeypatch.setattr("speechattn.training.loop.score_examples", interrupted)
+    with pytest.raises(Interrupted):
+        run(examples, config_of(epochs=1), tmp_path)
+    checkpoint = load_checkpoint(tmp_path / "checkpoints")
+    assert checkpoint is not None and checkpoint.step == len(TrainingBatches(examples, config_of()).epoch(0))
 
 
 def test_ten_bad_losses_in_a_row_stop_the_run_and_one_is_counted(examples: list[Example], tmp_path: Path) -> None:
