@@ -6,7 +6,9 @@ SIGTERM, which the loop handles, and end with their parent.
 
 from __future__ import annotations
 
+import atexit
 import signal
+import weakref
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -57,6 +59,7 @@ class Prefetcher:
         first = next((k for k in range(count) if self._wanted((epoch, k)) == list(batch)), None)
         if first is None:
             raise ValueError("this batch is not one of its epoch: see TrainingBatches.rows.")
+        self.close()
         self._next = epoch, first
         loader = DataLoader(
             _Places(self._batches.alone()),
@@ -68,6 +71,11 @@ class Prefetcher:
             worker_init_fn=_ignore_signals,
         )
         self._iterator = iter(loader)
+        atexit.register(_close, weakref.ref(self))
+
+    def close(self) -> None:
+        """End the workers. They ignore the signal by which Python would end them, and would be waited for."""
+        self._next, self._iterator = None, iter(())
 
     def _wanted(self, place: tuple[int, int]) -> list[Piece]:
         epoch, k = place
@@ -105,6 +113,12 @@ class _Order:
         for epoch in range(self._epoch, self._batches.config.epochs):
             yield from ((epoch, k) for k in range(first, len(self._batches.epoch(epoch))))
             first = 0
+
+
+def _close(prefetcher: weakref.ref[Prefetcher]) -> None:
+    found = prefetcher()
+    if found is not None:
+        found.close()
 
 
 def _ignore_signals(worker: int) -> None:

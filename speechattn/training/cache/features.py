@@ -134,8 +134,9 @@ class FeatureCache:
         table = AlignmentTable.load(path)
         if table is None:
             found: dict[str, str] = {}
-            table = AlignmentTable.of(load_alignments(source, subset, classes, found), found)
-            self._write(lambda: table.save(path))
+            parsed = AlignmentTable.of(load_alignments(source, subset, classes, found), found)
+            self._write(lambda: parsed.save(path))
+            table = AlignmentTable.load(path) or parsed
         self._alignments[subset] = path
         if damaged is not None:
             damaged.update(table.damaged)
