@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -447,25 +447,29 @@ features._ShardSet.take = lambda self, index: os.kill(os.getpid(), signal.SIGKIL
 with StopSignal() as stop:
     prepare(TrainConfig.from_dict({settings!r}), stop)
 """
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=300)
-    assert run.returncode == -signal.SIGKILL, run.stderr.decode()
+    environment = {**os.environ, "MARK": str(tmp_path)}
+    started: set[int] = set()
+    with subprocess.Popen([sys.executable, "-c", program], env=environment) as run:
+        while run.poll() is None:
+            started |= set(workers(str(tmp_path)))
+            time.sleep(0.1)
+    assert run.returncode == -signal.SIGKILL and len(started) == 2
     time.sleep(1)
-    assert str(tmp_path) not in "".join(environments())
+    assert not list(workers(str(tmp_path)))
     assert 0 < len(shards(config)) < len(shards(replace(config, cache=str(tmp_path / "other"))))
     prepared(config)
     assert shards(config) == shards(replace(config, cache=str(tmp_path / "other")))
 
 
-def environments() -> list[str]:
-    """The open files of every worker of a cache that is alive."""
-    found = []
+def workers(mark: str) -> Iterator[int]:
+    """Yield the workers of a cache that are alive and have `mark` in their environment."""
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            if b"speechattn.training.cache.worker" in (process / "cmdline").read_bytes():
-                found += [os.readlink(file) for file in (process / "fd").iterdir()]
+            worker = b"speechattn.training.cache.worker" in (process / "cmdline").read_bytes()
+            if worker and mark.encode() in (process / "environ").read_bytes():
+                yield int(process.name)
         except OSError:
             continue
-    return found
 
 
 def test_a_change_to_the_audio_is_said_at_a_warm_start_too(
