@@ -29,6 +29,7 @@ from speechattn.system.progress import progress_bar
 from speechattn.system.stop_signal import StopSignal
 from speechattn.training.cache.pool import choose_workers
 from speechattn.training.config import TrainConfig
+from speechattn.training.pieces import Piece as Piece
 from speechattn.training.prefetch import Prefetcher
 from speechattn.training.tasks.frames import FrameTask
 
@@ -144,23 +145,6 @@ def fingerprint(examples: Sequence[Example], classes: Sequence[str] = ()) -> Fin
         labels=labels.hexdigest()[:16],
         sound=sound.hexdigest()[:16],
     )
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Frames [start, stop) of example `item`, played `speed` times as fast."""
-
-    item: int
-    start: int
-    stop: int
-    speed: float
-    epoch: int = 0
-    """For examples that change from epoch to epoch."""
-
-    @property
-    def num_frames(self) -> int:
-        """Frames after the change of speed."""
-        return max(1, round((self.stop - self.start) / self.speed))
 
 
 @runtime_checkable

@@ -9,20 +9,40 @@ from __future__ import annotations
 import atexit
 import signal
 import weakref
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from speechattn.errors import DataError, UserError
-
-if TYPE_CHECKING:
-    from speechattn.training.dataset import Piece, TrainingBatches
+from speechattn.training.config import TrainConfig
+from speechattn.training.pieces import Piece
 
 Batch = tuple[Tensor, Tensor, Tensor]
 AHEAD = 4
 """Batches that each worker makes ahead."""
+
+
+class BatchSource(Protocol):
+    """What is needed of `TrainingBatches`."""
+
+    @property
+    def config(self) -> TrainConfig:
+        """The settings of the run."""
+
+    @property
+    def rows(self) -> Callable[[Sequence[Piece]], Sequence[Piece]]:
+        """The part of a batch that this process loads."""
+
+    def epoch(self, epoch: int) -> Sequence[list[Piece]]:
+        """Return the batches of an epoch."""
+
+    def make(self, batch: Sequence[Piece]) -> Batch:
+        """Return a batch, made in this process."""
+
+    def alone(self) -> BatchSource:
+        """Return the same batches, made in the process that asks for them."""
 
 
 class Prefetcher:
@@ -33,7 +53,7 @@ class Prefetcher:
         num_workers: processes.
     """
 
-    def __init__(self, batches: TrainingBatches, num_workers: int) -> None:
+    def __init__(self, batches: BatchSource, num_workers: int) -> None:
         self._batches, self._num_workers = batches, num_workers
         self._next: tuple[int, int] | None = None
         self._iterator: Iterator[Batch | str] = iter(())
@@ -91,7 +111,7 @@ class Prefetcher:
 class _Places(Dataset[Batch | str]):
     """Batches by (epoch, k), in a worker. An error is returned as text: torch would raise it with a traceback in it."""
 
-    def __init__(self, batches: TrainingBatches) -> None:
+    def __init__(self, batches: BatchSource) -> None:
         self._batches = batches
 
     def __getitem__(self, place: tuple[int, int]) -> Batch | str:
@@ -105,7 +125,7 @@ class _Places(Dataset[Batch | str]):
 class _Order:
     """All (epoch, k) of a run from one of them on."""
 
-    def __init__(self, batches: TrainingBatches, epoch: int, first: int) -> None:
+    def __init__(self, batches: BatchSource, epoch: int, first: int) -> None:
         self._batches, self._epoch, self._first = batches, epoch, first
 
     def __iter__(self) -> Iterator[tuple[int, int]]:

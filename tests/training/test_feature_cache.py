@@ -453,7 +453,7 @@ with StopSignal() as stop:
         while run.poll() is None:
             started |= set(workers(str(tmp_path)))
             time.sleep(0.1)
-    assert run.returncode == -signal.SIGKILL and len(started) == 2
+    assert run.returncode == -signal.SIGKILL and len(started) > 1
     time.sleep(1)
     assert not list(workers(str(tmp_path)))
     assert 0 < len(shards(config)) < len(shards(replace(config, cache=str(tmp_path / "other"))))

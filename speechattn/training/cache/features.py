@@ -41,7 +41,7 @@ SHARD_IDS = 64
 SHARD_S = 1800.0
 """And at most so many seconds, unless one recording is longer: a worker holds them in memory."""
 FILES_PER_TASK = 100
-READ_FILES_PER_S, FEATURE_SPEED = 400, 300
+READ_FILES_PER_S, FEATURE_SPEED = 500, 300
 """What one process does in a second: headers and sums of files, and seconds of audio to features."""
 LABEL_BYTES, TABLE_BYTES = 2, 100_000_000
 PASSING = frozenset({"missing", "unreadable", "too long"})
