@@ -339,6 +339,17 @@ def test_a_full_disk_is_reported_and_what_is_whole_is_kept(
     assert kept.items() < shards(config).items()
 
 
+def test_a_full_disk_is_reported_for_the_tables_too(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, data: bytes) -> str:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr("speechattn.system.atomic_files.write_synced", full)
+    with pytest.raises(
+        UserError, match=r"^the alignments of train need 4\.5 KB in .*, and .* are free: .*--cache DIR\."
+    ):
+        prepared(config)
+
+
 def test_a_cache_that_cannot_be_written_names_the_option(config: TrainConfig, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"the cache .* cannot be written \(.*\): choose another --cache DIR"):

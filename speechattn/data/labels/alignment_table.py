@@ -65,6 +65,12 @@ class AlignmentTable(Mapping[str, Alignment]):
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def num_bytes(self) -> int:
+        """About the size of the file."""
+        table = self.segments
+        return table.starts_s.nbytes + table.stops_s.nbytes + table.labels.nbytes + 50 * len(self)
+
     def save(self, path: Path) -> None:
         """Write the table atomically."""
         columns: dict[str, NDArray[Any]] = {
