@@ -153,6 +153,9 @@ class TrainConfig:
     """Folder of sound files; each training utterance gets a second copy with a piece of one mixed in."""
     noise_snr_db: tuple[float, float] = (5.0, 20.0)
     """Lowest and highest ratio of speech to that noise, in dB."""
+    on_the_fly: bool = False
+    """Draw the speed of each training utterance, and whether it has noise, anew in every epoch, instead of making a
+    copy for each; frames are made by `workers` while the model trains, and not kept."""
     cache: str | None = None
     """Folder where features are kept, so that the next start needs no audio; None is $SPEECHATTN_CACHE, else
     ~/.cache/speechattn. 100 hours with 40 bins take 5.9 GB."""
@@ -233,6 +236,10 @@ class TrainConfig:
                 raise ConfigError(
                     f"TrainConfig.speed_perturb must be speeds from 0.5 to 2 with at most two decimals, got {speed}."
                 )
+        if self.on_the_fly and speeds == (1.0,) and self.noise is None:
+            raise ConfigError(
+                "TrainConfig.on_the_fly has nothing to draw: give --speed-perturb 0.9 1.0 1.1 or --noise DIR too."
+            )
         ratio = self.noise_snr_db
         if len(ratio) != 2 or not -math.inf < ratio[0] <= ratio[1] < math.inf:
             raise ConfigError(
@@ -278,8 +285,8 @@ class TrainConfig:
 
     @property
     def has_copies(self) -> bool:
-        """Whether training utterances are changed or copied as waveforms."""
-        return self.speed_perturb != (1.0,) or self.noise is not None
+        """Whether the cache holds changed copies of training utterances."""
+        return not self.on_the_fly and (self.speed_perturb != (1.0,) or self.noise is not None)
 
     @property
     def num_features(self) -> int:

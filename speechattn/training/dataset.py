@@ -11,9 +11,9 @@ import hashlib
 import itertools
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple, overload
+from typing import NamedTuple, Protocol, overload, runtime_checkable
 
 import numpy as np
 import torch
@@ -27,8 +27,14 @@ from speechattn.errors import DataError
 from speechattn.frontend.logmel import LogMel
 from speechattn.system.progress import progress_bar
 from speechattn.system.stop_signal import StopSignal
+from speechattn.training.cache.pool import choose_workers
 from speechattn.training.config import TrainConfig
+from speechattn.training.pieces import Piece as Piece
+from speechattn.training.prefetch import Prefetcher
 from speechattn.training.tasks.frames import FrameTask
+
+FRAMES_PER_S = 20_000
+"""Frames that one process makes from sound files in a second, changes of speed included."""
 
 
 @dataclass(frozen=True)
@@ -141,28 +147,47 @@ def fingerprint(examples: Sequence[Example], classes: Sequence[str] = ()) -> Fin
     )
 
 
-@dataclass(frozen=True)
-class Piece:
-    """Frames [start, stop) of example `item`, played `speed` times as fast."""
+@runtime_checkable
+class ChangingExamples(Protocol):
+    """Examples whose waveforms are drawn anew in every epoch (on_the_fly.py)."""
 
-    item: int
-    start: int
-    stop: int
-    speed: float
+    def lengths(self, epoch: int) -> Sequence[int]:
+        """Return the number of frames of each example in an epoch."""
 
-    @property
-    def num_frames(self) -> int:
-        """Frames after the change of speed."""
-        return max(1, round((self.stop - self.start) / self.speed))
+    def drawn(self, index: int, epoch: int) -> tuple[Tensor, Tensor]:
+        """Return frames [T, F] and labels [T] of an example in an epoch."""
+
+
+def whole_batch(batch: Sequence[Piece]) -> Sequence[Piece]:
+    """Return all rows of a batch."""
+    return batch
 
 
 class TrainingBatches:
-    """Batches of pieces of at most `crop_frames` frames; each epoch cuts the utterances elsewhere."""
+    """Batches of pieces of at most `crop_frames` frames; each epoch cuts the utterances elsewhere.
 
-    def __init__(self, examples: Sequence[Example], config: TrainConfig) -> None:
-        self.examples, self.config = examples, config
+    Args:
+        examples: where the pieces come from.
+        config: sizes, seed and number of workers.
+        rows: the part of a batch that this process loads, if several share it; a function of a module, which can be
+            sent to workers.
+    """
+
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        config: TrainConfig,
+        rows: Callable[[Sequence[Piece]], Sequence[Piece]] = whole_batch,
+    ) -> None:
+        self.examples, self.config, self.rows = examples, config, rows
+        self._changing = examples if isinstance(examples, ChangingExamples) else None
         self._lengths = [example.num_frames for example in examples]
-        self._last: tuple[int, _Pieces] | None = None
+        self._epochs: dict[int, _Pieces] = {}
+        self._ahead: Prefetcher | None = None
+        if self._changing is not None:
+            seconds = config.epochs * sum(self._lengths) / FRAMES_PER_S
+            num_workers = choose_workers(config.workers, seconds)
+            self._ahead = Prefetcher(self, num_workers) if num_workers else None
 
     def epoch(self, epoch: int) -> EpochBatches:
         """Return all batches of one epoch, in order: a pure function of (examples, config, epoch)."""
@@ -170,20 +195,34 @@ class TrainingBatches:
 
     def load(self, batch: Sequence[Piece]) -> tuple[Tensor, Tensor, Tensor]:
         """Return frames [B, T, F], lengths [B] and labels [B, T] of one batch."""
+        return self.make(batch) if self._ahead is None else self._ahead.load(batch)
+
+    def make(self, batch: Sequence[Piece]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the same, made in this process."""
         frames, labels = zip(*(self._cut(piece) for piece in batch), strict=True)
         return collate(list(frames), list(labels))
 
+    def alone(self) -> TrainingBatches:
+        """Return the same batches, made in the process that asks for them."""
+        return TrainingBatches(self.examples, replace(self.config, workers=0), self.rows)
+
     def pieces(self, epoch: int) -> _Pieces:
-        """Return the pieces of an epoch; those of the last one asked for are kept."""
-        if self._last is None or self._last[0] != epoch:
-            self._last = epoch, self._cut_epoch(epoch)
-        return self._last[1]
+        """Return the pieces of an epoch; those of the last two that were asked for are kept."""
+        if epoch not in self._epochs:
+            while len(self._epochs) > 1:
+                del self._epochs[next(iter(self._epochs))]
+            self._epochs[epoch] = self._cut_epoch(epoch)
+        return self._epochs[epoch]
+
+    def piece_epoch(self, epoch: int) -> int:
+        """Return what `Piece.epoch` is in an epoch: 0 for examples that do not change."""
+        return 0 if self._changing is None else epoch
 
     def _cut_epoch(self, epoch: int) -> _Pieces:
         random = np.random.default_rng([self.config.seed, epoch])
         crop, stretch = self.config.crop_frames, self.config.stretch
         items, starts, stops, speeds = array("i"), array("i"), array("i"), array("d")
-        for item, length in enumerate(self._lengths):
+        for item, length in enumerate(self._lengths if self._changing is None else self._changing.lengths(epoch)):
             first = int(random.integers(1, crop + 1))
             if not length:
                 continue
@@ -202,7 +241,10 @@ class TrainingBatches:
         return _Pieces(places, first_frames[order], last_frames[order], rates[order], edges)
 
     def _cut(self, piece: Piece) -> tuple[Tensor, Tensor]:
-        frames, labels = self.examples[piece.item].cut(piece.start, piece.stop)
+        if self._changing is None:
+            frames, labels = self.examples[piece.item].cut(piece.start, piece.stop)
+        else:
+            frames, labels = (x[piece.start : piece.stop] for x in self._changing.drawn(piece.item, piece.epoch))
         return (frames, labels) if piece.speed == 1 else time_stretch(frames, labels, 1 / piece.speed)
 
 
@@ -235,8 +277,9 @@ class EpochBatches(Sequence[list[Piece]]):
         k = range(len(self))[index]
         pieces = self._owner.pieces(self._epoch)
         rows = slice(int(pieces.edges[k]), int(pieces.edges[k + 1]))
-        columns = (column[rows].tolist() for column in pieces[:4])
-        return list(itertools.starmap(Piece, zip(*columns, strict=True)))
+        columns = [column[rows].tolist() for column in pieces[:4]]
+        epoch = self._owner.piece_epoch(self._epoch)
+        return [Piece(item, start, stop, speed, epoch) for item, start, stop, speed in zip(*columns, strict=True)]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and list(self) == list(other)

@@ -27,6 +27,7 @@ from speechattn.training.cache.stored_examples import StoredExamples
 from speechattn.training.config import TrainConfig
 from speechattn.training.dataset import fingerprint
 from speechattn.training.made_alignments import make_alignments, makes_alignments
+from speechattn.training.on_the_fly import DrawnExamples, noise_fingerprint
 from speechattn.training.tasks.frames import FrameTask
 
 MAX_BAD = 0.01
@@ -54,7 +55,9 @@ class Data:
         """Return a Fingerprint of each part of the data as JSON; no sound file is read."""
         parts = {"train": self.train, "valid": self.valid}
         parts |= {f"test subset {name}": examples for name, examples in self.tests.items()}
-        return {name: asdict(fingerprint(examples, self.task.classes)) for name, examples in parts.items()}
+        found = {name: asdict(fingerprint(examples, self.task.classes)) for name, examples in parts.items()}
+        noise = self.train.noise if isinstance(self.train, DrawnExamples) else None
+        return found if noise is None else {**found, "noise": asdict(noise_fingerprint(noise))}
 
 
 def prepare(config: TrainConfig, stop: StopSignal) -> Data:
@@ -90,9 +93,12 @@ def prepare(config: TrainConfig, stop: StopSignal) -> Data:
     )
     copied = {item.id for item in train_side} if config.has_copies else set()
     examples = cache.examples(corpus, settings if config.has_copies else plain, copied)
+    train = examples.select(~is_held_out)
+    if config.on_the_fly:
+        train = DrawnExamples(train, config, frontend, task, corpus.detect)
     data = Data(
         task,
-        examples.select(~is_held_out),
+        train,
         examples.select(is_held_out),
         {name: cache.examples(other, plain) for name, other in others.items()},
         [corpus, *others.values()],

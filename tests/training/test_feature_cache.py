@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,9 +25,11 @@ import torch
 
 from speechattn.data.audio.errors import AudioWarning
 from speechattn.data.labelled_corpus import load_corpus
+from speechattn.data.labels.alignments import load_alignments
 from speechattn.data.labels.classes import PHONES, SPEECH
 from speechattn.errors import ConfigError, DataError, UserError
 from speechattn.frontend.normalize import Normalize
+from speechattn.system.atomic_files import write_synced
 from speechattn.system.stop_signal import Interrupted, StopSignal
 from speechattn.training.cache import features, folder, pool, shard
 from speechattn.training.config import TrainConfig
@@ -99,15 +101,18 @@ def shards(config: TrainConfig) -> dict[str, bytes]:
 def jobs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What is read or made, a word for each task."""
     done: list[str] = []
-    run = features.run_jobs
 
     def counted(kind: str, settings: Any, tasks: Any, *rest: Any) -> Any:
         done.extend([kind] * len(tasks))
-        return run(kind, settings, tasks, *rest)
+        return pool.run_jobs(kind, settings, tasks, *rest)
 
     monkeypatch.setattr(features, "run_jobs", counted)
-    read = features.load_alignments
-    monkeypatch.setattr(features, "load_alignments", lambda *given: (done.append("alignments"), read(*given))[1])
+
+    def read(*given: Any) -> Any:
+        done.append("alignments")
+        return load_alignments(*given)
+
+    monkeypatch.setattr(features, "load_alignments", read)
     return done
 
 
@@ -291,10 +296,8 @@ def test_a_damaged_shard_is_named_and_made_again(config: TrainConfig, jobs: list
 def test_a_shard_is_compared_with_its_sum_when_it_is_written(
     config: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = shard.write_synced
-
     def flipped(path: Path, data: bytes) -> str:
-        return write(path, data[:-100] + bytes([data[-100] ^ 1]) + data[-99:])
+        return write_synced(path, data[:-100] + bytes([data[-100] ^ 1]) + data[-99:])
 
     monkeypatch.setattr(shard, "write_synced", flipped)
     with pytest.raises(UserError, match=r"the cache .* cannot be written \(the disk returns other bytes"):
@@ -305,7 +308,7 @@ def test_a_shard_is_compared_with_its_sum_when_it_is_written(
 def test_too_little_space_is_reported_before_the_work(
     config: TrainConfig, monkeypatch: pytest.MonkeyPatch, jobs: list[str]
 ) -> None:
-    monkeypatch.setattr(folder.shutil, "disk_usage", lambda path: SimpleNamespace(free=12_345))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=12_345))
     message = r"^the features of train need 63 KB in .*, and 12\.3 KB are free: free .* --cache DIR, or .* float16\..*$"
     with pytest.raises(UserError, match=message) as caught:
         prepared(config)
@@ -317,23 +320,34 @@ def test_too_little_space_is_reported_before_the_work(
 def test_a_full_disk_is_reported_and_what_is_whole_is_kept(
     config: TrainConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    write, written = shard.write_synced, []
+    written = []
 
     def full(path: Path, data: bytes) -> str:
         written.append(path)
         if len(written) > 2:
             path.write_bytes(data[:100])
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        return write(path, data)
+        return write_synced(path, data)
 
     monkeypatch.setattr(shard, "write_synced", full)
     with pytest.raises(UserError, match=r"^the features of train need .* in .*, and .* are free: .*--cache DIR"):
         prepared(config)
     assert len(shards(config)) == 2 and not list(tmp_path.glob("cache/**/*.tmp-*"))
-    monkeypatch.setattr(shard, "write_synced", write)
+    monkeypatch.setattr(shard, "write_synced", write_synced)
     kept = shards(config)
     prepared(config)
     assert kept.items() < shards(config).items()
+
+
+def test_a_full_disk_is_reported_for_the_tables_too(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, data: bytes) -> str:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr("speechattn.system.atomic_files.write_synced", full)
+    with pytest.raises(
+        UserError, match=r"^the alignments of train need 4\.5 KB in .*, and .* are free: .*--cache DIR\."
+    ):
+        prepared(config)
 
 
 def test_a_cache_that_cannot_be_written_names_the_option(config: TrainConfig, tmp_path: Path) -> None:
@@ -408,7 +422,7 @@ def test_a_worker_that_dies_is_an_error_that_names_its_recordings(
 ) -> None:
     program = [sys.executable, "-c", "import sys; sys.stdin.readline(); sys.exit(9)"]
     start = subprocess.Popen
-    monkeypatch.setattr(pool.subprocess, "Popen", lambda command, **given: start(program, **given))
+    monkeypatch.setattr(subprocess, "Popen", lambda command, **given: start(program, **given))
     with pytest.raises(
         DataError, match=r"a worker process ended with status 9 while it read 50 recordings, from .*10-1"
     ):
@@ -434,6 +448,7 @@ def test_a_killed_run_leaves_no_process_and_its_successor_the_same_files(config:
     settings = replace(config, workers=2).to_dict()
     program = f"""
 import os, signal
+from speechattn.system.atomic_files import write_synced
 from speechattn.system.stop_signal import StopSignal
 from speechattn.training.cache import features
 from speechattn.training.config import TrainConfig
@@ -443,25 +458,29 @@ features._ShardSet.take = lambda self, index: os.kill(os.getpid(), signal.SIGKIL
 with StopSignal() as stop:
     prepare(TrainConfig.from_dict({settings!r}), stop)
 """
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=300)
-    assert run.returncode == -signal.SIGKILL, run.stderr.decode()
+    environment = {**os.environ, "MARK": str(tmp_path)}
+    started: set[int] = set()
+    with subprocess.Popen([sys.executable, "-c", program], env=environment) as run:
+        while run.poll() is None:
+            started |= set(workers(str(tmp_path)))
+            time.sleep(0.1)
+    assert run.returncode == -signal.SIGKILL and len(started) > 1
     time.sleep(1)
-    assert str(tmp_path) not in "".join(environments())
+    assert not list(workers(str(tmp_path)))
     assert 0 < len(shards(config)) < len(shards(replace(config, cache=str(tmp_path / "other"))))
     prepared(config)
     assert shards(config) == shards(replace(config, cache=str(tmp_path / "other")))
 
 
-def environments() -> list[str]:
-    """The open files of every worker of a cache that is alive."""
-    found = []
+def workers(mark: str) -> Iterator[int]:
+    """Yield the workers of a cache that are alive and have `mark` in their environment."""
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            if b"speechattn.training.cache.worker" in (process / "cmdline").read_bytes():
-                found += [os.readlink(file) for file in (process / "fd").iterdir()]
+            worker = b"speechattn.training.cache.worker" in (process / "cmdline").read_bytes()
+            if worker and mark.encode() in (process / "environ").read_bytes():
+                yield int(process.name)
         except OSError:
             continue
-    return found
 
 
 def test_a_change_to_the_audio_is_said_at_a_warm_start_too(

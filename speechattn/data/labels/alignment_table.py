@@ -15,6 +15,7 @@ import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
 
+from speechattn.data.array_files import mapped, read_header
 from speechattn.data.labels.segment_arrays import SegmentSlice, SegmentTable, concatenate
 from speechattn.data.labels.segments import Alignment
 from speechattn.system.atomic_files import write_bytes
@@ -64,6 +65,12 @@ class AlignmentTable(Mapping[str, Alignment]):
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def num_bytes(self) -> int:
+        """About the size of the file."""
+        table = self.segments
+        return table.starts_s.nbytes + table.stops_s.nbytes + table.labels.nbytes + 50 * len(self)
+
     def save(self, path: Path) -> None:
         """Write the table atomically."""
         columns: dict[str, NDArray[Any]] = {
@@ -78,13 +85,13 @@ class AlignmentTable(Mapping[str, Alignment]):
 
     @classmethod
     def load(cls, path: Path) -> AlignmentTable | None:
-        """Return the table that `save` wrote; None if the file is missing or is no such file."""
+        """Return the table that `save` wrote, mapped; None if the file is missing or is no such file."""
         try:
-            with safetensors.safe_open(path, "numpy") as file:
-                texts = json.loads((file.metadata() or {})[VERSION])
-                columns = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            metadata, columns = read_header(path)
+            texts = json.loads(metadata[VERSION])
             ids, names, damaged = texts["ids"], texts["names"], texts["damaged"]
-        except (OSError, ValueError, KeyError, safetensors.SafetensorError):
+            arrays = {name: mapped(path, column) for name, column in columns.items()}
+            table = SegmentTable(arrays["starts_s"], arrays["stops_s"], arrays["labels"], tuple(names))
+            return cls(ids, np.array(arrays["ends_s"]), np.array(arrays["edges"]), table, damaged)
+        except (OSError, ValueError, KeyError, TypeError):
             return None
-        table = SegmentTable(columns["starts_s"], columns["stops_s"], columns["labels"], tuple(names))
-        return cls(ids, columns["ends_s"], columns["edges"], table, damaged)

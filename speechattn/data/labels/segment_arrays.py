@@ -90,7 +90,9 @@ class SegmentSlice(Sequence[Segment]):
             yield Segment(start, stop, names[label])
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequence) and len(self) == len(other) and all(map(Segment.__eq__, self, other))
+        if not isinstance(other, Sequence) or len(self) != len(other):
+            return False
+        return all(mine == theirs for mine, theirs in zip(self, other, strict=True))
 
     __hash__ = None  # type: ignore[assignment]
 

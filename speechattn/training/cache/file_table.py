@@ -34,7 +34,7 @@ class FileTable:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._rows: dict[str, tuple[int, bytes]] = {}
-        self._changed = False
+        self.changed = False
         try:
             with safetensors.safe_open(path, "numpy") as file:
                 names = json.loads((file.metadata() or {}).get(VERSION, "null"))
@@ -52,17 +52,20 @@ class FileTable:
         """Remember a file, unless it changed just now."""
         if mtime_ns < (time.time() - SETTLED_S) * 1e9:
             self._rows[_name(path, size, mtime_ns)] = samples, digest
-            self._changed = True
+            self.changed = True
+
+    @property
+    def num_bytes(self) -> int:
+        """About the size of the file."""
+        return sum(len(name) + DIGEST_BYTES + 16 for name in self._rows)
 
     def save(self) -> None:
-        """Write the table atomically, if anything was added."""
-        if not self._changed:
-            return
+        """Write the table atomically."""
         samples = np.array([row[0] for row in self._rows.values()], np.int64)
         sums = np.frombuffer(b"".join(row[1] for row in self._rows.values()), np.uint8).reshape(-1, DIGEST_BYTES)
         metadata = {VERSION: json.dumps(list(self._rows))}
         write_bytes(self.path, safetensors.numpy.save({"samples": samples, "sums": sums}, metadata))
-        self._changed = False
+        self.changed = False
 
 
 def read_file(path: str, sample_rate: int) -> dict[str, Any]:

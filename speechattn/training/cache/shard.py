@@ -19,7 +19,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import safetensors.numpy
@@ -27,30 +27,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from speechattn.data.array_files import DTYPES, Column, read_header
 from speechattn.errors import DataError
 from speechattn.system.atomic_files import path_aside, sync_directory, write_synced
 
 VERSION, METADATA = "speechattn-features-1", "speechattn"
 """All metadata are one entry: safetensors writes several in any order, and equal shards shall be equal files."""
-MAX_HEADER_BYTES = 10**8
-"""safetensors' own limit."""
-DTYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "I64": np.int64, "I32": np.int32, "I16": np.int16}
-DTYPES |= {"U8": np.uint8}
-
 Fault = tuple[int, str, str]
 """An utterance that does not decode: its place in the shard, the reason by which it is counted, and the message."""
 
 
 class ShardDamageError(Exception):
     """A shard that is not whole; the message says what was found."""
-
-
-class Column(NamedTuple):
-    """Type, shape and place in the file, in bytes."""
-
-    dtype: str
-    shape: tuple[int, ...]
-    offset: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,21 +90,8 @@ def open_shard(path: Path, key: str) -> Shard | None:
         ShardDamageError: its size is not that of its contents, or it is no shard with this key.
     """
     try:
-        with path.open("rb") as file:
-            size = path.stat().st_size
-            length = int.from_bytes(file.read(8), "little")
-            if not 0 < length <= min(MAX_HEADER_BYTES, size):
-                raise ShardDamageError(f"{size} bytes without a header")
-            header = json.loads(file.read(length))
-        contents = json.loads(header.pop("__metadata__")[METADATA])
-        start = 8 + length
-        columns = {
-            name: Column(str(entry["dtype"]), tuple(entry["shape"]), start + int(entry["data_offsets"][0]))
-            for name, entry in header.items()
-        }
-        expected = start + max(int(entry["data_offsets"][1]) for entry in header.values())
-        if size != expected:
-            raise ShardDamageError(f"it has {size} bytes, expected {expected}")
+        metadata, columns = read_header(path)
+        contents = json.loads(metadata[METADATA])
         if (contents["version"], contents["key"]) != (VERSION, key):
             raise ShardDamageError("it holds other contents than its name says")
         edges, samples, sources = (_rows(path, columns[name]) for name in ("edges", "samples", "sources"))
