@@ -57,7 +57,7 @@ def train(
     ranks = ranks or Ranks()
     schedule = [batches.epoch(epoch) for epoch in range(config.epochs)]
     ends = list(itertools.accumulate(map(len, schedule)))  # of the epochs, in steps
-    ranks.check_equal("the batches", lambda: repr((stages, schedule[0])).encode())
+    ranks.check_equal("the batches", lambda: repr((stages, list(schedule[0]))).encode())
     stage_epochs = [*stages, config.epochs]
     trainer = Trainer(
         model, task, config, [ends[epoch - 1] for epoch in stage_epochs], directory / "checkpoints", ranks

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from unittest.mock import patch
 
 import pytest
@@ -16,6 +16,7 @@ from small_runs import run as run_loop
 from torch import Tensor
 
 from speechattn.errors import ConfigError, UserError
+from speechattn.frontend.normalize import Normalize
 from speechattn.models.speech_model import SpeechModel, load
 from speechattn.system.stop_signal import Interrupted
 from speechattn.training.config import TrainConfig
@@ -58,6 +59,13 @@ def test_a_stopped_extension_continues_with_the_same_weights(tmp_path: Path) -> 
     assert not same(extended, one_schedule)  # not the run that had all epochs from the start
 
 
+class FramesInMemory(Data):
+    """Data whose training examples are a list."""
+
+    def normalize(self) -> Normalize:
+        return Normalize.fit(example.frames for example in self.train)
+
+
 @pytest.fixture
 def prepared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> TrainConfig:
     """The settings of a whole run on frames in memory, whose report is not drawn."""
@@ -70,7 +78,7 @@ def prepared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> TrainConfig:
             for e in examples
         ]
 
-    data = Data(TASK, placed(EXAMPLES[:6]), placed(EXAMPLES[6:]), {}, [])
+    data = FramesInMemory(TASK, cast(Any, placed(EXAMPLES[:6])), cast(Any, placed(EXAMPLES[6:])), {}, [])
     monkeypatch.setattr("speechattn.training.run.prepare", lambda config, stop: data)
     monkeypatch.setattr("speechattn.training.run.report_run", lambda out, *_: out / "report.html")
     return config_of(out=str(tmp_path / "run"), baselines=("linear",), epochs=1, warmup_steps=1)
