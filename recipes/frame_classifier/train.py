@@ -1,7 +1,7 @@
 """Train a classifier of every 10 ms of speech: truncated self-attention and the encoders it is compared with.
 
     python recipes/frame_classifier/train.py --preset demo
-    python recipes/frame_classifier/train.py --preset librispeech --data DIR --subset NAME --alignments DIR
+    python recipes/frame_classifier/train.py --preset librispeech --data DIR --subset NAME [--alignments DIR]
 
 Same data, labels, speakers, augmentation and number of epochs for every row of the table at the end. The same
 command continues a run that was stopped. `--help` lists all settings; README.md has the results.
@@ -27,7 +27,6 @@ PRESETS = {
     "librispeech": TrainConfig(
         data="LibriSpeech",
         subset="train-clean-100",
-        alignments="alignments",
         out="runs/librispeech",
         epochs=45,
         stretch=0.1,
@@ -36,7 +35,6 @@ PRESETS = {
     "encoders": TrainConfig(
         data="LibriSpeech",
         subset="train-clean-100",
-        alignments="alignments",
         out="runs/encoders",
         encoder="conformer",
         baselines=("truncated", "full", "cnn", "bigru", "mlp", "linear"),
