@@ -35,6 +35,8 @@ SPLICE = Context.truncated(left=5, right=5)
 D_MODEL, NUM_LAYERS = 256, 2
 PIECE_FRAMES, BATCH_FRAMES = 200, 2000
 """Utterances are cut into pieces of 2 s, each augmented by itself; ten of them are a batch."""
+MAX_EPOCHS = 40
+"""Most passes over the examples: a model that has learnt the labels of a few recordings by heart only repeats them."""
 LEARNING_RATE, WEIGHT_DECAY, WARM_UP = 2e-3, 0.01, 0.1
 
 Example = tuple[Tensor, Tensor]
@@ -61,7 +63,7 @@ def train_acoustic_model(
     name: str = "training",
     stop: StopSignal | None = None,
 ) -> None:
-    """Train `model` in place for `steps` steps of AdamW on pieces of `examples`.
+    """Train `model` in place for `steps` steps of AdamW on pieces of `examples`, or for MAX_EPOCHS if these are fewer.
 
     `augment` adds other speakers, rooms and noise: a model of synthetic speech needs them, and one that aligns the
     very recordings that it is trained on is better without.
@@ -71,6 +73,8 @@ def train_acoustic_model(
     Raises:
         Interrupted: a signal came; the weights are those of an unfinished run.
     """
+    num_frames = sum(len(labels) for _, labels in examples)
+    steps = min(steps, math.ceil(MAX_EPOCHS * num_frames / BATCH_FRAMES))
     change = Augment(fill=model.normalize.mean)
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=WEIGHT_DECAY)
     batches = _batches(examples, seed)

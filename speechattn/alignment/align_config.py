@@ -23,7 +23,7 @@ class AlignConfig:
     """Training steps of the start and of each round, 20 s of audio each."""
     start: Literal["synthetic", "flat"] = "synthetic"
     """"synthetic": a model trained on speech of espeak-ng gives the first labels. "flat": the phones of a transcript
-    begin with equal lengths, spread over the speech that an energy detector finds; needs twice the rounds."""
+    are spread evenly over its loud frames; this needs no espeak-ng, and more rounds."""
     train_hours: float = 2.0
     """Largest amount of audio to train on, in hours, drawn evenly from all speakers."""
     min_score: float = -2.1

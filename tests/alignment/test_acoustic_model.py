@@ -89,3 +89,12 @@ def test_training_stops_at_a_signal() -> None:
     model = make_acoustic_model([examples()[0][0]], seed=0)
     with pytest.raises(Interrupted):
         train_acoustic_model(model, examples(), 5, 0, augment=False, stop=stop)
+
+
+def test_few_recordings_are_not_learnt_by_heart(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(acoustic_model, "MAX_EPOCHS", 2)
+    model = make_acoustic_model([examples()[0][0]], seed=0)
+    train_acoustic_model(model, examples()[:1], 500, 0, augment=False)
+    assert "1/1 " in capsys.readouterr().err  # 90 frames twice fit into one batch of 400
