@@ -16,9 +16,9 @@ class EvaluateConfig:
     model: str
     """Folder of a saved model, for example runs/frame_classifier/model."""
     data: str
-    """Folder in LibriSpeech layout."""
+    """Folder in LibriSpeech layout, or of sound files with a <name>.txt each."""
     subset: str
-    """Subset to score, for example test-other."""
+    """Subset to score, for example test-other; "." is the folder `data` itself, of sound files."""
     alignments: str | None = None
     """Folder or file with the reference labels, as for train; a model of speech and silence needs none."""
     json_out: str | None = None

@@ -2,13 +2,16 @@
 
 Nothing in the package downloads by itself: `speechattn download`, `train --download` and this function do.
 
-    <root>/LibriSpeech/<subset>/                        the result, renamed to this name as the last step
-    <root>/<subset>.tar.gz                              an archive that the user has, or kept
-    <root>/.<subset>.download/<subset>.tar.gz.part      what has arrived; beside it .lock and extracted/
+    <root>/<subset>.tar.gz                     an archive that the user has, or kept
+    <root>/LibriSpeech/<subset>/               the result, renamed to this name as the last step
+    <root>/LibriSpeech/.<subset>.download/     <subset>.tar.gz.part, which is what has arrived; .lock, extracted/
+
+The last two are on one file system, also where LibriSpeech/ is a link.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterable
@@ -57,8 +60,8 @@ def download(
         return _complete(folder)
     url = f"{_mirror(mirror)}/{subset}.tar.gz"
     check_space(root, [subset], keep_archive)
-    work, own = root / f".{subset}.download", root / f"{subset}.tar.gz"
-    part = work / f"{own.name}.part"
+    own, part = root / f"{subset}.tar.gz", _part(root, subset)
+    work = part.parent
     with RunLock(work, "--to"):
         try:
             if folder := find_subset(root, subset):  # another process has finished it meanwhile
@@ -68,18 +71,21 @@ def download(
             source = own if own.is_file() else part
             try:
                 _verify(source, subset, progress)
-                folder = _extract(source, root, work / "extracted", subset, progress)
-            except DataError:
+                folder = _extract(source, work / "extracted", work.parent / subset, progress)
+            except DataError as error:
                 part.unlink(missing_ok=True)
-                raise
+                hint = "Remove it" if source == own else "It was removed"
+                raise DataError(f"{error} {hint}: run again, or choose another mirror.") from error
             if keep_archive and source == part:
-                part.replace(own)
+                shutil.move(part, own)
             part.unlink(missing_ok=True)
             return folder
         finally:
             shutil.rmtree(work / "extracted", ignore_errors=True)
             if not num_bytes(part):
                 shutil.rmtree(work, ignore_errors=True)
+                with contextlib.suppress(OSError):  # it is not empty
+                    work.parent.rmdir()
 
 
 def find_subset(root: str | Path, subset: str) -> Path | None:
@@ -104,11 +110,12 @@ def check_space(root: str | Path, subsets: Iterable[str], keep_archives: bool = 
     for subset in subsets:
         size = find_archive(subset).size
         own = num_bytes(root / f"{subset}.tar.gz") > 0
-        arriving = 0 if own else size - num_bytes(root / f".{subset}.download" / f"{subset}.tar.gz.part")
+        arriving = 0 if own else size - num_bytes(_part(root, subset))
         needed = max(needed, used + arriving + EXTRACTED * size)
         removed = 0 if own or keep_archives else size
         used += arriving + EXTRACTED * size - removed
-    present = next(path for path in (root, *root.absolute().parents) if path.exists())
+    base = root.absolute() / "LibriSpeech"
+    present = next(path for path in (base, *base.parents) if path.exists())
     free = shutil.disk_usage(present).free
     if needed > free:
         raise UserError(
@@ -121,6 +128,11 @@ def _parent(root: str | Path) -> Path:
     """Return the folder that holds LibriSpeech/."""
     root = Path(root)
     return root.parent if root.name == "LibriSpeech" else root
+
+
+def _part(root: Path, subset: str) -> Path:
+    """Return the file that an archive is downloaded to."""
+    return root / "LibriSpeech" / f".{subset}.download" / f"{subset}.tar.gz.part"
 
 
 def _complete(folder: Path) -> Path:
@@ -147,17 +159,18 @@ def _verify(path: Path, subset: str, progress: bool) -> None:
     """Raise DataError unless the file is the archive of this subset."""
     expected = ARCHIVES[subset]
     if num_bytes(path) != expected.size:
-        raise DataError(f"{path} has {num_bytes(path)} bytes, expected {expected.size}. Remove it and run again.")
+        raise DataError(f"{path} has {num_bytes(path)} bytes, expected {expected.size}.")
     digest = sha256_of(path, progress)
     if digest != expected.sha256:
         others = [name for name, other in ARCHIVES.items() if other.sha256 == digest]
         fault = f"is the archive of {others[0]}" if others else "is damaged"
-        raise DataError(f"{path} {fault}: SHA-256 {digest}, expected {expected.sha256}. Remove it and run again.")
+        raise DataError(f"{path} {fault}: SHA-256 {digest}, expected {expected.sha256}.")
 
 
-def _extract(archive: Path, root: Path, staging: Path, subset: str, progress: bool) -> Path:
-    """Extract below `staging`, move the subset to its place in one step, and return its folder."""
+def _extract(archive: Path, staging: Path, folder: Path, progress: bool) -> Path:
+    """Extract a subset below `staging`, move it to `folder` in one step, its tables next to it; return `folder`."""
     shutil.rmtree(staging, ignore_errors=True)  # an interrupted extraction starts again
+    subset, base = folder.name, folder.parent
 
     def accepts(parts: tuple[str, ...]) -> bool:
         if len(parts) > 1 and parts[0] == "LibriSpeech" and parts[1] in ARCHIVES.keys() - {subset}:
@@ -172,9 +185,7 @@ def _extract(archive: Path, root: Path, staging: Path, subset: str, progress: bo
     found = count_utterances(fresh / subset)
     if found != ARCHIVES[subset].utterances:
         raise DataError(f"{archive} holds {found} utterances of {subset}, expected {ARCHIVES[subset].utterances}.")
-    base = root / "LibriSpeech"
-    base.mkdir(exist_ok=True)
     for path in fresh.glob("*.TXT"):
         if not (base / path.name).exists():
             path.replace(base / path.name)
-    return (fresh / subset).replace(base / subset)
+    return (fresh / subset).replace(folder)

@@ -9,6 +9,7 @@ recordings.py chooses between them.
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
@@ -130,10 +131,11 @@ def _pair(files: Sequence[Path]) -> tuple[dict[Key, list[Path]], dict[Key, list[
 def _ids(folder: Path, keys: dict[Key, list[Path]]) -> dict[Key, str]:
     """Return the id of each file: its name, or its path where several have this name."""
     count = Counter(name for _, name in keys)
-    return {
-        key: "_".join((key[1] if count[key[1]] == 1 else "-".join((*key[0].relative_to(folder).parts, key[1]))).split())
-        for key in keys
-    }
+    ids = {}
+    for parent, name in keys:
+        parts = (name,) if count[name] == 1 else (*parent.relative_to(folder).parts, name)
+        ids[parent, name] = unicodedata.normalize("NFC", "_".join("-".join(parts).split()))
+    return ids
 
 
 def _speaker(path: Path, folder: Path, named: bool) -> str:

@@ -11,6 +11,7 @@ from speechattn.data.audio.source import SOUND_SUFFIXES
 from speechattn.data.labels.segments import Utterance
 from speechattn.data.librispeech import AUDIO_SUFFIXES, LibriSpeech, Speaker, corpus_folder
 from speechattn.data.plain_folder import PlainFolder, has_transcripts
+from speechattn.errors import DataError
 from speechattn.system.folders import files_below, has_suffix
 
 
@@ -43,12 +44,21 @@ def open_recordings(root: str | Path, subset: str = "") -> Recordings:
     """
     subset = posixpath.normpath(subset) if subset else ""
     if subset in ("", "."):
-        files = files_below(root) if Path(root).is_dir() else []
-        if any(has_suffix(path, ".trans.txt") for path in files):
-            return LibriSpeech(root, "")  # raises: its message lists the subsets
+        _check_no_librispeech(Path(root))
         return PlainFolder(root)
     folder = corpus_folder(Path(root), subset) / subset
     return PlainFolder(folder, subset) if _is_plain(folder) else LibriSpeech(root, subset)
+
+
+def _check_no_librispeech(folder: Path) -> None:
+    """Raise DataError, with what to type, if a folder given without subset is LibriSpeech or a subset of it."""
+    files = files_below(folder) if folder.is_dir() else []
+    depths = {len(path.relative_to(folder).parts) for path in files if has_suffix(path, ".trans.txt")}
+    if 3 in depths:
+        full = folder.resolve()
+        raise DataError(f"{folder} is a subset in LibriSpeech's layout: use --data {full.parent} --subset {full.name}.")
+    if max(depths, default=0) > 3 or (depths and not has_transcripts(files)):
+        LibriSpeech(folder, "")  # raises: its message lists the subsets
 
 
 def _is_plain(folder: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Download of one large file over HTTP: continued where it stopped, tried again after a fault, verified by SHA-256."""
+"""Download of one large file over HTTP: continued where it stopped, and tried again after a fault."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from http.client import HTTPException
 from io import FileIO
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
+from urllib.error import HTTPError, URLError
 
-from speechattn.errors import DataError, UserError, reason
+from speechattn.errors import UserError, reason
 from speechattn.system.atomic_files import free_space
 from speechattn.system.progress import progress_bar
 from speechattn.system.units import format_bytes
@@ -57,13 +57,6 @@ def fetch(url: str, path: Path, size: int, progress: bool = True) -> None:
                 time.sleep(pause)
 
 
-def verify(path: Path, sha256: str, progress: bool = True) -> None:
-    """Raise DataError unless the file has this SHA-256."""
-    digest = sha256_of(path, progress)
-    if digest != sha256:
-        raise DataError(f"{path} is damaged: SHA-256 {digest}, expected {sha256}. Remove it and run again.")
-
-
 def sha256_of(path: Path, progress: bool = True) -> str:
     """Return the SHA-256 of a file, with a bar for large ones."""
     digest = hashlib.sha256()
@@ -92,6 +85,8 @@ def _try(url: str, path: Path, size: int, bar: Any) -> str:
         if error.code < 500 and error.code not in TEMPORARY_STATUS:
             raise UserError(f"{url}: the server answers {error.code} {error.reason}. {_kept(path)}") from error
         return reason(error)
+    except URLError as error:
+        return error.reason if isinstance(error.reason, str) else reason(error.reason)
     except (OSError, HTTPException) as error:
         return reason(error)
     return "the server closed the connection"
@@ -157,4 +152,8 @@ def _write_error(error: OSError, path: Path, missing: int) -> UserError:
 
 def _kept(path: Path) -> str:
     done = num_bytes(path)
-    return f"{format_bytes(done)} are kept in {path}: run again to continue." if done else "Nothing was written."
+    return (
+        f"{format_bytes(done)} are kept in {path}: run again to continue."
+        if done
+        else "Check the address and the network."
+    )

@@ -121,4 +121,4 @@ def _refused(archive: Path, member: tarfile.TarInfo, why: str) -> DataError:
 
 def _damaged(archive: Path, error: BaseException) -> DataError:
     cause = (error.strerror if isinstance(error, OSError) else None) or reason(error)
-    return DataError(f"{archive} cannot be extracted: it is damaged or cut off ({cause}). Remove it and run again.")
+    return DataError(f"{archive} cannot be extracted: it is damaged or cut off ({cause}).")

@@ -15,9 +15,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from file_server import FileServer, serve
 
 from speechattn.cli import main as cli
+from speechattn.data.labelled_corpus import load_corpus
 from speechattn.data.librispeech_archives import ARCHIVES, Archive
 from speechattn.system import resumable_download
 
@@ -90,7 +92,8 @@ def test_help_lists_the_subsets_with_their_sizes(capsys: pytest.CaptureFixture[s
 
 
 PROGRAM = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 from speechattn.cli.main import main
 from speechattn.data.librispeech_archives import ARCHIVES, Archive
 ARCHIVES["dev-clean"] = Archive(int(sys.argv[3]), sys.argv[4], 2, 0.1)
@@ -107,7 +110,7 @@ def test_a_signal_keeps_what_has_arrived_and_says_how_to_continue(
     command = [sys.executable, "-c", PROGRAM, str(to), server.url, str(known.size), known.sha256]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
-        part = to / ".dev-clean.download" / "dev-clean.tar.gz.part"
+        part = to / "LibriSpeech" / ".dev-clean.download" / "dev-clean.tar.gz.part"
         while process.poll() is None and not (part.exists() and part.stat().st_size == 1000):
             time.sleep(0.01)
         process.send_signal(number)
@@ -153,3 +156,21 @@ def test_train_downloads_only_librispeech(capsys: pytest.CaptureFixture[str]) ->
     assert "--download fetches LibriSpeech: give --data DIR, where to put it" in capsys.readouterr().err
     assert cli.main(["train", "--download", "--data", "x", "--labels", "speech"]) == 2
     assert "LibriSpeech has no subset 'train': one of dev-clean" in capsys.readouterr().err
+
+
+def test_a_real_subset_arrives_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, librispeech_tiny: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("no_proxy", "*")
+    with tarfile.open(tmp_path / "x.tar.gz", "w:gz") as tar:
+        tar.add(librispeech_tiny / "LibriSpeech" / "test-clean", "LibriSpeech/test-clean")
+        tar.add(librispeech_tiny / "LibriSpeech" / "LICENSE.TXT", "LibriSpeech/LICENSE.TXT")
+    data = (tmp_path / "x.tar.gz").read_bytes()
+    monkeypatch.setitem(ARCHIVES, "test-clean", Archive(len(data), hashlib.sha256(data).hexdigest(), 5, 0.01))
+    with serve({"test-clean.tar.gz": data}) as mirror:
+        assert cli.main(["download", "test-clean", "--to", str(tmp_path / "data"), "--mirror", mirror.url]) == 0
+    alignments = librispeech_tiny / "alignments"
+    arrived, given = (load_corpus(root, "test-clean", alignments) for root in (tmp_path / "data", librispeech_tiny))
+    assert arrived.summary() == given.summary()
+    for item, waveform in arrived.waveforms():
+        assert torch.equal(waveform, given.read(item))

@@ -64,6 +64,7 @@ def without_torch(*arguments: str, status: int) -> str:
         (["--version"], 0, "speechattn "),
         (["features", "--help"], 0, "--num-mels"),
         (["stream", "--help"], 0, "--realtime"),
+        (["download", "dev-claen", "--to", "x"], 2, "Did you mean dev-clean?"),
         (["stream", "/absent.wav"], 2, "/absent.wav does not exist"),
         (["stream", "-", "--realtime"], 2, "at its own pace"),
         ([], 2, "COMMAND"),

@@ -124,10 +124,30 @@ def test_a_lost_connection_is_continued_by_the_next_call(server: FileServer, tmp
     server.cut = [100, 0, 0, 0, 0]
     with pytest.raises(UserError, match=r"did not arrive completely .*100 bytes are kept in .*\.part: run again"):
         download(tmp_path, "dev-clean", progress=False)
-    assert names(tmp_path) == [".dev-clean.download"]
+    assert names(tmp_path) == ["LibriSpeech"] and names(tmp_path / "LibriSpeech") == [".dev-clean.download"]
     download(tmp_path, "dev-clean", progress=False)
     assert server.asked[-1] == "bytes=100-"
     assert names(tmp_path) == ["LibriSpeech"]
+
+
+def test_a_linked_librispeech_is_filled_where_it_is(
+    server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rename from one file system to another fails."""
+    other = tmp_path / "other disk"
+    other.mkdir()
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "LibriSpeech").symlink_to(other)
+    rename = Path.replace
+
+    def within_one_disk(path: Path, target: Path) -> Path:
+        assert path.resolve().is_relative_to(other) and Path(target).parent.resolve() == other
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "replace", within_one_disk)
+    download(tmp_path / "data", "dev-clean", progress=False, keep_archive=True)
+    assert names(other) == ["README.TXT", "SPEAKERS.TXT", "dev-clean"]
+    assert names(tmp_path / "data") == ["LibriSpeech", "dev-clean.tar.gz"]
 
 
 def test_an_absent_mirror_leaves_nothing(server: FileServer, tmp_path: Path) -> None:
@@ -138,12 +158,12 @@ def test_an_absent_mirror_leaves_nothing(server: FileServer, tmp_path: Path) -> 
 
 
 def test_an_interrupted_extraction_starts_again_without_the_server(server: FileServer, tmp_path: Path) -> None:
-    work = tmp_path / ".dev-clean.download"
+    work = tmp_path / "LibriSpeech" / ".dev-clean.download"
     (work / "extracted" / "LibriSpeech" / "dev-clean" / "99").mkdir(parents=True)
     (work / "dev-clean.tar.gz.part").write_bytes(server.files["dev-clean.tar.gz"])
     download(tmp_path, "dev-clean", progress=False)
     assert LibriSpeech(tmp_path, "dev-clean").speakers.keys() == {"19", "26"}
-    assert names(tmp_path) == ["LibriSpeech"] and server.asked == []
+    assert names(tmp_path / "LibriSpeech") == ["README.TXT", "SPEAKERS.TXT", "dev-clean"] and server.asked == []
 
 
 @pytest.mark.parametrize("stage", ["fetch", "sha256_of", "extract_archive", "count_utterances"])
@@ -160,16 +180,18 @@ def test_an_interruption_at_any_stage_is_continued(
         patch.setattr(module, stage, interrupted)
         with pytest.raises(KeyboardInterrupt):
             download(tmp_path, "dev-clean", progress=False)
-    assert names(tmp_path) == [".dev-clean.download"]
-    assert names(tmp_path / ".dev-clean.download") == [".lock", "dev-clean.tar.gz.part"]
+    assert names(tmp_path / "LibriSpeech") == [".dev-clean.download"]
+    assert names(tmp_path / "LibriSpeech" / ".dev-clean.download") == [".lock", "dev-clean.tar.gz.part"]
     download(tmp_path, "dev-clean", progress=False)
-    assert names(tmp_path) == ["LibriSpeech"] and server.asked == [None]
+    assert names(tmp_path / "LibriSpeech") == ["README.TXT", "SPEAKERS.TXT", "dev-clean"] and server.asked == [None]
 
 
 def test_a_wrong_sum_leaves_nothing(server: FileServer, tmp_path: Path) -> None:
     good = server.files["dev-clean.tar.gz"]
     server.files["dev-clean.tar.gz"] = bytes(len(good))
-    with pytest.raises(DataError, match=r"dev-clean\.tar\.gz\.part is damaged: SHA-256 .*, expected .*\. Remove"):
+    with pytest.raises(
+        DataError, match=r"dev-clean\.tar\.gz\.part is damaged: SHA-256 .*, expected .*\. It was removed: run again"
+    ):
         download(tmp_path, "dev-clean", progress=False)
     assert names(tmp_path) == []
 
@@ -192,7 +214,7 @@ def test_the_archive_of_another_subset_is_named(
 def test_half_an_archive_of_the_user_is_refused_and_kept(server: FileServer, tmp_path: Path) -> None:
     half = server.files["dev-clean.tar.gz"][:200]
     (tmp_path / "dev-clean.tar.gz").write_bytes(half)
-    with pytest.raises(DataError, match=r"dev-clean\.tar\.gz has 200 bytes, expected \d+\. Remove it and run again\."):
+    with pytest.raises(DataError, match=r"dev-clean\.tar\.gz has 200 bytes, expected \d+\. Remove it: run again"):
         download(tmp_path, "dev-clean", progress=False)
     assert names(tmp_path) == ["dev-clean.tar.gz"]
 
@@ -256,7 +278,7 @@ def test_tables_of_the_user_are_not_overwritten(server: FileServer, tmp_path: Pa
 
 
 def test_a_second_download_of_the_same_subset_is_refused(server: FileServer, tmp_path: Path) -> None:
-    with RunLock(tmp_path / ".dev-clean.download"):
+    with RunLock(tmp_path / "LibriSpeech" / ".dev-clean.download"):
         with pytest.raises(UserError, match=rf"\.dev-clean\.download is in use by pid {os.getpid()}\. Wait for it"):
             download(tmp_path, "dev-clean", progress=False)
         download(tmp_path, "test-clean", progress=False)
@@ -302,8 +324,9 @@ def test_space_is_checked_for_archives_and_extracted_files(tmp_path: Path, monke
     assert enough(2.1e6, "dev-clean")
     assert enough(3.2e6, "dev-clean", "test-clean")
     assert enough(4.2e6, "dev-clean", "test-clean", keep=True)
-    (tmp_path / "new" / ".dev-clean.download").mkdir(parents=True)
-    (tmp_path / "new" / ".dev-clean.download" / "dev-clean.tar.gz.part").write_bytes(bytes(300_000))
+    work = tmp_path / "new" / "LibriSpeech" / ".dev-clean.download"
+    work.mkdir(parents=True)
+    (work / "dev-clean.tar.gz.part").write_bytes(bytes(300_000))
     assert enough(1.8e6, "dev-clean")
     (tmp_path / "new" / "dev-clean.tar.gz").write_bytes(b"x")
     assert enough(1.1e6, "dev-clean")
@@ -334,4 +357,5 @@ def test_a_process_that_is_killed_at_any_moment_is_continued(server: FileServer,
         else:
             assert ran.returncode == -9
             assert not (tmp_path / "LibriSpeech" / "dev-clean").exists()
-    assert len(LibriSpeech(tmp_path, "dev-clean")) == 2 and names(tmp_path) == ["LibriSpeech"]
+    assert len(LibriSpeech(tmp_path, "dev-clean")) == 2
+    assert names(tmp_path / "LibriSpeech") == ["README.TXT", "SPEAKERS.TXT", "dev-clean"]

@@ -1,4 +1,4 @@
-"""Folders of sound files with transcripts beside them, and the choice between this layout and LibriSpeech's."""
+"""Folders of sound files with a transcript each, and the choice between this layout and LibriSpeech's."""
 
 from __future__ import annotations
 
@@ -70,6 +70,12 @@ def test_equal_names_in_several_folders_get_their_paths_as_ids(tmp_path: Path) -
     assert recordings.faults == {}
 
 
+def test_an_id_is_the_same_composed_and_decomposed(tmp_path: Path) -> None:
+    lay_out(tmp_path, "zoe\u0308/a.wav", "zoe\u0308/a.txt", "b/a.wav", "b/a.txt", "b/zoe\u0308.wav", "b/zo\u00eb.txt")
+    recordings = PlainFolder(tmp_path)
+    assert [u.id for u in recordings] == ["b-a", "zo\u00eb", "zo\u00eb-a"] and recordings.faults == {}
+
+
 def test_an_id_that_two_files_would_share_is_a_fault(tmp_path: Path) -> None:
     lay_out(tmp_path, "a b.wav", "a b.txt", "a_b.wav", "a_b.txt", "a  b.wav", "a  b.txt", "c.wav", "c.txt")
     recordings = PlainFolder(tmp_path)
@@ -85,7 +91,7 @@ def test_incomplete_utterances_are_named_with_the_reason(tmp_path: Path) -> None
     (tmp_path / "latin.txt").write_bytes("zwölf".encode("latin-1"))
     (tmp_path / "good.txt").write_bytes("\ufeffgood\r\n morning \r\n".encode())
     lay_out(tmp_path, "README.txt", "License.TXT", "notes/todo.txt", "._good.wav", "list.csv", "1.trans.txt")
-    recordings = PlainFolder(tmp_path)
+    recordings = open_recordings(tmp_path)
     latin = recordings.faults.pop("latin")
     assert latin.endswith("latin.txt is not UTF-8 text (byte 2): save it as UTF-8")
     assert recordings.faults == {
@@ -145,8 +151,8 @@ def test_librispeech_stays_librispeech(tmp_path: Path) -> None:
             open_recordings(root, "")
     with pytest.raises(DataError, match="LibriSpeech has no subset 'train': found dev"):
         open_recordings(tmp_path, "train")
-    with pytest.raises(DataError, match="has no subset '': found 1"):  # the speaker would be the chapter
-        open_recordings(base / "dev", "")
+    with pytest.raises(DataError, match=rf"dev is a subset in LibriSpeech's layout: use --data {base} --subset dev\."):
+        open_recordings(base / "dev", "")  # the speakers would be the chapters
     lay_out(base, "flat/1/1-2-0.flac", "flat/1/1-2.trans.txt")
     with pytest.raises(DataError, match="flat holds no recordings: expected <subset>/<speaker>/<chapter>"):
         open_recordings(tmp_path, "flat")
