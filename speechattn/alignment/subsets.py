@@ -60,17 +60,12 @@ def align_subsets(settings: AlignSettings, stop: StopSignal) -> list[str]:
 def _all_done(subsets: Sequence[Subset], settings: AlignSettings, folder: AlignmentFolder, model: Path | None) -> bool:
     """Return whether nothing is left to do, and print where the alignments are."""
     for subset in subsets:
-        if not _is_done(subset, settings, folder, digest_of(subset, settings.lexicon, model)):
+        if not folder.is_done(subset.name, digest_of(subset, settings.lexicon, model)):
             return False
         model = model or folder.model(subset.name)
     for subset in subsets:
         _print_where(folder, subset)
     return True
-
-
-def _is_done(subset: Subset, settings: AlignSettings, folder: AlignmentFolder, inputs: str) -> bool:
-    has_textgrids = not settings.textgrids or (folder.path / subset.name).is_dir()
-    return has_textgrids and folder.is_done(subset.name, inputs)
 
 
 def _print_where(folder: AlignmentFolder, subset: Subset) -> None:
@@ -87,7 +82,7 @@ def _align_subset(
 ) -> str:
     """Align one subset unless that is done; return what is wrong if too many utterances were left out, else ""."""
     out, inputs = folder.path, digest_of(subset, settings.lexicon, model)
-    if _is_done(subset, settings, folder, inputs):
+    if folder.is_done(subset.name, inputs):
         _print_where(folder, subset)
         return ""
     missing = missing_words(subset, pronounce)
