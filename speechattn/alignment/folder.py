@@ -41,22 +41,24 @@ class AlignmentFolder:
                 f"{path} holds an alignment with other settings: {', '.join(changes)}. Choose another --out, or remove "
                 "the folder."
             )
-        self._subsets: dict[str, dict[str, str]] = found.get("subsets", {})
+        self._textgrids = settings.textgrids
+        self._subsets: dict[str, dict[str, Any]] = found.get("subsets", {})
 
     def is_done(self, subset: str, inputs: str) -> bool:
-        """Return whether the subset was aligned from these inputs, and its tables are there."""
+        """Return whether the subset was aligned from these inputs, and what the settings ask for is there."""
         tables = all((self.path / f"{subset}.{table}").is_file() for table in TABLES)
-        return tables and self._subsets.get(subset, {}).get("inputs") == inputs
+        entry = self._subsets.get(subset, {})
+        return tables and entry.get("inputs") == inputs and (bool(entry.get("textgrids")) or not self._textgrids)
 
     def model(self, subset: str) -> Path:
         """Return the folder of the acoustic model that aligned a finished subset."""
-        return self.path / self._subsets[subset]["model"]
+        return self.path / str(self._subsets[subset]["model"])
 
     def finish(self, subset: str, inputs: str, model: Path) -> None:
         """Add a finished subset, and the acoustic model that aligned it."""
         base, model = self.path.resolve(), model.resolve()  # inside, the path is relative: the folder may be moved
         kept = model.relative_to(base) if model.is_relative_to(base) else model
-        self._subsets[subset] = {"inputs": inputs, "model": str(kept)}
+        self._subsets[subset] = {"inputs": inputs, "model": str(kept), "textgrids": self._textgrids}
         write_json(self.path / _STATE, {"settings": self._settings, "subsets": self._subsets})
 
 

@@ -10,7 +10,7 @@ have changed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from speechattn.alignment.folder import AlignmentFolder, find_model
@@ -43,6 +43,8 @@ def align_subsets(settings: AlignSettings, stop: StopSignal) -> list[str]:
     ]
     pronounce = Pronunciations(settings.lexicon)
     model = None if settings.model is None else find_model(settings.model)
+    if _all_done(subsets, settings, AlignmentFolder(out, settings), model):  # without the lock: several may read
+        return [subset.name for subset in subsets]
     with RunLock(out):
         remove_leftovers(out)
         folder = AlignmentFolder(out, settings)
@@ -55,6 +57,21 @@ def align_subsets(settings: AlignSettings, stop: StopSignal) -> list[str]:
     return [subset.name for subset in subsets]
 
 
+def _all_done(subsets: Sequence[Subset], settings: AlignSettings, folder: AlignmentFolder, model: Path | None) -> bool:
+    """Return whether nothing is left to do, and print where the alignments are."""
+    for subset in subsets:
+        if not folder.is_done(subset.name, digest_of(subset, settings.lexicon, model)):
+            return False
+        model = model or folder.model(subset.name)
+    for subset in subsets:
+        _print_where(folder, subset)
+    return True
+
+
+def _print_where(folder: AlignmentFolder, subset: Subset) -> None:
+    print(f"{subset.name}: aligned before, in {folder.path / subset.name}.phones.ctm and .words.ctm")
+
+
 def _align_subset(
     subset: Subset,
     settings: AlignSettings,
@@ -65,8 +82,8 @@ def _align_subset(
 ) -> str:
     """Align one subset unless that is done; return what is wrong if too many utterances were left out, else ""."""
     out, inputs = folder.path, digest_of(subset, settings.lexicon, model)
-    if folder.is_done(subset.name, inputs) and not (settings.textgrids and not (out / subset.name).is_dir()):
-        print(f"{subset.name}: aligned before, in {out / subset.name}.phones.ctm and .words.ctm")
+    if folder.is_done(subset.name, inputs):
+        _print_where(folder, subset)
         return ""
     missing = missing_words(subset, pronounce)
     advice = how_to_add(missing, write_missing_words(out, subset.name, missing))

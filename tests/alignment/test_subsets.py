@@ -99,6 +99,9 @@ def test_other_settings_are_refused(settings: AlignSettings) -> None:
 def test_a_folder_in_use_is_refused(settings: AlignSettings) -> None:
     with RunLock(settings.out), pytest.raises(UserError, match="is in use by pid"):
         align(settings)
+    align(settings)
+    with RunLock(settings.out):
+        align(settings)  # a finished one may be read by many
 
 
 def test_words_without_pronunciation_are_listed_and_can_be_added(
@@ -160,6 +163,7 @@ def test_a_low_score_is_left_out(settings: AlignSettings) -> None:
 
 def test_textgrids_cover_the_audio(settings: AlignSettings) -> None:
     out = align(settings)
+    (out / "train").mkdir()  # as after a stop
     align(replace(settings, textgrids=True))
     path = out / "train" / "3" / "1" / "3-1-0000.TextGrid"
     words, phones = read_textgrid(path)
