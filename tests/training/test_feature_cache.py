@@ -31,7 +31,7 @@ from speechattn.errors import ConfigError, DataError, UserError
 from speechattn.frontend.normalize import Normalize
 from speechattn.system.atomic_files import write_synced
 from speechattn.system.stop_signal import Interrupted, StopSignal
-from speechattn.training.cache import features, folder, pool, shard
+from speechattn.training.cache import features, folder, pool, shard, shard_set, tasks
 from speechattn.training.config import TrainConfig
 from speechattn.training.dataset import fingerprint, make_examples
 from speechattn.training.prepare import Data, make_frontend, prepare
@@ -65,7 +65,7 @@ def root(whole: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def config(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainConfig:
-    monkeypatch.setattr(features, "SHARD_IDS", 8)
+    monkeypatch.setattr(tasks, "SHARD_IDS", 8)
     return TrainConfig(
         data=str(root),
         alignments=str(root / "alignments"),
@@ -102,9 +102,9 @@ def jobs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What is read or made, a word for each task."""
     done: list[str] = []
 
-    def counted(kind: str, settings: Any, tasks: Any, *rest: Any) -> Any:
-        done.extend([kind] * len(tasks))
-        return pool.run_jobs(kind, settings, tasks, *rest)
+    def counted(kind: str, settings: Any, wanted: Any, *rest: Any) -> Any:
+        done.extend([kind] * len(wanted))
+        return pool.run_jobs(kind, settings, wanted, *rest)
 
     monkeypatch.setattr(features, "run_jobs", counted)
 
@@ -364,11 +364,11 @@ def test_an_interrupted_preparation_goes_on_and_ends_with_the_same_files(
 ) -> None:
     prepared(replace(config, cache=str(tmp_path / "other")))
     wanted = shards(replace(config, cache=str(tmp_path / "other")))
-    take = features._ShardSet.take
-    monkeypatch.setattr(features._ShardSet, "take", lambda self, index: os.kill(os.getpid(), signal.SIGTERM))
+    take = shard_set.ShardSet.take
+    monkeypatch.setattr(shard_set.ShardSet, "take", lambda self, index: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(Interrupted):
         prepared(config)
-    monkeypatch.setattr(features._ShardSet, "take", take)
+    monkeypatch.setattr(shard_set.ShardSet, "take", take)
     assert len(shards(config)) == 1
     (place,) = {path.parent for path in tmp_path.glob("cache/features/*/*.safetensors")}
     litter = place / "0123.safetensors.tmp-999999999"
@@ -450,11 +450,11 @@ def test_a_killed_run_leaves_no_process_and_its_successor_the_same_files(config:
 import os, signal
 from speechattn.system.atomic_files import write_synced
 from speechattn.system.stop_signal import StopSignal
-from speechattn.training.cache import features
+from speechattn.training.cache import shard_set, tasks
 from speechattn.training.config import TrainConfig
 from speechattn.training.prepare import prepare
-features.SHARD_IDS = 8
-features._ShardSet.take = lambda self, index: os.kill(os.getpid(), signal.SIGKILL)
+tasks.SHARD_IDS = 8
+shard_set.ShardSet.take = lambda self, index: os.kill(os.getpid(), signal.SIGKILL)
 with StopSignal() as stop:
     prepare(TrainConfig.from_dict({settings!r}), stop)
 """

@@ -6,25 +6,18 @@ import hashlib
 import json
 import posixpath
 import time
-import warnings
-import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from speechattn.data.audio.errors import AudioError, AudioWarning
-from speechattn.data.audio.files import show_changes
+from speechattn.data.audio.errors import AudioError
 from speechattn.data.labelled_corpus import Corpus, LabelledUtterance
 from speechattn.data.labels.alignment_table import AlignmentTable
 from speechattn.data.labels.alignments import alignment_files, load_alignments
-from speechattn.data.labels.classes import label_class
-from speechattn.data.labels.segment_arrays import SegmentSlice
 from speechattn.data.labels.segments import Alignment
-from speechattn.errors import DataError
 from speechattn.system.atomic_files import write_json
 from speechattn.system.progress import progress_bar
 from speechattn.system.stop_signal import StopSignal
@@ -33,29 +26,14 @@ from speechattn.training.cache.build import ShardSettings, code_digest
 from speechattn.training.cache.file_table import SETTLED_S, FileTable, file_times
 from speechattn.training.cache.folder import FULL, building, cannot_write, check_space, no_space
 from speechattn.training.cache.pool import choose_workers, run_jobs
-from speechattn.training.cache.shard import Shard, ShardDamageError, open_shard
+from speechattn.training.cache.shard_set import ShardSet
 from speechattn.training.cache.stored_examples import StoredExamples
+from speechattn.training.cache.tasks import Task, shard_tasks
 
-SHARD_IDS = 64
-"""A shard has about so many utterances."""
-SHARD_S = 1800.0
-"""And at most so many seconds, unless one recording is longer: a worker holds them in memory."""
 FILES_PER_TASK = 100
 READ_FILES_PER_S, FEATURE_SPEED = 500, 300
 """What one process does in a second: headers and sums of files, and seconds of audio to features."""
 LABEL_BYTES = 2
-PASSING = frozenset({"missing", "unreadable", "too long"})
-"""Reasons that may hold no longer at the next start: a shard with one of them is made again."""
-
-
-@dataclass(frozen=True)
-class _Task:
-    """A shard that is wanted: its key and place, and its utterances in the order of the corpus."""
-
-    key: str
-    path: Path
-    items: Sequence[LabelledUtterance]
-    seconds: float
 
 
 class FeatureCache:
@@ -159,7 +137,7 @@ class FeatureCache:
         alignments = None if corpus.detect else str(self._alignments[corpus.subset].resolve())
         settings = replace(settings, subset=corpus.subset, alignments=alignments)
         folder = (self.folder / _digest(settings.key())).resolve()
-        shards = _ShardSet(corpus, _tasks(corpus, settings, folder, copied, self._digests))
+        shards = ShardSet(corpus, shard_tasks(corpus, settings, folder, copied, self._digests))
         if shards.open():
             with building(folder, self.stop):
                 if shards.open(warn=True):  # another run may have made them
@@ -168,7 +146,7 @@ class FeatureCache:
         digests = [self._digests[item.utterance.path] for item in shards.items]
         return StoredExamples.of(shards.items, digests, [shard for shard in shards.opened if shard], shards.bases)
 
-    def _build(self, shards: _ShardSet, settings: ShardSettings, folder: Path, copied: Collection[str]) -> None:
+    def _build(self, shards: ShardSet, settings: ShardSettings, folder: Path, copied: Collection[str]) -> None:
         """Make the shards that are missing."""
         missing = list(shards.missing)
         what = f"the features of {settings.subset}"
@@ -197,7 +175,7 @@ class FeatureCache:
             raise cannot_write(folder, error) from error
         print(f"{what}: {format_bytes(written)} written to {folder}")
 
-    def _job(self, task: _Task, copied: Collection[str]) -> dict[str, Any]:
+    def _job(self, task: Task, copied: Collection[str]) -> dict[str, Any]:
         rows = []
         for item in task.items:
             path = item.utterance.path
@@ -214,134 +192,6 @@ class FeatureCache:
                 if error.errno in FULL:
                     raise no_space(self.folder, needed, what) from error
                 raise cannot_write(self.folder, error) from error
-
-
-class _ShardSet:
-    """The shards of a corpus, opened as they become available; faults are counted in the order of the corpus."""
-
-    def __init__(self, corpus: Corpus, tasks: Sequence[_Task]) -> None:
-        self.corpus, self.tasks = corpus, tasks
-        self.items = corpus.utterances  # before faults are taken out
-        self.bases = np.cumsum([0, *(len(task.items) for task in tasks)])[:-1].tolist()
-        self.opened: list[Shard | None] = [None] * len(tasks)
-        self._counted = 0
-        self._faults = 0
-        self._changes: dict[str, str] = {}
-
-    @property
-    def missing(self) -> Iterator[int]:
-        """Indices of shards that are not open."""
-        return (index for index, shard in enumerate(self.opened) if shard is None)
-
-    def open(self, warn: bool = False) -> bool:
-        """Open what is there; return whether anything is missing. Damaged shards are named in a warning on request."""
-        for index in self.missing:
-            task = self.tasks[index]
-            try:
-                shard = open_shard(task.path, task.key)
-            except ShardDamageError as damage:
-                if warn:
-                    warnings.warn(f"{task.path} is damaged ({damage}): it is made again.", AudioWarning, stacklevel=4)
-                continue
-            if shard is not None and not any(reason in PASSING for _, reason, _ in shard.faults):
-                self.opened[index] = shard
-        self._count()
-        return any(True for _ in self.missing)
-
-    def take(self, index: int) -> None:
-        """Open a shard that was just written."""
-        self.opened[index] = open_shard(self.tasks[index].path, self.tasks[index].key)
-        self._count()
-
-    def finish(self) -> None:
-        """Warn of utterances that do not decode and of changes to the audio."""
-        show_changes(self._changes)
-        if self._faults:
-            self.corpus.warn_left_out()
-
-    def _count(self) -> None:
-        """Leave out what does not decode, shard by shard in their order, so that messages name the first ones.
-
-        Raises:
-            DataError: it is too much.
-        """
-        while self._counted < len(self.tasks) and (shard := self.opened[self._counted]) is not None:
-            for place, reason, found in shard.faults:
-                item = self.tasks[self._counted].items[place]
-                self._faults += 1
-                self.corpus.leave_out(item.id, AudioError(found, item.utterance.path, reason))
-            self._changes = {**shard.changes, **self._changes}
-            self._counted += 1
-
-
-def _tasks(
-    corpus: Corpus, settings: ShardSettings, folder: Path, copied: Collection[str], digests: Mapping[Path, bytes]
-) -> list[_Task]:
-    """Return the shards of a corpus: consecutive utterances, cut where a hash of the id says so.
-
-    An utterance more or less changes its own shard only. The key of a shard says what is in it: ids, samples, sound,
-    segments, and which utterances are copied.
-    """
-    tasks: list[_Task] = []
-    group: list[LabelledUtterance] = []
-    seconds = 0.0
-    indices = _ClassIndices(settings.classes)
-
-    def finish() -> None:
-        if group:
-            key = _contents(group, copied, digests, indices)
-            tasks.append(_Task(key, folder / f"{key}.safetensors", list(group), seconds))
-
-    for item in corpus.utterances:
-        length = item.num_samples / corpus.sample_rate
-        length *= settings.copies_per_utterance if item.id in copied else 1
-        starts = zlib.crc32(item.id.encode("utf-8", "surrogateescape")) % SHARD_IDS == 0
-        if starts or seconds + length > SHARD_S:
-            finish()
-            group, seconds = [], 0.0
-        group.append(item)
-        seconds += length
-    finish()
-    return tasks
-
-
-class _ClassIndices:
-    """The class index of each label of a slice; the names of a table are looked up once."""
-
-    def __init__(self, classes: tuple[str, ...]) -> None:
-        self._classes = classes
-        self._last: tuple[object, NDArray[np.int32]] | None = None
-
-    def __call__(self, segments: SegmentSlice) -> NDArray[np.int32]:
-        """Return the class indices [S], -1 for a label that is no class."""
-        if self._last is None or self._last[0] is not segments.table:
-            self._last = segments.table, np.array(list(map(self._index, segments.table.names)), np.int32)
-        indices: NDArray[np.int32] = self._last[1][segments.labels] if len(segments) else self._last[1][:0]
-        return indices
-
-    def _index(self, name: str) -> int:
-        try:
-            return self._classes.index(label_class(name, self._classes))
-        except DataError:
-            return -1
-
-
-def _contents(
-    items: Sequence[LabelledUtterance],
-    copied: Collection[str],
-    digests: Mapping[Path, bytes],
-    indices: _ClassIndices,
-) -> str:
-    """Return a digest of what decides the contents of a shard besides its settings."""
-    digest = hashlib.sha256()
-    for item in items:
-        segments = SegmentSlice.of(item.segments)
-        head = f"{item.id} {item.num_samples} {len(segments)} {item.id in copied}\n"
-        digest.update(head.encode("utf-8", "surrogateescape"))
-        digest.update(digests[item.utterance.path])
-        for column in (segments.starts_s, segments.stops_s, indices(segments)):
-            digest.update(np.ascontiguousarray(column).tobytes())
-    return digest.hexdigest()[:24]
 
 
 def _num_bytes(items: Sequence[LabelledUtterance], settings: ShardSettings, copied: Collection[str]) -> int:
