@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from speechattn.alignment.agreement import compare_alignments
+from speechattn.alignment.pronunciations import Pronunciations
 from speechattn.alignment.rounds import AlignConfig, align_corpus
 from speechattn.data.labels.alignments import load_alignments
 from speechattn.data.librispeech import LibriSpeech
@@ -19,7 +20,7 @@ def test_train_clean_agrees_with_its_alignments(
     """Minutes: synthesis, four trainings and four alignments of an hour of speech."""
     pytest.importorskip("espeakng_loader")
     monkeypatch.setenv("SPEECHATTN_CACHE", str(tmp_path / "cache"))
-    pronounce = pytest.importorskip("speechattn.alignment.pronunciations").Pronunciations()
+    pronounce = Pronunciations(cache=tmp_path / "cache")
     utterances = LibriSpeech(librispeech_shared, "train-clean-100")
 
     def words(text: str) -> list[str]:

@@ -20,6 +20,7 @@ from torch import Tensor
 from speechattn.alignment import acoustic_model, rounds
 from speechattn.alignment.agreement import compare_alignments
 from speechattn.alignment.rounds import AlignConfig, AlignmentResult, align_corpus
+from speechattn.alignment.settings import AlignSettings
 from speechattn.data.labels.frame_labels import frame_labels
 from speechattn.data.labels.segments import Segment, Utterance
 from speechattn.errors import ConfigError, DataError
@@ -261,7 +262,6 @@ def test_impossible_settings_are_refused(settings: dict[str, Any]) -> None:
 
 
 def test_the_command_has_the_defaults_of_the_function() -> None:
-    settings = pytest.importorskip("speechattn.alignment.settings")
-    fields = {field.name: field.default for field in dataclasses.fields(settings.AlignSettings)}
+    fields = {field.name: field.default for field in dataclasses.fields(AlignSettings)}
     for field in dataclasses.fields(AlignConfig):
         assert fields[field.name] == field.default or not (fields[field.name] or field.default), field.name
