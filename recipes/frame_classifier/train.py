@@ -2,6 +2,7 @@
 
     python recipes/frame_classifier/train.py --preset demo
     python recipes/frame_classifier/train.py --preset librispeech --data DIR --subset NAME [--alignments DIR]
+    torchrun --standalone --nproc-per-node 2 recipes/frame_classifier/train.py ...    one process a GPU
 
 Same data, labels, speakers, augmentation and number of epochs for every row of the table at the end. The same
 command continues a run that was stopped. `--help` lists all settings; README.md has the results.

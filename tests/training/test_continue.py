@@ -177,7 +177,8 @@ def test_a_frozen_encoder_has_no_optimizer_and_no_dropout(tmp_path: Path) -> Non
     before = new_model(config)
     trained, progress = run_loop(EXAMPLES, config, tmp_path, model=model)
     assert same(trained.encoder, before.encoder) and not same(trained.head, before.head)  # type: ignore[arg-type]
-    again, _ = run_loop(EXAMPLES, replace(config, dropout=0.0), tmp_path / "2", model=frozen(config))
+    without = replace(config, dropout=0.0)
+    again, _ = run_loop(EXAMPLES, without, tmp_path / "2", model=frozen(without))
     assert same(again, trained) and math.isfinite(progress.seconds)
 
 
