@@ -7,9 +7,11 @@ SIGTERM, which the loop handles, and end with their parent.
 from __future__ import annotations
 
 import atexit
+import multiprocessing
 import signal
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.process import BaseProcess
 from typing import Protocol
 
 from torch import Tensor
@@ -57,6 +59,7 @@ class Prefetcher:
         self._batches, self._num_workers = batches, num_workers
         self._next: tuple[int, int] | None = None
         self._iterator: Iterator[Batch | str] = iter(())
+        self._workers: list[BaseProcess] = []
 
     def load(self, batch: Sequence[Piece]) -> Batch:
         """Return a batch, which is the next one, unless the loop starts somewhere else: then ahead is begun anew.
@@ -69,6 +72,8 @@ class Prefetcher:
         assert self._next is not None
         found = next(self._iterator)
         self._next = self._after(self._next)
+        if self._next is None:
+            self.close()
         if isinstance(found, str):
             raise DataError(found)
         return found
@@ -90,12 +95,15 @@ class Prefetcher:
             multiprocessing_context="spawn",
             worker_init_fn=_ignore_signals,
         )
+        before = set(multiprocessing.active_children())
         self._iterator = iter(loader)
-        atexit.register(_close, weakref.ref(self))
+        self._workers = [worker for worker in multiprocessing.active_children() if worker not in before]
+        atexit.register(_end, weakref.ref(self), self._workers)
 
     def close(self) -> None:
-        """End the workers. They ignore the signal by which Python would end them, and would be waited for."""
-        self._next, self._iterator = None, iter(())
+        """End the workers."""
+        self._next, self._iterator = None, iter(())  # torch's iterator ends them
+        _kill(self._workers)
 
     def _wanted(self, place: tuple[int, int]) -> list[Piece]:
         epoch, k = place
@@ -135,10 +143,19 @@ class _Order:
             first = 0
 
 
-def _close(prefetcher: weakref.ref[Prefetcher]) -> None:
+def _end(prefetcher: weakref.ref[Prefetcher], workers: Sequence[BaseProcess]) -> None:
+    """End workers at the exit of Python, which would ask them to by SIGTERM, which they ignore, and wait for ever."""
     found = prefetcher()
     if found is not None:
         found.close()
+    _kill(workers)
+
+
+def _kill(workers: Sequence[BaseProcess]) -> None:
+    for worker in workers:
+        if worker.is_alive():
+            worker.kill()
+            worker.join()
 
 
 def _ignore_signals(worker: int) -> None:
