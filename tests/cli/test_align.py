@@ -85,7 +85,7 @@ def test_the_picture_of_a_recording_gets_the_name_that_is_asked_for(capsys: pyte
         (["my voice.wav", "--text", "hello", "--lexicon", "my.dict", "--model", "."], "--model . holds no finished"),
         (["--data", ".", "--subset", "none", "--out", "o", "--lexicon", "my.dict"], "no subset 'none'"),
         (["--data", "."], "required: --out"),
-        (["--data", ".", "--out", "o", "--lexicon", "my.dict"], "has no subset ''"),
+        (["--data", ".", "--out", "o", "--lexicon", "my.dict"], "give a subset with --subset, found "),
         (["--data", ".", "--subset", "train", "--out", "o", "--reference", "none"], "--reference none does not exist"),
         (["--data", ".", "--subset", "train", "--out", "o", "--max-bad", "5"], "max_bad must be a share"),
     ],
