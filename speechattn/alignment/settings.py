@@ -82,8 +82,8 @@ class AlignSettings:
         ]
         if self.model is not None and trained:
             raise ConfigError(
-                f"AlignSettings.{trained[0]} has no effect with model={self.model!r}, which is not trained: leave one of "
-                "them out."
+                f"AlignSettings.{trained[0]} has no effect with model={self.model!r}, which is not trained: leave one "
+                "of them out."
             )
         if not self.subset:
             raise ConfigError("AlignSettings.subset names no subset, for example train-clean-100.")

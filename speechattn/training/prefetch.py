@@ -94,7 +94,10 @@ class Prefetcher:
         atexit.register(_close, weakref.ref(self))
 
     def close(self) -> None:
-        """End the workers. They ignore the signal by which Python would end them, and would be waited for."""
+        """End the workers. They ignore the signal by which Python would end them, and would be waited for.
+
+        The garbage collector cannot do this: it may close the queue before the worker is asked to end.
+        """
         self._next, self._iterator = None, iter(())
 
     def _wanted(self, place: tuple[int, int]) -> list[Piece]:
