@@ -272,3 +272,13 @@ def test_window_arithmetic_stays_in_context_and_frame_arithmetic_in_framing() ->
 def test_planted_arithmetic_is_found(tmp_path: Path, line: str, found: list[str]) -> None:
     (tmp_path / "encoder.py").write_text(line + "\n")
     assert [text.partition(": ")[2] for _, _, text in arithmetic(tmp_path)] == found
+
+
+def test_every_progress_bar_is_the_one_that_writes_few_lines_into_a_log() -> None:
+    found = [
+        file.as_posix()
+        for file in modules(PACKAGE).values()
+        for _, name, _ in imported(PACKAGE / file, file)
+        if name == "tqdm"
+    ]
+    assert found == ["system/progress.py"]

@@ -18,6 +18,7 @@ from speechattn.alignment.times import AlignedUtterance
 from speechattn.data.labels.ctm import write_ctm
 from speechattn.data.labels.segments import SILENCE, Segment, Utterance
 from speechattn.data.labels.textgrid import Tier, write_textgrid
+from speechattn.data.text_files import read_lines
 from speechattn.system.atomic_files import write_lines
 from speechattn.system.progress import progress_bar
 
@@ -33,6 +34,12 @@ def write_tables(out: Path, subset: str, aligned: Mapping[str, AlignedUtterance]
     lines = ["utterance\tscore\tseconds\tstatus", *(f"{id}\t{rows[id]}" for id in sorted(rows))]
     write_lines(out / f"{subset}.scores.tsv", lines)
     return sum(float(rows[id].split("\t")[1]) for id in aligned)
+
+
+def read_left_out(out: Path, subset: str) -> dict[str, str]:
+    """Return the reasons by id of the utterances of a subset that have no alignment, from its table of scores."""
+    rows = [line.split("\t") for line in read_lines(out / f"{subset}.scores.tsv")[1:]]
+    return {id: status for id, score, _, status in rows if not score}
 
 
 def write_textgrids(

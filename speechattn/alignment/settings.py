@@ -75,6 +75,16 @@ class AlignSettings:
             raise ConfigError(f"AlignSettings.min_score must be 0 or less, got {self.min_score}: scores are negative.")
         if not 0 <= self.max_bad <= 1:
             raise ConfigError(f"AlignSettings.max_bad must be a share from 0 to 1, got {self.max_bad}: 5 % is 0.05.")
+        trained = [
+            name
+            for name in ("start", "rounds", "steps", "train_hours")
+            if getattr(self, name) != getattr(AlignConfig, name)
+        ]
+        if self.model is not None and trained:
+            raise ConfigError(
+                f"AlignSettings.{trained[0]} has no effect with model={self.model!r}, which is not trained: leave one "
+                "of them out."
+            )
         if not self.subset:
             raise ConfigError("AlignSettings.subset names no subset, for example train-clean-100.")
 

@@ -29,7 +29,7 @@ def read_training_set(
     left = round(max_hours * 3600 * frontend.framing.sample_rate)
     recordings = []
     faults: dict[str, str] = {}
-    with progress_bar(total=left // frontend.framing.sample_rate, desc="frames to train on", unit="s") as bar:
+    with progress_bar(total=left // frontend.framing.sample_rate, desc="audio to train on", unit="s") as bar:
         for sentence in by_turns(sentences, seed):
             if stop is not None:
                 stop.poll()
@@ -46,6 +46,7 @@ def read_training_set(
                 break
             bar.update(recording.num_samples // frontend.framing.sample_rate)
             recordings.append(recording)
+        bar.total = bar.n  # of a corpus with less audio
     if not recordings:
         first = next((f"{id}: {fault}" for id, fault in faults.items()), "max_hours is less than one of them")
         raise DataError(f"none of the {len(sentences)} recordings can be aligned: {first}")

@@ -16,8 +16,8 @@ recordings themselves. <out>/ gets <subset>.phones.ctm, <subset>.words.ctm, and 
 utterances that were left out and why; train and evaluate take the folder as --alignments. The same command continues
 after Ctrl-C."""
 EPILOG = """One recording: speechattn align hello.wav --text "hello world" (or hello.txt) prints its words, and writes
-hello.TextGrid for Praat, hello.phones.ctm and hello.words.ctm into --out (default: this folder), in seconds, with a
-pretrained model; --model, --lexicon and --plot are the other options."""
+hello.TextGrid for Praat, hello.phones.ctm and hello.words.ctm into --out DIR (default: this folder). It takes seconds:
+the acoustic model is a pretrained one, or --model DIR. --plot [FILE.png] draws it, --lexicon FILE is as above."""
 
 
 def main(argv: Sequence[str]) -> int:

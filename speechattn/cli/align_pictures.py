@@ -61,12 +61,8 @@ def draw(settings: AlignSettings, given: str, subset: str, count: int, reference
     for id in dict.fromkeys(chosen):
         stop.poll()
         utterance, path = utterances[id], out / "pictures" / f"{id}.png"
-        spoken = [word.label for word in words.get(id, [])]
-        title = " ".join(spoken[:TITLE_WORDS]) + (" ..." if len(spoken) > TITLE_WORDS else "")
         theirs = others[id].segments if id in others else ()
-        write_picture(
-            path, utterance.path, phones[id], words.get(id, []), theirs, f"{title} (speaker {utterance.speaker})"
-        )
+        write_picture(path, utterance.path, phones[id], words.get(id, []), theirs, f" (speaker {utterance.speaker})")
         print(path)
 
 
@@ -76,9 +72,11 @@ def write_picture(
     phones: Sequence[Segment],
     words: Sequence[Segment],
     reference: Sequence[Segment] = (),
-    title: str = "",
+    speaker: str = "",
 ) -> None:
-    """Write a PNG of one recording with its phones and words."""
+    """Write a PNG of one recording with its phones and words; the first words and `speaker` are the title."""
+    spoken = [word.label for word in words]
+    title = " ".join(spoken[:TITLE_WORDS]) + (" ..." if len(spoken) > TITLE_WORDS else "") + speaker
     frontend = LogMel(NUM_MELS)
     waveform, _ = load_audio(audio, frontend.framing.sample_rate)
     with torch.inference_mode():

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from speechattn.alignment.align_config import AlignConfig
-from speechattn.cli.options import Parser
+from speechattn.cli.options import Parser, check_output_file
 from speechattn.errors import UserError
 
 
@@ -20,11 +20,15 @@ def main(argv: Sequence[str]) -> int:
     add("--out", type=Path, default=Path(), metavar="DIR", help="folder for TextGrid and CTM (default: this one)")
     add("--lexicon", metavar="FILE", help="pronunciation dictionary; other words are looked up in espeak-ng")
     add("--model", default="small-en-phones", metavar="DIR", help="an earlier alignment (default: small-en-phones)")
-    add("--plot", action="store_true", help="write a picture, too")
+    add("--plot", type=Path, nargs="?", const=Path(), metavar="FILE.png", help="picture (default: AUDIO's name in DIR)")
     options = parser.parse_args(argv)
     text = _transcript(options.audio, options.transcript, options.text)
-    suffixes = ("TextGrid", "phones.ctm", "words.ctm", *(["png"] if options.plot else []))
-    files = [options.out / f"{options.audio.stem}.{suffix}" for suffix in suffixes]
+    files = [options.out / f"{options.audio.stem}.{suffix}" for suffix in ("TextGrid", "phones.ctm", "words.ctm")]
+    if options.plot == Path():  # --plot without a file
+        files.append(options.out / f"{options.audio.stem}.png")
+    elif options.plot is not None:
+        check_output_file("--plot", options.plot, (".png",))
+        files.append(options.plot)
     for file in files:
         if file.exists():
             raise UserError(f"{file} exists, and is not overwritten: remove it, or choose another --out.")
@@ -44,7 +48,7 @@ def main(argv: Sequence[str]) -> int:
     if options.plot:
         from speechattn.cli.align_pictures import write_picture
 
-        write_picture(files[3], options.audio, found.phones, found.words, title=" ".join(w.label for w in found.words))
+        write_picture(files[3], options.audio, found.phones, found.words)
     print("start_s\tstop_s\tword")
     for word in found.words:
         print(f"{word.start_s:.3f}\t{word.stop_s:.3f}\t{word.label}")

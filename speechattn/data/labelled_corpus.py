@@ -165,6 +165,17 @@ class Corpus:
             for id in ids
         ]
 
+    def explain(self, reasons: Mapping[str, str], kinds: Mapping[str, Sequence[str]]) -> None:
+        """Replace "no alignment" by what an aligner said, by id, and by kind, under which utterances are counted.
+
+        Utterances without alignment that are in none of `kinds` were not to be aligned, and are not listed.
+        """
+        missing = set(self.skipped.pop(NO_ALIGNMENT, ()))
+        for kind, ids in kinds.items():
+            for id in filter(missing.__contains__, ids):
+                self._found[id] = reasons[id]
+                self._skip(id, kind)
+
     def _add(self, utterance: Utterance, alignment: Alignment | None, num_samples: int | AudioError) -> None:
         """Add a recording if its header is valid and its length is the alignment's, if there is one."""
         self._considered += 1

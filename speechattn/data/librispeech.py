@@ -171,6 +171,8 @@ def corpus_folder(root: Path, subset: str) -> Path:
     for base in bases:
         if subset and (base / subset).is_dir():
             return base
+    if not subset:
+        raise DataError(f"{bases[0]} is in LibriSpeech's layout: give a subset with --subset, {_subsets(bases[0])}.")
     hint = f" Did you mean its parent folder, {root.resolve().parent}?" if root.resolve().name == subset else ""
     raise DataError(f"{bases[0]} has no subset {subset!r}: {_subsets(bases[0])}.{hint}")
 

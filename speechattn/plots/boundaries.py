@@ -65,7 +65,7 @@ def phone_boundaries(
         for axes in (above, middle, below):
             axes.set_xlim(*window)
     grid[-1].set_xlabel("seconds")
-    heading(figure, title or "Phones", f"the first {shown:.0f} of {end:.0f} s" if end > shown + 0.05 else "")
+    heading(figure, title or "Phones", f"the first {shown:g} of {round(end, 1):g} s" if end > shown + 0.05 else "")
     if reference:
         handles = [
             Line2D([], [], color=GREY, linewidth=0.8, label="boundary of the alignment (white)"),

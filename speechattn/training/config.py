@@ -269,6 +269,11 @@ class TrainConfig:
 
     def _check_labels(self) -> None:
         check_choice("TrainConfig", "labels", self.labels, ("phones", "words", "speech"))
+        if self.alignments is not None and self.data == "synthetic":
+            raise ConfigError(
+                f"TrainConfig.alignments={self.alignments!r} has no effect on synthetic speech: give the "
+                "recordings with --data DIR."
+            )
         if self.lexicon is not None and (
             self.alignments is not None or self.data == "synthetic" or self.labels == "speech"
         ):

@@ -197,6 +197,11 @@ class TrainingBatches:
         """Return frames [B, T, F], lengths [B] and labels [B, T] of one batch."""
         return self.make(batch) if self._ahead is None else self._ahead.load(batch)
 
+    def close(self) -> None:
+        """End the worker processes that make batches ahead, if there are any."""
+        if self._ahead is not None:
+            self._ahead.close()
+
     def make(self, batch: Sequence[Piece]) -> tuple[Tensor, Tensor, Tensor]:
         """Return the same, made in this process."""
         frames, labels = zip(*(self._cut(piece) for piece in batch), strict=True)

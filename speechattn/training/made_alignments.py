@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from speechattn.data.labelled_corpus import Corpus
 from speechattn.system.stop_signal import StopSignal
 from speechattn.training.config import TrainConfig
 
@@ -48,3 +49,12 @@ def make_alignments(config: TrainConfig, stop: StopSignal) -> str:
     )
     align_subsets(settings, stop)
     return str(out)
+
+
+def explain_missing(corpus: Corpus, folder: str) -> None:
+    """Give the utterances that the aligner left out its reasons; those that it was not given are not listed."""
+    from speechattn.alignment.left_out import by_kind
+    from speechattn.alignment.results import read_left_out
+
+    reasons = read_left_out(Path(folder), corpus.subset)
+    corpus.explain(reasons, by_kind(reasons))

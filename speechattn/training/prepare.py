@@ -26,7 +26,7 @@ from speechattn.training.cache.features import FeatureCache
 from speechattn.training.cache.stored_examples import StoredExamples
 from speechattn.training.config import TrainConfig
 from speechattn.training.dataset import fingerprint
-from speechattn.training.made_alignments import make_alignments, makes_alignments
+from speechattn.training.made_alignments import explain_missing, make_alignments, makes_alignments
 from speechattn.training.on_the_fly import DrawnExamples, noise_fingerprint
 from speechattn.training.tasks.frames import FrameTask
 
@@ -72,8 +72,15 @@ def prepare(config: TrainConfig, stop: StopSignal) -> Data:
     fixed = {"phones": PHONES, "speech": SPEECH}.get(config.labels)
     max_bad = MAX_BAD if config.max_bad is None else config.max_bad
     cache = FeatureCache(Path(config.cache) if config.cache else cache_folder.default_cache(), config.workers, stop)
-    load = partial(load_corpus, sample_rate=rate, headers=cache.headers, read_alignments=cache.alignments)
-    corpus = load(root, config.subset, alignments, fixed, max_bad)
+    load_all = partial(load_corpus, sample_rate=rate, headers=cache.headers, read_alignments=cache.alignments)
+
+    def load(name: str, classes: Sequence[str] | None, max_bad: float) -> Corpus:
+        corpus = load_all(root, name, alignments, classes, max_bad)
+        if alignments is not None and makes_alignments(config):
+            explain_missing(corpus, alignments)
+        return corpus
+
+    corpus = load(config.subset, fixed, max_bad)
     corpus.utterances = select(corpus.utterances, rate, max_hours=config.max_hours, speakers=config.speakers)
     print(corpus.summary())
     classes = fixed or word_classes((item.segments for item in corpus.utterances), config.num_words)
@@ -81,7 +88,7 @@ def prepare(config: TrainConfig, stop: StopSignal) -> Data:
     train_side, valid_side = split_by_speaker(corpus.utterances, config.valid_fraction, config.seed)
     others = {}
     for name in tests:
-        others[name] = load(root, name, alignments, classes, config.max_bad or 0.0)
+        others[name] = load(name, classes, config.max_bad or 0.0)
         check_disjoint(corpus.utterances, others[name].utterances)
         print(others[name].summary())
     task = FrameTask(classes)

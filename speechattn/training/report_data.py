@@ -37,10 +37,9 @@ def report_run(
     left_out: Sequence[str] = (),
 ) -> Path:
     """Write report.html and its pictures; return the path of the page. `left_out` has a paragraph for each subset."""
-    data = "speech made with espeak-ng" if config.data == "synthetic" else config.subset
     return write_run_report(
         output,
-        f"{TITLES[config.labels]}: {config.encoder} encoder on {data}",
+        f"{TITLES[config.labels]}: {config.encoder} encoder on {_data_name(config)}",
         _rows(results),
         [describe_example(model, example) for example in _choose(valid, model.config.framing.frames_per_second)],
         records,
@@ -51,6 +50,18 @@ def report_run(
         description=model.describe(),
         flavor=model.config.flavor,
     )
+
+
+def _data_name(config: TrainConfig) -> str:
+    """Return what the title calls the data.
+
+    Examples:
+        >>> _data_name(TrainConfig(data="recordings/me", subset="."))
+        'me'
+    """
+    if config.data == "synthetic":
+        return "speech made with espeak-ng"
+    return config.subset if config.subset != "." else Path(config.data).resolve().name
 
 
 def _rows(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

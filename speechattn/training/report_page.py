@@ -167,7 +167,7 @@ def _strips(report: Report, example: Mapping[str, Any], framing: Framing, flavor
     picture = phone_strips(
         example["log_mel"], framing, example["reference"], example["predicted"], str(example["id"]), flavor
     )
-    transcript = str(example.get("transcript") or "")
+    transcript = str(example.get("transcript") or "").rstrip(".")
     report.figure(name, picture, ". ".join(filter(None, (transcript, CAPTIONS["phones"]))))
 
 

@@ -157,20 +157,20 @@ def _train_one(
         print(f"the encoder is frozen: {trained:,} of {sum(p.numel() for p in model.parameters()):,} parameters train")
     model.to(ranks.device)
     reset_peak_memory()
-    batches = TrainingBatches(data.train, config)
-    progress = train(
-        model,
-        data.task,
-        batches,
-        data.valid,
-        config,
-        directory=folder,
-        name=kind,
-        log=log,
-        stop=stop,
-        ranks=ranks,
-        stages=stages,
-    )
+    with contextlib.closing(TrainingBatches(data.train, config)) as batches:
+        progress = train(
+            model,
+            data.task,
+            batches,
+            data.valid,
+            config,
+            directory=folder,
+            name=kind,
+            log=log,
+            stop=stop,
+            ranks=ranks,
+            stages=stages,
+        )
     peak_bytes = peak_memory_bytes()
     if ranks.is_main:
         model.save(folder / "model")

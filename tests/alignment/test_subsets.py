@@ -242,6 +242,7 @@ def test_own_recordings_are_aligned_where_they_lie(settings: AlignSettings, corp
         ({"train_hours": 0.0}, "train_hours must be positive"),
         ({"min_score": 1.0}, "min_score must be 0 or less"),
         ({"max_bad": 5.0}, "5 % is 0.05"),
+        ({"steps": 10}, "steps has no effect with model='small-en-phones'"),
     ],
 )
 def test_impossible_settings_are_refused(settings: AlignSettings, change: dict[str, object], message: str) -> None:

@@ -57,9 +57,20 @@ def test_one_recording_is_aligned_into_the_current_folder(recording: Path, capsy
     assert read_textgrid("new/folder/my voice.TextGrid")[0].segments[1].label in ("hello", "world")
 
 
+@pytest.mark.usefixtures("recording")
+def test_the_picture_of_a_recording_gets_the_name_that_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--text", "hello " * 16, "--lexicon", "my.dict"]
+    soundfile.write("long.wav", np.random.default_rng(0).standard_normal(80_000) / 20, 16_000)
+    assert cli.main(["align", "long.wav", *words, "--plot", "see.png"]) == 0
+    assert Path("see.png").read_bytes().startswith(b"\x89PNG") and not Path("long.png").exists()
+    assert capsys.readouterr().out.endswith("see.png\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--plot", "my voice.wav"], "the following arguments are required: AUDIO"),
+        (["my voice.wav", "--text", "hello", "--plot", "a.jpg"], "--plot a.jpg must end in .png"),
         (["none.wav"], "none.wav does not exist. Give a sound file, or a corpus with --data DIR --subset NAME."),
         (["."], ". is a folder: give it with --data ., and --out DIR."),
         (["my voice.wav"], "give the words of my voice.wav as a file, or with --text 'WORDS'"),
@@ -74,7 +85,7 @@ def test_one_recording_is_aligned_into_the_current_folder(recording: Path, capsy
         (["my voice.wav", "--text", "hello", "--lexicon", "my.dict", "--model", "."], "--model . holds no finished"),
         (["--data", ".", "--subset", "none", "--out", "o", "--lexicon", "my.dict"], "no subset 'none'"),
         (["--data", "."], "required: --out"),
-        (["--data", ".", "--out", "o", "--lexicon", "my.dict"], "has no subset ''"),
+        (["--data", ".", "--out", "o", "--lexicon", "my.dict"], "give a subset with --subset, found "),
         (["--data", ".", "--subset", "train", "--out", "o", "--reference", "none"], "--reference none does not exist"),
         (["--data", ".", "--subset", "train", "--out", "o", "--max-bad", "5"], "max_bad must be a share"),
     ],

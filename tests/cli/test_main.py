@@ -356,7 +356,7 @@ def test_a_setting_of_a_wrong_kind_is_named_with_what_it_must_be(arguments: list
 def test_settings_are_read_as_their_types() -> None:
     given = ["--baselines", "--test-subsets", "a", "b", "--no-augment", "--alignments", "None", "--max-bad", "0.5"]
     given += ["--conv-lookahead", "3", "--noise-snr-db", "-5", "10", "--speed-perturb", "0.9", "1"]
-    config, _ = commands.parse_train(given, {"p": TrainConfig(alignments="x")})
+    config, _ = commands.parse_train(given, {"p": TrainConfig(data="d", alignments="x")})
     assert (config.baselines, config.test_subsets, config.augment) == ((), ("a", "b"), False)
     assert (config.alignments, config.max_bad, config.conv_lookahead) == (None, 0.5, 3)
     assert (config.noise_snr_db, config.speed_perturb) == ((-5.0, 10.0), (0.9, 1.0))

@@ -88,8 +88,8 @@ def test_missing_folders_say_what_is_there(tmp_path: Path) -> None:
         LibriSpeech(tmp_path, "dev-clean")
     lay_out(tmp_path)
     base = lay_out(tmp_path, "test-other")
-    for subset in ("dev-clean", ""):
-        with pytest.raises(DataError, match=f"no subset '{subset}': found test-other, train-clean-100"):
+    for subset, message in (("dev-clean", "has no subset 'dev-clean':"), ("", "give a subset with --subset,")):
+        with pytest.raises(DataError, match=f"{message} found test-other, train-clean-100"):
             LibriSpeech(tmp_path, subset)
     with pytest.raises(DataError, match=r"Did you mean its parent folder, .*LibriSpeech\?"):
         LibriSpeech(base / "test-other", "test-other")

@@ -147,7 +147,9 @@ def test_librispeech_stays_librispeech(tmp_path: Path) -> None:
     lay_out(tmp_path / "bare", "dev/1/2/1-2-0.flac")  # without transcripts
     assert isinstance(open_recordings(tmp_path / "bare", "dev"), LibriSpeech)
     for root in (tmp_path, base):
-        with pytest.raises(DataError, match="LibriSpeech has no subset '': found dev"):
+        with pytest.raises(
+            DataError, match="LibriSpeech is in LibriSpeech's layout: give a subset with --subset, found dev"
+        ):
             open_recordings(root, "")
     with pytest.raises(DataError, match="LibriSpeech has no subset 'train': found dev"):
         open_recordings(tmp_path, "train")

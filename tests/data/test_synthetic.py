@@ -135,7 +135,7 @@ def test_ctrl_c_leaves_no_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         def update(self, n: float | None = 1) -> None:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(worker_pool, "tqdm", Interrupted)
+    monkeypatch.setattr(worker_pool, "progress_bar", Interrupted)
     with pytest.raises(KeyboardInterrupt):
         synthesize_corpus(tmp_path, SMALL, progress=False)
     assert [path for path in tmp_path.iterdir() if path.is_dir()] == []

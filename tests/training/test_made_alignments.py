@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from noise_corpus import write_corpus
+from noise_corpus import write_corpus, write_utterance
 
 from speechattn.alignment import subsets
 from speechattn.alignment.rounds import align_corpus
@@ -79,6 +79,15 @@ def test_labels_are_made_before_training_and_used_again(
 def test_words_of_a_run_are_aligned_too(config: TrainConfig) -> None:
     data = prepared(replace(config, labels="words", num_words=2))
     assert data.task.classes == ("SIL", "<OTHER>", "hello", "world")
+
+
+def test_the_reasons_of_the_aligner_are_listed_and_what_was_not_asked_for_is_not(
+    config: TrainConfig, tmp_path: Path
+) -> None:
+    write_utterance(tmp_path, "train", "1-1-0001", "hello мир")
+    train, _ = prepared(replace(config, speakers=("1", "2", "3"))).corpora
+    assert train.summary().splitlines()[1:] == ["  left out, no pronunciation of a word: 1 (1-1-0001)"]
+    assert [loss["found"] for loss in train.losses()] == ["no pronunciation of мир"]
 
 
 def test_a_stop_during_the_alignment_is_continued(config: TrainConfig) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -100,6 +103,15 @@ def test_workers_give_the_same_batches_from_any_place_on(config: TrainConfig, tm
     with pytest.raises(DataError, match=r"\.wav holds text, not audio"):
         for epoch, k in places:
             TrainingBatches(train, replace(config, workers=1)).load(here.epoch(epoch)[k])
+
+
+@pytest.mark.slow
+def test_a_run_with_workers_ends(config: TrainConfig, tmp_path: Path) -> None:
+    settings = replace(config, workers=1, epochs=1, encoder="linear", baselines=(), out=str(tmp_path / "run"))
+    (tmp_path / "config.json").write_text(json.dumps(replace(settings, subset="train").to_dict()))
+    command = [sys.executable, "-m", "speechattn", "train", "--config", str(tmp_path / "config.json")]
+    ended = subprocess.run(command, timeout=300, capture_output=True, text=True, check=True)
+    assert "report.html" in ended.stdout
 
 
 def test_there_must_be_something_to_draw() -> None:

@@ -54,6 +54,14 @@ def test_a_setting_of_another_type_is_one_line(settings: dict[str, Any], message
         TrainConfig(**settings)
 
 
+@pytest.mark.parametrize(
+    "settings", [{"alignments": "a"}, {"lexicon": "a"}, {"data": "d", "labels": "speech", "lexicon": "a"}]
+)
+def test_labels_that_would_not_be_used_are_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="has no effect"):
+        TrainConfig(**settings)
+
+
 def test_the_recipe_has_a_number_of_mel_bins_of_its_own() -> None:
     assert TrainConfig().num_mels == TrainConfig().num_features == 40
 

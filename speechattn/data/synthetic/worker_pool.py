@@ -15,10 +15,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from tqdm import tqdm
-
 from speechattn.data.synthetic.config import SyntheticConfig
 from speechattn.errors import UserError
+from speechattn.system.progress import progress_bar
 
 if TYPE_CHECKING:
     _Process = subprocess.Popen[bytes]
@@ -43,7 +42,7 @@ def run_workers(folder: Path, config: SyntheticConfig, progress: bool) -> dict[s
         with open(write_end, "wb") as output:
             workers = [_start(folder, config, index, output, errors) for index in range(NUM_WORKERS)]
         try:
-            with tqdm(total=total, desc="synthetic speech", unit="utt", disable=not progress) as bar:
+            with progress_bar(total=total, desc="synthetic speech", unit="utt", disable=not progress) as bar:
                 for line in lines:
                     utterance, length = line.split()
                     seconds[utterance] = float(length)
