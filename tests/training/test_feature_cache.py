@@ -256,10 +256,10 @@ def test_other_names_of_classes_are_other_labels(config: TrainConfig, root: Path
     folder = root / "alignments"
     (folder / "train.phones.ctm").unlink()
     (folder / "train.frame_labels.txt").write_text("".join(f"{id} {'0 ' * 10}{'1 ' * 18}\n" for id in IDS))
+    settle(root)
     found = []
     for name in ("AH", "B"):
         (folder / "classes.txt").write_text(f"0 SIL\n1 {name}\n")
-        settle(root)
         found.append(prepared(config).fingerprints()["train"]["labels"])
     assert found[0] != found[1]
 

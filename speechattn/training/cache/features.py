@@ -140,7 +140,9 @@ class FeatureCache:
                     self._build(shards, settings, folder, copied)
         shards.finish()
         digests = [self._digests[item.utterance.path] for item in shards.items]
-        return StoredExamples.of(shards.items, digests, [shard for shard in shards.opened if shard is not None], shards.bases)
+        return StoredExamples.of(
+            shards.items, digests, [shard for shard in shards.opened if shard is not None], shards.bases
+        )
 
     def _build(self, shards: ShardSet, settings: ShardSettings, folder: Path, copied: Collection[str]) -> None:
         """Make the shards that are missing."""
