@@ -2,9 +2,9 @@
 
 A file is known by its place below its subset's folder and its stamp: files that were moved with their folder are known,
 a file that was copied or replaced is read again. The stamp has the time of the last change of the contents, which an
-archive sets, and of the file, which only the system sets: two versions of a corpus may have equal names, sizes and times
-of contents. A file that changed in the last seconds is not remembered, because the clock of the file system may not
-tell a second change from the first.
+archive sets, and that of the file, which only the system sets: two versions of a corpus may have equal names, sizes and
+times of contents. A file that changed in the last seconds is not remembered, because the clock of the file system may
+not tell a second change from the first.
 """
 
 from __future__ import annotations
