@@ -7,6 +7,7 @@ SIGTERM, which the loop handles, and end with their parent.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import multiprocessing
 import signal
 import weakref
@@ -17,7 +18,7 @@ from typing import Protocol
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from speechattn.errors import DataError, UserError
+from speechattn.errors import DataError, UserError, reason
 from speechattn.training.config import TrainConfig
 from speechattn.training.pieces import Piece
 
@@ -114,6 +115,24 @@ class Prefetcher:
         if k + 1 < len(self._batches.epoch(epoch)):
             return epoch, k + 1
         return (epoch + 1, 0) if epoch + 1 < self._batches.config.epochs else None
+
+
+@contextlib.contextmanager
+def lost_worker_as_one_line() -> Iterator[None]:
+    """Turn the end of a worker, which torch raises wherever the process is, into one line for the user.
+
+    Raises:
+        UserError: a worker has ended.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):  # torch has no class for it
+            raise
+        raise UserError(
+            f"a process that makes batches has ended ({reason(error).strip(' .')}): memory may be short. The last "
+            "checkpoint is whole; the same command continues from it, with fewer --workers if you like; 0 is none."
+        ) from error
 
 
 class _Places(Dataset[Batch | str]):

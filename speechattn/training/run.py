@@ -35,6 +35,7 @@ from speechattn.training.evaluate import Baseline, Evaluation, evaluate_examples
 from speechattn.training.initial_weights import check_initial, load_initial, start_from
 from speechattn.training.loop import train
 from speechattn.training.metrics import most_frequent
+from speechattn.training.prefetch import lost_worker_as_one_line
 from speechattn.training.prepare import Data, prepare
 from speechattn.training.report_data import report_run
 from speechattn.training.results_table import print_table
@@ -61,6 +62,7 @@ def run(config: TrainConfig, restart: bool = False) -> Path:
         process_group(config.device) as ranks,
         StopSignal() as stop,
         lost_rank_as_one_line(ranks, stop),
+        lost_worker_as_one_line(),
         ranks.quiet_others(),
         _locked_folder(config, restart, ranks) as out,
     ):

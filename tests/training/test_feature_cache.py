@@ -32,6 +32,7 @@ from speechattn.frontend.normalize import Normalize
 from speechattn.system.atomic_files import write_synced
 from speechattn.system.stop_signal import Interrupted, StopSignal
 from speechattn.training.cache import features, folder, pool, shard, shard_set, tasks
+from speechattn.training.cache.file_table import DIGEST_BYTES, FileTable
 from speechattn.training.config import TrainConfig
 from speechattn.training.dataset import fingerprint, make_examples
 from speechattn.training.prepare import Data, make_frontend, prepare
@@ -236,6 +237,69 @@ def test_a_change_within_the_tick_of_the_clock_is_noticed(config: TrainConfig, r
     soundfile.write(path, np.full(4800, 0.25), 16_000)
     os.utime(path, ns=(now, now))
     assert prepared(config).fingerprints() != first
+
+
+def test_data_of_equal_names_sizes_and_times_are_told_apart(config: TrainConfig, root: Path, tmp_path: Path) -> None:
+    first = prepared(config).fingerprints()["train"]
+    twin = Path(shutil.copytree(root, tmp_path / "twin"))
+    for path in [*twin.rglob("*.wav"), *twin.rglob("*.ctm")]:
+        before = path.stat()
+        path.write_bytes(path.read_bytes().replace(b"AH1", b"EH1"))
+        if path.suffix == ".wav":
+            soundfile.write(path, np.zeros(4800), 16_000)
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    second = prepared(replace(config, data=str(twin), alignments=str(twin / "alignments"))).fingerprints()["train"]
+    assert first["sound"] != second["sound"] and first["labels"] != second["labels"]
+
+
+def test_other_names_of_classes_are_other_labels(config: TrainConfig, root: Path) -> None:
+    folder = root / "alignments"
+    (folder / "train.phones.ctm").unlink()
+    (folder / "train.frame_labels.txt").write_text("".join(f"{id} {'0 ' * 10}{'1 ' * 18}\n" for id in IDS))
+    settle(root)
+    found = []
+    for name in ("AH", "B"):
+        (folder / "classes.txt").write_text(f"0 SIL\n1 {name}\n")
+        found.append(prepared(config).fingerprints()["train"]["labels"])
+    assert found[0] != found[1]
+
+
+def test_a_shard_without_any_good_utterance_is_left_out(config: TrainConfig, root: Path) -> None:
+    tasks.SHARD_IDS = 1  # an utterance in each shard; the fixture puts the number back
+    flac = wav(root, LAST).with_suffix(".flac")
+    soundfile.write(flac, np.random.default_rng(0).uniform(-1, 1, 4800), 16_000)
+    flac.write_bytes(flac.read_bytes()[:4000])
+    wav(root, LAST).unlink()
+    settle(root)
+    with pytest.warns(AudioWarning, match=rf"1 of 50 utterances \(2\.0%\) cannot be used: {LAST} \(corrupt\)"):
+        data = prepared(replace(config, max_bad=0.02))
+    assert len(data.train) + len(data.valid) == 49
+
+
+def test_a_corpus_without_any_good_utterance_has_no_examples(config: TrainConfig, root: Path) -> None:
+    test = Path(shutil.copytree(root / "LibriSpeech" / "train" / "10", root / "LibriSpeech" / "test" / "90"))
+    for path in test.rglob("*.wav"):
+        path.rename(path.with_name(path.name.replace("10-", "90-", 1))).write_text("404")
+    ctm = (root / "alignments" / "train.phones.ctm").read_text()
+    (root / "alignments" / "test.phones.ctm").write_text(ctm.replace("10-1", "90-1"))
+    assert len(prepared(replace(config, test_subsets=("test",), max_bad=1.0)).tests["test"]) == 0
+
+
+def test_a_cache_that_is_removed_in_use_is_named(config: TrainConfig) -> None:
+    train = prepared(config).train
+    shutil.rmtree(str(config.cache))
+    with pytest.raises(DataError, match=r"safetensors was cut, replaced or removed while in use: start again"):
+        train[0].cut(0, 5)
+
+
+def test_tables_of_two_runs_are_joined(tmp_path: Path) -> None:
+    first, second = FileTable(tmp_path / "files"), FileTable(tmp_path / "files")
+    for table, name in ((first, "a"), (second, "b")):
+        table.add(Path(name), (1, 2, 3), 4, name.encode() * DIGEST_BYTES)
+        table.save()
+    both = FileTable(tmp_path / "files")
+    assert both.get(Path("a"), (1, 2, 3)) == (4, b"a" * DIGEST_BYTES) and both.get(Path("b"), (1, 2, 3)) is not None
+    assert both.get(Path("a"), (1, 2, 4)) is None
 
 
 def test_damage_that_only_decoding_finds_is_remembered_and_counted_as_before(config: TrainConfig, root: Path) -> None:

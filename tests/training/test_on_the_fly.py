@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -15,11 +16,12 @@ import pytest
 import soundfile
 import torch
 
-from speechattn.errors import ConfigError, DataError
+from speechattn.errors import ConfigError, DataError, UserError
 from speechattn.system.stop_signal import StopSignal
 from speechattn.training.config import TrainConfig
 from speechattn.training.dataset import TrainingBatches
 from speechattn.training.on_the_fly import DrawnExamples
+from speechattn.training.prefetch import lost_worker_as_one_line
 from speechattn.training.prepare import Data, prepare
 
 RATE = 16_000
@@ -117,3 +119,21 @@ def test_a_run_with_workers_ends(config: TrainConfig, tmp_path: Path) -> None:
 def test_there_must_be_something_to_draw() -> None:
     with pytest.raises(ConfigError, match=r"on_the_fly has nothing to draw: give --speed-perturb"):
         TrainConfig(on_the_fly=True)
+
+
+def test_another_error_is_not_taken_for_a_lost_worker() -> None:
+    with pytest.raises(RuntimeError, match="other") as found, lost_worker_as_one_line():
+        raise RuntimeError("other")
+    assert not isinstance(found.value, UserError)
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_is_one_line_for_the_user(config: TrainConfig) -> None:
+    batches = TrainingBatches(prepared(config).train, replace(config, workers=1, epochs=50))
+    with pytest.raises(UserError, match=r"^a process that makes batches has ended .* --workers"):  # noqa: SIM117
+        with lost_worker_as_one_line():
+            for epoch in range(50):
+                for batch in batches.epoch(epoch):
+                    batches.load(batch)
+                    for worker in multiprocessing.active_children():
+                        worker.kill()

@@ -27,6 +27,7 @@ from speechattn.errors import DataError
 from speechattn.system.folders import files_below, has_suffix, utterance_id
 
 _TEXTGRID = ".textgrid"
+_CLASSES = "classes.txt"
 _PACKED = (".zip", ".gz", ".tgz", ".tar", ".bz2", ".xz", ".7z")
 _KINDS = {"phones": ("phones",), "words": ("words",), "speech": ("phones", "words")}
 
@@ -88,6 +89,13 @@ def alignment_files(directory_or_file: str | Path, subset: str, classes: Sequenc
     return _find(path, subset, kinds) if path.is_dir() else [path]
 
 
+def alignment_inputs(directory_or_file: str | Path, subset: str, classes: Sequence[str] | None = PHONES) -> list[Path]:
+    """Return all files on which the result of `load_alignments` depends: `alignment_files`, and names of classes."""
+    files = alignment_files(directory_or_file, subset, classes)
+    folders = dict.fromkeys(path.parent for path in files if not has_suffix(path, ".ctm", SUFFIX, _TEXTGRID))
+    return [*files, *(folder / _CLASSES for folder in folders if (folder / _CLASSES).is_file())]
+
+
 def _kinds(classes: Sequence[str] | None) -> tuple[str, ...]:
     return _KINDS["words" if classes is None else label_set(classes)]
 
@@ -147,7 +155,7 @@ def _read(
         return kind, _read_ctm(path, kind, fault)
     if kind == "words":
         return kind, {id: _ending_with(words) for id, words in read_word_times(path, fault).items()}
-    names = path.parent / "classes.txt"
+    names = path.parent / _CLASSES
     return kind, read_frame_rows(path, read_classes(names) if names.is_file() else PHONES, fault=fault)
 
 

@@ -16,14 +16,14 @@ import numpy as np
 from speechattn.data.audio.errors import AudioError
 from speechattn.data.labelled_corpus import Corpus, LabelledUtterance
 from speechattn.data.labels.alignment_table import AlignmentTable
-from speechattn.data.labels.alignments import alignment_files, load_alignments
+from speechattn.data.labels.alignments import alignment_inputs, load_alignments
 from speechattn.data.labels.segments import Alignment
 from speechattn.system.atomic_files import write_json
 from speechattn.system.progress import progress_bar
 from speechattn.system.stop_signal import StopSignal
 from speechattn.system.units import format_bytes
 from speechattn.training.cache.build import ShardSettings, code_digest
-from speechattn.training.cache.file_table import SETTLED_S, FileTable, file_times
+from speechattn.training.cache.file_table import SETTLED_S, FileTable, Stamp, file_stamps
 from speechattn.training.cache.folder import FULL, building, cannot_write, check_space, no_space
 from speechattn.training.cache.pool import choose_workers, run_jobs
 from speechattn.training.cache.shard_set import ShardSet
@@ -49,7 +49,7 @@ class FeatureCache:
         self.folder = folder / "features"
         self.workers, self.stop = workers, stop
         self._digests: dict[Path, bytes] = {}
-        self._times: dict[Path, tuple[int, int]] = {}
+        self._stamps: dict[Path, Stamp] = {}
         self._alignments: dict[str, Path] = {}
 
     # Headers
@@ -57,15 +57,14 @@ class FeatureCache:
     def headers(self, paths: Sequence[Path], sample_rate: int) -> Iterator[int | AudioError]:
         """Return the samples of each file at `sample_rate`, or its fault: a `HeaderReader` that remembers."""
         table = FileTable(self.folder / f"files-{_digest([sample_rate, code_digest()])}.safetensors")
-        times = file_times(paths)
         rows: dict[Path, dict[str, Any]] = {}
         unknown = []
-        for path, (size, mtime_ns) in zip(paths, times.tolist(), strict=True):
-            known = table.get(path, size, mtime_ns)
+        for path, stamp in zip(paths, file_stamps(paths), strict=True):
+            known = table.get(path, stamp)
             if known is None:
                 unknown.append(path)
             else:
-                self._keep(path, size, mtime_ns, known[1])
+                self._digests[path], self._stamps[path] = known[1], stamp
                 rows[path] = {"samples": known[0]}
         groups = [unknown[i : i + FILES_PER_TASK] for i in range(0, len(unknown), FILES_PER_TASK)]
         tasks = [{"paths": [str(path) for path in group]} for group in groups]
@@ -75,9 +74,9 @@ class FeatureCache:
                 for path, row in zip(groups[index], found, strict=True):
                     rows[path] = row
                     if "samples" in row:
-                        digest = bytes.fromhex(row["sha256"])
-                        self._keep(path, row["size"], row["mtime_ns"], digest)
-                        table.add(path, row["size"], row["mtime_ns"], row["samples"], digest)
+                        digest, stamp = bytes.fromhex(row["sha256"]), tuple(row["stamp"])
+                        self._digests[path], self._stamps[path] = digest, stamp
+                        table.add(path, stamp, row["samples"], digest)
                 bar.update(len(found))
         if table.changed:
             self._write(table.save, table.num_bytes, "the headers of sound files")
@@ -89,9 +88,6 @@ class FeatureCache:
         """Return the sha256 of a file whose header was read."""
         return self._digests[path]
 
-    def _keep(self, path: Path, size: int, mtime_ns: int, digest: bytes) -> None:
-        self._digests[path], self._times[path] = digest, (size, mtime_ns)
-
     # Alignments
 
     def alignments(
@@ -102,12 +98,12 @@ class FeatureCache:
         damaged: dict[str, str] | None = None,
     ) -> Mapping[str, Alignment]:
         """Return `load_alignments`, from the cache if its files have not changed: an `AlignmentReader`."""
-        files = alignment_files(source, subset, classes)
-        times = file_times(files)
+        files = alignment_inputs(source, subset, classes)
+        stamps = file_stamps(files)
         base = Path(source) if Path(source).is_dir() else Path(source).parent
         names = [path.relative_to(base).as_posix() for path in files]
-        wanted = [posixpath.normpath(subset), classes, code_digest(), list(zip(names, times.tolist(), strict=True))]
-        recent = [path for path, time in zip(files, times, strict=True) if _is_recent(int(time[1]))]
+        wanted = [posixpath.normpath(subset), classes, code_digest(), list(zip(names, stamps, strict=True))]
+        recent = [path for path, stamp in zip(files, stamps, strict=True) if _is_recent(stamp[1])]
         wanted.append([hashlib.sha256(path.read_bytes()).hexdigest() for path in recent])
         path = self.folder / f"labels-{_digest(wanted)}.safetensors"
         table = AlignmentTable.load(path)
@@ -144,7 +140,9 @@ class FeatureCache:
                     self._build(shards, settings, folder, copied)
         shards.finish()
         digests = [self._digests[item.utterance.path] for item in shards.items]
-        return StoredExamples.of(shards.items, digests, [shard for shard in shards.opened if shard], shards.bases)
+        return StoredExamples.of(
+            shards.items, digests, [shard for shard in shards.opened if shard is not None], shards.bases
+        )
 
     def _build(self, shards: ShardSet, settings: ShardSettings, folder: Path, copied: Collection[str]) -> None:
         """Make the shards that are missing."""
@@ -179,8 +177,8 @@ class FeatureCache:
         rows = []
         for item in task.items:
             path = item.utterance.path
-            times = self._times[path]
-            rows.append([item.id, item.speaker, str(path), item.num_samples, *times, item.id in copied])
+            size, mtime_ns, _ = self._stamps[path]
+            rows.append([item.id, item.speaker, str(path), item.num_samples, size, mtime_ns, item.id in copied])
         return {"path": str(task.path), "key": task.key, "utterances": rows}
 
     def _write(self, save: Callable[[], object], needed: int, what: str) -> None:

@@ -151,13 +151,17 @@ def _rows(path: Path, column: Column, first: int = 0, last: int | None = None) -
     resident memory.
 
     Raises:
-        DataError: the file became shorter after it was opened.
+        DataError: the file became shorter, or disappeared, after it was opened.
     """
     count, *rest = column.shape
     rows: NDArray[Any] = np.empty((min(count, count if last is None else last) - first, *rest), DTYPES[column.dtype])
     if rows.size:
-        with path.open("rb", buffering=0) as file:
-            file.seek(column.offset + first * (rows.nbytes // len(rows)))
-            if file.readinto(rows.reshape(-1).view(np.uint8).data) != rows.nbytes:
-                raise DataError(f"{path} was cut or replaced while it was in use: start again, it is made anew.")
+        try:
+            with path.open("rb", buffering=0) as file:
+                file.seek(column.offset + first * (rows.nbytes // len(rows)))
+                whole = file.readinto(rows.reshape(-1).view(np.uint8).data) == rows.nbytes
+        except FileNotFoundError:
+            whole = False
+        if not whole:
+            raise DataError(f"{path} was cut, replaced or removed while in use: start again, it is made anew.")
     return rows

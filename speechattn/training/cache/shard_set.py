@@ -10,6 +10,7 @@ import numpy as np
 from speechattn.data.audio.errors import AudioError, AudioWarning
 from speechattn.data.audio.files import show_changes
 from speechattn.data.labelled_corpus import Corpus
+from speechattn.errors import DataError
 from speechattn.training.cache.shard import Shard, ShardDamageError, open_shard
 from speechattn.training.cache.tasks import Task
 
@@ -50,8 +51,11 @@ class ShardSet:
         return any(True for _ in self.missing)
 
     def take(self, index: int) -> None:
-        """Open a shard that was just written."""
-        self.opened[index] = open_shard(self.tasks[index].path, self.tasks[index].key)
+        """Open a shard that was just written; raise DataError if it was removed since."""
+        task = self.tasks[index]
+        self.opened[index] = open_shard(task.path, task.key)
+        if self.opened[index] is None:
+            raise DataError(f"{task.path} was removed while in use: start again, it is made anew.")
         self._count()
 
     def finish(self) -> None:

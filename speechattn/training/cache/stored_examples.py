@@ -13,6 +13,7 @@ from torch import Tensor
 
 from speechattn.data.labelled_corpus import LabelledUtterance
 from speechattn.frontend.normalize import Moments
+from speechattn.training.cache.file_table import DIGEST_BYTES
 from speechattn.training.cache.shard import Shard
 from speechattn.training.dataset import Example
 
@@ -53,7 +54,7 @@ class StoredExamples(Sequence[Example]):
         nothing = np.zeros(0, np.int32)
         return cls(
             utterances,
-            np.frombuffer(b"".join(digests), np.uint8).reshape(len(utterances), -1),
+            np.frombuffer(b"".join(digests), np.uint8).reshape(-1, DIGEST_BYTES),
             shards,
             np.repeat(np.arange(len(shards), dtype=np.int32), counts),
             np.concatenate([nothing, *(np.arange(count, dtype=np.int32) for count in counts)]),
