@@ -13,8 +13,8 @@ BLOCK_BYTES = 4096
 def file_identity(path: Path) -> tuple[int, str]:
     """Return the size of a sound file, and a hash of BLOCK_BYTES in its middle; (-1, "") if it cannot be read.
 
-    The size of a FLAC file depends on its samples, so its hash is "" and a corpus of FLAC is not opened. A WAV file that
-    was filtered has the size that it had.
+    The size of a FLAC file depends on its samples, so its hash is "" and a corpus of FLAC is not opened. A filtered WAV
+    file has the size that it had.
     """
     try:
         if not path.is_file():  # opening a pipe would wait

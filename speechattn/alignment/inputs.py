@@ -19,7 +19,6 @@ from speechattn.data.recordings import open_recordings
 from speechattn.data.selection import select
 from speechattn.errors import DataError, UserError
 
-
 BAD_NAME = "its name cannot be written into a table (not UTF-8, empty, or ;; in front): rename the file"
 
 
@@ -86,6 +85,6 @@ def _prior_of(model: Path) -> bytes:
         return (model / "prior.json").read_bytes()
     except OSError as error:
         raise UserError(
-            f"{model} holds no acoustic model any more: the first subset was aligned by it, and the others need it. Put "
-            "it back, or remove align.json to align again."
+            f"{model} holds no acoustic model any more: it aligned the first subset, and the others need it. Put it "
+            "back, or remove align.json to align again."
         ) from error
