@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -14,6 +15,7 @@ import pytest
 import soundfile
 from noise_corpus import WORDS, write_corpus, write_utterance
 
+from speechattn.alignment import results
 from speechattn.alignment.folder import find_model
 from speechattn.alignment.settings import AlignSettings
 from speechattn.alignment.subsets import align_subsets
@@ -298,6 +300,19 @@ def test_a_name_of_the_greatest_length_gets_a_textgrid(settings: AlignSettings, 
     write_folder(corpus / "mine", [name.encode()])
     out = align(replace(settings, data=str(corpus / "mine"), subset=(".",), textgrids=True))
     assert [path.name for path in (out / "mine" / "mine").iterdir()] == [f"{name}.TextGrid"]
+
+
+def test_a_full_disk_says_how_to_continue(settings: AlignSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(results, "write_lines", full)
+        with pytest.raises(
+            UserError, match=r"out cannot be written \(No space left on device\), .* same command"
+        ):
+            align(settings)
+    assert len(scores(align(settings))) == 5
 
 
 def test_a_removed_model_is_an_error_of_one_line(settings: AlignSettings, corpus: Path) -> None:
