@@ -94,8 +94,17 @@ def _read_state(folder: Path) -> dict[str, Any]:
         return {}
     try:
         found = parse_json(path.read_text(encoding="utf-8"))
-        if not isinstance(found, dict):
-            raise ValueError(f"it holds a {type(found).__name__}")
-    except ValueError as error:
+        if not (isinstance(found, dict) and _is_state(found.get("settings"), found.get("subsets"))):
+            raise ValueError("it holds something else")
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged ({error}): remove it to align again, or choose another --out.") from error
     return found
+
+
+def _is_state(settings: object, subsets: object) -> bool:
+    """Return whether the two values of align.json are what `finish` writes."""
+    return (
+        isinstance(settings, dict)
+        and isinstance(subsets, dict)
+        and all(isinstance(entry, dict) and {"inputs", "model"} <= entry.keys() for entry in subsets.values())
+    )

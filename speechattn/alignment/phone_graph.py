@@ -23,6 +23,9 @@ ALTERNATIVE_COST = 8.0
 """Price, in nats, of every pronunciation of a word but its first, the most usual one: without it, the noise of the
 scores chooses rare ones. docs/alignment.md has the measurement."""
 
+MAX_PRONUNCIATIONS = 100
+"""Most pronunciations of a word: forced_alignment.py stores which one a path comes from in 7 bits."""
+
 Pronunciations = Sequence[tuple[str, ...]]
 """The pronunciations of one word, each a tuple of phones."""
 
@@ -61,6 +64,8 @@ class PhoneGraph:
 def phone_graph(words: Sequence[Pronunciations], min_frames: int = MIN_FRAMES) -> PhoneGraph:
     """Return the graph of a sentence, given the pronunciations of each of its words.
 
+    Of more than MAX_PRONUNCIATIONS of a word the first are used.
+
     Raises:
         ValueError: there are no words, a word has no pronunciation, or a pronunciation no phone.
         KeyError: a phone is none of PHONES.
@@ -90,11 +95,12 @@ def phone_graph(words: Sequence[Pronunciations], min_frames: int = MIN_FRAMES) -
     last: tuple[int, ...] = ()  # states in which the word before may end
     starts: list[int] = [0]
     shortest = 0
-    for index, pronunciations in enumerate(words):
+    for index, given in enumerate(words):
+        pronunciations = list(dict.fromkeys(given))[:MAX_PRONUNCIATIONS]
         silence = add((PHONES[0],), _SILENT_WORD, last)
         entries = (*last, silence)
         ends = []
-        for rank, phones in enumerate(dict.fromkeys(pronunciations)):
+        for rank, phones in enumerate(pronunciations):
             if rank:
                 costs[len(rows)] = ALTERNATIVE_COST
             if index == 0:

@@ -2,8 +2,8 @@
 
 The models of all rounds are trained on at most `train_hours` of the corpus, which stay in memory; the last one aligns
 the whole corpus, some utterances at a time. `folder`/<key>/ keeps finished rounds and parts (store.py), and the same
-call continues there. The key is a hash of the settings, the utterances, the sizes of their files and their
-pronunciations: other input starts in another folder.
+call continues there. The key is a hash of the settings, the utterances, their files (file_identity.py) and
+their pronunciations: other input starts in another folder.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from speechattn.alignment.acoustic_model import (
 )
 from speechattn.alignment.align_config import AlignConfig
 from speechattn.alignment.batch_alignment import align_recordings, read_recording
+from speechattn.alignment.file_identity import file_identity
 from speechattn.alignment.first_labels import flat_labels, synthetic_examples
 from speechattn.alignment.sentences import Pronounce, Sentence, read_sentences
 from speechattn.alignment.store import PART_UTTERANCES, AlignedParts, Part, load_part, load_round, save_part, save_round
@@ -120,8 +121,8 @@ def _key(sentences: Sequence[Sentence], config: AlignConfig, model: Path | None)
         settings = {"method": METHOD, "model": (model / "prior.json").read_text(encoding="utf-8")}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for sentence in sentences:
-        size = sentence.utterance.path.stat().st_size if sentence.utterance.path.exists() else -1
-        digest.update(json.dumps([sentence.id, sentence.utterance.speaker, size, sentence.words]).encode())
+        row = [sentence.id, sentence.utterance.speaker, *file_identity(sentence.utterance.path), sentence.words]
+        digest.update(json.dumps(row).encode())
     used = sorted({word for sentence in sentences for word in sentence.words})
     digest.update(json.dumps([(word, sentences[0].lexicon[word]) for word in used]).encode())
     return digest.hexdigest()[:12]

@@ -67,6 +67,12 @@ class AlignSettings:
         object.__setattr__(
             self, "subset", tuple(dict.fromkeys(name and posixpath.normpath(name) for name in self.subset))
         )
+        for name in self.subset:  # the names of the tables begin with it
+            if "/" in name or name == "..":
+                raise ConfigError(
+                    f"AlignSettings.subset names folders directly below data, got {name!r}: give its parent as --data, "
+                    f"and --subset {posixpath.basename(name)}."
+                )
         whole("AlignSettings.threads", self.threads, 0)
         self.align_config()
         if self.max_hours is not None and not 0 < self.max_hours < math.inf:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from speechattn.alignment.times import AlignedUtterance
 from speechattn.data.labels.segments import Segment
-from speechattn.errors import UserError
+from speechattn.errors import DataError, UserError
 from speechattn.models.speech_model import SpeechModel, load
 from speechattn.system.atomic_files import free_space, to_json, write_bytes, write_json
 from speechattn.system.serialization import parse_json
@@ -45,7 +45,7 @@ def save_round(folder: Path, model: SpeechModel, prior: Tensor) -> None:
     Raises:
         UserError: the folder cannot be written.
     """
-    with _writing(folder):
+    with writing(folder):
         model.save(folder)
         write_json(folder / _PRIOR, {"sha256": _digest(folder / _WEIGHTS), "log_prior": prior.tolist()})
 
@@ -62,8 +62,8 @@ def load_round(folder: Path) -> tuple[SpeechModel, Tensor] | None:
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Raise UserError if `path` cannot be written."""
+def writing(path: Path) -> Iterator[None]:
+    """Raise UserError, with the free space and how to continue, if `path` cannot be written."""
     try:
         yield
     except OSError as error:
@@ -86,7 +86,7 @@ def save_part(path: Path, part: Part) -> None:
     aligned = {id: [_rows(each.phones), _rows(each.words), each.score] for id, each in part.aligned.items()}
     text = to_json([aligned, part.excluded])
     digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
-    with _writing(path):
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, f"{digest}\n{text}\n".encode("utf-8", "surrogateescape"))
 
@@ -133,6 +133,6 @@ class AlignedParts(Mapping[str, AlignedUtterance]):
         if self._open is None or self._open[0] != path:
             part = load_part(path)
             if part is None:
-                raise OSError(f"{path} was changed while it was read: align again.")
+                raise DataError(f"{path} was changed while it was read: align again.")
             self._open = path, part
         return self._open[1].aligned[id]

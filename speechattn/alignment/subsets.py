@@ -20,6 +20,7 @@ from speechattn.alignment.pronunciations import Pronunciations
 from speechattn.alignment.results import TABLES, write_missing_words, write_tables, write_textgrids
 from speechattn.alignment.rounds import align_corpus
 from speechattn.alignment.settings import AlignSettings
+from speechattn.alignment.store import writing
 from speechattn.alignment.transcripts import transcript_words
 from speechattn.errors import DataError
 from speechattn.system.atomic_files import remove_leftovers
@@ -92,10 +93,11 @@ def _align_subset(
     work, config = out / "work", settings.align_config()
     result = align_corpus(subset.utterances, transcript_words, pronounce, work, config, stop, model)
     excluded = dict(sorted({**result.excluded, **subset.faults}.items()))
-    seconds = write_tables(out, subset.name, result.aligned, excluded)
-    if settings.textgrids:
-        write_textgrids(out, subset.name, subset.utterances, result.aligned, stop.poll)
-    folder.finish(subset.name, inputs, result.model)
+    with writing(out):
+        seconds = write_tables(out, subset.name, result.aligned, excluded)
+        if settings.textgrids:
+            write_textgrids(out, subset.name, subset.utterances, result.aligned, stop.poll)
+        folder.finish(subset.name, inputs, result.model)
     _print_summary(out, subset.name, len(result.aligned), seconds, excluded, advice)
     return too_many(subset, excluded, settings.max_bad)
 

@@ -36,13 +36,15 @@ def main(argv: Sequence[str]) -> int:
     from speechattn.alignment.pronunciations import Pronunciations
     from speechattn.alignment.recording import align_recording
     from speechattn.alignment.results import tiers
-    from speechattn.data.labels.ctm import write_ctm
+    from speechattn.data.labels.ctm import is_ctm_id, write_ctm
     from speechattn.data.labels.textgrid import write_textgrid
 
+    id = "_".join(options.audio.stem.split())
+    if not is_ctm_id(id):
+        raise UserError(f"{options.audio} has a name that a CTM table cannot hold: rename the file.")
     found = align_recording(options.audio, text, find_model(options.model), Pronunciations(options.lexicon))
     options.out.mkdir(parents=True, exist_ok=True)
     write_textgrid(files[0], tiers(found))
-    id = "_".join(options.audio.stem.split())
     write_ctm(files[1], [(id, found.phones)])
     write_ctm(files[2], [(id, found.words)])
     if options.plot:

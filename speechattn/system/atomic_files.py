@@ -17,6 +17,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+MAX_NAME_BYTES = 255
+"""Longest name of a file on common file systems."""
 _LEFTOVER = re.compile(r".+\.tmp-(\d+)")
 
 
@@ -95,8 +97,12 @@ def sync_directory(directory: Path) -> None:
 
 
 def path_aside(path: Path) -> Path:
-    """Return the temporary path of this process for `path`, which `remove_leftovers` recognises."""
-    return path.with_name(f"{path.name}.tmp-{os.getpid()}")
+    """Return the temporary path of this process for `path`, which `remove_leftovers` recognises.
+
+    A name that would be too long for the file system with the suffix loses its end.
+    """
+    suffix = f".tmp-{os.getpid()}"
+    return path.with_name(os.fsdecode(os.fsencode(path.name)[: MAX_NAME_BYTES - len(suffix)]) + suffix)
 
 
 def remove_leftovers(directory: Path) -> None:

@@ -89,6 +89,10 @@ def _try(url: str, path: Path, size: int, bar: Any) -> str:
         return error.reason if isinstance(error.reason, str) else reason(error.reason)
     except (OSError, HTTPException) as error:
         return reason(error)
+    except UserError:
+        raise
+    except ValueError as error:  # of an address, in the answer too, or of a number without end
+        raise UserError(f"{url} cannot be fetched: {reason(error)}. {_kept(path)}") from error
     return "the server closed the connection"
 
 

@@ -12,6 +12,7 @@ import tarfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Self
 
 from speechattn.errors import DataError, UserError, reason
 from speechattn.system.atomic_files import free_space
@@ -21,10 +22,30 @@ from speechattn.system.units import format_bytes
 MAX_MEMBERS = 1_000_000
 MAX_DEPTH = 16
 """Folders around a file; LibriSpeech has four."""
+MAX_HEADER_BYTES = 2**20
+"""Longest header that holds a path or attributes: tarfile reads it into memory at once, however large it says it is."""
+LONG_HEADERS = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
 DAMAGE = (tarfile.TarError, EOFError, zlib.error, ValueError, OverflowError, RecursionError)
 """What tarfile raises for an archive that is cut off, damaged or made to break it."""
 FROM_NAMES = (None, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EINVAL)
 """Numbers of system errors that names in an archive cause; None is gzip's error for another format."""
+
+
+class _Header(tarfile.TarInfo):
+    """A header of a member, or of a long path: one that is too large is refused before it is read."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        header = super().frombuf(buf, encoding, errors)
+        if header.type in LONG_HEADERS and header.size > MAX_HEADER_BYTES:
+            raise tarfile.ReadError(f"a header of {format_bytes(header.size)}")
+        return header
 
 
 def extract_archive(
@@ -71,7 +92,7 @@ def _extract(
             desc=f"extracting {archive.name.removesuffix('.part')}",
             disable=not progress,
         ) as bar,
-        tarfile.open(fileobj=raw) as tar,
+        tarfile.open(fileobj=raw, tarinfo=_Header) as tar,
     ):
         folder.mkdir(parents=True)
         for count, member in enumerate(tar, start=1):

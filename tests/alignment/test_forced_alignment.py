@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from speechattn.alignment.forced_alignment import best_paths, max_batch
-from speechattn.alignment.phone_graph import ALTERNATIVE_COST, PhoneGraph, phone_graph
+from speechattn.alignment.phone_graph import ALTERNATIVE_COST, MAX_PRONUNCIATIONS, PhoneGraph, phone_graph
 from speechattn.data.labels.classes import PHONES
 
 ROUNDING = 1e-4
@@ -103,6 +103,17 @@ def test_equal_phones_in_a_row_are_two_phones() -> None:
         scores[t, PHONES.index(phone)] = 0
     [path] = best_paths([scores], [graph])
     assert len(set(graph.units[path].tolist())) == 7 and graph.words[path].tolist() == [0, 0, 0, 1, 1, 1, 1]
+
+
+def test_of_too_many_pronunciations_of_a_word_the_first_are_used() -> None:
+    forms = [(first, second) for first in PHONES[1:13] for second in PHONES[1:13]]
+    graph = phone_graph([forms, [("AH",)]], min_frames=1)
+    assert len(graph.jumps[int(np.flatnonzero(graph.words == 1)[0])]) == MAX_PRONUNCIATIONS + 1 < len(forms)
+    scores = np.full((4, len(PHONES)), -50, np.float32)
+    for t, phone in enumerate((*forms[-1], "AH", "AH")):
+        scores[t, PHONES.index(phone)] = 0
+    [path] = best_paths([scores], [graph])
+    assert path.tolist() in list(all_paths(graph, 4))
 
 
 def test_memory_limits_the_batch() -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 import signal
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 from noise_corpus import WORDS, write_corpus, write_utterance
 
+from speechattn.alignment import results
 from speechattn.alignment.folder import find_model
 from speechattn.alignment.settings import AlignSettings
 from speechattn.alignment.subsets import align_subsets
@@ -236,6 +242,9 @@ def test_own_recordings_are_aligned_where_they_lie(settings: AlignSettings, corp
     ("change", "message"),
     [
         ({"subset": ()}, "names no subset"),
+        ({"subset": ("train", "deep/test")}, "give its parent as --data, and --subset test"),
+        ({"subset": ("/corpus/train",)}, "directly below data, got '/corpus/train'"),
+        ({"subset": ("train/../..",)}, r"directly below data, got '\.\.'"),
         ({"max_hours": 0.0}, "half an hour is 0.5"),
         ({"rounds": -1}, "rounds must be a whole number from 0"),
         ({"start": "flatt"}, "Did you mean 'flat'"),
@@ -248,6 +257,90 @@ def test_own_recordings_are_aligned_where_they_lie(settings: AlignSettings, corp
 def test_impossible_settings_are_refused(settings: AlignSettings, change: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         replace(settings, **change)  # type: ignore[arg-type]
+
+
+def write_folder(folder: Path, names: list[bytes]) -> None:
+    """Write a plain folder of recordings with these names, all of the same noise."""
+    folder.mkdir()
+    noise = np.random.default_rng(0).standard_normal(24_000) / 20
+    for name in names:
+        path = folder / os.fsdecode(name)
+        soundfile.write(os.fsencode(path) + b".wav", noise, 16_000, format="WAV")
+        path.with_name(f"{path.name}.txt").write_text(WORDS)
+
+
+def test_a_link_that_leads_nowhere_is_left_out(settings: AlignSettings, corpus: Path) -> None:
+    write_folder(corpus / "mine", [b"a", b"b"])
+    (corpus / "mine" / "b.wav").unlink()
+    (corpus / "mine" / "b.wav").symlink_to("nowhere.wav")
+    out = align(replace(settings, data=str(corpus / "mine"), subset=(".",)))
+    assert scores(out, "mine")["b"][2].startswith("cannot be decoded: ")
+
+
+def test_a_filtered_file_of_the_same_size_is_aligned_again(
+    settings: AlignSettings, corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_folder(corpus / "mine", [b"a", b"b"])
+    mine = replace(settings, data=str(corpus / "mine"), subset=(".",))
+    before = scores(align(mine), "mine")
+    soundfile.write(corpus / "mine" / "b.wav", np.random.default_rng(1).standard_normal(24_000) / 20, 16_000)
+    after = scores(align(mine), "mine")
+    assert "aligned before" not in capsys.readouterr().out
+    assert after["a"] == before["a"] and after["b"] != before["b"]
+
+
+def test_a_name_that_no_table_can_hold_is_left_out(settings: AlignSettings, corpus: Path) -> None:
+    write_folder(corpus / "mine", [b"a", b";;b", b"c\xff", b" "])
+    out = align(replace(settings, data=str(corpus / "mine"), subset=(".",), max_bad=0.75))
+    for classes in (PHONES, None, SPEECH):
+        assert list(load_alignments(out, "mine", classes)) == ["a"]
+
+
+def test_a_name_of_the_greatest_length_gets_a_textgrid(settings: AlignSettings, corpus: Path) -> None:
+    name = "x" * (255 - len(".TextGrid"))
+    write_folder(corpus / "mine", [name.encode()])
+    out = align(replace(settings, data=str(corpus / "mine"), subset=(".",), textgrids=True))
+    assert [path.name for path in (out / "mine" / "mine").iterdir()] == [f"{name}.TextGrid"]
+
+
+def test_a_full_disk_says_how_to_continue(settings: AlignSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(results, "write_lines", full)
+        with pytest.raises(
+            UserError, match=r"out cannot be written \(No space left on device\), .* same command"
+        ):
+            align(settings)
+    assert len(scores(align(settings))) == 5
+
+
+def test_a_removed_model_is_an_error_of_one_line(settings: AlignSettings, corpus: Path) -> None:
+    trained = replace(settings, model=None, start="flat", rounds=0, steps=1)
+    shutil.rmtree(align(trained) / "work")
+    align(trained)  # nothing is left to do, and no model is needed
+    with pytest.raises(UserError, match="no acoustic model any more"):
+        align(replace(trained, subset=("train", "test")))
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        '{"settings": 3, "subsets": {}}',
+        '{"settings": {}, "subsets": 3}',
+        '{"settings": {}, "subsets": {"train": 4}}',
+        '{"settings": {}, "subsets": {"train": {"inputs": "x"}}}',
+    ],
+)
+def test_a_damaged_state_is_an_error_of_one_line(settings: AlignSettings, state: str) -> None:
+    out = Path(settings.out)
+    out.mkdir()
+    (out / "align.json").write_text(state)
+    with pytest.raises(UserError, match=r"align\.json is damaged"):
+        align(settings)
+    with pytest.raises(UserError, match=r"align\.json is damaged"):
+        find_model(out)
 
 
 def test_real_speech_agrees_with_another_aligner(tmp_path: Path, librispeech_tiny: Path) -> None:

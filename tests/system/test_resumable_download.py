@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,27 @@ def test_a_server_that_is_not_there_is_asked_three_times(
     ):
         fetch(f"{address}/x", tmp_path / "x", len(DATA), progress=False)
     assert pauses == [1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    "address", ["http://[::1/x", f"http://{'a' * 300}/x", "http://127.0.0.1/donn\u00e9es/x", "http://127.0.0.1\udcff/x"]
+)
+def test_an_address_that_cannot_be_written_is_an_error_of_one_line(tmp_path: Path, address: str) -> None:
+    with pytest.raises(UserError, match="cannot be fetched: "):
+        fetch(address, tmp_path / "x", len(DATA), progress=False)
+
+
+def test_a_length_without_end_is_an_error_of_one_line(
+    tmp_path: Path, server: FileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = BaseHTTPRequestHandler.send_header
+    monkeypatch.setattr(
+        BaseHTTPRequestHandler,
+        "send_header",
+        lambda self, name, value: answer(self, name, "9" * 5000 if name == "Content-Length" else value),
+    )
+    with pytest.raises(UserError, match=r"cannot be fetched: .*Check the address"):
+        arrive(server, tmp_path / "x")
 
 
 def test_a_full_disk_keeps_what_has_arrived(server: FileServer, tmp_path: Path) -> None:

@@ -120,6 +120,20 @@ def test_headers_that_break_tarfile_are_damage(tmp_path: Path) -> None:
         extract(tmp_path / "x.tar", tmp_path / "out")
 
 
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE])
+def test_a_header_that_would_fill_the_memory_is_damage(tmp_path: Path, kind: bytes) -> None:
+    archive = tmp_path / "x.tar"
+    with tarfile.open(archive, "w") as tar:
+        header = tarfile.TarInfo("a/long")
+        header.type, header.size = kind, 2**30
+        assert tar.fileobj is not None
+        tar.fileobj.write(tarfile.TarInfo("a/b.txt").tobuf() + header.tobuf(tarfile.GNU_FORMAT))
+    with archive.open("r+b") as file:
+        file.truncate(2**30 + 10_240)  # a sparse file: it takes no space
+    with pytest.raises(DataError, match=r"damaged or cut off .*a header of 1\.07 GB"):
+        extract(archive, tmp_path / "out")
+
+
 def test_a_full_disk_is_reported_with_the_space_that_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")

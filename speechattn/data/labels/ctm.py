@@ -161,13 +161,18 @@ def _channel(name: str) -> str:
     return _CHANNELS.get(name.upper(), name)
 
 
+def is_ctm_id(id: str) -> bool:
+    """Return whether an utterance's id is one field of a CTM line that is no comment, and UTF-8 text."""
+    return len(id.split()) == 1 and not id.startswith(";;") and not any("\ud800" <= sign <= "\udfff" for sign in id)
+
+
 def write_ctm(path: str | Path, utterances: Iterable[tuple[str, Sequence[Segment]]]) -> None:
     """Write the segments of each (id, segments) as a CTM file, atomically; times are rounded to whole milliseconds.
 
     A segment shorter than half a millisecond may be left out.
 
     Raises:
-        ValueError: an id or a label is empty or holds a space, and would not be one field of a line.
+        ValueError: an id is none for `is_ctm_id`, or a label is empty or holds a space.
     """
     write_lines(path, _lines(utterances))
 
@@ -176,7 +181,7 @@ def _lines(utterances: Iterable[tuple[str, Sequence[Segment]]]) -> Iterator[str]
     for id, segments in utterances:
         for segment in segments:
             start, stop = round(1000 * segment.start_s), round(1000 * segment.stop_s)
-            if len(id.split()) != 1 or len(segment.label.split()) != 1:
+            if not is_ctm_id(id) or len(segment.label.split()) != 1:
                 raise ValueError(f"utterance {id!r}, label {segment.label!r}: a field of a CTM line holds no space.")
             if start < stop:
                 yield f"{id} 1 {start / 1000:.3f} {(stop - start) / 1000:.3f} {segment.label}"
