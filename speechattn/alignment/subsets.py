@@ -87,6 +87,7 @@ def _align_subset(
         _print_where(folder, subset)
         return ""
     missing = missing_words(subset, pronounce)
+    stop.poll()
     advice = how_to_add(missing, write_missing_words(out, subset.name, missing))
     if complaint := too_many(subset, left_out_by_transcript(subset, missing), settings.max_bad):
         raise DataError(" ".join(filter(None, [complaint, advice])))

@@ -309,9 +309,7 @@ def test_a_full_disk_says_how_to_continue(settings: AlignSettings, monkeypatch: 
 
     with monkeypatch.context() as patch:
         patch.setattr(results, "write_lines", full)
-        with pytest.raises(
-            UserError, match=r"out cannot be written \(No space left on device\), .* same command"
-        ):
+        with pytest.raises(UserError, match=r"out cannot be written \(No space left on device\), .* same command"):
             align(settings)
     assert len(scores(align(settings))) == 5
 
