@@ -111,7 +111,7 @@ def prepare(config: TrainConfig, stop: StopSignal) -> Data:
         [corpus, *others.values()],
     )
     speakers = (len({item.speaker for item in side}) for side in (train_side, valid_side))
-    print("training on {} speakers, validating on {} others".format(*speakers))
+    print("speakers: {} for training, {} others for validation".format(*speakers))
     _check_length(config, data)
     return data
 
