@@ -57,7 +57,10 @@ def newest(out: Path) -> int:
 
 
 def wait_for_step(process: "subprocess.Popen[str]", out: Path, step: int, half_written: bool = False) -> None:
-    while process.poll() is None and (newest(out) < step or (half_written and not list(out.rglob("step-*.tmp-*")))):
+    def reached() -> bool:
+        return newest(out) >= step and (not half_written or any((out / "checkpoints").glob("step-*.tmp-*")))
+
+    while process.poll() is None and not reached():
         time.sleep(0.0005)
     assert process.poll() is None, process.communicate()[0]
 
