@@ -120,7 +120,7 @@ def test_a_server_that_is_not_there_is_asked_three_times(
 
 
 @pytest.mark.parametrize(
-    "address", ["http://[::1/x", f"http://{'a' * 300}/x", "http://127.0.0.1/caf\u00e9/x", "http://127.0.0.1\udcff/x"]
+    "address", ["http://[::1/x", f"http://{'a' * 300}/x", "http://localhost/caf\u00e9/x", "http://localhost\udcff/x"]
 )
 def test_an_address_that_cannot_be_written_is_an_error_of_one_line(tmp_path: Path, address: str) -> None:
     with pytest.raises(UserError, match="cannot be fetched: "):
