@@ -13,7 +13,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,35 +22,35 @@ MAX_NAME_BYTES = 255
 _LEFTOVER = re.compile(r".+\.tmp-(\d+)")
 
 
-def write_bytes(path: str | Path, data: bytes) -> None:
-    """Write `data` to the file `path` atomically: a reader sees the old or the new content."""
-    path = Path(path)
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """Yield the name to write another content of `path` under; rename it at the end, or remove it after an error."""
     aside = path_aside(path)
     try:
-        write_synced(aside, data)
+        yield aside
         aside.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):
             aside.unlink()
         raise
     sync_directory(path.parent)
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write `data` to the file `path` atomically: a reader sees the old or the new content."""
+    with _replacing(Path(path)) as aside:
+        write_synced(aside, data)
 
 
 def write_lines(path: str | Path, lines: Iterable[str]) -> None:
     """Write `lines`, each with a line feed added, to a file atomically, in UTF-8; one at a time is in memory."""
-    path = Path(path)
-    aside = path_aside(path)
-    try:
-        with aside.open("w", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
-            file.writelines(f"{line}\n" for line in lines)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            aside.unlink()
-        raise
-    sync_directory(path.parent)
+    with (
+        _replacing(Path(path)) as aside,
+        aside.open("w", encoding="utf-8", errors="surrogateescape", newline="\n") as file,
+    ):
+        file.writelines(f"{line}\n" for line in lines)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def write_json(path: str | Path, obj: Any) -> None:

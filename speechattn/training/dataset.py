@@ -1,8 +1,8 @@
 """Utterances as frames and labels, and the training batches cut from them.
 
 `make_examples` keeps them in memory: an hour of frames with 80 bins is 115 MB. A run takes them from its cache on disk
-(cache/features.py). Batch k of epoch e is a pure function of
-(data, seed, e, k): a run that was killed and started again sees what an uninterrupted one sees.
+(cache/features.py). Batch k of epoch e is a pure function of (data, seed, e, k): a run that was killed and started
+again sees what an uninterrupted one sees.
 """
 
 from __future__ import annotations
@@ -158,28 +158,20 @@ class ChangingExamples(Protocol):
         """Return frames [T, F] and labels [T] of an example in an epoch."""
 
 
-def whole_batch(batch: Sequence[Piece]) -> Sequence[Piece]:
-    """Return all rows of a batch."""
-    return batch
-
-
 class TrainingBatches:
     """Batches of pieces of at most `crop_frames` frames; each epoch cuts the utterances elsewhere.
 
     Args:
         examples: where the pieces come from.
         config: sizes, seed and number of workers.
-        rows: the part of a batch that this process loads, if several share it; a function of a module, which can be
-            sent to workers.
     """
 
     def __init__(
         self,
         examples: Sequence[Example],
         config: TrainConfig,
-        rows: Callable[[Sequence[Piece]], Sequence[Piece]] = whole_batch,
     ) -> None:
-        self.examples, self.config, self.rows = examples, config, rows
+        self.examples, self.config = examples, config
         self._changing = examples if isinstance(examples, ChangingExamples) else None
         self._lengths = [example.num_frames for example in examples]
         self._epochs: dict[int, _Pieces] = {}
@@ -209,7 +201,7 @@ class TrainingBatches:
 
     def alone(self) -> TrainingBatches:
         """Return the same batches, made in the process that asks for them."""
-        return TrainingBatches(self.examples, replace(self.config, workers=0), self.rows)
+        return TrainingBatches(self.examples, replace(self.config, workers=0))
 
     def pieces(self, epoch: int) -> _Pieces:
         """Return the pieces of an epoch; those of the last two that were asked for are kept."""

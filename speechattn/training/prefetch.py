@@ -11,7 +11,7 @@ import contextlib
 import multiprocessing
 import signal
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from multiprocessing.process import BaseProcess
 from typing import Protocol
 
@@ -33,10 +33,6 @@ class BatchSource(Protocol):
     @property
     def config(self) -> TrainConfig:
         """The settings of the run."""
-
-    @property
-    def rows(self) -> Callable[[Sequence[Piece]], Sequence[Piece]]:
-        """The part of a batch that this process loads."""
 
     def epoch(self, epoch: int) -> Sequence[list[Piece]]:
         """Return the batches of an epoch."""
@@ -84,7 +80,7 @@ class Prefetcher:
         count = len(self._batches.epoch(epoch))
         first = next((k for k in range(count) if self._wanted((epoch, k)) == list(batch)), None)
         if first is None:
-            raise ValueError("this batch is not one of its epoch: see TrainingBatches.rows.")
+            raise ValueError("this batch is not one of its epoch.")
         self.close()
         self._next = epoch, first
         loader = DataLoader(
@@ -108,7 +104,7 @@ class Prefetcher:
 
     def _wanted(self, place: tuple[int, int]) -> list[Piece]:
         epoch, k = place
-        return list(self._batches.rows(self._batches.epoch(epoch)[k]))
+        return list(self._batches.epoch(epoch)[k])
 
     def _after(self, place: tuple[int, int]) -> tuple[int, int] | None:
         epoch, k = place
@@ -144,7 +140,7 @@ class _Places(Dataset[Batch | str]):
     def __getitem__(self, place: tuple[int, int]) -> Batch | str:
         epoch, k = place
         try:
-            return self._batches.make(self._batches.rows(self._batches.epoch(epoch)[k]))
+            return self._batches.make(self._batches.epoch(epoch)[k])
         except UserError as error:
             return str(error)
 
