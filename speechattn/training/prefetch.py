@@ -67,7 +67,10 @@ class Prefetcher:
         if self._next is None or self._wanted(self._next) != list(batch):
             self._start(batch)
         assert self._next is not None
-        found = next(self._iterator)
+        try:
+            found = next(self._iterator)
+        except (EOFError, OSError) as error:  # it ended while it sent a batch, before torch has seen the end
+            raise RuntimeError(f"DataLoader worker ended while it sent a batch: {reason(error)}") from error
         self._next = self._after(self._next)
         if self._next is None:
             self.close()

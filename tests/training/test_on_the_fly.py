@@ -8,8 +8,10 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +23,7 @@ from speechattn.system.stop_signal import StopSignal
 from speechattn.training.config import TrainConfig
 from speechattn.training.dataset import TrainingBatches
 from speechattn.training.on_the_fly import DrawnExamples
-from speechattn.training.prefetch import lost_worker_as_one_line
+from speechattn.training.prefetch import Prefetcher, lost_worker_as_one_line
 from speechattn.training.prepare import Data, prepare
 
 RATE = 16_000
@@ -137,3 +139,16 @@ def test_a_worker_that_dies_is_one_line_for_the_user(config: TrainConfig) -> Non
                     batches.load(batch)
                     for worker in multiprocessing.active_children():
                         worker.kill()
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError(104, "Connection reset by peer"), EOFError()])
+def test_a_worker_that_dies_while_it_sends_is_one_line_for_the_user(config: TrainConfig, error: Exception) -> None:
+    def cut() -> Iterator[Any]:
+        raise error
+        yield
+
+    batches = TrainingBatches(prepared(config).train, replace(config, workers=0))
+    ahead = Prefetcher(batches, num_workers=1)
+    ahead._iterator, ahead._next = cut(), (0, 0)
+    with pytest.raises(UserError, match="a process that makes batches has ended"), lost_worker_as_one_line():
+        ahead.load(batches.epoch(0)[0])
