@@ -39,7 +39,7 @@ def split_by_speaker(utterances: Sequence[S], fraction: float = 0.1, seed: int =
     """
     if not 0 < fraction < 1:
         raise ValueError(f"fraction must lie between 0 and 1, got {fraction}.")
-    place = {speaker: _place(speaker, seed) for speaker in {item.speaker for item in utterances}}
+    place = {speaker: hash_place(speaker, seed) for speaker in {item.speaker for item in utterances}}
     if len(place) < 2:
         found = f"{len(place)}" + "".join(f" ({speaker})" for speaker in place)
         raise DataError(
@@ -63,6 +63,6 @@ def check_disjoint(train: Iterable[HasSpeaker], test: Iterable[HasSpeaker]) -> N
         )
 
 
-def _place(speaker: str, seed: int) -> float:
-    """Return a number in [0, 1) that depends on this speaker and the seed alone."""
-    return int.from_bytes(hashlib.sha256(f"{seed}:{speaker}".encode()).digest()[:8], "big") / 2**64
+def hash_place(name: str, seed: int) -> float:
+    """Return a number in [0, 1) that depends on this id of a speaker or an utterance and the seed alone."""
+    return int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode()).digest()[:8], "big") / 2**64

@@ -164,7 +164,12 @@ class TrainConfig:
     workers: int | Literal["auto"] = "auto"
     """Processes that make the features; 0 is this one, auto is one for each processor unless there is little to do."""
     valid_fraction: float = 0.1
-    """Share of the speakers held out for validation."""
+    """Share of the speakers held out for validation, or of the utterances with split utterances."""
+    split: Literal["speakers", "utterances"] = "speakers"
+    """speakers: no validation speaker is in the training data. utterances: every one is, with other utterances, as in
+    benchmarks whose speakers are known."""
+    split_seed: int | None = None
+    """Seed of the choice of the validation side; None is `seed`. Runs of several seeds share it."""
     valid_every: int = 2
     """Epochs between two validations."""
     checkpoint_seconds: float = 60.0
@@ -222,6 +227,9 @@ class TrainConfig:
             raise ConfigError(f"TrainConfig.stretch must be in [0, 1), got {self.stretch}.")
         if not 0 < self.valid_fraction < 1:
             raise ConfigError(f"TrainConfig.valid_fraction must be between 0 and 1, got {self.valid_fraction}.")
+        check_choice("TrainConfig", "split", self.split, ("speakers", "utterances"))
+        if self.split_seed is not None and (type(self.split_seed) is not int or self.split_seed < 0):
+            raise ConfigError(f"TrainConfig.split_seed must be a whole number from 0, got {self.split_seed!r}.")
         check_choice("TrainConfig", "precision", self.precision, ("float32", "bf16"))
         if self.freeze_encoder and self.init is None:
             raise ConfigError("TrainConfig.freeze_encoder needs init, the folder of a trained model: --init DIR.")

@@ -15,6 +15,7 @@ from speechattn.data.labelled_corpus import Corpus, load_corpus
 from speechattn.data.labels.classes import PHONES, SPEECH, word_classes
 from speechattn.data.selection import select
 from speechattn.data.speaker_split import check_disjoint, split_by_speaker
+from speechattn.data.utterance_split import split_by_utterance
 from speechattn.errors import UserError
 from speechattn.frontend.factory import build_frontend
 from speechattn.frontend.logmel import LogMel
@@ -85,7 +86,9 @@ def prepare(config: TrainConfig, stop: StopSignal) -> Data:
     print(corpus.summary())
     classes = fixed or word_classes((item.segments for item in corpus.utterances), config.num_words)
     print(f"labels: {config.labels}, {len(classes)} classes")
-    train_side, valid_side = split_by_speaker(corpus.utterances, config.valid_fraction, config.seed)
+    split = split_by_speaker if config.split == "speakers" else split_by_utterance
+    split_seed = config.seed if config.split_seed is None else config.split_seed
+    train_side, valid_side = split(corpus.utterances, config.valid_fraction, split_seed)
     others = {}
     for name in tests:
         others[name] = load(name, classes, config.max_bad or 0.0)
@@ -111,7 +114,8 @@ def prepare(config: TrainConfig, stop: StopSignal) -> Data:
         [corpus, *others.values()],
     )
     speakers = (len({item.speaker for item in side}) for side in (train_side, valid_side))
-    print("speakers: {} for training, {} others for validation".format(*speakers))
+    others_or_shared = "others" if config.split == "speakers" else "of them"
+    print("speakers: {} for training, {} {} for validation".format(*speakers, others_or_shared))
     _check_length(config, data)
     return data
 

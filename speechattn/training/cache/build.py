@@ -48,10 +48,11 @@ class ShardSettings:
     dtype: str
     """float32 or float16."""
     classes: tuple[str, ...]
+    """Of the labels of frames; without any all labels are -100."""
     subset: str = ""
     """For messages."""
     alignments: str | None = None
-    """File of an AlignmentTable; None: speech is detected."""
+    """File of an AlignmentTable; None: speech is detected, if there are classes."""
     speeds: tuple[float, ...] = (1.0,)
     noise: str | None = None
     noise_snr_db: tuple[float, float] = (0.0, 0.0)
@@ -136,7 +137,7 @@ class ShardBuilder:
                     Utterance(id, speaker, Path(path)), num_samples, self._segments(id, num_samples)
                 )
                 try:
-                    pair = labelled_waveform(item, self.rate, self.alignments is None)
+                    pair = labelled_waveform(item, self.rate, bool(self.settings.classes) and self.alignments is None)
                 except AudioError as error:
                     faults.append((place, error.reason, str(error)))
                     continue
