@@ -314,9 +314,10 @@ class TrainConfig:
 
     def _check_labels(self) -> None:
         check_choice("TrainConfig", "task", self.task, tuple(LABELS))
-        if self.labels not in LABELS[self.task]:
+        if self.labels in sum(LABELS.values(), ()) and self.labels not in LABELS[self.task]:
             allowed = " or ".join(LABELS[self.task])
             raise ConfigError(f"TrainConfig.labels must be {allowed} with task {self.task}, got {self.labels!r}.")
+        check_choice("TrainConfig", "labels", self.labels, LABELS[self.task])
         check_choice("TrainConfig", "pooling", self.pooling, ("mean", "attention"))
         if self.pooling != "mean" and self.task != "utterance":
             raise ConfigError(f"TrainConfig.pooling has no effect with task {self.task}: use --task utterance.")

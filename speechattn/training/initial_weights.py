@@ -14,7 +14,14 @@ from speechattn.system.atomic_files import write_json
 from speechattn.training.config import TrainConfig
 from speechattn.training.run_folder import read_object
 
-MAY_DIFFER = ("classes", "head", "encoder.dropout", "encoder.layer_dropout", "encoder.gradient_checkpointing")
+MAY_DIFFER = (
+    "classes",
+    "head",
+    "pooling",
+    "encoder.dropout",
+    "encoder.layer_dropout",
+    "encoder.gradient_checkpointing",
+)
 """Settings of a model that its weights do not depend on, or only those of the head."""
 
 

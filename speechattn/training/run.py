@@ -29,12 +29,12 @@ from speechattn.system.atomic_files import to_json, write_bytes, write_json
 from speechattn.system.process_memory import peak_memory_bytes, reset_peak_memory
 from speechattn.system.run_lock import RunLock
 from speechattn.system.stop_signal import StopSignal
+from speechattn.training import loop
 from speechattn.training.config import EncoderKind, TrainConfig
 from speechattn.training.dataset import TrainingBatches
 from speechattn.training.distributed import Ranks, lost_rank_as_one_line, process_group
 from speechattn.training.evaluate import evaluate_examples, majority_baseline
 from speechattn.training.initial_weights import check_initial, load_initial, start_from
-from speechattn.training import loop
 from speechattn.training.own_parts import OwnParts
 from speechattn.training.prefetch import lost_worker_as_one_line
 from speechattn.training.prepare import Data, prepare
