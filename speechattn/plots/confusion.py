@@ -1,10 +1,9 @@
-"""Scores of a run: confusion matrix, recall of each class, accuracy of each encoder."""
+"""Scores of a run: confusion matrix, and recall of each class."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -16,7 +15,6 @@ from speechattn.plots.style import (
     GREY,
     INK,
     LIGHT_HEAT,
-    LINES,
     PALE,
     STYLE,
     as_array,
@@ -125,39 +123,3 @@ def _short(count: int) -> str:
         if count >= size:
             return f"{count / size:.1f}{letter}" if count < 10 * size else f"{count / size:.0f}{letter}"
     return str(count)
-
-
-@matplotlib.rc_context(STYLE)
-def encoder_bars(results: Sequence[Mapping[str, Any]], title: str = "Frame accuracy of each encoder") -> Figure:
-    """Draw the accuracy of every row of the final table, with and without silence, in the order of the table.
-
-    A row is {"encoder", "accuracy", "accuracy_no_sil", ...}; a value that is missing or None has no bar.
-    """
-    figure = new_figure(9.5, 0.62 * len(results) + 1.5)
-    axes = figure.subplots()
-    if not results:
-        say_empty(axes, "no results")
-        return figure
-    for offset, key, colour, label in (
-        (-0.19, "accuracy", LINES[0], "all frames"),
-        (0.19, "accuracy_no_sil", "#b3c6dd", "without silence"),
-    ):
-        values = [_finite(row.get(key)) for row in results]
-        axes.barh(np.arange(len(results)) + offset, [value or 0.0 for value in values], 0.36, color=colour, label=label)
-        for at, value in enumerate(values):
-            text = "" if value is None else f"{value:.3f}"
-            axes.text((value or 0) + 0.006, at + offset, text, va="center", fontsize=8.5, color=INK)
-    axes.set_yticks(range(len(results)), [str(row.get("encoder", "?")) for row in results])
-    axes.tick_params(axis="y", length=0, labelcolor=INK, labelsize=10)
-    axes.set(ylim=(len(results) - 0.5, -0.5), xlabel="frame accuracy")
-    axes.spines["left"].set_visible(False)
-    axes.grid(axis="x", color=PALE)
-    axes.set_xlim(0, 1.1 * max([0.1, *(_finite(row.get("accuracy")) or 0.0 for row in results)]))
-    heading(figure, title)
-    figure.legend(loc="upper right", ncols=2, fontsize=9)
-    return figure
-
-
-def _finite(value: Any) -> float | None:
-    """Return a finite number, or None."""
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
