@@ -31,8 +31,10 @@ from speechattn.plots.style import (
 
 
 @matplotlib.rc_context(STYLE)
-def confusion(matrix: ArrayLike, classes: Sequence[str], title: str = "Confusion") -> Figure:
+def confusion(matrix: ArrayLike, classes: Sequence[str], title: str = "Confusion", unit: str = "frames") -> Figure:
     """Draw a confusion matrix: rows are the reference, in shares of its frames, columns the prediction.
+
+    `unit` says what is counted, if it is not frames.
 
     `matrix` is counts [C, C]. Classes are sorted by family, with lines between families. Classes that neither occur nor
     are predicted are left out, and of more than 48 the less frequent ones. A row without frames is grey. Colour is the
@@ -50,7 +52,7 @@ def confusion(matrix: ArrayLike, classes: Sequence[str], title: str = "Confusion
     figure = new_figure(size + 0.9, size + 0.6)
     axes = figure.subplots()
     if not order:
-        say_empty(axes, "no frames")
+        say_empty(axes, f"no {unit}")
         return figure
     rows, totals = counts[np.ix_(order, order)], counts[order].sum(1, keepdims=True)
     shares = np.divide(rows, totals, out=np.full_like(rows, np.nan), where=totals > 0)
@@ -71,11 +73,11 @@ def confusion(matrix: ArrayLike, classes: Sequence[str], title: str = "Confusion
     phone_ticks(axes.yaxis, names)
     axes.set(xlabel="predicted", ylabel="reference")
     axes.spines[:].set_visible(False)
-    bar = figure.colorbar(heat, ax=axes, shrink=0.7, aspect=35, pad=0.015, label="share of the reference frames")
+    bar = figure.colorbar(heat, ax=axes, shrink=0.7, aspect=35, pad=0.015, label=f"share of the reference {unit}")
     bar.outline.set_visible(False)
     family_legend(figure, names)
     right, total = float(np.trace(counts)), float(counts.sum())
-    note = f"{right / total:.1%} of {total:,.0f} frames on the diagonal"
+    note = f"{right / total:.1%} of {total:,.0f} {unit} on the diagonal"
     heading(figure, title, "     ".join(filter(None, (note, left_out))))
     if max(map(len, names)) > 4:
         figure.draw_without_rendering()  # beside long names the layout needs a second pass
@@ -83,7 +85,9 @@ def confusion(matrix: ArrayLike, classes: Sequence[str], title: str = "Confusion
 
 
 @matplotlib.rc_context(STYLE)
-def per_class_bars(per_class: Mapping[str, tuple[float, int]], title: str = "Accuracy of each class") -> Figure:
+def per_class_bars(
+    per_class: Mapping[str, tuple[float, int]], title: str = "Accuracy of each class", unit: str = "frames"
+) -> Figure:
     """Draw the recall of each class as a bar in the colour of its family, best first, with its frames at the foot.
 
     `per_class` is what `FrameScores.per_class` returns. Classes without frames are left out, and of more than 48 the
@@ -97,7 +101,7 @@ def per_class_bars(per_class: Mapping[str, tuple[float, int]], title: str = "Acc
     figure = new_figure(min(13.0, max(6.0, 0.32 * len(names) + 1.5)), 4.2)
     axes = figure.subplots()
     if not names:
-        say_empty(axes, "no frames")
+        say_empty(axes, f"no {unit}")
         return figure
     recalls = [seen[name][0] for name in names]
     axes.bar(range(len(names)), recalls, width=0.82, color=[fill(name) for name in names])
@@ -112,7 +116,7 @@ def per_class_bars(per_class: Mapping[str, tuple[float, int]], title: str = "Acc
     axes.spines[["left", "bottom"]].set_visible(False)
     axes.grid(axis="y")
     family_legend(figure, names)
-    note = "top: recall in percent     foot: frames of the class"
+    note = f"top: recall in percent     foot: {unit} of the class"
     heading(figure, title, "     ".join(filter(None, (note, left_out))))
     return figure
 

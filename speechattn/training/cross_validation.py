@@ -28,8 +28,8 @@ from speechattn.data.class_folder import ClassFolder
 from speechattn.errors import DataError, UserError
 from speechattn.plots.confusion import confusion
 from speechattn.system.atomic_files import write_bytes, write_json
-from speechattn.system.machine_info import commit, processor, usable_cores, versions
 from speechattn.training.config import TrainConfig
+from speechattn.training.provenance import format_machine, provenance
 from speechattn.training.run_folder import check_settings, make_folder
 
 NUM_SPLITS = 5
@@ -181,7 +181,7 @@ def _is_done(fold: Fold) -> bool:
 
 def _write(out: Path, config: TrainConfig, found: CrossValidation, seconds: float) -> None:
     first = next(iter(found.accuracies))
-    machine = {"processor": processor(), "cores": usable_cores(), "versions": versions(), "commit": commit()}
+    made = provenance()
     write_json(
         out / "cross_validation.json",
         {
@@ -198,22 +198,22 @@ def _write(out: Path, config: TrainConfig, found: CrossValidation, seconds: floa
             "confusion": found.confusions[first],
             "training_seconds": sum(found.seconds.values()),
             "seconds_of_this_start": seconds,
-            "machine": machine,
+            "made": made,
         },
     )
     header, *rows = found.rows()
     lines = [header, ["---"] * len(header), *rows]
     note = (
-        f"{sum(found.utterances)} recordings; {sum(found.seconds.values()):,.0f} s of training, pooling "
-        f"{config.pooling}, {config.epochs} epochs, seed {config.seed}; commit {machine['commit']}, torch "
-        f"{versions()['torch']}, {machine['processor']}, {time.strftime('%Y-%m-%d')}."
+        f"{sum(found.utterances)} recordings, {sum(found.seconds.values()):,.0f} s of training. Pooling "
+        f"{config.pooling}, {config.epochs} epochs, seed {config.seed}. Command: {made['command']}. Commit "
+        f"{made['commit']}, {made['date']}. {format_machine(made)}."
     )
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     write_bytes(out / "cross_validation.md", f"{table}\n\n{note}\n".encode())
     title = f"Every recording, labelled by a model that has not heard its speaker ({first})"
     if config.labels == "speakers":
         title = f"Held-out recordings of all splits ({first})"
-    figure = confusion(found.confusions[first], found.classes, title)
+    figure = confusion(found.confusions[first], found.classes, title, unit="recordings")
     figure.savefig(out / "confusion.partial.png", metadata={"Software": None})
     (out / "confusion.partial.png").rename(out / "confusion.png")
 

@@ -11,7 +11,7 @@ from speechattn.plots.learning_curves import curves, has_curves
 from speechattn.plots.result_bars import result_bars
 from speechattn.training.encoder_costs import AUDIO_S, encoder_costs, format_latency
 from speechattn.training.report_notes import data_name, format_hours, hours, notes, plural
-from speechattn.training.report_sections import frames
+from speechattn.training.report_sections import frames, utterance
 from speechattn.training.report_sections.inputs import ReportInputs
 from speechattn.training.result_columns import (
     SCORES,
@@ -57,6 +57,8 @@ def report_run(directory: Path, inputs: ReportInputs, left_out: Sequence[str] = 
     report.numbers(headline(inputs, data))
     if inputs.task.name == "frames":
         frames.add_first_picture(report, inputs)
+    if inputs.task.name == "utterance":
+        utterance.add_first_picture(report, inputs)
     _add_results(report, inputs)
     if has_curves(inputs.records):
         score, errors = SENTENCES[inputs.task.name].capitalize(), not main_score(inputs.task.name).higher_is_better
@@ -73,6 +75,8 @@ def _add_task(report: Report, inputs: ReportInputs) -> None:
     """Add the sections of the task."""
     if inputs.task.name == "frames":
         frames.add_sections(report, inputs)
+    if inputs.task.name == "utterance":
+        utterance.add_sections(report, inputs)
 
 
 def page_title(inputs: ReportInputs) -> str:
