@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "download": "subsets of LibriSpeech from openslr.org or a mirror",
     "train": "train a classifier of frames or utterances, or CTC, and write its report",
+    "cross_validate": "train and score a classifier of utterances with each speaker held out in turn",
     "align": "times of phones and words from recordings and their transcripts",
     "evaluate": "scores of a saved model on labelled speech",
     "stream": "phones of a file or a microphone, as soon as they are certain",
@@ -99,7 +100,7 @@ def _run(arguments: list[str], presets: Mapping[str, TrainConfig], task: str | N
         raise UserError(f"the command {command} is now {RENAMED_COMMANDS[command]}.")
     if command in COMMANDS:
         module = importlib.import_module(f"speechattn.cli.{command}")
-        given = {"train": (presets,), "evaluate": (task,)}.get(command, ())
+        given = {"train": (presets,), "cross_validate": (presets,), "evaluate": (task,)}.get(command, ())
         status: int = module.main(rest, *given)
         return status
     parser = _parser()
