@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from speechattn.streaming.long_form import encode_long
     from speechattn.streaming.segmenter import LabelledSegment, Segments
     from speechattn.streaming.stream import Stream
+    from speechattn.training.config import TrainConfig
+    from speechattn.training.run import train
 
 __version__ = "0.1.0"
 
@@ -80,6 +82,8 @@ _MODULES = {
     "Estimate": "planning.estimate",
     "max_frames": "planning.estimate",
     "memory_limit": "planning.memory_limit",
+    "TrainConfig": "training.config",
+    "train": "training.run",
 }
 
 _RENAMED = {
@@ -113,6 +117,7 @@ __all__ = [
     "SelfAttention",
     "SpeechModel",
     "Stream",
+    "TrainConfig",
     "UserError",
     "UtteranceClassifier",
     "attention",
@@ -129,6 +134,7 @@ __all__ = [
     "memory_limit",
     "packed_attention",
     "resize_relative_bias",
+    "train",
 ]
 
 

@@ -35,9 +35,7 @@ class DrawnExamples(StoredExamples):
         detect: whether speech is detected, for there are no alignments.
     """
 
-    def __init__(
-        self, stored: StoredExamples, config: TrainConfig, frontend: LogMel, task: Task, detect: bool
-    ) -> None:
+    def __init__(self, stored: StoredExamples, config: TrainConfig, frontend: LogMel, task: Task, detect: bool) -> None:
         super().__init__(
             stored.utterances,
             stored.digests,

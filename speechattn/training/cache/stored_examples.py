@@ -80,9 +80,7 @@ class StoredExamples(Sequence[Example]):
 
     def with_targets(self, targets: Callable[[LabelledUtterance], Tensor]) -> StoredExamples:
         """Return the same examples with labels [L] made from their utterances."""
-        return StoredExamples(
-            self.utterances, self.digests, self.shards, self.places, self.rows, self.sources, targets
-        )
+        return StoredExamples(self.utterances, self.digests, self.shards, self.places, self.rows, self.sources, targets)
 
     def moments(self) -> Iterator[Moments]:
         """Yield the moments of the frames of each example, which were computed with them."""
