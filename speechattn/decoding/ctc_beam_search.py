@@ -85,7 +85,7 @@ class BeamSearch:
 
     def decode(self, log_probs: Tensor, lengths: Tensor) -> list[list[int]]:
         """Return the best sequence of each row of `log_probs` [B, T, C] with `lengths` [B]: lists of classes."""
-        rows = []
+        rows: list[list[int]] = []
         for row, length in zip(log_probs.detach().float().cpu(), lengths.tolist(), strict=True):
             if length == 0:
                 rows.append([])

@@ -5,18 +5,21 @@ Graves et al. 2006, "Connectionist temporal classification". Class 0 is the blan
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import cached_property
+from pathlib import Path
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from speechattn.data.labelled_corpus import Corpus, LabelledUtterance
+from speechattn.data.labelled_corpus import Corpus, LabelledUtterance, load_corpus
+from speechattn.data.labels.classes import PHONES
 from speechattn.data.labels.segments import IGNORE
 from speechattn.data.labels.text_targets import CHARACTERS, PHONE_TARGETS, num_frames_needed
 from speechattn.errors import DataError
 from speechattn.framing import Framing
+from speechattn.model_config import ModelConfig
 from speechattn.models.heads import CTC
 from speechattn.training.tasks.ctc_scores import CTCScores
 from speechattn.training.tasks.ctc_targets import Targets, UnknownCharacters, targets_of
@@ -58,20 +61,34 @@ class CTCTask:
         return cls(targets_of(CLASSES[labels], alignments, lexicon, unknown), stack)
 
     @classmethod
-    def of_model(
+    def evaluation(
         cls,
-        classes: Sequence[str],
-        stack: int = 1,
+        config: ModelConfig,
+        root: Path,
+        subset: str,
         alignments: str | None = None,
         lexicon: str | None = None,
+        max_bad: float = 0.0,
         unknown: UnknownCharacters = "stop",
-    ) -> CTCTask:
-        """Return the task of a saved model, to score it on any folder with transcripts: call `leave_out_unusable` next.
+    ) -> tuple[CTCTask, Corpus]:
+        """Return the task of a saved model, and the utterances of a folder with transcripts or alignments.
 
         Raises:
             UserError: the classes are neither phones nor characters, or phones need espeak-ng or a lexicon.
+            DataError: no utterance can be used.
         """
-        return cls(targets_of(classes, alignments, lexicon, unknown), stack)
+        task = cls(targets_of(config.classes, alignments, lexicon, unknown), config.encoder.stack)
+        aligned = alignments is not None and task.classes == PHONE_TARGETS
+        corpus = load_corpus(
+            root,
+            subset,
+            alignments if aligned else None,
+            PHONES if aligned else (),
+            max_bad,
+            sample_rate=config.framing.sample_rate,
+        )
+        task.leave_out_unusable(corpus, config.framing)
+        return task, corpus
 
     @property
     def classes(self) -> tuple[str, ...]:
