@@ -23,10 +23,9 @@ PHONES = TrainConfig(
     baselines=(),
     stack=4,
     splice=0,
-    batch_frames=4000,
-    epochs=80,
+    batch_frames=8000,
+    epochs=60,
     valid_every=5,
-    dropout=0.15,
     stretch=0.1,
     precision="bf16",
 )
