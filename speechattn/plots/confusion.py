@@ -12,6 +12,7 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
+from speechattn.data.labels.families import family
 from speechattn.plots.style import (
     GREY,
     INK,
@@ -21,7 +22,6 @@ from speechattn.plots.style import (
     STYLE,
     as_array,
     by_family,
-    family,
     family_legend,
     fill,
     heading,
