@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -81,15 +80,14 @@ class Recording:
         Raises:
             DataError: a label is no class, segments overlap, or they end after the file.
         """
-        end = self.start_s + self.seconds
-        inside = [
-            replace(segment, start_s=max(segment.start_s, self.start_s), stop_s=min(segment.stop_s, end))
-            for segment in segments
-            if segment.start_s < end and segment.stop_s > self.start_s
-        ]
-        shifted = [
-            replace(segment, start_s=segment.start_s - self.start_s, stop_s=segment.stop_s - self.start_s)
-            for segment in inside
-        ]
-        return frame_labels(shifted, self.num_samples, self.model.config.framing, classes)
+        inside = self.inside(segments)
+        return frame_labels(inside, self.num_samples, self.model.config.framing, classes)
 
+    def inside(self, segments: Sequence[Segment]) -> list[Segment]:
+        """Return the parts of segments, in seconds of the whole file, that lie in the part, in seconds of the part."""
+        end = self.start_s + self.seconds
+        return [
+            Segment(max(0.0, s.start_s - self.start_s), min(s.stop_s, end) - self.start_s, s.label)
+            for s in segments
+            if s.start_s < end and s.stop_s > self.start_s
+        ]

@@ -1,7 +1,8 @@
 """The common style of all figures: colours of phone families and lines, fonts, titles and legends.
 
 Fills are Paul Tol's "light" scheme and lines his "bright" one (personal.sron.nl/~pault): colour-blind readers can
-distinguish both, and black text is readable on every fill. Heat maps are matplotlib's magma.
+distinguish both, and black text is readable on every fill. Heat maps are matplotlib's magma: bright is high in all of
+them.
 """
 
 from __future__ import annotations
@@ -10,10 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import ArrayLike, NDArray
@@ -33,16 +32,6 @@ LINES = ("#4477aa", "#ee6677", "#228833", "#aa3377", "#66ccee", "#ccbb44", "#777
 MAX_CLASSES = 48
 """Classes that a figure has room for: all phones, and the most frequent of many words."""
 
-
-def _on_white(dark: str) -> LinearSegmentedColormap:
-    """Return a reversed heat map that starts at white, for matrices that are mostly 0."""
-    at = np.linspace(0, 1, 64)[:, None]
-    strength = np.minimum(at / 0.35, 1)
-    colours = colormaps[dark](1 - at[:, 0])[:, :3] * strength + (1 - strength)
-    return LinearSegmentedColormap.from_list(f"{dark} on white", list(map(tuple, colours)))
-
-
-LIGHT_HEAT = _on_white(HEAT)
 
 FAMILIES: dict[str, str] = {
     "silence": "#dddddd",
