@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from speechattn.context import Context
     from speechattn.data.audio.files import load_audio
     from speechattn.data.librispeech import LibriSpeech
+    from speechattn.decoding.smoothing import Smoothing
+    from speechattn.decoding.viterbi import viterbi
     from speechattn.encoder.baselines import build_encoder
     from speechattn.encoder.convolution_as_attention import attention_from_convolution, convolution_from_attention
     from speechattn.encoder.encoder import Encoder
@@ -70,6 +72,8 @@ _MODULES = {
     "CTC": "models.heads",
     "SpeechModel": "models.speech_model",
     "load": "models.speech_model",
+    "Smoothing": "decoding.smoothing",
+    "viterbi": "decoding.viterbi",
     "Stream": "streaming.stream",
     "FrameLabels": "streaming.labels",
     "Segments": "streaming.segmenter",
@@ -111,6 +115,7 @@ __all__ = [
     "Normalize",
     "Segments",
     "SelfAttention",
+    "Smoothing",
     "SpeechModel",
     "Stream",
     "UserError",
@@ -129,6 +134,7 @@ __all__ = [
     "memory_limit",
     "packed_attention",
     "resize_relative_bias",
+    "viterbi",
 ]
 
 

@@ -22,7 +22,7 @@ class Smoothing:
         Smoothing(change_cost=3.0, min_frames=1, lag_frames=None)
     """
 
-    change_cost: float = 2.0
+    change_cost: float = 3.0
     """Cost in nats of each change from one label to another; 0 is none."""
     min_frames: int | tuple[int, ...] = 1
     """Least frames of a segment: one number, or one for each class."""
