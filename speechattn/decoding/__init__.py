@@ -1,1 +1,5 @@
+<<<<<<< HEAD
 """Logits to labels."""
+=======
+"""Logits of frames to labels: smoothing and search. Needs no model."""
+>>>>>>> label

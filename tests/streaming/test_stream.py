@@ -14,6 +14,7 @@ import pytest
 import soundfile
 import torch
 from rounding import CERTAIN, assert_labels
+from small_streams import CLASSES, labels_of, logits_of, model_of, sound
 
 from speechattn.config import EncoderConfig
 from speechattn.context import Context
@@ -30,6 +31,7 @@ from speechattn.streaming.labels import FrameLabels
 from speechattn.streaming.long_form import encode_long
 from speechattn.streaming.stream import Stream
 
+<<<<<<< HEAD
 CLASSES = ("SIL", "AA", "B", "CH", "D")
 
 
@@ -82,6 +84,8 @@ def logits_of(model: Any, waveform: Any) -> Any:
     with torch.no_grad():
         return model(waveform[None])[0][0]
 
+=======
+>>>>>>> label
 
 def assert_are_those_of(labels: Any, model: Any, waveform: Any, tolerance: Any = 1e-5) -> None:
     logits = logits_of(model, waveform)
