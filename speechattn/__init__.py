@@ -139,11 +139,8 @@ __all__ = [
     "memory_limit",
     "packed_attention",
     "resize_relative_bias",
-<<<<<<< HEAD
     "train",
-=======
     "viterbi",
->>>>>>> label
 ]
 
 

@@ -36,8 +36,9 @@ def model_of(head: Any = "frames", features: Any = "logmel", framing: Any = None
     model = SpeechModel(config).eval()
     with torch.no_grad():
         logits = model(sound(3)[None])[0][0]
-        model.head.output.weight *= 30
-        model.head.output.bias -= 30 * (logits.mean(0) - model.head.output.bias) + model.head.output.bias  # type: ignore[misc]
+        output: Any = model.head.output
+        output.weight *= 30
+        output.bias -= 30 * (logits.mean(0) - output.bias) + output.bias
     return model
 
 

@@ -154,9 +154,7 @@ def analyse_heads(
             complete = False
             break
     frame_ms = config.framing.hop_ms * stack
-    heads = [
-        head for at, found in statistics.items() for head in summarize(found, at + 1, groups.names, frame_ms)
-    ]
+    heads = [head for at, found in statistics.items() for head in summarize(found, at + 1, groups.names, frame_ms)]
     occurring = {name for head in heads for name in head.by_group}
     return HeadAnalysis(
         frame_ms=frame_ms,

@@ -1,5 +1,1 @@
-<<<<<<< HEAD
-"""Logits to labels."""
-=======
 """Logits of frames to labels: smoothing and search. Needs no model."""
->>>>>>> label

@@ -59,7 +59,9 @@ def head_profiles(layers: Sequence[LayerProfiles], title: str = "Where each head
         heat = _draw_profiles(axes, layer, array, brightest)
         _draw_position(bars, layer, last=bars is grid[-1, 1])
         axes.set_title(layer.name, fontsize=9.5, fontweight="normal", pad=3)
-        axes.tick_params(labelbottom=axes is grid[-1, 0] or any(layer.offsets_ms != other.offsets_ms for other in layers))
+        axes.tick_params(
+            labelbottom=axes is grid[-1, 0] or any(layer.offsets_ms != other.offsets_ms for other in layers)
+        )
     grid[0, 1].set_title("set by distance", fontsize=9.5, fontweight="normal", pad=3)
     grid[-1, 0].set_xlabel("key minus query, ms")
     assert heat is not None
