@@ -23,7 +23,7 @@ from speechattn.frontend.normalize import Normalize
 from speechattn.frontend.waveform_checks import check_waveform
 from speechattn.model_config import ModelConfig
 from speechattn.models.factories import BlockFactory, Part, make_encoder, make_part
-from speechattn.models.heads import CTC, FrameClassifier
+from speechattn.models.heads import CTC, FrameClassifier, UtteranceClassifier
 from speechattn.models.own_parts import OWN_BLOCKS, PARTS
 from speechattn.models.serialization import differing_weights, read_model, write_model
 from speechattn.receptive_field import describe
@@ -49,8 +49,19 @@ class ModelState:
         return moved
 
 
+def _build_head(config: ModelConfig) -> nn.Module:
+    """Return the head that a config describes."""
+    d_model, num_classes = config.encoder.d_model, len(config.classes)
+    if config.head == "utterance":
+        return UtteranceClassifier(d_model, num_classes, config.pooling)
+    return (CTC if config.head == "ctc" else FrameClassifier)(d_model, num_classes)
+
+
 class SpeechModel(nn.Module):
-    """Frontend, normalisation, encoder and head: a frame classifier, or with ``ModelConfig(head="ctc")`` CTC.
+    """Frontend, normalisation, encoder and head, which `ModelConfig.head` chooses.
+
+    "frames" is a frame classifier and "ctc" CTC, both with logits [B, T, C]; "utterance" has one label for a whole
+    recording, logits [B, C], and no stream.
 
     A stream gives the same logits: `step` returns those of a frame as soon as all samples that it depends on have
     arrived, and `flush` returns the pending ones. `sa.Stream(model)` returns labels with their times.
@@ -76,10 +87,13 @@ class SpeechModel(nn.Module):
         self.normalize = Normalize(config.num_features)
         self.encoder = build_encoder(config.encoder)
         self.encoder.hop_ms = config.framing.hop_ms
-        self.head = (CTC if config.head == "ctc" else FrameClassifier)(config.encoder.d_model, len(config.classes))
+        self.head = _build_head(config)
 
     def forward(self, waveform: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return logits [B, T, C] and frame lengths [B] of waveforms [B, N] with `lengths` [B] in samples."""
+        """Return logits [B, T, C] and frame lengths [B] of waveforms [B, N] with `lengths` [B] in samples.
+
+        With ``head="utterance"`` logits are [B, C]; lengths are those of the frames in any case.
+        """
         return self.classify(*self.frontend(self._cast(waveform), lengths))
 
     def classify(self, frames: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -92,9 +106,14 @@ class SpeechModel(nn.Module):
         """Return the state of `batch_size` streams in lock-step before their first sample.
 
         Raises:
-            ValueError: frames are centred, or a layer's right context is unlimited, or it does not stream at all; or a
-                module of your own has no methods to stream with.
+            ValueError: the head labels whole utterances; frames are centred, or a layer's right context is unlimited,
+                or it does not stream at all; or a module of your own has no methods to stream with.
         """
+        if self.config.head == "utterance":
+            raise ValueError(
+                'a model with head="utterance" cannot stream, an utterance has one label: model(waveform) gives it for '
+                "a whole recording."
+            )
         for part in (self.frontend, self.encoder):
             if isinstance(part, FramesEncoder):  # which says by itself what cannot stream
                 continue

@@ -70,6 +70,9 @@ class TrainConfig:
     labels: Labels = "phones"
     """Of a frame: phones (41), words (the num_words most frequent, and <OTHER>), or speech and silence. Of an
     utterance: classes (of `layout`) or speakers. With ctc: phones or characters, from the transcripts."""
+    unknown_characters: Literal["stop", "drop"] = "stop"
+    """Characters of a transcript that are not a to z, apostrophe or space, with labels characters: stop and list them,
+    or drop them; dashes then separate words."""
     layout: str = "auto"
     """Where the paths of sound files have class and speaker, with labels classes: for example
     "{class}_{speaker}_{take}" or "{class}/{speaker}/{file}"; auto takes the one of the known layouts that fits."""
@@ -311,6 +314,9 @@ class TrainConfig:
         check_choice("TrainConfig", "pooling", self.pooling, ("mean", "attention"))
         if self.pooling != "mean" and self.task != "utterance":
             raise ConfigError(f"TrainConfig.pooling has no effect with task {self.task}: use --task utterance.")
+        check_choice("TrainConfig", "unknown_characters", self.unknown_characters, ("stop", "drop"))
+        if self.unknown_characters != "stop" and self.labels != "characters":
+            raise ConfigError("TrainConfig.unknown_characters has no effect: only labels characters are spelt.")
         if self.layout != "auto" and self.labels != "classes":
             raise ConfigError("TrainConfig.layout has no effect: only labels classes are read from paths.")
         if self.stack > 1 and self.task == "frames":
