@@ -43,8 +43,8 @@ SECTIONS: dict[str, Callable[[Report, ReportInputs], None]] = {
 }
 CURVES = (
     "If validation still improves at the end, more epochs help; if it gets worse, fewer do. Training frames are "
-    "augmented, so the training loss is higher than on plain frames. A point of training is the mean of the steps since the "
-    "last point."
+    "augmented, so the training loss is higher than on plain frames. A point of training is the mean of the steps "
+    "since the last point."
 )
 
 
