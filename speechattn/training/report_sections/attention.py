@@ -23,7 +23,7 @@ ATTENTION_S = 3.0
 """Seconds of an example whose attention is drawn; in longer ones a frame would be less than a pixel wide."""
 
 CAPTION = (
-    "Each strip is a head. A horizontal line is a head that attends at a fixed distance, like a tap of a convolution; a "
+    "A strip is a head. A horizontal line is a head that attends at a fixed distance, like a tap of a convolution; a "
     "falling line is a head that keeps attending to one moment."
 )
 
