@@ -25,7 +25,7 @@ from speechattn.data.labels.classes import PHONES
 from speechattn.data.speaker_split import split_by_speaker
 from speechattn.training.dataset import Example, make_examples
 from speechattn.training.metrics import ClassScores
-from speechattn.training.tasks.count import FrameTask
+from speechattn.training.tasks.frames import FrameTask
 
 NUM_MELS = 40
 BATCH_FRAMES = 2000
@@ -93,9 +93,9 @@ def load_examples(data: Path, subset: str, alignments: Path) -> tuple[list[Examp
     names = {utterance.speaker for utterance in speakers}
     train = [example for example in examples if example.utterance.speaker not in names]
     held_out = [example for example in examples if example.utterance.speaker in names]
-    normalize = sa.Normalize.fit([example.count for example in train])
+    normalize = sa.Normalize.fit([example.frames for example in train])
     for example in examples:
-        example.count.copy_(normalize(example.count[None])[0])
+        example.frames.copy_(normalize(example.frames[None])[0])
     return train, held_out
 
 
@@ -115,11 +115,11 @@ def train_and_score(
     parameters = [*encoder.parameters(), *head.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps, pct_start=0.15)
-    batches = Batches([len(example.count) for example in train], BATCH_FRAMES, seed=0)
+    batches = Batches([len(example.frames) for example in train], BATCH_FRAMES, seed=0)
     stream = itertools.chain.from_iterable(batches.batches(epoch) for epoch in itertools.count())
     for indices in itertools.islice(stream, steps):
         chosen = [train[i] for i in indices]
-        frames, lengths, labels = collate([one.count for one in chosen], [one.labels for one in chosen])
+        frames, lengths, labels = collate([one.frames for one in chosen], [one.labels for one in chosen])
         loss = head.loss(head(*encoder(frames, lengths)), labels)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -129,7 +129,7 @@ def train_and_score(
     scores = ClassScores(len(PHONES))
     with torch.no_grad():
         for example in held_out:
-            scores.update(head(*encoder.eval()(example.count[None])), example.labels[None])
+            scores.update(head(*encoder.eval()(example.frames[None])), example.labels[None])
     return scores.accuracy, sum(weight.numel() for weight in parameters)
 
 

@@ -25,9 +25,11 @@ if TYPE_CHECKING:
 COMMANDS = {
     "download": "subsets of LibriSpeech from openslr.org or a mirror",
     "train": "train a classifier of frames or utterances, or CTC, and write its report",
+    "cross_validate": "train and score a classifier of utterances with each speaker held out in turn",
     "align": "times of phones and words from recordings and their transcripts",
     "evaluate": "scores of a saved model on labelled speech",
     "stream": "phones of a file or a microphone, as soon as they are certain",
+    "attention": "where the heads of a model look, how far, and what smaller windows change",
     "features": "log-mel frames of sound files as .npy, and as plots",
     "plan": "how much audio fits into how much memory, and how long it takes",
     "profile": "memory and time of encoders over the length of audio",
@@ -99,7 +101,7 @@ def _run(arguments: list[str], presets: Mapping[str, TrainConfig], task: str | N
         raise UserError(f"the command {command} is now {RENAMED_COMMANDS[command]}.")
     if command in COMMANDS:
         module = importlib.import_module(f"speechattn.cli.{command}")
-        given = {"train": (presets,), "evaluate": (task,)}.get(command, ())
+        given = {"train": (presets,), "cross_validate": (presets,), "evaluate": (task,)}.get(command, ())
         status: int = module.main(rest, *given)
         return status
     parser = _parser()

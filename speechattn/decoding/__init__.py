@@ -1,1 +1,1 @@
-"""Logits to labels."""
+"""Logits of frames to labels: smoothing and search. Needs no model."""

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal, get_args, get_type_hints
 from speechattn.config import EncoderConfig
 from speechattn.context import Context
 from speechattn.errors import ConfigError
+from speechattn.framing import Framing
 from speechattn.model_config import ModelConfig, check_features, count_features
 from speechattn.system.serialization import check_choice, from_dict, take_numbers, to_dict
 from speechattn.training.baseline_settings import parse_baseline_setting
@@ -28,6 +29,7 @@ LABELS: dict[str, tuple[str, ...]] = {
 """The labels that each task can have."""
 MINIMUM: dict[str, float] = {
     "stack": 1,
+    "sample_rate": 1000,
     "num_words": 1,
     "cnn_kernel": 1,
     "gru_width": 2,
@@ -141,6 +143,9 @@ class TrainConfig:
     """Rows of the table of position_encoding learned: the longest recording, in frames."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass instead of keeping them: less memory, more time."""
+    sample_rate: int = Framing().sample_rate
+    """Sample rate of the model, in Hz; recordings of another rate are resampled. Recordings of 8000 Hz need 8000 here:
+    at 16000 a fourth of their mel bins is empty, and noise that training adds there is in no recording."""
     features: Literal["logmel", "mfcc"] = "logmel"
     """logmel, or mfcc: cepstra of the mel bins and their deltas. Each order of deltas adds two frames of latency."""
     num_mels: int = 40
@@ -245,6 +250,10 @@ class TrainConfig:
         for name, minimum in MINIMUM.items():
             if not minimum <= getattr(self, name) < math.inf:  # nor NaN
                 raise ConfigError(f"TrainConfig.{name} must be {minimum} or more, got {getattr(self, name)}.")
+        try:
+            self.framing  # noqa: B018 - raises where 10 ms are no whole number of samples
+        except ValueError as error:
+            raise ConfigError(f"TrainConfig.sample_rate cannot be used: {error}") from error
         if not 0 < self.learning_rate < math.inf:
             raise ConfigError(f"TrainConfig.learning_rate must be positive, got {self.learning_rate}.")
         if self.workers != "auto" and (type(self.workers) is not int or self.workers < 0):
@@ -308,9 +317,10 @@ class TrainConfig:
 
     def _check_labels(self) -> None:
         check_choice("TrainConfig", "task", self.task, tuple(LABELS))
-        if self.labels not in LABELS[self.task]:
+        if self.labels in sum(LABELS.values(), ()) and self.labels not in LABELS[self.task]:
             allowed = " or ".join(LABELS[self.task])
             raise ConfigError(f"TrainConfig.labels must be {allowed} with task {self.task}, got {self.labels!r}.")
+        check_choice("TrainConfig", "labels", self.labels, LABELS[self.task])
         check_choice("TrainConfig", "pooling", self.pooling, ("mean", "attention"))
         if self.pooling != "mean" and self.task != "utterance":
             raise ConfigError(f"TrainConfig.pooling has no effect with task {self.task}: use --task utterance.")
@@ -371,6 +381,11 @@ class TrainConfig:
                 own[setting] = value
         return replace(self, baseline_settings=(), baselines=(), encoder=kind, **own) if own else self
 
+    @property
+    def framing(self) -> Framing:
+        """What a frame is at the sample rate of the run."""
+        return Framing(sample_rate=self.sample_rate)
+
     def encoder_config(self, kind: EncoderKind) -> EncoderConfig:
         """Return the configuration of the encoder `kind` in this run.
 
@@ -413,6 +428,7 @@ class TrainConfig:
             self.encoder_config(kind),
             num_mels=self.num_mels,
             flavor=self.flavor,
+            framing=self.framing,
             features=self.features,
             num_ceps=self.num_ceps,
             deltas=self.deltas,

@@ -19,6 +19,7 @@ from speechattn.system.stop_signal import StopSignal
 from speechattn.training.dataset import Example, read_examples
 from speechattn.training.labelled_subset import TASKS, labelled_subset
 from speechattn.training.metrics import constant_accuracy
+from speechattn.training.speaker_scores import add_to_speaker
 from speechattn.training.tasks.ctc_targets import UnknownCharacters
 from speechattn.training.tasks.task import Scores, Task
 
@@ -38,6 +39,8 @@ class Evaluation:
     loss: float
     utterances: int
     frames_per_s: float
+    by_speaker: dict[str, list[float]]
+    """Speaker -> [what was right, what was counted]: frames, utterances, or labels less errors of sequences."""
 
     def row(self) -> dict[str, Any]:
         """Return all of it as plain JSON types."""
@@ -46,6 +49,7 @@ class Evaluation:
             "loss": self.loss,
             "utterances": self.utterances,
             "frames_per_s": self.frames_per_s,
+            "by_speaker": self.by_speaker,
         }
 
 
@@ -74,6 +78,7 @@ def evaluate_examples(
     model.eval()
     device = like(model).device
     scores = task.scores()
+    by_speaker: dict[str, list[float]] = {}
     total, seconds, utterances, num_frames, num_targets = 0.0, 0.0, 0, 0, 0
     for example in examples:
         if stop is not None:
@@ -85,9 +90,11 @@ def evaluate_examples(
         weight = int(task.num_targets(labels))
         total += float(task.loss(logits, lengths, labels)) * weight
         scores.update(logits, lengths, labels)
+        add_to_speaker(by_speaker, example.speaker, task, logits, lengths, labels)
         utterances, num_frames, num_targets = utterances + 1, num_frames + len(frames), num_targets + weight
     model.train(was_training)
-    return Evaluation(scores, total / max(1, num_targets), utterances, num_frames / max(seconds, 1e-9))
+    speed = num_frames / max(seconds, 1e-9)
+    return Evaluation(scores, total / max(1, num_targets), utterances, speed, by_speaker)
 
 
 def evaluate_directory(

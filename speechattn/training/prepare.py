@@ -82,6 +82,7 @@ def prepare(config: TrainConfig, stop: StopSignal) -> Data:
     print(f"labels: {config.labels}, {len(task.classes)} classes")
     source.leave_out_unusable(task, corpus, frontend.framing)
     train_side, valid_side = _split(config, corpus.utterances)
+    source.check_training(task, train_side)
     others = {}
     for name in tests:
         others[name] = source.corpus(name, config.max_bad or 0.0, task)
@@ -131,7 +132,12 @@ def _split(
 def make_frontend(config: TrainConfig) -> LogMel:
     """Return the frontend of a run."""
     return build_frontend(
-        config.features, config.num_mels, flavor=config.flavor, num_ceps=config.num_ceps, deltas=config.deltas
+        config.features,
+        config.num_mels,
+        config.framing,
+        flavor=config.flavor,
+        num_ceps=config.num_ceps,
+        deltas=config.deltas,
     )
 
 
@@ -145,6 +151,7 @@ def shard_settings(config: TrainConfig, classes: Sequence[str]) -> ShardSettings
         config.deltas,
         config.feature_dtype,
         tuple(classes),
+        sample_rate=config.sample_rate,
     )
 
 
@@ -154,6 +161,12 @@ def _locate(config: TrainConfig, stop: StopSignal) -> tuple[Path, str | None, tu
         return Path(config.data), make_alignments(config, stop), config.test_subsets
     if config.data != "synthetic":
         return Path(config.data), config.alignments, config.test_subsets
+    if config.task == "utterance" and config.labels == "classes":
+        from speechattn.data.synthetic.spoken_words import synthesize_words
+
+        root = synthesize_words(cache_folder.default_cache())
+        stop.poll()
+        return root, None, config.test_subsets or ("test",)
     from speechattn.data.synthetic.config import SyntheticConfig
     from speechattn.data.synthetic.corpus import synthesize_corpus
 

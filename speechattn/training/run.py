@@ -29,16 +29,18 @@ from speechattn.system.atomic_files import to_json, write_bytes, write_json
 from speechattn.system.process_memory import peak_memory_bytes, reset_peak_memory
 from speechattn.system.run_lock import RunLock
 from speechattn.system.stop_signal import StopSignal
+from speechattn.training import loop
 from speechattn.training.config import EncoderKind, TrainConfig
 from speechattn.training.dataset import TrainingBatches
 from speechattn.training.distributed import Ranks, lost_rank_as_one_line, process_group
 from speechattn.training.evaluate import evaluate_examples, majority_baseline
 from speechattn.training.initial_weights import check_initial, load_initial, start_from
-from speechattn.training import loop
 from speechattn.training.own_parts import OwnParts
 from speechattn.training.prefetch import lost_worker_as_one_line
 from speechattn.training.prepare import Data, prepare
-from speechattn.training.report_data import report_run
+from speechattn.training.provenance import provenance
+from speechattn.training.report_page import report_run
+from speechattn.training.report_sections.inputs import ReportInputs
 from speechattn.training.results_table import print_table
 from speechattn.training.run_folder import (
     check_data,
@@ -175,7 +177,8 @@ def _train_all(
             write_json(out / "results.json", results)
             left_out = [corpus.summary() for corpus in data.corpora if corpus.skipped]
             model = load(out / "model", block=own.block, encoder=own.encoder, head=own.head)
-            page = report_run(out, config, model, data.valid, results, log.records(), left_out)
+            inputs = ReportInputs(config, model, data.task, data.valid, results, log.records())
+            page = report_run(out, inputs, left_out)
             print_table(results)
             print(f"\nmodel   {out / 'model'}\nreport  {page}")
     ranks.barrier()
@@ -237,6 +240,7 @@ def _train_one(
             **_costs(progress),
             "epochs": config.epochs,
             "peak_memory_mb": peak_bytes / 1e6,
+            "made": provenance(ranks.device.type),
         }
         write_json(folder / "result.json", result)
     ranks.barrier()
@@ -272,7 +276,10 @@ def _score(model: SpeechModel, data: Data, stop: StopSignal) -> dict[str, Any]:
     if baseline is not None:
         floors = {name: majority_baseline(classes, test, majority) for name, test in tests.items()}
         baseline["tests"] = {name: floor["accuracy"] for name, floor in floors.items() if floor is not None}
-    numbers = {name: {key: x for key, x in test.items() if isinstance(x, int | float)} for name, test in tests.items()}
+    numbers = {
+        name: {key: x for key, x in test.items() if isinstance(x, int | float) or key == "by_speaker"}
+        for name, test in tests.items()
+    }
     return {**valid, "tests": numbers, "baseline": baseline}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from speechattn.data.labelled_corpus import Corpus, load_corpus
+from speechattn.data.labelled_corpus import Corpus, LabelledUtterance, load_corpus
 from speechattn.data.labels.classes import PHONES, SPEECH, word_classes
 from speechattn.framing import Framing
 from speechattn.training.cache.features import FeatureCache
@@ -78,6 +78,11 @@ class Source:
         """Move utterances that the task cannot use to `corpus.skipped`."""
         if isinstance(task, CTCTask):
             task.leave_out_unusable(corpus, framing)
+
+    def check_training(self, task: Task, utterances: Sequence[LabelledUtterance]) -> None:
+        """Raise DataError if the training side lacks examples of a class."""
+        if isinstance(task, UtteranceTask):
+            task.check_training(utterances)
 
     def frame_classes(self, task: Task) -> tuple[str, ...]:
         """Return the classes of labels that the cache keeps with the frames."""

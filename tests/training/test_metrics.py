@@ -96,7 +96,7 @@ def test_no_frames_is_nan_and_never_a_number() -> None:
     assert math.isnan(scores.accuracy) and math.isnan(scores.accuracy_no_sil) and math.isnan(scores.always_silence)
     recall, count = scores.per_class(["SIL", "A", "B", "C"])["A"]
     assert math.isnan(recall) and count == 0
-    assert "0 frames" in repr(scores)
+    assert "0 labels" in repr(scores)
 
 
 def test_only_silence_has_no_accuracy_without_it() -> None:

@@ -24,6 +24,7 @@ from speechattn.data.labels.frame_labels import frame_labels
 from speechattn.data.labels.segment_arrays import SegmentSlice
 from speechattn.data.labels.segments import IGNORE, Utterance
 from speechattn.errors import DataError
+from speechattn.framing import Framing
 from speechattn.frontend.factory import build_frontend
 from speechattn.frontend.logmel import LogMel
 from speechattn.frontend.normalize import moments
@@ -57,11 +58,18 @@ class ShardSettings:
     noise: str | None = None
     noise_snr_db: tuple[float, float] = (0.0, 0.0)
     seed: int = 0
+    sample_rate: int = Framing().sample_rate
+    """Of the waveforms, in Hz."""
 
     def frontend(self) -> LogMel:
         """Return the frontend."""
         return build_frontend(
-            self.features, self.num_mels, flavor=self.flavor, num_ceps=self.num_ceps, deltas=self.deltas
+            self.features,
+            self.num_mels,
+            Framing(sample_rate=self.sample_rate),
+            flavor=self.flavor,
+            num_ceps=self.num_ceps,
+            deltas=self.deltas,
         )
 
     @property

@@ -100,7 +100,8 @@ class UtteranceTask:
                 corpus.skip(item.id, f"{task.label(item)!r} is no class of the model")
             corpus.utterances = known
         if missing := [name for name in classes if name not in present]:
-            print(f"{corpus.subset}: {len(missing)} of the model's {len(classes)} classes do not occur: {_listed(missing)}")
+            count = f"{len(missing)} of the model's {len(classes)} classes"
+            print(f"{corpus.subset}: {count} do not occur: {_listed(missing)}")
         return task, corpus
 
     def label(self, item: LabelledUtterance) -> str:
