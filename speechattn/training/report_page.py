@@ -36,6 +36,7 @@ TITLES = {
     "characters": "Characters of an utterance",
 }
 CTC_TITLES = {"phones": "Phones of an utterance"}
+FIRST_PICTURES = {"frames": frames.add_first_picture, "ctc": ctc.add_first_picture}
 CURVES = (
     "If validation still improves at the end, more epochs help; if it gets worse, fewer do. Training frames are "
     "augmented, so the training loss is higher than on plain frames. A point of training is the mean of all steps since "
@@ -55,8 +56,8 @@ def report_run(directory: Path, inputs: ReportInputs, left_out: Sequence[str] = 
     data = read_object(path) if path.exists() else {}
     report = Report(page_title(inputs))
     report.numbers(headline(inputs, data))
-    if inputs.task.name == "frames":
-        frames.add_first_picture(report, inputs)
+    if inputs.task.name in FIRST_PICTURES:
+        FIRST_PICTURES[inputs.task.name](report, inputs)
     if inputs.task.name == "utterance":
         utterance.add_first_picture(report, inputs)
     _add_results(report, inputs)
