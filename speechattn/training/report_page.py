@@ -11,7 +11,7 @@ from speechattn.plots.learning_curves import curves, has_curves
 from speechattn.plots.result_bars import result_bars
 from speechattn.training.encoder_costs import AUDIO_S, encoder_costs, format_latency
 from speechattn.training.report_notes import data_name, format_hours, hours, notes, plural
-from speechattn.training.report_sections import frames, utterance
+from speechattn.training.report_sections import ctc, frames, utterance
 from speechattn.training.report_sections.inputs import ReportInputs
 from speechattn.training.result_columns import (
     SCORES,
@@ -36,7 +36,11 @@ TITLES = {
     "characters": "Characters of an utterance",
 }
 CTC_TITLES = {"phones": "Phones of an utterance"}
-FIRST_PICTURES = {"frames": frames.add_first_picture, "ctc": ctc.add_first_picture}
+FIRST_PICTURES = {
+    "frames": frames.add_first_picture,
+    "utterance": utterance.add_first_picture,
+    "ctc": ctc.add_first_picture,
+}
 CURVES = (
     "If validation still improves at the end, more epochs help; if it gets worse, fewer do. Training frames are "
     "augmented, so the training loss is higher than on plain frames. A point of training is the mean of all steps since "
@@ -58,8 +62,6 @@ def report_run(directory: Path, inputs: ReportInputs, left_out: Sequence[str] = 
     report.numbers(headline(inputs, data))
     if inputs.task.name in FIRST_PICTURES:
         FIRST_PICTURES[inputs.task.name](report, inputs)
-    if inputs.task.name == "utterance":
-        utterance.add_first_picture(report, inputs)
     _add_results(report, inputs)
     if has_curves(inputs.records):
         score, errors = SENTENCES[inputs.task.name].capitalize(), not main_score(inputs.task.name).higher_is_better
