@@ -36,6 +36,11 @@ TITLES = {
     "characters": "Characters of an utterance",
 }
 CTC_TITLES = {"phones": "Phones of an utterance"}
+FIRST_PICTURES: dict[str, Callable[[Report, ReportInputs], None]] = {
+    "frames": frames.add_first_picture,
+    "utterance": utterance.add_first_picture,
+    "ctc": ctc.add_first_picture,
+}
 SECTIONS: dict[str, Callable[[Report, ReportInputs], None]] = {
     "frames": frames.add_sections,
     "utterance": utterance.add_sections,
@@ -60,10 +65,7 @@ def report_run(directory: Path, inputs: ReportInputs, left_out: Sequence[str] = 
     data = read_object(path) if path.exists() else {}
     report = Report(page_title(inputs))
     report.numbers(headline(inputs, data))
-    if inputs.task.name == "frames":
-        frames.add_first_picture(report, inputs)
-    if inputs.task.name == "utterance":
-        utterance.add_first_picture(report, inputs)
+    FIRST_PICTURES[inputs.task.name](report, inputs)
     _add_results(report, inputs)
     if has_curves(inputs.records):
         score, errors = SENTENCES[inputs.task.name].capitalize(), not main_score(inputs.task.name).higher_is_better
