@@ -120,7 +120,7 @@ def analyse_heads(
         UserError: the model has no attention layers.
     """
     layers = find_layers(model)
-    config, encoder = model.config, model.encoder
+    config = model.config
     stack = config.encoder.stack if model.is_described else 1
     per_frame = config.head in FRAME_HEADS
     classes = config.classes if reference_classes is None else tuple(reference_classes)
@@ -154,9 +154,7 @@ def analyse_heads(
             complete = False
             break
     frame_ms = config.framing.hop_ms * stack
-    heads = [
-        head for at, found in statistics.items() for head in summarize(found, at + 1, groups.names, frame_ms)
-    ]
+    heads = [head for at, found in statistics.items() for head in summarize(found, at + 1, groups.names, frame_ms)]
     occurring = {name for head in heads for name in head.by_group}
     return HeadAnalysis(
         frame_ms=frame_ms,

@@ -17,7 +17,6 @@ from speechattn.context import Context
 from speechattn.encoder.self_attention import SelfAttention
 from speechattn.models.speech_model import SpeechModel
 
-
 _FORWARD = inspect.signature(SelfAttention.forward)
 
 

@@ -48,8 +48,12 @@ def _parser() -> Parser:
     add("--model", metavar="DIR", help="a saved model (default: the shipped one)")
     add("--out", type=Path, metavar="DIR", help="folder for report.html and pictures/")
     add("--start", type=seconds, default=0.0, metavar="TIME", help="where to begin, as 12.5s (default 0s)")
-    add("--duration", type=seconds, metavar="TIME", help="how much to read, as 10min (default: all; 60s if the "
-        "model's windows are unlimited)")
+    add(
+        "--duration",
+        type=seconds,
+        metavar="TIME",
+        help="how much to read, as 10min (default: all; 60s if the model's windows are unlimited)",
+    )
     add("--alignment", type=Path, metavar="FILE", help="reference phones of the recording: CTM, TextGrid, frame labels")
     add("--text", metavar="TEXT", help="the words that are spoken: the reference is then made by forced alignment")
     add(

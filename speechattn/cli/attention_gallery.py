@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from speechattn.analysis.head_summary import HeadSummary
 from speechattn.analysis.heads import HeadAnalysis
 from speechattn.analysis.layers import layer_attention
-from speechattn.cli.attention_run import STRIP_S, Result
+from speechattn.cli.attention_result import STRIP_S, Result
 from speechattn.cli.attention_table import group_table, head_table, layer_table, rankings, window_table
 from speechattn.models.speech_model import SpeechModel
 from speechattn.plots.attention_weights import attention_heads
@@ -121,8 +121,16 @@ def _strips(model: SpeechModel, result: Result, said: str) -> list[tuple[int, Fi
         heads = result.analysis.of_layer(number)
         notes = [f"looks {h.all.distance_ms:.0f} ms{_set_by(h)}" for h in heads]
         picture = attention_heads(
-            layer.weights, layer.context, mel, config.framing, result.segments,
-            f"Layer {number} of {len(layers)}: {said}", layer.outside, config.flavor, STRIP_WIDTH, notes,
+            layer.weights,
+            layer.context,
+            mel,
+            config.framing,
+            result.segments,
+            f"Layer {number} of {len(layers)}: {said}",
+            layer.outside,
+            config.flavor,
+            STRIP_WIDTH,
+            notes,
         )
         sharpest = max(heads, key=lambda head: head.position_share or 0.0)
         widest = min(heads, key=lambda head: 1.0 if head.position_share is None else head.position_share)
@@ -144,9 +152,7 @@ def _distances(analysis: HeadAnalysis, said: str) -> Figure:
     layers = []
     for number in range(1, analysis.num_layers + 1):
         heads = analysis.of_layer(number)
-        views = {
-            group: [head.by_group[group] for head in heads if group in head.by_group] for group in analysis.groups
-        }
+        views = {group: [head.by_group[group] for head in heads if group in head.by_group] for group in analysis.groups}
         layers.append(
             LayerDistances(
                 f"layer {number}",
@@ -171,8 +177,7 @@ def _labels(analysis: HeadAnalysis) -> str:
 
 def _windows(analysis: HeadAnalysis, said: str) -> Figure:
     windows = [
-        Window(w.name, w.agreement, w.accuracy, w.kl_bits, w.latency_ms, w.receptive_field_ms)
-        for w in analysis.windows
+        Window(w.name, w.agreement, w.accuracy, w.kl_bits, w.latency_ms, w.receptive_field_ms) for w in analysis.windows
     ]
     return window_comparison(windows, said, "The same weights with smaller windows, without training.")
 

@@ -66,7 +66,9 @@ def _draw(
     points = [(at, scale * value) for at, value in enumerate(values) if value is not None]
     if not points:
         return
-    axes.plot(*zip(*points, strict=True), "-o", color=colour, linewidth=2.2, markersize=6, label=label or None, clip_on=False)
+    axes.plot(
+        *zip(*points, strict=True), "-o", color=colour, linewidth=2.2, markersize=6, label=label or None, clip_on=False
+    )
     for at, value in points:
         text = f"{value:.1f}" if scale == 100 else f"{value:.2f}"
         axes.annotate(
@@ -82,9 +84,5 @@ def _draw(
 
 
 def _label(window: Window) -> str:
-    waited, seen = (
-        "no limit" if ms is None else duration(ms) for ms in (window.latency_ms, window.receptive_field_ms)
-    )
+    waited, seen = ("no limit" if ms is None else duration(ms) for ms in (window.latency_ms, window.receptive_field_ms))
     return f"{window.name}\nwaits {waited}\nsees {seen}"
-
-

@@ -7,17 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from speechattn.attention.functional import attention, attention_weights
+from speechattn.analysis.layers import layer_attention as layer_attention
 from speechattn.data.labels.frame_labels import labels_to_segments
-from speechattn.encoder.self_attention import SelfAttention
 from speechattn.models.speech_model import SpeechModel
-from speechattn.plots.attention_weights import mass_outside
 from speechattn.training.config import TrainConfig
 from speechattn.training.dataset import Example
 from speechattn.training.made_alignments import FOLDER, makes_alignments
-from speechattn.training.report_page import ATTENTION_S, LayerAttention, write_run_report
+from speechattn.training.report_page import ATTENTION_S, write_run_report
 
 EXAMPLE_S = 5.0
 """Utterances of about this length, in seconds, are shown."""
@@ -118,30 +115,3 @@ def describe_example(model: SpeechModel, example: Example) -> dict[str, Any]:
         "posteriors": logits[0].float().softmax(1),
         "attention": layer_attention(model, example.frames[: round(ATTENTION_S * framing.frames_per_second)]),
     }
-
-
-@torch.no_grad()
-def layer_attention(model: SpeechModel, frames: Tensor) -> list[LayerAttention]:
-    """Return the weights of each attention layer of `model` for frames [T, F], the layer next to the input first.
-
-    The mass outside the window is measured with an identity matrix as values: the output is then the [H, T, T] weights
-    that the layer uses, whatever the backend.
-    """
-    found: list[LayerAttention] = []
-
-    def read(layer: SelfAttention, inputs: tuple[Tensor, ...]) -> None:
-        q, k, _ = layer.project(inputs[0])
-        identity = torch.eye(q.shape[2], dtype=q.dtype, device=q.device).expand(*q.shape[:3], q.shape[2])
-        context, bias = layer.context, layer.bias(layer.context, q.shape[2])
-        used = attention(q, k, identity, context, activation=layer.activation, relative_bias=bias)
-        weights = attention_weights(q, k, context, activation=layer.activation, relative_bias=bias)
-        found.append(LayerAttention(context, weights[0], mass_outside(used[0], context)))
-
-    layers = [module for module in model.encoder.modules() if isinstance(module, SelfAttention)]
-    hooks = [layer.register_forward_pre_hook(read) for layer in layers]
-    try:
-        model.classify(frames[None])
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return found

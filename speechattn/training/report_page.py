@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from speechattn.context import Context
+from speechattn.analysis.layers import LayerAttention as LayerAttention
 from speechattn.framing import Framing
 from speechattn.plots.alignment import phone_strips
 from speechattn.plots.attention_weights import attention_heads
@@ -48,17 +48,6 @@ CAPTIONS = {
 
 ATTENTION_S = 3.0
 """Seconds of an example whose attention is drawn; in longer ones a frame would be less than a pixel wide."""
-
-
-class LayerAttention(NamedTuple):
-    """The attention of one layer in the first ATTENTION_S seconds of an example.
-
-    `weights` is [H, T, window] as `attention_weights` returns it, `outside` the result of `mass_outside`.
-    """
-
-    context: Context
-    weights: ArrayLike
-    outside: float
 
 
 def write_run_report(
