@@ -88,6 +88,7 @@ def train(
                     bar.write(f"{name}: epoch {epoch + 1}/{config.epochs}, validation accuracy {scores.accuracy:.4f}")
                 ranks.barrier()
     trainer.save_if_due(force=True)
+    trainer.finish()
     return progress
 
 
@@ -96,7 +97,8 @@ def _validate(
 ) -> FrameScores:
     """Score the model on `valid` and record it; if a signal comes, save the steps before it."""
     try:
-        loss, scores = score_examples(trainer.model, trainer.task, valid, stop)
+        with trainer.averaged():
+            loss, scores = score_examples(trainer.model, trainer.task, valid, stop)
     except Interrupted:
         trainer.save_if_due(force=True)
         raise
