@@ -165,9 +165,9 @@ def test_several_teachers_have_the_mean_of_their_posteriors(teacher: str, tmp_pa
     model.save(tmp_path / "run" / "model")  # the folder of a run will do
     folders = [teacher, str(tmp_path / "run")]
     frames, lengths = example(1, 60).frames[None], torch.tensor([60])
-    each = [Teachers([folder], model).log_posteriors(frames, lengths).exp() for folder in folders]
+    first, second = (Teachers([folder], model).log_posteriors(frames, lengths).exp() for folder in folders)
     both = Teachers(folders, model).log_posteriors(frames, lengths).exp()
-    assert torch.allclose(both, (each[0] + each[1]) / 2, atol=1e-6) and not torch.allclose(*each, atol=1e-3)
+    assert torch.allclose(both, (first + second) / 2, atol=1e-6) and not torch.allclose(first, second, atol=1e-3)
 
 
 def test_a_teacher_of_other_classes_is_refused_in_one_line(tmp_path: Path) -> None:
