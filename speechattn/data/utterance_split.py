@@ -51,7 +51,8 @@ def split_by_utterance(utterances: Sequence[U], fraction: float = 0.1, seed: int
             f"a split by utterance needs a speaker with at least 2 utterances, and each of the {len(left)} has one: "
             "use --split speakers."
         )
-    wanted, chosen = max(1, round(fraction * len(utterances))), set()
+    wanted = max(1, round(fraction * len(utterances)))
+    chosen: set[str] = set()
     for item in sorted(utterances, key=lambda item: (hash_place(item.id, seed), item.id)):
         if len(chosen) < wanted and left[item.speaker] > 1:
             chosen.add(item.id)

@@ -45,8 +45,10 @@ from speechattn.training.stages import earlier_stages, record_stages
 from speechattn.training.trainer import Progress
 
 
-def run(config: TrainConfig, restart: bool = False) -> Path:
+def run(config: TrainConfig, restart: bool = False, report: bool = True) -> Path:
     """Train, evaluate and report; return the path of the report. `restart` moves an earlier run aside.
+
+    Without `report` the run ends with results.json, whose path is returned: pictures take longer than a short training.
 
     Every process of the run calls this. Rank 0 alone holds the lock of the folder, writes and prints; the others wait
     where it works alone.
@@ -72,7 +74,7 @@ def run(config: TrainConfig, restart: bool = False) -> Path:
             data = prepare(config, stop)
             if ranks.is_main:
                 _write_inputs(out, config, data, initial)
-        return _train_all(config, data, initial, out, stop, ranks)
+        return _train_all(config, data, initial, out, stop, ranks, report)
 
 
 def _comparable_settings(config: TrainConfig) -> bytes:
@@ -112,10 +114,16 @@ def _write_inputs(out: Path, config: TrainConfig, data: Data, initial: SpeechMod
 
 
 def _train_all(
-    config: TrainConfig, data: Data, initial: SpeechModel | None, out: Path, stop: StopSignal, ranks: Ranks
+    config: TrainConfig,
+    data: Data,
+    initial: SpeechModel | None,
+    out: Path,
+    stop: StopSignal,
+    ranks: Ranks,
+    report: bool,
 ) -> Path:
-    """Train and score every encoder of the run, and report; return the path of the report."""
-    page = out / "report.html"
+    """Train and score every encoder of the run, and report; return the path of the report, or of the results."""
+    page = out / ("report.html" if report else "results.json")
     results = []
     with RunLog(out) if ranks.is_main else contextlib.nullcontext() as log:
         for kind in dict.fromkeys((config.encoder, *config.baselines)):
@@ -125,9 +133,11 @@ def _train_all(
         if log is not None:
             write_json(out / "results.json", results)
             left_out = [corpus.summary() for corpus in data.corpora if corpus.skipped]
-            page = report_run(out, config, load(out / "model"), data.valid, results, log.records(), left_out)
+            if report:
+                model = load(out / "model")
+                page = report_run(out, config, model, data.valid, results, log.records(), left_out)
             print_table(results)
-            print(f"\nmodel   {out / 'model'}\nreport  {page}")
+            print(f"\nmodel   {out / 'model'}\n{page.stem:7} {page}")
     ranks.barrier()
     return page
 
