@@ -52,6 +52,22 @@ def split_by_speaker(utterances: Sequence[S], fraction: float = 0.1, seed: int =
     return train, [item for item in utterances if item.speaker in chosen]
 
 
+def split_off_speakers(utterances: Sequence[S], speakers: Sequence[str]) -> tuple[list[S], list[S]]:
+    """Return (train, valid): all utterances of `speakers` are in valid.
+
+    Raises:
+        DataError: one of them has no utterance, or they are all speakers.
+    """
+    present = sorted({item.speaker for item in utterances})
+    if missing := sorted(set(speakers) - set(present)):
+        found = ", ".join(present[:10]) + (", ..." if len(present) > 10 else "")
+        raise DataError(f"there is no speaker {missing[0]} to hold out: the speakers are {found}.")
+    train = [item for item in utterances if item.speaker not in speakers]
+    if not train:
+        raise DataError(f"all {len(present)} speakers are held out: none is left to train on.")
+    return train, [item for item in utterances if item.speaker in speakers]
+
+
 def check_disjoint(train: Iterable[HasSpeaker], test: Iterable[HasSpeaker]) -> None:
     """Raise DataError, naming the speakers, if any speaker is on both sides."""
     shared = sorted({item.speaker for item in train} & {item.speaker for item in test})

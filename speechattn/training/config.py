@@ -5,19 +5,31 @@ from __future__ import annotations
 import math
 import posixpath
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, get_args, get_type_hints
 
 from speechattn.config import EncoderConfig
 from speechattn.context import Context
 from speechattn.errors import ConfigError
+from speechattn.framing import Framing
 from speechattn.model_config import ModelConfig, check_features, count_features
 from speechattn.system.serialization import check_choice, from_dict, take_numbers, to_dict
+from speechattn.training.baseline_settings import parse_baseline_setting
 
+TaskName = Literal["frames", "utterance", "ctc"]
+Labels = Literal["phones", "words", "speech", "classes", "speakers", "characters"]
 EncoderKind = Literal["truncated", "conformer", "full", "cnn", "bigru", "mlp", "linear"]
 PositionEncoding = Literal["none", "sinusoidal", "learned", "rotary", "relative", "alibi"]
 
+LABELS: dict[str, tuple[str, ...]] = {
+    "frames": ("phones", "words", "speech"),
+    "utterance": ("classes", "speakers"),
+    "ctc": ("phones", "characters"),
+}
+"""The labels that each task can have."""
 MINIMUM: dict[str, float] = {
+    "stack": 1,
+    "sample_rate": 1000,
     "num_words": 1,
     "cnn_kernel": 1,
     "gru_width": 2,
@@ -39,11 +51,13 @@ MINIMUM: dict[str, float] = {
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One run of the frame-classifier recipe: data, encoder, training."""
+    """One run of a recipe: task, data, encoder, training."""
 
     # Old names of settings, for error messages.
     RENAMED: ClassVar[Mapping[str, str]] = {"output": "out", "positions": "position_encoding", "scores": "activation"}
 
+    task: TaskName = "frames"
+    """frames (a label for each frame), utterance (one label) or ctc (a sequence of labels, without their times)."""
     data: str = "synthetic"
     """"synthetic" (made with espeak-ng, no download), or a folder in LibriSpeech layout, or one of sound files with a
     <name>.txt each."""
@@ -55,8 +69,15 @@ class TrainConfig:
     Labels speech needs none: a detector of loud sound replaces it."""
     lexicon: str | None = None
     """Pronunciation dictionary for alignments that the run makes; other words are looked up in espeak-ng."""
-    labels: Literal["phones", "words", "speech"] = "phones"
-    """Classes of a frame: phones (41), words (the num_words most frequent, and <OTHER>), or speech and silence."""
+    labels: Labels = "phones"
+    """Of a frame: phones (41), words (the num_words most frequent, and <OTHER>), or speech and silence. Of an
+    utterance: classes (of `layout`) or speakers. With ctc: phones or characters, from the transcripts."""
+    unknown_characters: Literal["stop", "drop"] = "stop"
+    """Characters of a transcript that are not a to z, apostrophe or space, with labels characters: stop and list them,
+    or drop them; dashes then separate words."""
+    layout: str = "auto"
+    """Where the paths of sound files have class and speaker, with labels classes: for example
+    "{class}_{speaker}_{take}" or "{class}/{speaker}/{file}"; auto takes the one of the known layouts that fits."""
     num_words: int = 100
     """Words that have a class of their own, with labels words."""
     test_subsets: tuple[str, ...] = ()
@@ -84,6 +105,10 @@ class TrainConfig:
     """Context of a layer after each frame, in frames."""
     chunk: int = 1
     """Frames that share one view; 1 is a window per frame."""
+    stack: int = 1
+    """Frames that are joined to one at the input of the encoder; more than 1 not with task frames."""
+    pooling: Literal["mean", "attention"] = "mean"
+    """How the frames of an utterance become one, with task utterance."""
     splice: int = 3
     """Neighbours on each side that are joined to a frame at the input of the attention encoders, in frames."""
     d_model: int = 160
@@ -118,6 +143,9 @@ class TrainConfig:
     """Rows of the table of position_encoding learned: the longest recording, in frames."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass instead of keeping them: less memory, more time."""
+    sample_rate: int = Framing().sample_rate
+    """Sample rate of the model, in Hz; recordings of another rate are resampled. Recordings of 8000 Hz need 8000 here:
+    at 16000 a fourth of their mel bins is empty, and noise that training adds there is in no recording."""
     features: Literal["logmel", "mfcc"] = "logmel"
     """logmel, or mfcc: cepstra of the mel bins and their deltas. Each order of deltas adds two frames of latency."""
     num_mels: int = 40
@@ -128,6 +156,9 @@ class TrainConfig:
     """Orders of time derivatives, with features mfcc: 0 is none, 2 is deltas and delta-deltas."""
     flavor: Literal["kaldi", "librosa"] = "kaldi"
     """Definition of the mel bins."""
+    baseline_settings: tuple[str, ...] = ()
+    """Settings of one baseline that differ from those of the run, each as ENCODER.SETTING=VALUE, for example
+    mlp.dropout=0.3 mlp.augment=false mlp.epochs=12: a baseline is compared at settings that suit it."""
     epochs: int = 40
     """Passes over the training data."""
     batch_frames: int = 2000
@@ -165,6 +196,8 @@ class TrainConfig:
     """Processes that make the features; 0 is this one, auto is one for each processor unless there is little to do."""
     valid_fraction: float = 0.1
     """Share of the speakers held out for validation, or of the utterances with split utterances."""
+    valid_speakers: tuple[str, ...] = ()
+    """Ids of the speakers held out for validation, in place of a share."""
     split: Literal["speakers", "utterances"] = "speakers"
     """speakers: no validation speaker is in the training data. utterances: every one is, with other utterances, as in
     benchmarks whose speakers are known."""
@@ -192,11 +225,14 @@ class TrainConfig:
         object.__setattr__(self, "subset", self.subset and posixpath.normpath(self.subset))
         object.__setattr__(self, "test_subsets", tuple(map(posixpath.normpath, self.test_subsets)))
         object.__setattr__(self, "speakers", tuple(sorted(set(self.speakers))))
+        object.__setattr__(self, "valid_speakers", tuple(sorted(set(self.valid_speakers))))
         self._check_types()
         self._check_ranges()
         self._check_copies()
         self._check_encoders()
         self._check_labels()
+        for kind in self.baselines:
+            self.of_encoder(kind)
 
     def _check_types(self) -> None:
         for name, hint in get_type_hints(TrainConfig).items():
@@ -214,6 +250,10 @@ class TrainConfig:
         for name, minimum in MINIMUM.items():
             if not minimum <= getattr(self, name) < math.inf:  # nor NaN
                 raise ConfigError(f"TrainConfig.{name} must be {minimum} or more, got {getattr(self, name)}.")
+        try:
+            self.framing  # noqa: B018 - raises where 10 ms are no whole number of samples
+        except ValueError as error:
+            raise ConfigError(f"TrainConfig.sample_rate cannot be used: {error}") from error
         if not 0 < self.learning_rate < math.inf:
             raise ConfigError(f"TrainConfig.learning_rate must be positive, got {self.learning_rate}.")
         if self.workers != "auto" and (type(self.workers) is not int or self.workers < 0):
@@ -276,7 +316,25 @@ class TrainConfig:
                 raise error if isinstance(error, ConfigError) else ConfigError(str(error)) from error
 
     def _check_labels(self) -> None:
-        check_choice("TrainConfig", "labels", self.labels, ("phones", "words", "speech"))
+        check_choice("TrainConfig", "task", self.task, tuple(LABELS))
+        if self.labels in sum(LABELS.values(), ()) and self.labels not in LABELS[self.task]:
+            allowed = " or ".join(LABELS[self.task])
+            raise ConfigError(f"TrainConfig.labels must be {allowed} with task {self.task}, got {self.labels!r}.")
+        check_choice("TrainConfig", "labels", self.labels, LABELS[self.task])
+        check_choice("TrainConfig", "pooling", self.pooling, ("mean", "attention"))
+        if self.pooling != "mean" and self.task != "utterance":
+            raise ConfigError(f"TrainConfig.pooling has no effect with task {self.task}: use --task utterance.")
+        check_choice("TrainConfig", "unknown_characters", self.unknown_characters, ("stop", "drop"))
+        if self.unknown_characters != "stop" and self.labels != "characters":
+            raise ConfigError("TrainConfig.unknown_characters has no effect: only labels characters are spelt.")
+        if self.layout != "auto" and self.labels != "classes":
+            raise ConfigError("TrainConfig.layout has no effect: only labels classes are read from paths.")
+        if self.stack > 1 and self.task == "frames":
+            raise ConfigError(
+                f"TrainConfig.stack must be 1 with task frames, a label for each frame, got {self.stack}."
+            )
+        if self.valid_speakers and self.split != "speakers":
+            raise ConfigError("TrainConfig.valid_speakers needs split speakers: a split by utterance shares speakers.")
         if self.alignments is not None and self.data == "synthetic":
             raise ConfigError(
                 f"TrainConfig.alignments={self.alignments!r} has no effect on synthetic speech: give the "
@@ -306,12 +364,34 @@ class TrainConfig:
         """Features of a frame."""
         return count_features(self.features, self.num_mels, self.num_ceps, self.deltas)
 
+    def of_encoder(self, kind: EncoderKind) -> TrainConfig:
+        """Return the settings of one encoder of the run: those of the run, and of `baseline_settings` its own.
+
+        Raises:
+            ConfigError: one is no ENCODER.SETTING=VALUE, of no baseline, or of all encoders alike.
+        """
+        own = {}
+        for text in self.baseline_settings:
+            encoder, setting, value = parse_baseline_setting(text)
+            if encoder not in self.baselines or encoder == self.encoder:
+                raise ConfigError(
+                    f"TrainConfig.baseline_settings has {text}, and {encoder} is no baseline of this run."
+                )
+            if encoder == kind:
+                own[setting] = value
+        return replace(self, baseline_settings=(), baselines=(), encoder=kind, **own) if own else self
+
+    @property
+    def framing(self) -> Framing:
+        """What a frame is at the sample rate of the run."""
+        return Framing(sample_rate=self.sample_rate)
+
     def encoder_config(self, kind: EncoderKind) -> EncoderConfig:
         """Return the configuration of the encoder `kind` in this run.
 
         The conformer's two feed-forward layers have a third of `d_ff` each: about as many parameters as a transformer.
         """
-        shared: dict[str, Any] = {"input_dim": self.num_features, "dropout": self.dropout}
+        shared: dict[str, Any] = {"input_dim": self.num_features, "dropout": self.dropout, "stack": self.stack}
         if kind == "linear":
             return EncoderConfig(**shared, d_model=self.d_model, block="linear")
         if kind == "mlp":
@@ -348,10 +428,12 @@ class TrainConfig:
             self.encoder_config(kind),
             num_mels=self.num_mels,
             flavor=self.flavor,
+            framing=self.framing,
             features=self.features,
             num_ceps=self.num_ceps,
             deltas=self.deltas,
             head=head,
+            pooling=self.pooling if head == "utterance" else "mean",
         )
 
     def to_dict(self) -> dict[str, Any]:

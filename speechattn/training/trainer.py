@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,14 @@ from speechattn.training.config import TrainConfig
 from speechattn.training.distributed import Ranks
 from speechattn.training.optimizer_state import pack_optimizer, unpack_optimizer
 from speechattn.training.optimizers import learning_rate, make_optimizers, stage_of
-from speechattn.training.tasks.frames import FrameTask
+from speechattn.training.tasks.task import Task
 
 MAX_BAD_STEPS = 10
 """Steps in a row whose loss or gradient is not finite, after which a run stops."""
 GRADIENT_NORM = 1.0
 """Gradients are scaled down to this norm."""
+Augmentation = Callable[[Tensor, Tensor, torch.Generator], Tensor]
+"""Frames [B, T, F], lengths [B] and the only source of random numbers -> frames [B, T, F]."""
 
 
 @dataclass
@@ -77,6 +79,7 @@ class Trainer:
         stage_ends: steps after which the stages of the learning rate end; the last one is that of the whole run.
         directory: folder of the checkpoints.
         ranks: the processes of the run; every one has a Trainer.
+        augment: changes the frames of a batch, in place of the augmentation that `config` names.
 
     Raises:
         UserError: a rank has found another checkpoint than rank 0.
@@ -85,17 +88,20 @@ class Trainer:
     def __init__(
         self,
         model: SpeechModel,
-        task: FrameTask,
+        task: Task,
         config: TrainConfig,
         stage_ends: Sequence[int],
         directory: Path,
         ranks: Ranks,
+        augment: Augmentation | None = None,
     ) -> None:
         self.model, self.task, self.config, self.stage_ends, self.directory = model, task, config, stage_ends, directory
         self.ranks = ranks
         self.device = next(model.parameters()).device
         self.optimizers = make_optimizers(model, config)
-        self.augment = Augment.for_features(config.features, model.normalize.mean) if config.augment else None
+        if augment is None and config.augment:
+            augment = Augment.for_features(config.features, model.normalize.mean)
+        self.augment = augment
         self.progress = Progress()
         self.saved_at = time.monotonic()
         self._resume()
@@ -111,7 +117,7 @@ class Trainer:
             )
 
     def step(self, frames: Tensor, lengths: Tensor, labels: Tensor) -> tuple[float, float]:
-        """Train on frames [B, T, F] with lengths [B] and labels [B, T]; return loss in nats and accuracy.
+        """Train on frames [B, T, F] with lengths [B] and labels [B, L]; return loss in nats and accuracy.
 
         Each rank gets the whole batch and takes its rows; loss and accuracy are those of the whole batch.
 
@@ -146,17 +152,17 @@ class Trainer:
         rows = own_rows(len(frames), self.ranks.rank, self.ranks.size, self.config.accumulate)
         targets, loss_sum, accuracy_sum = int(self.task.num_targets(labels)), 0.0, 0.0
         for index, part in enumerate(rows or [slice(1)]):
-            part_frames, part_lengths, part_labels = take_rows((frames, lengths, labels), part)
+            part_frames, part_lengths, part_labels = take_rows((frames, lengths, labels), part, self.task.per_frame)
             share = int(self.task.num_targets(part_labels)) / max(1, targets) if rows else 0.0
             part_frames, part_labels = part_frames.to(self.device), part_labels.to(self.device)
             last = index + 1 == max(1, len(rows))
             with contextlib.nullcontext() if last else _unsynchronized(self.logits):
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
-                    logits = self.logits(part_frames, part_lengths.to(self.device))
-                loss = self.task.loss(logits, part_labels)
+                    logits, part_lengths = self.logits(part_frames, part_lengths.to(self.device))
+                loss = self.task.loss(logits, part_lengths, part_labels)
                 (loss * (share * self.ranks.size)).backward()  # type: ignore[no-untyped-call]
             loss_sum += float(loss.detach()) * share
-            accuracy_sum += float(self.task.accuracy(logits.detach(), part_labels)) * share
+            accuracy_sum += float(self.task.accuracy(logits.detach(), part_lengths, part_labels)) * share
         return loss_sum, accuracy_sum
 
     def _set_training_mode(self) -> None:
@@ -211,9 +217,9 @@ class _Logits(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
-        """Return logits [B, T, C]."""
-        return self.model.classify(frames, lengths)[0]
+    def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits of the head, and lengths [B] in frames of the encoder."""
+        return self.model.classify(frames, lengths)
 
 
 def _unsynchronized(module: nn.Module) -> contextlib.AbstractContextManager[None]:
