@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
+from speechattn.data.labels.families import family
 from speechattn.plots.alignment import WIDTH
 from speechattn.plots.style import (
     ALARM,
@@ -17,7 +18,6 @@ from speechattn.plots.style import (
     INK,
     PALE,
     STYLE,
-    family,
     family_legend,
     fill,
     heading,
