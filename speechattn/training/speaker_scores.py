@@ -65,7 +65,7 @@ def paired_interval(first: Counts, second: Counts, seed: int = 0) -> Interval | 
 
 
 def _arrays(counts: Counts) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return what was hits and what was counted, of speakers with anything counted."""
+    """Return hits and what was counted, of the speakers with anything counted."""
     pairs = [(hits, total) for hits, total in counts.values() if total]
     array = np.array(pairs, dtype=np.float64).reshape(-1, 2)
     return array[:, 0], array[:, 1]
