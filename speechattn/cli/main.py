@@ -27,6 +27,7 @@ COMMANDS = {
     "train": "train a classifier of frames or utterances, or CTC, and write its report",
     "align": "times of phones and words from recordings and their transcripts",
     "evaluate": "scores of a saved model on labelled speech",
+    "compare": "runs side by side: scores, settings, and a page with curves and confusions",
     "stream": "phones of a file or a microphone, as soon as they are certain",
     "features": "log-mel frames of sound files as .npy, and as plots",
     "plan": "how much audio fits into how much memory, and how long it takes",
