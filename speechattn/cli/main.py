@@ -28,6 +28,7 @@ COMMANDS = {
     "cross_validate": "train and score a classifier of utterances with each speaker held out in turn",
     "align": "times of phones and words from recordings and their transcripts",
     "evaluate": "scores of a saved model on labelled speech",
+    "compare": "runs side by side: scores, settings, and a page with curves and confusions",
     "stream": "phones of a file or a microphone, as soon as they are certain",
     "attention": "where the heads of a model look, how far, and what smaller windows change",
     "features": "log-mel frames of sound files as .npy, and as plots",

@@ -17,7 +17,7 @@ from torch import Tensor
 from speechattn.training.tasks.task import Task
 
 DRAWS = 10_000
-MIN_SPEAKERS = 5
+MIN_SPEAKERS = 10
 """Fewer speakers have no interval: a bootstrap of them would be too narrow."""
 
 Counts = Mapping[str, Sequence[float]]
