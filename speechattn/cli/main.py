@@ -28,6 +28,7 @@ COMMANDS = {
     "align": "times of phones and words from recordings and their transcripts",
     "evaluate": "frame accuracy of a saved model on labelled speech",
     "stream": "phones of a file or a microphone, as soon as they are certain",
+    "label": "labels of recordings as CTM, TextGrid, Audacity labels or JSON lines",
     "features": "log-mel frames of sound files as .npy, and as plots",
     "plan": "how much audio fits into how much memory, and how long it takes",
     "profile": "memory and time of encoders over the length of audio",
