@@ -31,6 +31,7 @@ COMMANDS = {
     "compare": "runs side by side: scores, settings, and a page with curves and confusions",
     "stream": "phones of a file or a microphone, as soon as they are certain",
     "attention": "where the heads of a model look, how far, and what smaller windows change",
+    "label": "labels of recordings as CTM, TextGrid, Audacity labels or JSON lines",
     "features": "log-mel frames of sound files as .npy, and as plots",
     "plan": "how much audio fits into how much memory, and how long it takes",
     "profile": "memory and time of encoders over the length of audio",
