@@ -36,6 +36,7 @@ TITLES = {
     "characters": "Characters of an utterance",
 }
 CTC_TITLES = {"phones": "Phones of an utterance"}
+SECTIONS = {"frames": frames.add_sections, "utterance": utterance.add_sections, "ctc": ctc.add_sections}
 FIRST_PICTURES = {
     "frames": frames.add_first_picture,
     "utterance": utterance.add_first_picture,
@@ -76,10 +77,7 @@ def report_run(directory: Path, inputs: ReportInputs, left_out: Sequence[str] = 
 
 def _add_task(report: Report, inputs: ReportInputs) -> None:
     """Add the sections of the task."""
-    if inputs.task.name == "frames":
-        frames.add_sections(report, inputs)
-    if inputs.task.name == "utterance":
-        utterance.add_sections(report, inputs)
+    SECTIONS[inputs.task.name](report, inputs)
 
 
 def page_title(inputs: ReportInputs) -> str:
