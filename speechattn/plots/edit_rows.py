@@ -12,7 +12,18 @@ from matplotlib.patches import Patch, Rectangle
 
 from speechattn.data.labels.families import family
 from speechattn.plots.alignment import WIDTH
-from speechattn.plots.style import ALARM, GREY, INK, PALE, STYLE, family_legend, fill, heading, new_figure, say_empty
+from speechattn.plots.style import (
+    ALARM,
+    GREY,
+    INK,
+    PALE,
+    STYLE,
+    family_legend,
+    fill,
+    heading,
+    new_figure,
+    say_empty,
+)
 
 GAP = "\u2013"
 """What is drawn where one side has no label."""

@@ -37,9 +37,9 @@ def add_to_speaker(
     """Count one utterance of a speaker: logits and labels of a batch of one, with the scores of the task."""
     own = task.scores()
     own.update(logits, lengths, labels)
-    right = round(own.accuracy * own.count) if own.count else 0
+    correct = round(own.accuracy * own.count) if own.count else 0
     before = by_speaker.setdefault(speaker, [0, 0])
-    before[0], before[1] = before[0] + right, before[1] + own.count
+    before[0], before[1] = before[0] + correct, before[1] + own.count
 
 
 def interval(counts: Counts, seed: int = 0) -> Interval | None:

@@ -1,4 +1,4 @@
-"""The sections of CTC: the hypothesis under its reference, spikes over time, mistakes, and greedy beside beam search."""
+"""The sections of CTC: the hypothesis under its reference, spikes over time, mistakes, greedy beside beam search."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def _add_decoders(report: Report, inputs: ReportInputs) -> None:
     report.table([key.replace("_", " ") for key in rows[0]], [list(row.values()) for row in rows])
     report.text(
         f"{shown} validation utterances. The {settings.order}-gram is of the training targets: weight "
-        f"{settings.ngram_weight:g}, bonus {settings.label_bonus:g} nats a label. Seconds are those of the decoder alone."
+        f"{settings.ngram_weight:g}, bonus {settings.label_bonus:g} nats a label. Seconds are of the decoder alone."
     )
 
 
