@@ -50,7 +50,6 @@ PRESETS = {
         right=4,
         d_model=128,
         d_ff=512,
-        conv_lookahead=0,
         batch_frames=4000,
         learning_rate=2e-3,
         epochs=8,
