@@ -2,6 +2,7 @@
 
     python recipes/ctc/train.py --preset demo
     python recipes/ctc/train.py --preset phones --data DIR --subset NAME [--alignments DIR]
+    python recipes/ctc/train.py --preset streaming --data DIR --subset NAME [--alignments DIR]
     python recipes/ctc/train.py --preset characters --data DIR --subset NAME
 
 The same command continues a run that was stopped. `--help` lists all settings; README.md has the results.
@@ -11,6 +12,7 @@ import sys
 from dataclasses import replace
 
 from speechattn.cli.main import main
+from speechattn.models.pretrained import FOLDER
 from speechattn.training.config import TrainConfig
 
 PHONES = TrainConfig(
@@ -36,6 +38,24 @@ PRESETS = {
     ),
     # An hour of real speech: 40 ms a frame, for there are about twelve phones in a second.
     "phones": PHONES,
+    # From the frame classifier that is part of the package: the same encoder, which streams with 202 ms of latency.
+    "streaming": replace(
+        PHONES,
+        out="runs/ctc_streaming",
+        init=str(FOLDER / "small-en-phones"),
+        encoder="truncated",
+        stack=1,
+        splice=3,
+        left=26,
+        right=4,
+        d_model=128,
+        d_ff=512,
+        conv_lookahead=0,
+        batch_frames=4000,
+        learning_rate=2e-3,
+        epochs=8,
+        valid_every=1,
+    ),
     # About fourteen characters in a second, and a blank between equal ones.
     "characters": replace(PHONES, labels="characters", out="runs/ctc_characters"),
 }

@@ -120,7 +120,7 @@ def analyse_heads(
         UserError: the model has no attention layers.
     """
     layers = find_layers(model)
-    config, encoder = model.config, model.encoder
+    config = model.config
     stack = config.encoder.stack if model.is_described else 1
     per_frame = config.head in FRAME_HEADS
     classes = config.classes if reference_classes is None else tuple(reference_classes)

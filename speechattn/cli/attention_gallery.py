@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from speechattn.analysis.head_summary import HeadSummary
 from speechattn.analysis.heads import HeadAnalysis
 from speechattn.analysis.layers import layer_attention
-from speechattn.cli.attention_run import STRIP_S, Result
+from speechattn.cli.attention_result import STRIP_S, Result
 from speechattn.cli.attention_table import group_table, head_table, layer_table, rankings, window_table
 from speechattn.models.speech_model import SpeechModel
 from speechattn.plots.attention_weights import attention_heads

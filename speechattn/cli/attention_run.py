@@ -7,18 +7,17 @@ import itertools
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from speechattn.analysis.heads import HeadAnalysis, analyse_heads, find_layers
+from speechattn.analysis.heads import analyse_heads, find_layers
 from speechattn.analysis.passages import needs_whole
 from speechattn.analysis.recording import Recording
 from speechattn.analysis.windows import Contexts, part_of
+from speechattn.cli.attention_result import STRIP_S, Result
 from speechattn.cli.attention_table import format_analysis
 from speechattn.cli.spoken import Spoken, find_spoken
 from speechattn.context import Context
@@ -34,38 +33,7 @@ from speechattn.system.stop_signal import StopSignal
 
 MAX_WHOLE_S = 60.0
 """Seconds that are read by default of a model that must read a recording in one piece."""
-STRIP_S = 3.0
-"""Seconds of attention over time that are drawn: in more, a frame would be less than two pixels wide."""
 SHIPPED = "small-en-phones"
-
-
-@dataclass(frozen=True)
-class Result:
-    """Everything that is printed or drawn."""
-
-    recording: Recording
-    model_name: str
-    spoken: Spoken
-    analysis: HeadAnalysis
-    beginning: Tensor
-    """The first frames of the frontend, [n, F], for pictures."""
-    segments: tuple[Segment, ...]
-    """The reference, in seconds of the part; empty if there is none."""
-    notes: tuple[str, ...]
-    """What a reader should know: the part that was read, silence."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the numbers as plain JSON types."""
-        return {
-            "file": str(self.recording.path),
-            "model": self.model_name,
-            "start_s": self.recording.start_s,
-            "seconds": self.recording.seconds,
-            "transcript": self.spoken.text,
-            "speaker": self.spoken.speaker,
-            "notes": list(self.notes),
-            **self.analysis.to_dict(),
-        }
 
 
 def run_attention(options: argparse.Namespace) -> int:

@@ -24,9 +24,18 @@ def format_analysis(analysis: HeadAnalysis, headline: str = "") -> str:
 
 def layer_table(analysis: HeadAnalysis) -> str:
     """Return a row for each layer, means over its heads."""
-    rows = [
-        ("layer", "window", "mean distance", "past", "itself", "future", "frames", "set by distance", "too short for")
-    ]
+    head = (
+        "layer",
+        "window",
+        "mean distance",
+        "past",
+        "itself",
+        "future",
+        "frames",
+        "set by distance",
+        "too short for",
+    )
+    rows: list[tuple[str, ...]] = [head]
     for layer, context in enumerate(analysis.contexts, start=1):
         heads = analysis.of_layer(layer)
         shares = [head.position_share for head in heads if head.position_share is not None]

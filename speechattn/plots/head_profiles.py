@@ -19,7 +19,7 @@ WIDTH = 7.6
 """Inches: letters are still readable where the picture is shrunk to 500 pixels."""
 KEPT = 0.002
 """Share of a head's weight on each side that may lie outside the drawn distances, if the window is unlimited."""
-WIDE = 400
+WIDE = 500
 """Columns above which the ends without weight are cut off."""
 
 
@@ -54,14 +54,13 @@ def head_profiles(layers: Sequence[LayerProfiles], title: str = "Where each head
         return figure
     grid = figure.subplots(len(layers), 2, squeeze=False, height_ratios=heights, width_ratios=[1, 0.3])
     brightest = max(float(array.max()) for array in arrays if array.size)
+    same = all(list(layer.offsets_ms) == list(layers[0].offsets_ms) for layer in layers)
     heat: QuadMesh | None = None
     for (axes, bars), layer, array in zip(grid, layers, arrays, strict=True):
         heat = _draw_profiles(axes, layer, array, brightest)
         _draw_position(bars, layer, last=bars is grid[-1, 1])
         axes.set_title(layer.name, fontsize=9.5, fontweight="normal", pad=3)
-        axes.tick_params(
-            labelbottom=axes is grid[-1, 0] or any(layer.offsets_ms != other.offsets_ms for other in layers)
-        )
+        axes.tick_params(labelbottom=axes is grid[-1, 0] or not same)
     grid[0, 1].set_title("set by distance", fontsize=9.5, fontweight="normal", pad=3)
     grid[-1, 0].set_xlabel("key minus query, ms")
     assert heat is not None

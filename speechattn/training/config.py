@@ -15,6 +15,7 @@ from speechattn.framing import Framing
 from speechattn.model_config import ModelConfig, check_features, count_features
 from speechattn.system.serialization import check_choice, from_dict, take_numbers, to_dict
 from speechattn.training.baseline_settings import parse_baseline_setting
+from speechattn.training.trick_settings import check_tricks
 
 TaskName = Literal["frames", "utterance", "ctc"]
 Labels = Literal["phones", "words", "speech", "classes", "speakers", "characters"]
@@ -215,6 +216,22 @@ class TrainConfig:
     """auto is cuda where torch finds it, else cpu."""
     precision: Literal["float32", "bf16"] = "float32"
     """float32, or bf16: training steps under autocast to bfloat16. Weights, losses and validation stay float32."""
+    ema: float = 0.0
+    """Decay of an exponential moving average of the weights, which is then validated and saved; 0 is off."""
+    consistency: float = 0.0
+    """Weight of the symmetric divergence between the posteriors of two augmented views of a batch; 0 is off. A step
+    takes twice the time."""
+    teachers: tuple[str, ...] = ()
+    """Folders of saved models, or of runs, with the same frames and classes, whose mean posteriors are further
+    targets."""
+    teacher_weight: float = 0.5
+    """Share of the loss that is the divergence from the teachers; the labels have the rest."""
+    time_masks: int = 2
+    """Masks over frames in a training piece, with augment."""
+    time_mask_frames: int = 20
+    """Largest length of one, in frames."""
+    time_mask_share: float = 0.1
+    """Largest length of one, as a share of the piece."""
     max_bad: float | None = None
     """Share of each subset's utterances that may be unusable; they are left out and counted. None is 0.01 of the
     training subset and 0 of a test subset."""
@@ -233,6 +250,7 @@ class TrainConfig:
         self._check_labels()
         for kind in self.baselines:
             self.of_encoder(kind)
+        check_tricks(self)
 
     def _check_types(self) -> None:
         for name, hint in get_type_hints(TrainConfig).items():

@@ -1,9 +1,9 @@
-"""What an encoder costs by its settings alone: latency, memory, parameters. Standard library only, no model is built."""
+"""What an encoder costs by its settings alone: latency and memory. Standard library only; no model is built."""
 
 from __future__ import annotations
 
 import contextlib
-from typing import Any, cast
+from typing import Any
 
 from speechattn.config import EncoderConfig
 from speechattn.errors import ConfigError
@@ -16,7 +16,7 @@ AUDIO_S = 60.0
 """Length of the audio that `memory_mb` is for, in seconds."""
 
 
-def encoder_costs(config: TrainConfig, kind: str) -> dict[str, float | None]:
+def encoder_costs(config: TrainConfig, kind: EncoderKind) -> dict[str, float | None]:
     """Return "latency_ms" and "memory_mb" of one encoder of a run; None where it is unknown, or there is no limit.
 
     The latency is algorithmic: the most audio after a frame that its output waits for, the frontend's deltas included.
@@ -28,10 +28,8 @@ def encoder_costs(config: TrainConfig, kind: str) -> dict[str, float | None]:
         630.0
     """
     with contextlib.suppress(ConfigError):
-        settings = config.of_encoder(cast(EncoderKind, kind)) if kind in config.baselines else config
-        model = settings.model_config(
-            cast(EncoderKind, kind), ("SIL", "SPEECH"), "ctc" if config.stack > 1 else "frames"
-        )
+        settings = config.of_encoder(kind) if kind in config.baselines else config
+        model = settings.model_config(kind, ("SIL", "SPEECH"), "ctc" if config.stack > 1 else "frames")
         return costs_of(model.encoder, lookahead(model.contexts), model.framing.hop_ms)
     return {"latency_ms": None, "memory_mb": None}
 

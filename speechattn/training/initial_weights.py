@@ -36,7 +36,7 @@ def load_initial(config: TrainConfig) -> SpeechModel | None:
     path = Path(config.init)
     initial = load(path / "model" if (path / "model" / "config.json").exists() else path)
     found = _flat(initial.config.to_dict())
-    wanted = _flat(config.model_config(config.encoder, initial.config.classes).to_dict())
+    wanted = _flat(config.model_config(config.encoder, initial.config.classes, initial.config.head).to_dict())
     differing = [key for key in sorted({*found, *wanted} - {*MAY_DIFFER}) if found.get(key) != wanted.get(key)]
     if differing:
         changes = ", ".join(f"{key} is {found.get(key)!r} there and {wanted.get(key)!r} here" for key in differing[:5])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from speechattn.plots.learning_curves import curves, has_curves
 from speechattn.plots.result_bars import result_bars
 from speechattn.training.encoder_costs import AUDIO_S, encoder_costs, format_latency
 from speechattn.training.report_notes import data_name, format_hours, hours, notes, plural
-from speechattn.training.report_sections import frames, utterance
+from speechattn.training.report_sections import ctc, frames, utterance
 from speechattn.training.report_sections.inputs import ReportInputs
 from speechattn.training.result_columns import (
     SCORES,
@@ -36,10 +36,20 @@ TITLES = {
     "characters": "Characters of an utterance",
 }
 CTC_TITLES = {"phones": "Phones of an utterance"}
+FIRST_PICTURES: dict[str, Callable[[Report, ReportInputs], None]] = {
+    "frames": frames.add_first_picture,
+    "utterance": utterance.add_first_picture,
+    "ctc": ctc.add_first_picture,
+}
+SECTIONS: dict[str, Callable[[Report, ReportInputs], None]] = {
+    "frames": frames.add_sections,
+    "utterance": utterance.add_sections,
+    "ctc": ctc.add_sections,
+}
 CURVES = (
     "If validation still improves at the end, more epochs help; if it gets worse, fewer do. Training frames are "
-    "augmented, so the training loss is higher than on plain frames. A point of training is the mean of all steps since "
-    "the point before."
+    "augmented, so the training loss is higher than on plain frames. A point of training is the mean of the steps "
+    "since the last point."
 )
 
 
@@ -55,28 +65,17 @@ def report_run(directory: Path, inputs: ReportInputs, left_out: Sequence[str] = 
     data = read_object(path) if path.exists() else {}
     report = Report(page_title(inputs))
     report.numbers(headline(inputs, data))
-    if inputs.task.name == "frames":
-        frames.add_first_picture(report, inputs)
-    if inputs.task.name == "utterance":
-        utterance.add_first_picture(report, inputs)
+    FIRST_PICTURES[inputs.task.name](report, inputs)
     _add_results(report, inputs)
     if has_curves(inputs.records):
         score, errors = SENTENCES[inputs.task.name].capitalize(), not main_score(inputs.task.name).higher_is_better
         report.heading("Learning").figure("curves", curves(inputs.records, score=score, errors=errors), CURVES)
     report.heading("Context and latency").code(inputs.model.describe())
-    _add_task(report, inputs)
+    SECTIONS[inputs.task.name](report, inputs)
     report.heading("Notes")
     for paragraph in notes(inputs, data, left_out):
         report.text(paragraph)
     return report.write(directory)
-
-
-def _add_task(report: Report, inputs: ReportInputs) -> None:
-    """Add the sections of the task."""
-    if inputs.task.name == "frames":
-        frames.add_sections(report, inputs)
-    if inputs.task.name == "utterance":
-        utterance.add_sections(report, inputs)
 
 
 def page_title(inputs: ReportInputs) -> str:
@@ -144,7 +143,7 @@ def result_rows(inputs: ReportInputs) -> list[dict[str, Any]]:
     task, config = inputs.task.name, inputs.config
     rows = []
     for place, result in enumerate(inputs.results):
-        kind = str(result.get("encoder", ""))
+        kind = result["encoder"]
         described = place > 0 or inputs.model.is_described
         costs = encoder_costs(config, kind) if described else {}
         rows.append({**with_tests(task, result), **costs})

@@ -10,11 +10,12 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from speechattn.analysis.outside_window import mass_outside
 from speechattn.attention.functional import attention, attention_weights
 from speechattn.context import Context
 from speechattn.encoder.self_attention import SelfAttention
 from speechattn.models.speech_model import SpeechModel
-from speechattn.plots.attention_weights import attention_heads, mass_outside
+from speechattn.plots.attention_weights import attention_heads
 from speechattn.plots.disagreement import Labelled
 from speechattn.plots.html_page import Report
 from speechattn.training.dataset import Example
@@ -23,7 +24,7 @@ ATTENTION_S = 3.0
 """Seconds of an example whose attention is drawn; in longer ones a frame would be less than a pixel wide."""
 
 CAPTION = (
-    "Each strip is a head. A horizontal line is a head that attends at a fixed distance, like a tap of a convolution; a "
+    "A strip is a head. A horizontal line is a head that attends at a fixed distance, like a tap of a convolution; a "
     "falling line is a head that keeps attending to one moment."
 )
 

@@ -25,7 +25,7 @@ MAX_MISTAKES = 12
 
 POOLING = {
     "attention": "Each frame's weight is learned. Frames that tell the classes apart should weigh more than silence.",
-    "mean": "Every frame has the same weight: silence counts as much as speech. --pooling attention learns the weights.",
+    "mean": "Every frame has the same weight: silence counts as speech does. --pooling attention learns weights.",
 }
 """The caption of the first picture, by pooling."""
 

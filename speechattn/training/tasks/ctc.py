@@ -5,7 +5,7 @@ Graves et al. 2006, "Connectionist temporal classification". Class 0 is the blan
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
@@ -17,6 +17,7 @@ from speechattn.data.labelled_corpus import Corpus, LabelledUtterance, load_corp
 from speechattn.data.labels.classes import PHONES
 from speechattn.data.labels.segments import IGNORE
 from speechattn.data.labels.text_targets import CHARACTERS, PHONE_TARGETS, num_frames_needed
+from speechattn.decoding.ngram import NGram
 from speechattn.errors import DataError
 from speechattn.framing import Framing
 from speechattn.model_config import ModelConfig
@@ -45,6 +46,7 @@ class CTCTask:
 
     def __init__(self, targets: Targets, stack: int = 1) -> None:
         self._targets, self.stack = targets, stack
+        self._read: dict[str, dict[str, list[int]]] = {}
         self._index = {name: index for index, name in enumerate(targets.classes)}
 
     @classmethod
@@ -110,13 +112,20 @@ class CTCTask:
             needed = num_frames_needed(self._targets.labels(item))
             if frames < needed:
                 corpus.skip(item.id, TOO_SHORT, f"{frames} frames of the encoder, its targets need {needed}")
+        self._read[corpus.subset] = {item.id: self._indices(item) for item in corpus.utterances}
         if not corpus.utterances:
             reasons = "; ".join(f"{reason}: {len(ids)}" for reason, ids in corpus.skipped.items())
             raise DataError(f"no utterance of {corpus.subset} can be used: {reasons or 'it is empty'}.")
 
     def targets(self, item: LabelledUtterance, framing: Framing) -> Tensor:
         """Return the labels [L] of an utterance, classes from 1 on; its corpus went through `leave_out_unusable`."""
-        return torch.tensor([self._index[label] for label in self._targets.labels(item)], dtype=torch.int64)
+        return torch.tensor(self._indices(item), dtype=torch.int64)
+
+    def ngram(self, subset: str, held_out: Collection[str], order: int) -> NGram:
+        """Return an n-gram of the targets of a subset that was read, without the utterances `held_out`, by id."""
+        read = self._read[subset]
+        sequences = ([self.classes[index] for index in row] for id, row in read.items() if id not in held_out)
+        return NGram.estimate(sequences, self.classes[1:], order)
 
     def num_targets(self, labels: Tensor) -> Tensor:
         """Return the number of rows of `labels` [B, L]: the loss is a mean over utterances."""
@@ -142,6 +151,9 @@ class CTCTask:
 
     def majority(self, labels: Iterable[Tensor]) -> None:
         """Return None: no single label is an answer."""
+
+    def _indices(self, item: LabelledUtterance) -> list[int]:
+        return [self._index[label] for label in self._targets.labels(item)]
 
     @cached_property
     def _head(self) -> CTC:
