@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from rounding import assert_same
 
 from speechattn.analysis.heads import analyse_heads
 from speechattn.analysis.layers import attention_layers, layer_contexts
@@ -16,7 +17,6 @@ from speechattn.config import EncoderConfig
 from speechattn.context import Context
 from speechattn.model_config import ModelConfig
 from speechattn.models.speech_model import SpeechModel
-from tests.rounding import assert_same
 
 TRAINED = Context.truncated(8, 4)
 SMALLER = [part_of(TRAINED, Fraction(part)) for part in ("1/2", "1/4", "0")]
