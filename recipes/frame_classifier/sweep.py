@@ -27,7 +27,8 @@ BIGRU = {"encoder": "bigru", "num_layers": 4, "gru_width": 112, "precision": "fl
 def attention(left: int, right: int, family: Family, **settings: object) -> Point:
     """Return the point of truncated attention with this context in each of its layers."""
     chunk = f", chunk {settings['chunk']}" if "chunk" in settings else ""
-    depth = f", {settings['num_layers']} layers" if "num_layers" in settings else ""
+    layers = settings.get("num_layers")
+    depth = "" if layers is None else f", {layers} layer{'' if layers == 1 else 's'}"
     label = f"attention, left {left}, right {right}{chunk}{depth}"
     name = label.replace(", ", "-").replace(" ", "-")
     return Point(name, label, family, {"left": left, "right": right, **settings})
@@ -38,9 +39,9 @@ WINDOW = (
     attention(15, 15, "two-sided"),
     attention(0, 0, "two-sided"),
     Point("linear", "linear, 1 frame", "baseline", {"encoder": "linear"}),
-    Point("mlp-11", "MLP, 11 frames", "baseline", {**MLP, "mlp_splice": 5, "mlp_width": 256}),
     attention(5, 5, "two-sided"),
     attention(40, 40, "two-sided"),
+    Point("mlp-11", "MLP, 11 frames", "baseline", {**MLP, "mlp_splice": 5, "mlp_width": 256}),
     attention(30, 0, "past only"),
     attention(2, 2, "two-sided"),
     Point("cnn", "CNN", "baseline", {"encoder": "cnn", "cnn_kernel": 9}),

@@ -99,7 +99,7 @@ def _line(profile: Profile, encoder: str) -> Line:
 
 
 def _failure(profile: Profile, encoder: str) -> Failure | None:
-    """Return the first length that failed; one skipped without an earlier failure would have taken too long."""
+    """Return the first length that failed, or that was skipped without a failure: it would have taken too long."""
     if failed := profile.failure(encoder):
         return Failure(failed.audio_s, WHY.get(failed.status, failed.status), failed.limit)
     skipped = [point.audio_s for point in profile.of(encoder) if point.status == SKIPPED]

@@ -121,9 +121,11 @@ def _earlier(path: Path, base: TrainConfig) -> Records:
     if not path.exists():
         return Records(settings)
     records = read_records(path)
-    changed = [key for key in {**settings, **records.settings} if settings.get(key) != records.settings.get(key)]
+    # A setting that is newer than the records had its default value.
+    found = {**to_dict(TrainConfig()), **records.settings}
+    changed = [key for key in {**settings, **records.settings} if settings.get(key) != found.get(key)]
     if changed:
-        changes = ", ".join(f"{key} was {records.settings.get(key)!r} and is {settings.get(key)!r}" for key in changed)
+        changes = ", ".join(f"{key} was {found.get(key)!r} and is {settings.get(key)!r}" for key in changed)
         raise UserError(f"{path} is of a sweep with other settings: {changes}. Choose another --out.")
     return records
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from speechattn.plots.html_page import Report
 from speechattn.plots.learning_curves import curves, has_curves
 from speechattn.plots.result_bars import result_bars
-from speechattn.training.encoder_costs import AUDIO_S, encoder_costs, format_latency
+from speechattn.training.encoder_costs import AUDIO_S, encoder_costs
 from speechattn.training.report_notes import data_name, format_hours, hours, notes, plural
 from speechattn.training.report_sections import ctc, frames, utterance
 from speechattn.training.report_sections.inputs import ReportInputs
@@ -22,7 +23,7 @@ from speechattn.training.result_columns import (
     main_score,
     number,
     score_columns,
-    test_columns,
+    subset_columns,
     with_tests,
 )
 from speechattn.training.run_folder import read_object
@@ -98,9 +99,10 @@ def headline(inputs: ReportInputs, data: Mapping[str, Any]) -> list[tuple[str, s
         cards.append(_lead(main, own, others[0]))
     if task != "utterance" and inputs.model.is_described:
         latency = encoder_costs(inputs.config, inputs.config.encoder)["latency_ms"]
-        short = "no limit" if latency is None else format_latency(latency)
-        remark = "waits for the end of the recording" if latency is None else "longest wait of a frame for later audio"
-        cards.append((short, "latency", remark))
+        if latency is not None:
+            unlimited = math.isinf(latency)
+            remark = "waits for the end of the recording" if unlimited else "longest wait of a frame for later audio"
+            cards.append(("no limit" if unlimited else f"{latency:,.0f} ms", "latency", remark))
     if "train" in data:
         train = data["train"]
         cards.append((format_hours(hours(train)), "of training speech", plural(train["speakers"], "speaker")))
@@ -160,7 +162,7 @@ def _add_results(report: Report, inputs: ReportInputs) -> None:
     if not inputs.results:
         return
     task, rows = inputs.task.name, result_rows(inputs)
-    columns = [*score_columns(task, rows), *test_columns(task, inputs.results), *cost_columns(rows)]
+    columns = [*score_columns(task, rows), *subset_columns(task, inputs.results), *cost_columns(rows)]
     report.heading("Results")
     header = ["encoder", *(column.title for column in columns)]
     cells = [[str(row["encoder"]), *(column.text(row) for column in columns)] for row in rows]
@@ -186,8 +188,9 @@ def _explained(inputs: ReportInputs, keys: Sequence[str]) -> list[str]:
         found.append(f"{', '.join(tests)}: {name} on speakers in neither training nor validation data; it {whose}.")
     sentences = {
         "accuracy_no_sil": "Without silence: only frames whose reference is not silence.",
-        "latency_ms": "Latency: the most audio after a frame that its output waits for; a dash is no limit.",
-        "memory_mb": f"Memory: weights and the largest tensors of a pass over {AUDIO_S:g} s of audio, by the planner.",
+        "latency_ms": "Latency: the most audio after a frame that its output waits for.",
+        "memory_mb": f"Memory: weights and the largest tensors of a pass over {AUDIO_S:g} s of audio, by the planner; "
+        "a dash is an encoder that it does not know.",
         "frames_per_s": "Frames/s: encoder and head, one utterance at a time.",
         "seconds": "Training: time in training steps.",
     }

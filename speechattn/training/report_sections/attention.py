@@ -73,7 +73,9 @@ def _outside(layers: Sequence[LayerAttention]) -> str:
 
 def _last_layer(num_layers: int) -> str:
     """Return the caption of the last layer, which says which layers are not drawn."""
-    hidden = {2: "", 3: " Layer 2 is not drawn."}.get(num_layers, f" Layers 2 to {num_layers - 1} are not drawn.")
+    joined = "and" if num_layers == 4 else "to"
+    several = f" Layers 2 {joined} {num_layers - 1} are not drawn."
+    hidden = {2: "", 3: " Layer 2 is not drawn."}.get(num_layers, several)
     return f"The last layer sees most: its inputs have already looked around.{hidden}"
 
 
