@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from speechattn.context import Context
     from speechattn.data.audio.files import load_audio
     from speechattn.data.librispeech import LibriSpeech
+    from speechattn.decoding.smoothing import Smoothing
+    from speechattn.decoding.viterbi import viterbi
     from speechattn.encoder.baselines import build_encoder
     from speechattn.encoder.convolution_as_attention import attention_from_convolution, convolution_from_attention
     from speechattn.encoder.encoder import Encoder
@@ -72,6 +74,8 @@ _MODULES = {
     "CTC": "models.heads",
     "SpeechModel": "models.speech_model",
     "load": "models.speech_model",
+    "Smoothing": "decoding.smoothing",
+    "viterbi": "decoding.viterbi",
     "Stream": "streaming.stream",
     "FrameLabels": "streaming.labels",
     "Segments": "streaming.segmenter",
@@ -115,6 +119,7 @@ __all__ = [
     "Normalize",
     "Segments",
     "SelfAttention",
+    "Smoothing",
     "SpeechModel",
     "Stream",
     "TrainConfig",
@@ -135,6 +140,7 @@ __all__ = [
     "packed_attention",
     "resize_relative_bias",
     "train",
+    "viterbi",
 ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from speechattn.cli.config_options import add_fields, given_fields
 from speechattn.cli.options import Parser
@@ -25,6 +26,8 @@ class EvaluateConfig:
     """Where the paths have class and speaker, as for train, for a model of utterances."""
     lexicon: str | None = None
     """Pronunciation dictionary for a CTC model of phones without alignments; other words are looked up in espeak-ng."""
+    unknown_characters: Literal["stop", "drop"] = "stop"
+    """Characters of a transcript outside the alphabet, for a CTC model of characters: stop and list them, or drop."""
     json_out: str | None = None
     """JSON file to write the numbers to."""
     max_bad: float = 0.0
@@ -48,5 +51,6 @@ def main(argv: Sequence[str], task: str | None = None) -> int:
         task=task,
         layout=options.layout,
         lexicon=options.lexicon,
+        unknown_characters=options.unknown_characters,
     )
     return 0

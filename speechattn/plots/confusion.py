@@ -11,15 +11,15 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
+from speechattn.data.labels.families import family
 from speechattn.plots.style import (
     GREY,
+    HEAT,
     INK,
-    LIGHT_HEAT,
     PALE,
     STYLE,
     as_array,
     by_family,
-    family,
     family_legend,
     fill,
     heading,
@@ -37,8 +37,8 @@ def confusion(matrix: ArrayLike, classes: Sequence[str], title: str = "Confusion
     `unit` says what is counted, if it is not frames.
 
     `matrix` is counts [C, C]. Classes are sorted by family, with lines between families. Classes that neither occur nor
-    are predicted are left out, and of more than 48 the less frequent ones. A row without frames is grey. Colour is the
-    square root of the share, which is written out where there is room.
+    are predicted are left out, and of more than 48 the less frequent ones. A row without frames is grey. Brightness is
+    the square root of the share, which is written out where there is room.
     """
     counts = as_array(matrix, "C, C")
     if counts.shape != (len(classes), len(classes)):
@@ -57,7 +57,10 @@ def confusion(matrix: ArrayLike, classes: Sequence[str], title: str = "Confusion
     rows, totals = counts[np.ix_(order, order)], counts[order].sum(1, keepdims=True)
     shares = np.divide(rows, totals, out=np.full_like(rows, np.nan), where=totals > 0)
     heat = axes.imshow(
-        shares, cmap=LIGHT_HEAT.with_extremes(bad=PALE), norm=PowerNorm(0.5, vmin=0, vmax=1), interpolation="nearest"
+        shares,
+        cmap=matplotlib.colormaps[HEAT].with_extremes(bad=PALE),
+        norm=PowerNorm(0.5, vmin=0, vmax=1),
+        interpolation="nearest",
     )
     for at in range(1, len(names)):
         if family(names[at]) != family(names[at - 1]):
@@ -66,7 +69,7 @@ def confusion(matrix: ArrayLike, classes: Sequence[str], title: str = "Confusion
     if len(names) <= 12:
         digits, size = (3, 10) if len(names) <= 4 else (2, 7)
         for (row, column), share in np.ndenumerate(np.nan_to_num(shares)):
-            colour = "white" if share > 0.4 else INK
+            colour = INK if share > 0.4 else "white"
             axes.text(column, row, f"{share:.{digits}f}", ha="center", va="center", color=colour, fontsize=size)
     phone_ticks(axes.xaxis, names)
     axes.tick_params(axis="x", labelrotation=90)

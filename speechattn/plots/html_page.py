@@ -108,8 +108,8 @@ class Report:
         note = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
         return self._add(f"<figure>{image}{note}</figure>")
 
-    def write(self, directory: str | Path) -> Path:
-        """Write `report.html` and `pictures/<name>.png` into `directory`; return the path of the page.
+    def write(self, directory: str | Path, name: str = "report.html") -> Path:
+        """Write the page and `pictures/<name>.png` into `directory`; return the path of the page.
 
         Each file is written to a temporary one and renamed, the page last, so that no file is ever half written.
 
@@ -118,12 +118,12 @@ class Report:
         """
         directory = Path(directory)
         if directory.exists() and not directory.is_dir():
-            raise UserError(f"{directory} is a file: the report needs a directory to write report.html into.")
+            raise UserError(f"{directory} is a file: the report needs a directory to write {name} into.")
         folder = directory / "pictures"
         folder.mkdir(parents=True, exist_ok=True)
-        for name, data in self._pictures.items():
-            write_bytes(folder / f"{name}.png", data)
-        page = directory / "report.html"
+        for picture, data in self._pictures.items():
+            write_bytes(folder / f"{picture}.png", data)
+        page = directory / name
         write_bytes(page, self._html().encode("utf-8", errors="replace"))
         return page
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,41 +11,16 @@ from speechattn.config import EncoderConfig
 from speechattn.context import Context
 from speechattn.errors import ConfigError
 from speechattn.framing import Framing
-from speechattn.model_config import ModelConfig, check_features, count_features
-from speechattn.system.serialization import check_choice, from_dict, take_numbers, to_dict
+from speechattn.model_config import ModelConfig, count_features
+from speechattn.system.serialization import from_dict, take_numbers, to_dict
 from speechattn.training.baseline_settings import parse_baseline_setting
+from speechattn.training.config_checks import check_copies, check_encoders, check_numbers, check_task, check_types
+from speechattn.training.trick_settings import check_tricks
 
 TaskName = Literal["frames", "utterance", "ctc"]
 Labels = Literal["phones", "words", "speech", "classes", "speakers", "characters"]
 EncoderKind = Literal["truncated", "conformer", "full", "cnn", "bigru", "mlp", "linear"]
 PositionEncoding = Literal["none", "sinusoidal", "learned", "rotary", "relative", "alibi"]
-
-LABELS: dict[str, tuple[str, ...]] = {
-    "frames": ("phones", "words", "speech"),
-    "utterance": ("classes", "speakers"),
-    "ctc": ("phones", "characters"),
-}
-"""The labels that each task can have."""
-MINIMUM: dict[str, float] = {
-    "stack": 1,
-    "sample_rate": 1000,
-    "num_words": 1,
-    "cnn_kernel": 1,
-    "gru_width": 2,
-    "mlp_width": 1,
-    "mlp_splice": 0,
-    "epochs": 1,
-    "batch_frames": 1,
-    "accumulate": 1,
-    "crop_frames": 10,
-    "warmup_steps": 0,
-    "weight_decay": 0.0,
-    "valid_every": 1,
-    "checkpoint_seconds": 0.0,
-    "seed": 0,
-    "threads": 0,
-}
-"""Smallest values that have a meaning. EncoderConfig checks the sizes of the encoders."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +46,9 @@ class TrainConfig:
     labels: Labels = "phones"
     """Of a frame: phones (41), words (the num_words most frequent, and <OTHER>), or speech and silence. Of an
     utterance: classes (of `layout`) or speakers. With ctc: phones or characters, from the transcripts."""
+    unknown_characters: Literal["stop", "drop"] = "stop"
+    """Characters of a transcript that are not a to z, apostrophe or space, with labels characters: stop and list them,
+    or drop them; dashes then separate words."""
     layout: str = "auto"
     """Where the paths of sound files have class and speaker, with labels classes: for example
     "{class}_{speaker}_{take}" or "{class}/{speaker}/{file}"; auto takes the one of the known layouts that fits."""
@@ -212,6 +189,22 @@ class TrainConfig:
     """auto is cuda where torch finds it, else cpu."""
     precision: Literal["float32", "bf16"] = "float32"
     """float32, or bf16: training steps under autocast to bfloat16. Weights, losses and validation stay float32."""
+    ema: float = 0.0
+    """Decay of an exponential moving average of the weights, which is then validated and saved; 0 is off."""
+    consistency: float = 0.0
+    """Weight of the symmetric divergence between the posteriors of two augmented views of a batch; 0 is off. A step
+    takes twice the time."""
+    teachers: tuple[str, ...] = ()
+    """Folders of saved models, or of runs, with the same frames and classes, whose mean posteriors are further
+    targets."""
+    teacher_weight: float = 0.5
+    """Share of the loss that is the divergence from the teachers; the labels have the rest."""
+    time_masks: int = 2
+    """Masks over frames in a training piece, with augment."""
+    time_mask_frames: int = 20
+    """Largest length of one, in frames."""
+    time_mask_share: float = 0.1
+    """Largest length of one, as a share of the piece."""
     max_bad: float | None = None
     """Share of each subset's utterances that may be unusable; they are left out and counted. None is 0.01 of the
     training subset and 0 of a test subset."""
@@ -223,124 +216,14 @@ class TrainConfig:
         object.__setattr__(self, "test_subsets", tuple(map(posixpath.normpath, self.test_subsets)))
         object.__setattr__(self, "speakers", tuple(sorted(set(self.speakers))))
         object.__setattr__(self, "valid_speakers", tuple(sorted(set(self.valid_speakers))))
-        self._check_types()
-        self._check_ranges()
-        self._check_copies()
-        self._check_encoders()
-        self._check_labels()
+        check_types(self, get_type_hints(TrainConfig))
+        check_numbers(self)
+        check_copies(self)
+        check_encoders(self, get_args(EncoderKind))
+        check_task(self)
+        check_tricks(self)
         for kind in self.baselines:
             self.of_encoder(kind)
-
-    def _check_types(self) -> None:
-        for name, hint in get_type_hints(TrainConfig).items():
-            value = getattr(self, name)
-            if hint is int and type(value) is not int:
-                raise ConfigError(f"TrainConfig.{name} must be a whole number, got {value!r}.")
-            if hint is bool and type(value) is not bool:
-                raise ConfigError(f"TrainConfig.{name} must be True or False, got {value!r}.")
-            if hint in (float, float | None) and not (_is_number(value) or (value is None and hint is not float)):
-                raise ConfigError(f"TrainConfig.{name} must be a number, got {value!r}.")
-            if float in get_args(hint) and type(value) is tuple and not all(map(_is_number, value)):
-                raise ConfigError(f"TrainConfig.{name} must be numbers, got {list(value)}.")
-
-    def _check_ranges(self) -> None:
-        for name, minimum in MINIMUM.items():
-            if not minimum <= getattr(self, name) < math.inf:  # nor NaN
-                raise ConfigError(f"TrainConfig.{name} must be {minimum} or more, got {getattr(self, name)}.")
-        try:
-            self.framing  # noqa: B018 - raises where 10 ms are no whole number of samples
-        except ValueError as error:
-            raise ConfigError(f"TrainConfig.sample_rate cannot be used: {error}") from error
-        if not 0 < self.learning_rate < math.inf:
-            raise ConfigError(f"TrainConfig.learning_rate must be positive, got {self.learning_rate}.")
-        if self.workers != "auto" and (type(self.workers) is not int or self.workers < 0):
-            raise ConfigError(f"TrainConfig.workers must be auto or a whole number from 0, got {self.workers!r}.")
-        check_choice("TrainConfig", "feature_dtype", self.feature_dtype, ("float32", "float16"))
-        if self.max_bad is not None and not 0 <= self.max_bad <= 1:
-            raise ConfigError(f"TrainConfig.max_bad must be a share from 0 to 1, got {self.max_bad}: 5 % is 0.05.")
-        if self.max_hours is not None and not 0 < self.max_hours < math.inf:
-            raise ConfigError(f"TrainConfig.max_hours must be positive, got {self.max_hours}: half an hour is 0.5.")
-        if not 0 <= self.stretch < 1:
-            raise ConfigError(f"TrainConfig.stretch must be in [0, 1), got {self.stretch}.")
-        if not 0 < self.valid_fraction < 1:
-            raise ConfigError(f"TrainConfig.valid_fraction must be between 0 and 1, got {self.valid_fraction}.")
-        check_choice("TrainConfig", "split", self.split, ("speakers", "utterances"))
-        if self.split_seed is not None and (type(self.split_seed) is not int or self.split_seed < 0):
-            raise ConfigError(f"TrainConfig.split_seed must be a whole number from 0, got {self.split_seed!r}.")
-        check_choice("TrainConfig", "precision", self.precision, ("float32", "bf16"))
-        if self.freeze_encoder and self.init is None:
-            raise ConfigError("TrainConfig.freeze_encoder needs init, the folder of a trained model: --init DIR.")
-        check_features("TrainConfig", self.features, self.num_mels, self.num_ceps, self.deltas)
-
-    def _check_copies(self) -> None:
-        speeds = self.speed_perturb
-        if not speeds or len(set(speeds)) != len(speeds):
-            raise ConfigError(f"TrainConfig.speed_perturb must be different speeds, 1.0 for none, got {list(speeds)}.")
-        for speed in speeds:
-            if not 0.5 <= speed <= 2 or speed != round(speed, 2):
-                raise ConfigError(
-                    f"TrainConfig.speed_perturb must be speeds from 0.5 to 2 with at most two decimals, got {speed}."
-                )
-        if self.on_the_fly and speeds == (1.0,) and self.noise is None:
-            raise ConfigError(
-                "TrainConfig.on_the_fly has nothing to draw: give --speed-perturb 0.9 1.0 1.1 or --noise DIR too."
-            )
-        ratio = self.noise_snr_db
-        if len(ratio) != 2 or not -math.inf < ratio[0] <= ratio[1] < math.inf:
-            raise ConfigError(
-                f"TrainConfig.noise_snr_db must be the lowest and the highest ratio in dB, got {list(ratio)}."
-            )
-
-    def _check_encoders(self) -> None:
-        """Refuse an impossible encoder now, not after an hour of training."""
-        kinds = (self.encoder, *self.baselines)
-        longest = round(self.crop_frames / (1 - self.stretch))
-        if self.learns_positions and self.max_frames < longest:
-            raise ConfigError(
-                f"TrainConfig.max_frames={self.max_frames} rows of learned positions are too few for pieces of up to "
-                f"{longest} frames (crop_frames={self.crop_frames}): use max_frames={longest} or more."
-            )
-        if "bigru" in kinds and self.gru_width % 2:
-            raise ConfigError(
-                f"TrainConfig.gru_width must be even, half for each direction, got {self.gru_width}: use "
-                f"{self.gru_width + 1}."
-            )
-        for kind in kinds:
-            check_choice("TrainConfig", "encoder", kind, get_args(EncoderKind))
-            try:
-                self.encoder_config(kind)
-            except (TypeError, ValueError) as error:
-                raise error if isinstance(error, ConfigError) else ConfigError(str(error)) from error
-
-    def _check_labels(self) -> None:
-        check_choice("TrainConfig", "task", self.task, tuple(LABELS))
-        if self.labels in sum(LABELS.values(), ()) and self.labels not in LABELS[self.task]:
-            allowed = " or ".join(LABELS[self.task])
-            raise ConfigError(f"TrainConfig.labels must be {allowed} with task {self.task}, got {self.labels!r}.")
-        check_choice("TrainConfig", "labels", self.labels, LABELS[self.task])
-        check_choice("TrainConfig", "pooling", self.pooling, ("mean", "attention"))
-        if self.pooling != "mean" and self.task != "utterance":
-            raise ConfigError(f"TrainConfig.pooling has no effect with task {self.task}: use --task utterance.")
-        if self.layout != "auto" and self.labels != "classes":
-            raise ConfigError("TrainConfig.layout has no effect: only labels classes are read from paths.")
-        if self.stack > 1 and self.task == "frames":
-            raise ConfigError(
-                f"TrainConfig.stack must be 1 with task frames, a label for each frame, got {self.stack}."
-            )
-        if self.valid_speakers and self.split != "speakers":
-            raise ConfigError("TrainConfig.valid_speakers needs split speakers: a split by utterance shares speakers.")
-        if self.alignments is not None and self.data == "synthetic":
-            raise ConfigError(
-                f"TrainConfig.alignments={self.alignments!r} has no effect on synthetic speech: give the "
-                "recordings with --data DIR."
-            )
-        if self.lexicon is not None and (
-            self.alignments is not None or self.data == "synthetic" or self.labels == "speech"
-        ):
-            raise ConfigError(
-                f"TrainConfig.lexicon={self.lexicon!r} has no effect: only alignments that the run makes need "
-                "pronunciations (real speech, labels phones or words, no --alignments)."
-            )
 
     @property
     def learns_positions(self) -> bool:
@@ -443,7 +326,3 @@ class TrainConfig:
             ConfigError: a setting is unknown or has the wrong type.
         """
         return from_dict(cls, data)
-
-
-def _is_number(value: object) -> bool:
-    return type(value) in (int, float)

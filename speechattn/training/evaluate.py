@@ -20,6 +20,7 @@ from speechattn.training.dataset import Example, read_examples
 from speechattn.training.labelled_subset import TASKS, labelled_subset
 from speechattn.training.metrics import constant_accuracy
 from speechattn.training.speaker_scores import add_to_speaker
+from speechattn.training.tasks.ctc_targets import UnknownCharacters
 from speechattn.training.tasks.task import Scores, Task
 
 NUMBERS = ("accuracy", "accuracy_no_sil", "error_rate", "word_error_rate")
@@ -107,6 +108,7 @@ def evaluate_directory(
     task: str | None = None,
     layout: str = "auto",
     lexicon: str | None = None,
+    unknown_characters: UnknownCharacters = "stop",
 ) -> dict[str, Any]:
     """Score a saved model on a labelled subset, print it and write it as JSON.
 
@@ -123,7 +125,9 @@ def evaluate_directory(
         _check_writable(Path(json_path))
     model = load(model_directory)
     _check_task(model_directory, model.config.head, task)
-    found, corpus = labelled_subset(model, model_directory, data, subset, alignments, max_bad, layout, lexicon)
+    found, corpus = labelled_subset(
+        model, model_directory, data, subset, alignments, max_bad, layout, lexicon, unknown_characters
+    )
     evaluation = evaluate_examples(model, found, read_examples(corpus, model.frontend, found))
     if not evaluation.scores.count:
         raise UserError(f"nothing of {subset} has a label: nothing to score. Look at {alignments or data}.")

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from speechattn.config import CONVOLUTION_BLOCKS
 from speechattn.errors import UserError
 from speechattn.models.speech_model import SpeechModel, load
 from speechattn.system.atomic_files import write_json
@@ -36,8 +37,10 @@ def load_initial(config: TrainConfig) -> SpeechModel | None:
     path = Path(config.init)
     initial = load(path / "model" if (path / "model" / "config.json").exists() else path)
     found = _flat(initial.config.to_dict())
-    wanted = _flat(config.model_config(config.encoder, initial.config.classes).to_dict())
-    differing = [key for key in sorted({*found, *wanted} - {*MAY_DIFFER}) if found.get(key) != wanted.get(key)]
+    wanted = _flat(config.model_config(config.encoder, initial.config.classes, initial.config.head).to_dict())
+    unused = {key for key in found if key.startswith("encoder.conv_")}  # unless the blocks have convolutions
+    may_differ = {*MAY_DIFFER} if initial.config.encoder.block in CONVOLUTION_BLOCKS else {*MAY_DIFFER} | unused
+    differing = [key for key in sorted({*found, *wanted} - may_differ) if found.get(key) != wanted.get(key)]
     if differing:
         changes = ", ".join(f"{key} is {found.get(key)!r} there and {wanted.get(key)!r} here" for key in differing[:5])
         raise UserError(

@@ -9,6 +9,7 @@ from speechattn.data.labels.classes import label_set
 from speechattn.errors import UserError
 from speechattn.models.speech_model import SpeechModel
 from speechattn.training.tasks.ctc import CTCTask
+from speechattn.training.tasks.ctc_targets import UnknownCharacters
 from speechattn.training.tasks.frames import FrameTask
 from speechattn.training.tasks.task import Task
 from speechattn.training.tasks.utterance import UtteranceTask
@@ -25,6 +26,7 @@ def labelled_subset(
     max_bad: float = 0.0,
     layout: str = "auto",
     lexicon: str | None = None,
+    unknown_characters: UnknownCharacters = "stop",
 ) -> tuple[Task, Corpus]:
     """Return the task of a model, and the utterances of a subset with labels for it.
 
@@ -37,6 +39,7 @@ def labelled_subset(
         max_bad: share of unusable recordings that is accepted.
         layout: of class and speaker in the paths, for a model of utterances.
         lexicon: pronunciations, for a CTC model of phones without alignments.
+        unknown_characters: outside the alphabet of a CTC model of characters: "stop" or "drop".
 
     Raises:
         UserError, DataError: the data have no labels for this model.
@@ -46,7 +49,7 @@ def labelled_subset(
     if config.head == UtteranceTask.head:
         return UtteranceTask.evaluation(config.classes, Path(data), subset, layout, max_bad, rate)
     if config.head == CTCTask.head:
-        return CTCTask.evaluation(config, Path(data), subset, alignments, lexicon, max_bad)
+        return CTCTask.evaluation(config, Path(data), subset, alignments, lexicon, max_bad, unknown_characters)
     labels = label_set(config.classes)
     if alignments is None and labels != "speech":
         raise UserError(

@@ -88,6 +88,7 @@ def train(
                     bar.write(f"{name}: epoch {epoch + 1}/{config.epochs}, validation accuracy {scores.accuracy:.4f}")
                 ranks.barrier()
     trainer.save_if_due(force=True)
+    trainer.finish()
     return progress
 
 
@@ -96,7 +97,8 @@ def _validate(
 ) -> Scores:
     """Score the model on `valid` and record it; if a signal comes, save the steps before it."""
     try:
-        found = evaluate_examples(trainer.model, trainer.task, valid, stop)
+        with trainer.averaged():
+            found = evaluate_examples(trainer.model, trainer.task, valid, stop)
     except Interrupted:
         trainer.save_if_due(force=True)
         raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -45,7 +46,7 @@ def command(argv: list[str]) -> str:
     return shlex.join([*start, *arguments])
 
 
-def format_machine(made: dict[str, Any]) -> str:
+def format_machine(made: Mapping[str, Any]) -> str:
     """Return the machine of a result in one sentence: processor, threads, versions."""
     threads = made.get("threads")
     used = "one thread" if threads == 1 else f"{threads} threads"

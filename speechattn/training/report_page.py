@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from speechattn.plots.html_page import Report
 from speechattn.plots.learning_curves import curves, has_curves
 from speechattn.plots.result_bars import result_bars
-from speechattn.training.encoder_costs import AUDIO_S, encoder_costs, format_latency
+from speechattn.training.encoder_costs import AUDIO_S, encoder_costs
 from speechattn.training.report_notes import data_name, format_hours, hours, notes, plural
-from speechattn.training.report_sections import frames, utterance
+from speechattn.training.report_sections import ctc, frames, utterance
 from speechattn.training.report_sections.inputs import ReportInputs
 from speechattn.training.result_columns import (
     SCORES,
@@ -22,7 +23,7 @@ from speechattn.training.result_columns import (
     main_score,
     number,
     score_columns,
-    test_columns,
+    subset_columns,
     with_tests,
 )
 from speechattn.training.run_folder import read_object
@@ -36,10 +37,20 @@ TITLES = {
     "characters": "Characters of an utterance",
 }
 CTC_TITLES = {"phones": "Phones of an utterance"}
+FIRST_PICTURES: dict[str, Callable[[Report, ReportInputs], None]] = {
+    "frames": frames.add_first_picture,
+    "utterance": utterance.add_first_picture,
+    "ctc": ctc.add_first_picture,
+}
+SECTIONS: dict[str, Callable[[Report, ReportInputs], None]] = {
+    "frames": frames.add_sections,
+    "utterance": utterance.add_sections,
+    "ctc": ctc.add_sections,
+}
 CURVES = (
     "If validation still improves at the end, more epochs help; if it gets worse, fewer do. Training frames are "
-    "augmented, so the training loss is higher than on plain frames. A point of training is the mean of all steps since "
-    "the point before."
+    "augmented, so the training loss is higher than on plain frames. A point of training is the mean of the steps "
+    "since the last point."
 )
 
 
@@ -55,28 +66,17 @@ def report_run(directory: Path, inputs: ReportInputs, left_out: Sequence[str] = 
     data = read_object(path) if path.exists() else {}
     report = Report(page_title(inputs))
     report.numbers(headline(inputs, data))
-    if inputs.task.name == "frames":
-        frames.add_first_picture(report, inputs)
-    if inputs.task.name == "utterance":
-        utterance.add_first_picture(report, inputs)
+    FIRST_PICTURES[inputs.task.name](report, inputs)
     _add_results(report, inputs)
     if has_curves(inputs.records):
         score, errors = SENTENCES[inputs.task.name].capitalize(), not main_score(inputs.task.name).higher_is_better
         report.heading("Learning").figure("curves", curves(inputs.records, score=score, errors=errors), CURVES)
     report.heading("Context and latency").code(inputs.model.describe())
-    _add_task(report, inputs)
+    SECTIONS[inputs.task.name](report, inputs)
     report.heading("Notes")
     for paragraph in notes(inputs, data, left_out):
         report.text(paragraph)
     return report.write(directory)
-
-
-def _add_task(report: Report, inputs: ReportInputs) -> None:
-    """Add the sections of the task."""
-    if inputs.task.name == "frames":
-        frames.add_sections(report, inputs)
-    if inputs.task.name == "utterance":
-        utterance.add_sections(report, inputs)
 
 
 def page_title(inputs: ReportInputs) -> str:
@@ -99,9 +99,10 @@ def headline(inputs: ReportInputs, data: Mapping[str, Any]) -> list[tuple[str, s
         cards.append(_lead(main, own, others[0]))
     if task != "utterance" and inputs.model.is_described:
         latency = encoder_costs(inputs.config, inputs.config.encoder)["latency_ms"]
-        short = "no limit" if latency is None else format_latency(latency)
-        remark = "waits for the end of the recording" if latency is None else "longest wait of a frame for later audio"
-        cards.append((short, "latency", remark))
+        if latency is not None:
+            unlimited = math.isinf(latency)
+            remark = "waits for the end of the recording" if unlimited else "longest wait of a frame for later audio"
+            cards.append(("no limit" if unlimited else f"{latency:,.0f} ms", "latency", remark))
     if "train" in data:
         train = data["train"]
         cards.append((format_hours(hours(train)), "of training speech", plural(train["speakers"], "speaker")))
@@ -144,7 +145,7 @@ def result_rows(inputs: ReportInputs) -> list[dict[str, Any]]:
     task, config = inputs.task.name, inputs.config
     rows = []
     for place, result in enumerate(inputs.results):
-        kind = str(result.get("encoder", ""))
+        kind = result["encoder"]
         described = place > 0 or inputs.model.is_described
         costs = encoder_costs(config, kind) if described else {}
         rows.append({**with_tests(task, result), **costs})
@@ -161,7 +162,7 @@ def _add_results(report: Report, inputs: ReportInputs) -> None:
     if not inputs.results:
         return
     task, rows = inputs.task.name, result_rows(inputs)
-    columns = [*score_columns(task, rows), *test_columns(task, inputs.results), *cost_columns(rows)]
+    columns = [*score_columns(task, rows), *subset_columns(task, inputs.results), *cost_columns(rows)]
     report.heading("Results")
     header = ["encoder", *(column.title for column in columns)]
     cells = [[str(row["encoder"]), *(column.text(row) for column in columns)] for row in rows]
@@ -187,8 +188,9 @@ def _explained(inputs: ReportInputs, keys: Sequence[str]) -> list[str]:
         found.append(f"{', '.join(tests)}: {name} on speakers in neither training nor validation data; it {whose}.")
     sentences = {
         "accuracy_no_sil": "Without silence: only frames whose reference is not silence.",
-        "latency_ms": "Latency: the most audio after a frame that its output waits for; a dash is no limit.",
-        "memory_mb": f"Memory: weights and the largest tensors of a pass over {AUDIO_S:g} s of audio, by the planner.",
+        "latency_ms": "Latency: the most audio after a frame that its output waits for.",
+        "memory_mb": f"Memory: weights and the largest tensors of a pass over {AUDIO_S:g} s of audio, by the planner; "
+        "a dash is an encoder that it does not know.",
         "frames_per_s": "Frames/s: encoder and head, one utterance at a time.",
         "seconds": "Training: time in training steps.",
     }

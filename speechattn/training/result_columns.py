@@ -23,8 +23,10 @@ class Column:
     """None where neither is."""
 
     def text(self, row: Mapping[str, Any]) -> str:
-        """Return the number of a row as text, a dash where there is none."""
+        """Return the number of a row as text, a dash where there is none, "no limit" for infinity."""
         value = number(row.get(self.key))
+        if row.get(self.key) == math.inf:
+            return "no limit"
         return "-" if value is None else format(value, self.form)
 
     def better(self, first: float, second: float) -> bool:
@@ -81,7 +83,7 @@ def score_columns(task: str, rows: Sequence[Mapping[str, Any]]) -> list[Column]:
     return [column for column in SCORES[task] if any(number(row.get(column.key)) is not None for row in rows)]
 
 
-def test_columns(task: str, rows: Sequence[Mapping[str, Any]]) -> list[Column]:
+def subset_columns(task: str, rows: Sequence[Mapping[str, Any]]) -> list[Column]:
     """Return a column of the main score on each test subset; its key is the name of the subset: see `with_tests`."""
     main = main_score(task)
     names = dict.fromkeys(name for row in rows for name in row.get("tests") or {})

@@ -85,8 +85,10 @@ def train(
     return run(config, restart, OwnParts(block, encoder, head, augment))
 
 
-def run(config: TrainConfig, restart: bool = False, own: OwnParts | None = None) -> Path:
+def run(config: TrainConfig, restart: bool = False, own: OwnParts | None = None, report: bool = True) -> Path:
     """Train, evaluate and report; return the path of the report. `restart` moves an earlier run aside.
+
+    Without `report` the run ends with results.json, whose path is returned: pictures take longer than a short training.
 
     Every process of the run calls this. Rank 0 alone holds the lock of the folder, writes and prints; the others wait
     where it works alone.
@@ -113,7 +115,7 @@ def run(config: TrainConfig, restart: bool = False, own: OwnParts | None = None)
             data = prepare(config, stop)
             if ranks.is_main:
                 _write_inputs(out, config, data, initial, own)
-        return _train_all(config, data, initial, own, out, stop, ranks)
+        return _train_all(config, data, initial, own, out, stop, ranks, report)
 
 
 def _comparable_settings(config: TrainConfig) -> bytes:
@@ -163,9 +165,10 @@ def _train_all(
     out: Path,
     stop: StopSignal,
     ranks: Ranks,
+    report: bool,
 ) -> Path:
-    """Train and score every encoder of the run, and report; return the path of the report."""
-    page = out / "report.html"
+    """Train and score every encoder of the run, and report; return the path of the report, or of the results."""
+    page = out / ("report.html" if report else "results.json")
     results = []
     with RunLog(out) if ranks.is_main else contextlib.nullcontext() as log:
         for kind in dict.fromkeys((config.encoder, *config.baselines)):
@@ -175,12 +178,13 @@ def _train_all(
             results.append(_train_one(kind, config, data, initial if first else None, parts, folder, log, stop, ranks))
         if log is not None:
             write_json(out / "results.json", results)
-            left_out = [corpus.summary() for corpus in data.corpora if corpus.skipped]
-            model = load(out / "model", block=own.block, encoder=own.encoder, head=own.head)
-            inputs = ReportInputs(config, model, data.task, data.valid, results, log.records())
-            page = report_run(out, inputs, left_out)
+            if report:
+                left_out = [corpus.summary() for corpus in data.corpora if corpus.skipped]
+                model = load(out / "model", block=own.block, encoder=own.encoder, head=own.head)
+                inputs = ReportInputs(config, model, data.task, data.valid, results, log.records())
+                page = report_run(out, inputs, left_out)
             print_table(results)
-            print(f"\nmodel   {out / 'model'}\nreport  {page}")
+            print(f"\nmodel   {out / 'model'}\n{page.stem:7} {page}")
     ranks.barrier()
     return page
 

@@ -69,7 +69,8 @@ class Source:
         if config.task == "utterance":
             return UtteranceTask.of(corpus.utterances, config.labels)
         if config.task == "ctc":
-            return CTCTask.of(corpus.utterances, config.labels, self.alignments, config.lexicon, config.stack)
+            unknown = config.unknown_characters
+            return CTCTask.of(corpus.utterances, config.labels, self.alignments, config.lexicon, config.stack, unknown)
         fixed = {"phones": PHONES, "speech": SPEECH}.get(config.labels)
         return FrameTask(fixed or word_classes((item.segments for item in corpus.utterances), config.num_words))
 

@@ -15,13 +15,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from speechattn.augment.frames import Augment
 from speechattn.errors import UserError
 from speechattn.models.speech_model import SpeechModel
+from speechattn.training.augmentation import make_augment
 from speechattn.training.batch_parts import own_rows, take_rows
 from speechattn.training.checkpoint import load_checkpoint, save_checkpoint
 from speechattn.training.config import TrainConfig
+from speechattn.training.consistency import join_views
 from speechattn.training.distributed import Ranks
+from speechattn.training.moving_average import MovingAverage
+from speechattn.training.objective import Objective
 from speechattn.training.optimizer_state import pack_optimizer, unpack_optimizer
 from speechattn.training.optimizers import learning_rate, make_optimizers, stage_of
 from speechattn.training.tasks.task import Task
@@ -100,8 +103,10 @@ class Trainer:
         self.device = next(model.parameters()).device
         self.optimizers = make_optimizers(model, config)
         if augment is None and config.augment:
-            augment = Augment.for_features(config.features, model.normalize.mean)
+            augment = make_augment(config, model.normalize.mean)
         self.augment = augment
+        self.objective = Objective(task, config, model)
+        self.average = MovingAverage(model, config.ema) if config.ema else None
         self.progress = Progress()
         self.saved_at = time.monotonic()
         self._resume()
@@ -126,7 +131,10 @@ class Trainer:
         """
         entropy = [self.config.seed, self.progress.step]
         if self.augment is not None:  # of the whole batch: the random numbers do not depend on the number of ranks
-            frames = self.augment(frames, lengths, torch.Generator().manual_seed(_seed(entropy)))
+            generator = torch.Generator().manual_seed(_seed(entropy))
+            view = self.augment(frames, lengths, generator)
+            more = self.objective.has_views
+            frames = join_views(view, self.augment(frames, lengths, generator)) if more else view
         rank = self.ranks.rank
         torch.manual_seed(_seed([*entropy, rank] if rank else entropy))  # dropout
         self.model.zero_grad(set_to_none=True)
@@ -155,15 +163,20 @@ class Trainer:
             part_frames, part_lengths, part_labels = take_rows((frames, lengths, labels), part, self.task.per_frame)
             share = int(self.task.num_targets(part_labels)) / max(1, targets) if rows else 0.0
             part_frames, part_labels = part_frames.to(self.device), part_labels.to(self.device)
+            part_frames, part_lengths, part_labels = self.objective.inputs(part_frames, part_lengths, part_labels)
             last = index + 1 == max(1, len(rows))
             with contextlib.nullcontext() if last else _unsynchronized(self.logits):
-                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+                with self._autocast():
+                    soft_targets = self.objective.targets(part_frames, part_lengths.to(self.device))
                     logits, part_lengths = self.logits(part_frames, part_lengths.to(self.device))
-                loss = self.task.loss(logits, part_lengths, part_labels)
+                loss = self.objective.loss(logits, part_lengths, part_labels, soft_targets)
                 (loss * (share * self.ranks.size)).backward()  # type: ignore[no-untyped-call]
             loss_sum += float(loss.detach()) * share
             accuracy_sum += float(self.task.accuracy(logits.detach(), part_lengths, part_labels)) * share
         return loss_sum, accuracy_sum
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
 
     def _set_training_mode(self) -> None:
         self.model.train()
@@ -177,6 +190,8 @@ class Trainer:
         if not force and time.monotonic() - self.saved_at < self.config.checkpoint_seconds:
             return
         tensors = {"model": self.model.state_dict()}
+        if self.average is not None:
+            tensors["average"] = self.average.tensors
         state: dict[str, Any] = {"progress": asdict(self.progress)}
         for name, optimizer in self.optimizers.items():
             tensors[name], state[name] = pack_optimizer(optimizer)
@@ -188,6 +203,8 @@ class Trainer:
         if checkpoint is None:
             return
         self.model.load_state_dict(checkpoint.tensors["model"])
+        if self.average is not None:
+            self.average.load(checkpoint.tensors["average"])
         for name, optimizer in self.optimizers.items():
             unpack_optimizer(optimizer, checkpoint.tensors[name], checkpoint.state[name])
         self.progress = Progress(**checkpoint.state["progress"])
@@ -198,7 +215,19 @@ class Trainer:
         for optimizer in self.optimizers.values():
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            optimizer.step()
+            with self._autocast():  # Muon's products of matrices
+                optimizer.step()
+        if self.average is not None:
+            self.average.update(self.progress.step)
+
+    def averaged(self) -> contextlib.AbstractContextManager[None]:
+        """Return a context in which the model has the weights to validate: their average, if the run keeps one."""
+        return contextlib.nullcontext() if self.average is None else self.average.swapped()
+
+    def finish(self) -> None:
+        """Give the model the weights to save, at the end of the run."""
+        if self.average is not None:
+            self.average.copy_to_model()
 
     def _count_bad_step(self) -> None:
         self.progress.bad_steps += 1

@@ -80,7 +80,7 @@ def test_pooling_begins_as_the_mean_and_its_weights_are_what_it_uses(pooling: st
 def test_the_query_learns_and_frames_that_weigh_more_get_more_gradient() -> None:
     head = attention_head()
     hidden = torch.randn(2, 6, 4, requires_grad=True)
-    head.loss(head(hidden, torch.tensor([6, 0])), torch.tensor([1, 2])).backward()
+    head.loss(head(hidden, torch.tensor([6, 0])), torch.tensor([1, 2])).backward()  # type: ignore[no-untyped-call]
     assert head.query.weight.grad is not None and head.query.weight.grad.abs().sum() > 0
     assert hidden.grad is not None and hidden.grad.isfinite().all() and torch.all(hidden.grad[1] == 0)
     double = attention_head().double()

@@ -10,11 +10,12 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from speechattn.analysis.outside_window import mass_outside
 from speechattn.attention.functional import attention, attention_weights
 from speechattn.context import Context
 from speechattn.encoder.self_attention import SelfAttention
 from speechattn.models.speech_model import SpeechModel
-from speechattn.plots.attention_weights import attention_heads, mass_outside
+from speechattn.plots.attention_weights import attention_heads
 from speechattn.plots.disagreement import Labelled
 from speechattn.plots.html_page import Report
 from speechattn.training.dataset import Example
@@ -23,7 +24,7 @@ ATTENTION_S = 3.0
 """Seconds of an example whose attention is drawn; in longer ones a frame would be less than a pixel wide."""
 
 CAPTION = (
-    "Each strip is a head. A horizontal line is a head that attends at a fixed distance, like a tap of a convolution; a "
+    "A strip is a head. A horizontal line is a head that attends at a fixed distance, like a tap of a convolution; a "
     "falling line is a head that keeps attending to one moment."
 )
 
@@ -72,7 +73,9 @@ def _outside(layers: Sequence[LayerAttention]) -> str:
 
 def _last_layer(num_layers: int) -> str:
     """Return the caption of the last layer, which says which layers are not drawn."""
-    hidden = {2: "", 3: " Layer 2 is not drawn."}.get(num_layers, f" Layers 2 to {num_layers - 1} are not drawn.")
+    joined = "and" if num_layers == 4 else "to"
+    several = f" Layers 2 {joined} {num_layers - 1} are not drawn."
+    hidden = {2: "", 3: " Layer 2 is not drawn."}.get(num_layers, several)
     return f"The last layer sees most: its inputs have already looked around.{hidden}"
 
 

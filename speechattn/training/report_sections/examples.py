@@ -10,8 +10,8 @@ from speechattn.training.report_sections.inputs import ReportInputs
 EXAMPLE_S = 5.0
 """Utterances of about this length, in seconds, are shown."""
 NUM_EXAMPLES = 3
-TITLE_LENGTH = 84
-"""Characters of a title that fit above the widest pictures."""
+MAX_QUOTED = 64
+"""Characters of a sentence in a title; with what else is in it, it fits above the widest pictures."""
 
 
 def choose_examples(inputs: ReportInputs) -> list[Example]:
@@ -28,17 +28,28 @@ def nearest_examples(examples: Sequence[Example], num_frames: float) -> list[Exa
 
 def example_title(example: Example) -> str:
     """Return speaker and sentence of an example, or its id where there is no transcript."""
-    sentence = (example.utterance.utterance.transcript or "").strip()
-    return f"speaker {example.speaker}, {_quoted(sentence) if sentence else example.utterance.id}"
+    sentence = transcript(example)
+    return f"Speaker {example.speaker}, {quoted(sentence) if sentence else example.utterance.id}"
 
 
-def _quoted(sentence: str) -> str:
+def transcript(example: Example) -> str:
+    """Return the sentence of an example, "" if it is not known."""
+    return (example.utterance.utterance.transcript or "").strip()
+
+
+def cut_transcript(example: Example) -> str:
+    """Return the sentence of an example as a caption if it is cut in the title, else ""."""
+    sentence = transcript(example)
+    return f"{sentence.rstrip('.')}." if len(sentence) > MAX_QUOTED else ""
+
+
+def quoted(sentence: str) -> str:
     """Return a sentence in quotation marks, cut between words if it is long.
 
     Examples:
-        >>> _quoted("ROBERT RETURNED"), len(_quoted("SEVEN " * 50))
-        ('“ROBERT RETURNED”', 81)
+        >>> quoted("ROBERT RETURNED"), len(quoted("SEVEN " * 50))
+        ('“ROBERT RETURNED”', 65)
     """
-    if len(sentence) > TITLE_LENGTH - 2:
-        sentence = sentence[: TITLE_LENGTH - 5].rpartition(" ")[0] + " ..."
+    if len(sentence) > MAX_QUOTED:
+        sentence = (sentence[: MAX_QUOTED - 3].rpartition(" ")[0] or sentence[: MAX_QUOTED - 4]) + " ..."
     return f"“{sentence}”"

@@ -17,7 +17,7 @@ from speechattn.plots.html_page import Report
 from speechattn.plots.posteriors import posteriors
 from speechattn.training.dataset import Example
 from speechattn.training.report_sections.attention import add_attention
-from speechattn.training.report_sections.examples import choose_examples, example_title
+from speechattn.training.report_sections.examples import choose_examples, cut_transcript, example_title
 from speechattn.training.report_sections.inputs import ReportInputs
 
 STRIPS = {
@@ -81,7 +81,7 @@ def _add_strips(report: Report, inputs: ReportInputs, example: Example, name: st
     picture = phone_strips(
         log_mel, model.config.framing, labels.reference, labels.predicted, title, model.config.flavor
     )
-    report.figure(name, picture, caption)
+    report.figure(name, picture, " ".join(filter(None, (cut_transcript(example), caption))))
 
 
 def _add_mistakes(report: Report, inputs: ReportInputs, examples: Sequence[Example]) -> None:
