@@ -144,6 +144,7 @@ def _draw_cost(axes: Axes, places: Sequence[tuple[Mark, float]], cost_of: str) -
             fill = "white" if mark.family == "depth" else colour
             axes.plot(x, mark.cost_s, marker, color=colour, markerfacecolor=fill, markersize=6.5)
     axes.set_yscale("log")
+    axes.margins(y=0.2)
     axes.set_ylabel(f"time for\n{cost_of}" if cost_of else "time")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_duration(value)))
     axes.yaxis.set_minor_locator(NullLocator())
