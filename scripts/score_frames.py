@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from speechattn.decoding.smoothing import Smoothing
-from speechattn.decoding.viterbi import ViterbiStream
 from torch import Tensor
 
+from speechattn.decoding.smoothing import Smoothing
+from speechattn.decoding.viterbi import ViterbiStream
 from speechattn.models.speech_model import SpeechModel, load
 from speechattn.system.atomic_files import write_json
 from speechattn.system.stop_signal import StopSignal

@@ -24,7 +24,7 @@ from speechattn.data.labelled_corpus import load_corpus
 from speechattn.data.labels.classes import PHONES
 from speechattn.data.speaker_split import split_by_speaker
 from speechattn.training.dataset import Example, make_examples
-from speechattn.training.metrics import FrameScores
+from speechattn.training.metrics import ClassScores
 from speechattn.training.tasks.frames import FrameTask
 
 NUM_MELS = 40
@@ -126,7 +126,7 @@ def train_and_score(
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         schedule.step()
-    scores = FrameScores(len(PHONES))
+    scores = ClassScores(len(PHONES))
     with torch.no_grad():
         for example in held_out:
             scores.update(head(*encoder.eval()(example.frames[None])), example.labels[None])

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from speechattn.context import Context
     from speechattn.data.audio.files import load_audio
     from speechattn.data.librispeech import LibriSpeech
+    from speechattn.decoding.smoothing import Smoothing
+    from speechattn.decoding.viterbi import viterbi
     from speechattn.encoder.baselines import build_encoder
     from speechattn.encoder.convolution_as_attention import attention_from_convolution, convolution_from_attention
     from speechattn.encoder.encoder import Encoder
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
     from speechattn.streaming.long_form import encode_long
     from speechattn.streaming.segmenter import LabelledSegment, Segments
     from speechattn.streaming.stream import Stream
+    from speechattn.training.config import TrainConfig
+    from speechattn.training.run import train
 
 __version__ = "0.1.0"
 
@@ -70,6 +74,8 @@ _MODULES = {
     "CTC": "models.heads",
     "SpeechModel": "models.speech_model",
     "load": "models.speech_model",
+    "Smoothing": "decoding.smoothing",
+    "viterbi": "decoding.viterbi",
     "Stream": "streaming.stream",
     "FrameLabels": "streaming.labels",
     "Segments": "streaming.segmenter",
@@ -80,6 +86,8 @@ _MODULES = {
     "Estimate": "planning.estimate",
     "max_frames": "planning.estimate",
     "memory_limit": "planning.memory_limit",
+    "TrainConfig": "training.config",
+    "train": "training.run",
 }
 
 _RENAMED = {
@@ -111,8 +119,10 @@ __all__ = [
     "Normalize",
     "Segments",
     "SelfAttention",
+    "Smoothing",
     "SpeechModel",
     "Stream",
+    "TrainConfig",
     "UserError",
     "UtteranceClassifier",
     "attention",
@@ -129,6 +139,8 @@ __all__ = [
     "memory_limit",
     "packed_attention",
     "resize_relative_bias",
+    "train",
+    "viterbi",
 ]
 
 

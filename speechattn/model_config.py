@@ -19,7 +19,8 @@ FLAVORS = ("kaldi", "librosa")
 FEATURES = ("logmel", "mfcc")
 NUM_MELS = 80
 """Default number of mel bands: of LogMel, MFCC, ModelConfig and `speechattn features`."""
-HEADS = ("frames", "ctc")
+HEADS = ("frames", "utterance", "ctc")
+POOLINGS = ("mean", "attention")
 DELTA = Context.truncated(left=2, right=2)
 """The window of one order of deltas: 5 frames, as in HTK and Kaldi."""
 
@@ -49,12 +50,18 @@ class ModelConfig:
     deltas: int = 2
     """Orders of deltas with features="mfcc"; each waits for 2 more frames."""
     head: str = "frames"
-    """"frames", a label for every frame, or "ctc", a shorter sequence, whose blank is classes[0]."""
+    """"frames", a label for every frame; "utterance", one for all of them; or "ctc", a shorter sequence, whose blank is
+    classes[0]."""
+    pooling: str = "mean"
+    """How head="utterance" joins its frames: "mean", or "attention", a mean with learned weights."""
 
     def __post_init__(self) -> None:
         take_numbers(self)
         object.__setattr__(self, "classes", tuple(self.classes))
         check_choice("ModelConfig", "head", self.head, HEADS)
+        check_choice("ModelConfig", "pooling", self.pooling, POOLINGS)
+        if self.pooling != "mean" and self.head != "utterance":
+            raise ConfigError(f'ModelConfig.pooling has no effect with head={self.head!r}: use head="utterance".')
         check_choice("ModelConfig", "flavor", self.flavor, FLAVORS)
         check_features("ModelConfig", self.features, self.num_mels, self.num_ceps, self.deltas)
         if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
@@ -66,7 +73,7 @@ class ModelConfig:
                 f"ModelConfig.encoder.stack must be 1, for classes are labels of every {self.framing.hop_ms:g} ms: got "
                 f"{size}, one output in {slower.hop_ms:g} ms. Use stack=1 with "
                 f"Framing(sample_rate={slower.sample_rate}, hop={slower.hop}), "
-                'or head="ctc", whose labels have no rate.'
+                'or head="ctc" or "utterance", whose labels have no rate.'
             )
         if self.encoder.input_dim != self.num_features:
             rule = "num_mels" if self.features == "logmel" else "num_ceps * (1 + deltas) of MFCC"

@@ -42,4 +42,7 @@ def test_mistakes_are_one_line() -> None:
 def test_presets_are_shown_and_can_be_built() -> None:
     result = script("train.py", "--preset", "librispeech", "--help")
     assert "runs/librispeech" in result.stdout
-    assert "must be one of best, demo, encoders, librispeech, streaming, got 'big'" in script("train.py", "--preset", "big").stderr
+    assert (
+        "must be one of best, demo, encoders, librispeech, streaming, got 'big'"
+        in script("train.py", "--preset", "big").stderr
+    )

@@ -6,13 +6,10 @@ import torch
 from torch import Tensor
 
 from speechattn.attention.call import check_call
-from speechattn.attention.dense import weights_of
 from speechattn.attention.dispatch import run
-from speechattn.attention.masks import band_mask
 from speechattn.attention.qkv import QKV, unpack
-from speechattn.attention.relative_bias import relative_index
+from speechattn.attention.weight_blocks import weight_blocks
 from speechattn.context import Context
-from speechattn.dtypes import widened
 from speechattn.system.renamed_arguments import renamed
 
 
@@ -122,21 +119,14 @@ def attention_weights(
     num_heads, num_frames = q.shape[1:3]
     seen = context.within(num_frames)
     assert seen.window is not None
-    wide = widened(q.dtype)
     weights = q.new_zeros(len(q), num_heads, num_frames, seen.window)
     columns = torch.arange(seen.window, device=q.device)
-    offsets = call.offsets(num_frames)
     for row, length in enumerate(call.row_lengths(k)):
-        for begin, end, key_begin, key_end in context.schedule(length, 64):
-            queries = torch.arange(begin, end, device=q.device)
-            keys = torch.arange(key_begin, key_end, device=q.device)
-            raw = call.scale * q[row, :, begin:end].to(wide) @ k[row, :, key_begin:key_end].to(wide).transpose(1, 2)
-            bias = None if call.bias is None else call.bias[:, relative_index(offsets, queries, keys)]
-            block = weights_of(raw, band_mask(context, queries, keys), activation, bias)
+        for queries, keys, block in weight_blocks(q[row], k[row], call, length):
             start, _ = seen.span(queries)
             assert start is not None
             frame = start[:, None] + columns
-            inside = (frame >= key_begin) & (frame < key_end)
-            index = (frame - key_begin).clamp(0, len(keys) - 1).expand(num_heads, -1, -1)
-            weights[row, :, begin:end] = block.gather(2, index) * inside
+            inside = (frame >= keys[0]) & (frame <= keys[-1])
+            index = (frame - keys[0]).clamp(0, len(keys) - 1).expand(num_heads, -1, -1)
+            weights[row, :, queries] = (block.gather(2, index) * inside).to(weights.dtype)
     return weights

@@ -10,8 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from speechattn.cli.options import Parser, positive
+from speechattn.cli.spoken import find_spoken
 from speechattn.errors import UserError
+from speechattn.framing import Framing
 from speechattn.model_config import FLAVORS, NUM_MELS
+
+TITLE_CHARACTERS = 100
+"""Of the sentence and its speaker, where a transcript lies beside the file."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -58,7 +63,8 @@ def features(files: Sequence[Path], out: Path, num_mels: int, flavor: str, plot:
             out.mkdir(parents=True, exist_ok=True)
             write_bytes(out / f"{file.stem}.npy", _npy(frames))
             if plot:
-                write_bytes(out / f"{file.stem}.png", _png(frames, frontend.framing.hop_ms / 1000, file.name))
+                title = find_spoken(file).title(TITLE_CHARACTERS) or file.name
+                write_bytes(out / f"{file.stem}.png", _png(frames, frontend.framing, title, flavor))
         except OSError as error:
             raise UserError(f"Cannot write to {out} ({error.strerror}): choose another --out.") from error
         print(f"{out / file.stem}.npy  {frames.shape[0]} frames x {frames.shape[1]}")
@@ -87,16 +93,11 @@ def _npy(frames: Any) -> bytes:
     return buffer.getvalue()
 
 
-def _png(frames: Any, hop_s: float, title: str) -> bytes:
-    """Return the PNG of a spectrogram [T, F] over seconds and mel bands; pyplot, which is global, is not used."""
-    from matplotlib.figure import Figure
+def _png(frames: Any, framing: Framing, title: str, flavor: str) -> bytes:
+    """Return the PNG of a spectrogram [T, F]."""
+    from speechattn.plots.spectrogram import spectrogram
+    from speechattn.plots.style import DPI
 
-    figure = Figure(figsize=(10, 3), layout="constrained")
-    axes = figure.add_subplot(xlabel="seconds", ylabel="mel band", title=title)
-    if frames.size:
-        extent = (0.0, frames.shape[0] * hop_s, 0.0, frames.shape[1])
-        image = axes.imshow(frames.T, origin="lower", aspect="auto", extent=extent, interpolation="nearest")
-        figure.colorbar(image, label="log energy")
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
+    spectrogram(frames, framing, title, flavor).savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
     return buffer.getvalue()

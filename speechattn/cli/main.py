@@ -24,10 +24,15 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "download": "subsets of LibriSpeech from openslr.org or a mirror",
-    "train": "train a frame classifier and write its report",
+    "train": "train a classifier of frames or utterances, or CTC, and write its report",
+    "cross_validate": "train and score a classifier of utterances with each speaker held out in turn",
     "align": "times of phones and words from recordings and their transcripts",
-    "evaluate": "frame accuracy of a saved model on labelled speech",
+    "beam_search": "greedy decoding and beam search of a CTC run, side by side",
+    "evaluate": "scores of a saved model on labelled speech",
+    "compare": "runs side by side: scores, settings, and a page with curves and confusions",
     "stream": "phones of a file or a microphone, as soon as they are certain",
+    "attention": "where the heads of a model look, how far, and what smaller windows change",
+    "label": "labels of recordings as CTM, TextGrid, Audacity labels or JSON lines",
     "features": "log-mel frames of sound files as .npy, and as plots",
     "plan": "how much audio fits into how much memory, and how long it takes",
     "profile": "memory and time of encoders over the length of audio",
@@ -40,10 +45,15 @@ MAX_CHARACTERS = 2000
 """Length of the longest message that is printed whole."""
 
 
-def main(argv: Sequence[str] | None = None, presets: Mapping[str, TrainConfig] | None = None) -> int:
+def main(
+    argv: Sequence[str] | None = None,
+    presets: Mapping[str, TrainConfig] | None = None,
+    task: str | None = None,
+) -> int:
     """Run one command and return its exit status: 0, 2 for a mistake of the user, 130 after Ctrl-C.
 
-    `presets` are the choices of ``train --preset NAME``; a recipe brings its own.
+    `presets` are the choices of ``train --preset NAME`` and `task` is that of the models which ``evaluate`` takes; a
+    recipe brings its own.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if isinstance(sys.stdout, io.TextIOWrapper):  # a file name that the terminal cannot show must not stop a command
@@ -55,7 +65,7 @@ def main(argv: Sequence[str] | None = None, presets: Mapping[str, TrainConfig] |
         with warnings.catch_warnings():
             if not os.environ.get("SPEECHATTN_DEBUG"):
                 warnings.showwarning = _show_warning
-            status = _run(arguments, presets or {})
+            status = _run(arguments, presets or {}, task)
         if sys.stdout is not None:  # None where the shell has closed it
             sys.stdout.flush()  # a closed pipe raises here, where it is caught
         return status
@@ -88,13 +98,14 @@ def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
     print(f"speechattn: warning: {_one_line(message)}", file=sys.stderr)
 
 
-def _run(arguments: list[str], presets: Mapping[str, TrainConfig]) -> int:
+def _run(arguments: list[str], presets: Mapping[str, TrainConfig], task: str | None) -> int:
     command, rest = (arguments or [""])[0], arguments[1:]
     if command in RENAMED_COMMANDS:
         raise UserError(f"the command {command} is now {RENAMED_COMMANDS[command]}.")
     if command in COMMANDS:
         module = importlib.import_module(f"speechattn.cli.{command}")
-        status: int = module.main(rest, presets) if command == "train" else module.main(rest)
+        given = {"train": (presets,), "cross_validate": (presets,), "evaluate": (task,)}.get(command, ())
+        status: int = module.main(rest, *given)
         return status
     parser = _parser()
     if not arguments:

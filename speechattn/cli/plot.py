@@ -74,7 +74,7 @@ def _parser() -> Parser:
     add("--layers", type=positive, metavar="N", help="layers of one context (default 6)")
     add(
         "--context",
-        type=_context,
+        type=context_option,
         action="append",
         metavar="LEFT,RIGHT[,CHUNK]",
         help="once a layer, the one next to the input first; or once for all --layers",
@@ -140,7 +140,8 @@ def _limit(side: int | str) -> int | None:
     return None if side == "all" else int(side)
 
 
-def _context(text: str) -> Context:
+def context_option(text: str) -> Context:
+    """Read a context: left,right or left,right,chunk in frames, of which `all` is no limit."""
     parts = text.split(",")
     if len(parts) not in (2, 3):
         raise argparse.ArgumentTypeError(f"must be left,right or left,right,chunk, as 64,8,16, got {text!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from speechattn.cli.options import Parser, check_output_file, positive
+from speechattn.cli.smoothing_options import DEFAULT_COST, DEFAULT_LAG_MS, SmoothingMs, add_smoothing, number
 from speechattn.errors import UserError
 
 PIPE_BYTES = 2**20
@@ -25,6 +27,7 @@ def main(argv: Sequence[str]) -> int:
         raise UserError("--rate is for raw samples on stdin: a sound file states its own rate.")
     if source != "-" and not os.path.exists(source):
         raise UserError(f"{source} does not exist. Give the path of a sound file, or - for raw PCM on stdin.")
+    smoothing = _smoothing(options)
     if options.plot is not None:
         check_output_file("--plot", options.plot, (".png",))
     if source == "-":
@@ -39,6 +42,7 @@ def main(argv: Sequence[str]) -> int:
         realtime=options.realtime,
         as_json=options.format == "json",
         plot=options.plot,
+        smoothing=smoothing,
     )
 
 
@@ -55,8 +59,25 @@ def _parser() -> Parser:
     add("--push-ms", type=positive, default=100, metavar="MS", help="sound per push, in milliseconds (default 100)")
     add("--realtime", action="store_true", help="push a file at the pace of speech, and report the latency")
     add("--format", choices=("text", "json"), default="text", help="json: one object per line (default text)")
+    add("--smooth", action="store_true", help="smooth the labels, which come later: see --lag-ms")
+    add_smoothing(parser)
+    add(
+        "--lag-ms",
+        type=number,
+        metavar="MS",
+        help=f"smoothing: sound that a label waits for after the model has it (default {DEFAULT_LAG_MS:g})",
+    )
     add("--plot", type=Path, metavar="FILE", help="a .png of when each label appeared against when it was spoken")
     return parser
+
+
+def _smoothing(options: argparse.Namespace) -> SmoothingMs | None:
+    """Return the smoothing that was asked for, or None."""
+    given = {name: getattr(options, name) for name in ("change_cost", "min_ms", "lag_ms")}
+    given = {name: value for name, value in given.items() if value is not None}
+    if given and not options.smooth:
+        raise UserError(f"--{next(iter(given)).replace('_', '-')} is a setting of the smoothing: add --smooth.")
+    return SmoothingMs(**{"change_cost": DEFAULT_COST, "lag_ms": DEFAULT_LAG_MS, **given}) if options.smooth else None
 
 
 def make_room() -> None:

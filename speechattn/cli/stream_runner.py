@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from speechattn.cli.smoothing_options import SmoothingMs
 from speechattn.data.audio.errors import AudioWarning
 from speechattn.data.audio.files import audio_blocks
 from speechattn.data.audio.samples import MAX_RATE, MIN_RATE, Samples, cut
@@ -62,15 +63,19 @@ class LatencyRecord:
         start, stop, appeared = (np.array(column) for column in (self.start_s, self.stop_s, self.appeared_s))
         return np.asarray(1000 * (appeared - (start + stop) / 2))
 
-    def report(self, seconds: float, algorithmic_ms: float, push_ms: int) -> str:
-        """Return percentiles of the latency and the real-time factor, in two lines."""
+    def report(self, seconds: float, algorithmic_ms: float, push_ms: int, lag_ms: float = 0.0) -> str:
+        """Return percentiles of the latency and the real-time factor, in two lines.
+
+        `lag_ms` is the part of `algorithmic_ms` that smoothing takes.
+        """
         factor = self.busy_s / max(seconds, 1e-9)
         speed = f"real-time factor {factor:.4f}: {1 / max(factor, 1e-9):.0f} times as fast as speech"
         if not self.labels:
             return f"no label appeared\n{speed}"
         values = np.percentile(self.latency_ms, PERCENTILES)
         percentiles = ", ".join(f"{share} % {value:.0f} ms" for share, value in zip(PERCENTILES, values, strict=True))
-        waits = f"the model waits {algorithmic_ms:.0f} ms, a push up to {push_ms} ms"
+        lag = f"smoothing {lag_ms:.0f} ms, " if lag_ms else ""
+        waits = f"the model waits {algorithmic_ms - lag_ms:.0f} ms, {lag}a push up to {push_ms} ms"
         return f"latency of {len(self.labels)} labels: {percentiles} ({waits})\n{speed}"
 
 
@@ -83,6 +88,7 @@ def run_stream(
     realtime: bool = False,
     as_json: bool = False,
     plot: str | Path | None = None,
+    smoothing: SmoothingMs | None = None,
 ) -> int:
     """Print the segments of `source`, a sound file or "-"; return the exit status, 130 or 143 after a signal.
 
@@ -94,6 +100,7 @@ def run_stream(
         realtime: push the file at the pace of speech, and print latency and real-time factor to stderr.
         as_json: print one JSON object per segment.
         plot: file for the figure of latencies; without `realtime` it shows when labels would have appeared.
+        smoothing: smooths the labels, which appear later by its lag; None does not.
 
     Raises:
         UserError: the sound or the model cannot be used; labels of the sound before a damage have been printed.
@@ -102,7 +109,7 @@ def run_stream(
     if rate is not None and not MIN_RATE <= rate <= MAX_RATE:
         raise UserError(f"--rate must be {MIN_RATE} to {MAX_RATE} Hz, got {rate}.")
     torch.set_num_threads(1)  # the matrix products of a push are too small to share between threads
-    stream = _stream(model)
+    stream = _stream(model, smoothing)
     if rate is None or source != "-":
         rate = stream.model.config.framing.sample_rate  # a file is resampled while it is read
     size = max(1, rate * push_ms // 1000)
@@ -122,7 +129,9 @@ def run_stream(
     if plot is not None and (session.received_s or not errors):
         _plot(session, Path(plot), "stdin" if source == "-" else Path(source).name)
     if realtime and session.received_s:
-        print(session.record.report(session.received_s, stream.algorithmic_latency_ms, push_ms), file=sys.stderr)
+        lag_ms = (stream.smoothing.lag_frames or 0) * stream.model.config.framing.hop_ms if stream.smoothing else 0.0
+        latency_ms = stream.algorithmic_latency_ms
+        print(session.record.report(session.received_s, latency_ms, push_ms, lag_ms), file=sys.stderr)
     if errors:
         raise errors[0]
     if stop.received is not None:
@@ -178,11 +187,13 @@ class _Session:
             print(segment.line(self._as_json), flush=True)
 
 
-def _stream(directory: str | Path | None) -> Stream:
+def _stream(directory: str | Path | None, smoothing: SmoothingMs | None) -> Stream:
     """Return a stream of the model, warmed up: the first call of everything is slow."""
     model = load_pretrained("small-en-phones") if directory is None else load(directory)
+    if smoothing is not None and isinstance(model.head, CTC):
+        raise UserError(f"--smooth is for one label a frame; the model in {directory} has a CTC head: leave it out.")
     try:
-        stream = Stream(model)
+        stream = Stream(model, smoothing=None if smoothing is None else smoothing.frames(model.config.framing))
     except ValueError as error:
         raise UserError(f"the model in {directory} cannot stream: {error}") from error
     stream.push(np.zeros(model.config.framing.sample_rate, np.float32))

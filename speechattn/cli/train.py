@@ -35,8 +35,18 @@ def main(argv: Sequence[str], presets: Mapping[str, TrainConfig] | None = None) 
     return 0
 
 
-def parse_train(argv: Sequence[str], presets: Mapping[str, TrainConfig]) -> tuple[TrainConfig, bool]:
+DESCRIPTIONS = {
+    "train": "Train a model and write its report; the same command resumes a run that was stopped.",
+    "cross_validate": "Train and score with each speaker held out in turn; the same command resumes what was stopped.",
+}
+
+
+def parse_train(
+    argv: Sequence[str], presets: Mapping[str, TrainConfig], command: str = "train"
+) -> tuple[TrainConfig, bool]:
     """Return (config, restart) from options: a preset first, a file over it, single settings over both.
+
+    `command` is the one that takes them, for --help.
 
     Raises:
         ConfigError: the file is missing, not JSON, or has an unknown setting; the combination is impossible.
@@ -46,9 +56,9 @@ def parse_train(argv: Sequence[str], presets: Mapping[str, TrainConfig]) -> tupl
     sources = _sources(argv, presets)
     base = _base(sources.preset, sources.config, presets)
     parser = Parser(
-        "speechattn train",
-        usage="speechattn train [--config FILE] [--preset NAME] [--restart] [--download] [SETTING ...]",
-        description="Train a frame classifier and write its report; the same command resumes a run that was stopped.",
+        f"speechattn {command}",
+        usage=f"speechattn {command} [--config FILE] [--preset NAME] [--restart] [--download] [SETTING ...]",
+        description=DESCRIPTIONS[command],
     )
     _add_sources(parser, presets)
     add_fields(parser, base)

@@ -62,10 +62,12 @@ class Batches:
         return [batches[k] for k in generator.permutation(len(batches)).tolist()]
 
 
-def collate(frames: Sequence[Tensor], labels: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """Return (frames [B, T, F] padded with 0, lengths [B] int64, labels [B, T] int64 padded with IGNORE).
+def collate(
+    frames: Sequence[Tensor], labels: Sequence[Tensor], per_frame: bool = True
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return (frames [B, T, F] padded with 0, lengths [B] int64, labels [B, L] int64 padded with IGNORE).
 
-    `frames` are B tensors [T_b, F], `labels` B tensors [T_b].
+    `frames` are B tensors [T_b, F], `labels` B tensors [L_b], L_b = T_b with `per_frame`.
 
     Raises:
         ValueError: no item, different B, an item whose frames and labels differ in length, or different F.
@@ -75,10 +77,10 @@ def collate(frames: Sequence[Tensor], labels: Sequence[Tensor]) -> tuple[Tensor,
     for b, (item, target) in enumerate(zip(frames, labels, strict=True)):
         if item.dim() != 2 or target.dim() != 1 or item.shape[1] != frames[0].shape[1]:
             raise ValueError(
-                f"item {b}: expected frames [T, {frames[0].shape[-1]}] and labels [T], "
+                f"item {b}: expected frames [T, {frames[0].shape[-1]}] and labels [L], "
                 f"got {list(item.shape)} and {list(target.shape)}."
             )
-        if len(item) != len(target):
+        if per_frame and len(item) != len(target):
             raise ValueError(f"item {b}: {len(item)} frames but {len(target)} labels. Were both made by one Framing?")
     lengths = torch.tensor([len(item) for item in frames], dtype=torch.int64)
     padded = pad_sequence([target.to(torch.int64) for target in labels], batch_first=True, padding_value=IGNORE)

@@ -25,7 +25,7 @@ from speechattn.data.labels.frame_labels import MAX_OVERHANG_S
 from speechattn.data.labels.segment_arrays import SegmentSlice
 from speechattn.data.labels.segments import Alignment, Segment, Utterance
 from speechattn.data.librispeech import RECORDING_FAULTS
-from speechattn.data.recordings import open_recordings
+from speechattn.data.recordings import Recordings, open_recordings
 from speechattn.errors import DataError
 from speechattn.system.serialization import plain_number
 
@@ -145,6 +145,12 @@ class Corpus:
         self._reject(id, error.reason, error)
         self._check_limit()
 
+    def skip(self, id: str, reason: str, found: str = "") -> None:
+        """Move a whole utterance that a task cannot use to `skipped`; it is no damage. `found` says more."""
+        self.utterances = [other for other in self.utterances if other.id != id]
+        self._found[id] = found or reason
+        self._skip(id, reason)
+
     def warn_left_out(self) -> None:
         """Warn of the utterances that cannot be used."""
         warnings.warn(f"{self._bad_summary()}. They are left out.", AudioWarning, stacklevel=3)
@@ -224,16 +230,22 @@ def load_corpus(
     max_bad: float = 0.01,
     *,
     sample_rate: int = SAMPLE_RATE,
+    recordings: Recordings | None = None,
+    needs_words: bool = True,
     headers: HeaderReader = read_headers,
     read_alignments: AlignmentReader = load_alignments,
 ) -> Corpus:
     """Return the labelled utterances of `subset`: folders and headers are read, audio is not decoded.
 
     `alignments` is a folder or file for `load_alignments`, and `classes=None` means all words; alignments=None means
-    that SIL and SPEECH are detected. Recordings without an alignment are left out and counted. So are incomplete
-    utterances: no recording or two, a bad header, a damaged alignment or one that ends more than 0.5 s from the audio's
-    end, and, if the subset has transcripts and alignments, no words or two transcripts. These may be at most `max_bad`
-    of the utterances that are aligned or damaged; for a test set use `max_bad=0`.
+    that SIL and SPEECH are detected, or with classes=() that utterances have no segments. Recordings without an
+    alignment are left out and counted. So are incomplete utterances: no recording or two, a bad header, a damaged
+    alignment or one that ends more than 0.5 s from the audio's end, and, if the subset has transcripts and alignments,
+    no words or two transcripts. These may be at most `max_bad` of the utterances that are aligned or damaged; for a
+    test set use `max_bad=0`.
+
+    `recordings` replace those that are found below `root`. With classes=() and without `needs_words` the words of an
+    utterance do not matter.
 
     `headers` and `read_alignments` replace the readers of headers (`read_headers`) and alignments, by such that
     remember what they read.
@@ -243,24 +255,26 @@ def load_corpus(
         DataError: the layout or the alignments are malformed, no recording has an alignment, or too many are
             bad (the first ten are named with the reason).
     """
-    if alignments is None and tuple(classes or ()) != SPEECH:
-        raise ValueError(f"without alignments the classes can only be {SPEECH}: give alignments.")
-    recordings = open_recordings(root, subset)
-    corpus = Corpus(recordings.subset, max_bad, sample_rate, detect=alignments is None)
+    wanted = None if classes is None else tuple(classes)
+    if alignments is None and wanted not in (SPEECH, ()):
+        raise ValueError(f"without alignments the classes can only be {SPEECH} or (): give alignments.")
+    recordings = open_recordings(root, subset) if recordings is None else recordings
+    corpus = Corpus(recordings.subset, max_bad, sample_rate, detect=alignments is None and wanted == SPEECH)
     damaged: dict[str, str] = {}
     by_id: Mapping[str, Alignment] = (
         {} if alignments is None else read_alignments(alignments, recordings.subset, classes, damaged)
     )
     known = {utterance.id: utterance for utterance in recordings}
     faults = recordings.faults
-    if corpus.detect:  # a detector needs no words
+    if corpus.detect or not needs_words:  # a detector needs no words either
         faults = {id: fault for id, fault in faults.items() if fault in RECORDING_FAULTS}
     ids = sorted(known.keys() | recordings.faults.keys())
-    whole = [id for id in ids if (corpus.detect or id in by_id) and id not in faults and id not in damaged]
+    free = alignments is None
+    whole = [id for id in ids if (free or id in by_id) and id not in faults and id not in damaged]
     lengths = dict(zip(whole, headers([known[id].path for id in whole], sample_rate), strict=True))
     for id in ids:
         fault = faults.get(id)
-        if not (corpus.detect or id in by_id or id in damaged):
+        if not (free or id in by_id or id in damaged):
             corpus._skip(id, fault or NO_ALIGNMENT)
         elif fault is not None:
             corpus._count_bad(id, fault)

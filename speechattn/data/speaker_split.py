@@ -39,7 +39,7 @@ def split_by_speaker(utterances: Sequence[S], fraction: float = 0.1, seed: int =
     """
     if not 0 < fraction < 1:
         raise ValueError(f"fraction must lie between 0 and 1, got {fraction}.")
-    place = {speaker: _place(speaker, seed) for speaker in {item.speaker for item in utterances}}
+    place = {speaker: hash_place(speaker, seed) for speaker in {item.speaker for item in utterances}}
     if len(place) < 2:
         found = f"{len(place)}" + "".join(f" ({speaker})" for speaker in place)
         raise DataError(
@@ -50,6 +50,22 @@ def split_by_speaker(utterances: Sequence[S], fraction: float = 0.1, seed: int =
     chosen = {speaker for speaker in ranked[1:-1] if place[speaker] < fraction} | {ranked[0]}
     train = [item for item in utterances if item.speaker not in chosen]
     return train, [item for item in utterances if item.speaker in chosen]
+
+
+def split_off_speakers(utterances: Sequence[S], speakers: Sequence[str]) -> tuple[list[S], list[S]]:
+    """Return (train, valid): all utterances of `speakers` are in valid.
+
+    Raises:
+        DataError: one of them has no utterance, or they are all speakers.
+    """
+    present = sorted({item.speaker for item in utterances})
+    if missing := sorted(set(speakers) - set(present)):
+        found = ", ".join(present[:10]) + (", ..." if len(present) > 10 else "")
+        raise DataError(f"there is no speaker {missing[0]} to hold out: the speakers are {found}.")
+    train = [item for item in utterances if item.speaker not in speakers]
+    if not train:
+        raise DataError(f"all {len(present)} speakers are held out: none is left to train on.")
+    return train, [item for item in utterances if item.speaker in speakers]
 
 
 def check_disjoint(train: Iterable[HasSpeaker], test: Iterable[HasSpeaker]) -> None:
@@ -63,6 +79,6 @@ def check_disjoint(train: Iterable[HasSpeaker], test: Iterable[HasSpeaker]) -> N
         )
 
 
-def _place(speaker: str, seed: int) -> float:
-    """Return a number in [0, 1) that depends on this speaker and the seed alone."""
-    return int.from_bytes(hashlib.sha256(f"{seed}:{speaker}".encode()).digest()[:8], "big") / 2**64
+def hash_place(name: str, seed: int) -> float:
+    """Return a number in [0, 1) that depends on this id of a speaker or an utterance and the seed alone."""
+    return int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode()).digest()[:8], "big") / 2**64

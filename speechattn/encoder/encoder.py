@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -68,6 +69,10 @@ class Encoder(FramesEncoder):
     without new weights: ``encoder(frames, lengths, context=Context.truncated(32, 0))``. With relative positions
     the table of biases is sized by the config's context, and farther keys share its last entry.
 
+    `block(config, context)` returns a block of your own for each layer: a module with ``forward(x, lengths, context)``
+    from frames [B, T, D] to frames [B, T, D], and with `initial_state`, `step` and `flush` as those of blocks.py if it
+    is to stream. `describe` is about the config, and does not know what such a block sees.
+
     A stream gives the same numbers: `step` returns a frame as soon as all frames that it depends on have arrived, and
     `flush` returns the pending ones at the end. A frame is computed once.
 
@@ -81,7 +86,9 @@ class Encoder(FramesEncoder):
         (372, 128)
     """
 
-    def __init__(self, config: EncoderConfig) -> None:
+    def __init__(
+        self, config: EncoderConfig, block: Callable[[EncoderConfig, Context], nn.Module] | None = None
+    ) -> None:
         super().__init__(config)
         if config.block not in BLOCKS:
             raise ConfigError(
@@ -92,7 +99,9 @@ class Encoder(FramesEncoder):
         learned = LearnedPositions(config.max_frames, config.d_model) if self._placed == "learned" else None
         self.positions: LearnedPositions | None = learned
         self.dropout = nn.Dropout(config.dropout)
-        self.blocks = nn.ModuleList(BLOCKS[config.block](config, context) for context in config.layer_contexts)
+        self.has_own_blocks = block is not None
+        make_block = BLOCKS[config.block] if block is None else block
+        self.blocks = nn.ModuleList(make_block(config, context) for context in config.layer_contexts)
         self.norm = nn.LayerNorm(config.d_model)
         self._warned = False
 
@@ -135,6 +144,12 @@ class Encoder(FramesEncoder):
             ValueError: a layer's right context is unlimited: use a limited or a chunked one.
         """
         batch_size = whole("batch_size", batch_size, 0)
+        for block in self.blocks:
+            if not hasattr(block, "initial_state"):
+                raise ValueError(
+                    f"{type(block).__name__} cannot stream, it has no initial_state: encoder(frames) computes a whole "
+                    "recording."
+                )
         blocks = tuple(block.initial_state(batch_size) for block in self.blocks)  # type: ignore[operator]
         return EncoderState(self._fingerprint, 0, self.input_layer.initial_state(like(self), batch_size), blocks)
 

@@ -68,6 +68,8 @@ class StreamingStep(nn.Module):
         encoder = model.encoder if isinstance(model, SpeechModel) else model
         if not isinstance(encoder, Encoder):
             raise UserError(f"{type(encoder).__name__} does not stream: use a transformer, conformer or cnn.")
+        if isinstance(model, SpeechModel) and model.config.head == "utterance":
+            raise UserError('a model with head="utterance" does not stream: export its encoder, model.encoder.')
         _check_push(encoder.config, push_frames)
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self.encoder: Encoder = self.model.encoder if isinstance(self.model, SpeechModel) else self.model  # type: ignore[assignment]

@@ -12,8 +12,9 @@ from torch.nn.functional import cross_entropy, ctc_loss
 
 from speechattn.data.labels.segments import IGNORE
 from speechattn.dtypes import check_floating, fitting, widened
-from speechattn.lengths import check_lengths, full_lengths, valid_mask, zero_padding
-from speechattn.system.serialization import whole
+from speechattn.lengths import check_lengths, full_lengths, lengths_of, valid_mask, zero_padding
+from speechattn.model_config import POOLINGS
+from speechattn.system.serialization import check_choice, whole
 
 
 class FrameClassifier(nn.Module):
@@ -50,27 +51,68 @@ class FrameClassifier(nn.Module):
 
 
 class UtteranceClassifier(nn.Module):
-    """N -> 1: one label per utterance, logits [B, C], from the mean of its valid frames.
+    """N -> 1: one label per utterance, logits [B, C], from a weighted mean of its valid frames.
 
-    An utterance without frames has a mean of zero, so its logits are the bias.
+    With pooling="mean" all frames have one weight. With "attention" a frame's weight is the softmax, over the valid
+    frames, of its product with a learned query (Safari et al. 2020, equation 1). The query is 0 at first, which is the
+    mean. An utterance without frames has a mean of zero, so its logits are the bias.
+
+    Args:
+        d_model: D, features of a frame.
+        num_classes: C.
+        pooling: "mean" or "attention".
 
     Examples:
-        >>> UtteranceClassifier(d_model=8, num_classes=10)(torch.zeros(2, 100, 8)).shape
-        torch.Size([2, 10])
+        >>> head = UtteranceClassifier(d_model=8, num_classes=10, pooling="attention")
+        >>> hidden = torch.zeros(2, 4, 8)
+        >>> head(hidden).shape, head.weights(hidden, torch.tensor([4, 2])).tolist()
+        (torch.Size([2, 10]), [[0.25, 0.25, 0.25, 0.25], [0.5, 0.5, 0.0, 0.0]])
     """
 
-    def __init__(self, d_model: int, num_classes: int) -> None:
+    def __init__(self, d_model: int, num_classes: int, pooling: str = "mean") -> None:
         super().__init__()
-        self.output = nn.Linear(whole("d_model", d_model), whole("num_classes", num_classes))
+        d_model = whole("d_model", d_model)
+        check_choice("UtteranceClassifier", "pooling", pooling, POOLINGS)
+        self.pooling = pooling
+        if pooling == "attention":
+            self.query = nn.Linear(d_model, 1, bias=False)
+            nn.init.zeros_(self.query.weight)
+        self.output = nn.Linear(d_model, whole("num_classes", num_classes))
 
     def forward(self, hidden: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Return logits [B, C] of hidden frames [B, T, D] with `lengths` [B]."""
         hidden = fitting(hidden, self, "head")
         lengths = check_lengths(lengths, hidden.shape[0], hidden.shape[1])
-        counts = full_lengths(hidden) if lengths is None else lengths.to(hidden.device)
-        total = zero_padding(hidden, lengths).sum(1, dtype=widened(hidden.dtype))
-        logits: Tensor = self.output((total / counts.clamp(min=1)[:, None]).to(hidden.dtype))
+        if self.pooling == "mean":
+            counts = full_lengths(hidden) if lengths is None else lengths.to(hidden.device)
+            total = zero_padding(hidden, lengths).sum(1, dtype=widened(hidden.dtype))
+            pooled = total / counts.clamp(min=1)[:, None]
+        else:
+            hidden = zero_padding(hidden, lengths)
+            weights = self._attention(hidden, lengths)
+            pooled = (weights[:, None] @ hidden.to(weights.dtype))[:, 0]
+        logits: Tensor = self.output(pooled.to(hidden.dtype))
         return logits
+
+    def weights(self, hidden: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return the weight of each frame [B, T]: 0 at and past `lengths` [B], with sum 1 over the frames of a row."""
+        hidden = fitting(hidden, self, "head")
+        lengths = check_lengths(lengths, hidden.shape[0], hidden.shape[1])
+        if self.pooling == "attention":
+            return self._attention(zero_padding(hidden, lengths), lengths)
+        counts = lengths_of(hidden, lengths).to(hidden.device)
+        share = hidden.new_ones(hidden.shape[:2], dtype=widened(hidden.dtype)) / counts.clamp(min=1)[:, None]
+        return zero_padding(share, lengths)
+
+    def _attention(self, hidden: Tensor, lengths: Tensor | None) -> Tensor:
+        """Return the weights [B, T], float32 at least, of frames without padding values."""
+        scores = self.query(hidden)[:, :, 0]
+        scores = scores.to(widened(scores.dtype))
+        if lengths is not None:
+            # The lowest finite score, and not -inf: a row without frames would be NaN, and so would its gradient.
+            valid = valid_mask(lengths.to(hidden.device), hidden.shape[1])
+            scores = scores.masked_fill(~valid, torch.finfo(scores.dtype).min)
+        return zero_padding(scores.softmax(1), lengths)
 
     @staticmethod
     def loss(logits: Tensor, labels: Tensor) -> Tensor:

@@ -12,6 +12,8 @@ from speechattn.config import EncoderConfig
 from speechattn.encoder.input import InputLayer
 
 PARTS = ("frontend", "normalize", "encoder", "head")
+OWN_BLOCKS = " with blocks of "
+"""What stands between the class of an encoder and that of its blocks, if these are not the usual ones."""
 MAX_LISTED = 3
 """Names that a message lists; of the others it gives the number."""
 RUNTIME_SETTINGS = ("training", "backend", "slab_frames", "hop_ms")
@@ -25,6 +27,8 @@ def own_parts(model: nn.Module, usual: nn.Module) -> dict[str, str]:
         part, described = getattr(model, name), getattr(usual, name)
         if _structure(part) != _structure(described):
             own[name] = class_name(part)
+            if getattr(part, "has_own_blocks", False):
+                own[name] += f"{OWN_BLOCKS}{class_name(part.blocks[0])}"
         elif changed := changed_settings(part, described):
             own[name] = f"{class_name(part)} with {format_names(changed)}"
     return own

@@ -22,8 +22,9 @@ from speechattn.frontend.logmel import FrontendState, LogMel
 from speechattn.frontend.normalize import Normalize
 from speechattn.frontend.waveform_checks import check_waveform
 from speechattn.model_config import ModelConfig
-from speechattn.models.heads import CTC, FrameClassifier
-from speechattn.models.own_parts import PARTS
+from speechattn.models.factories import BlockFactory, Part, make_encoder, make_part
+from speechattn.models.heads import CTC, FrameClassifier, UtteranceClassifier
+from speechattn.models.own_parts import OWN_BLOCKS, PARTS
 from speechattn.models.serialization import differing_weights, read_model, write_model
 from speechattn.receptive_field import describe
 from speechattn.stream_state import fingerprint, map_tensors, num_bytes
@@ -48,8 +49,19 @@ class ModelState:
         return moved
 
 
+def _build_head(config: ModelConfig) -> nn.Module:
+    """Return the head that a config describes."""
+    d_model, num_classes = config.encoder.d_model, len(config.classes)
+    if config.head == "utterance":
+        return UtteranceClassifier(d_model, num_classes, config.pooling)
+    return (CTC if config.head == "ctc" else FrameClassifier)(d_model, num_classes)
+
+
 class SpeechModel(nn.Module):
-    """Frontend, normalisation, encoder and head: a frame classifier, or with ``ModelConfig(head="ctc")`` CTC.
+    """Frontend, normalisation, encoder and head, which `ModelConfig.head` chooses.
+
+    "frames" is a frame classifier and "ctc" CTC, both with logits [B, T, C]; "utterance" has one label for a whole
+    recording, logits [B, C], and no stream.
 
     A stream gives the same logits: `step` returns those of a frame as soon as all samples that it depends on have
     arrived, and `flush` returns the pending ones. `sa.Stream(model)` returns labels with their times.
@@ -75,10 +87,13 @@ class SpeechModel(nn.Module):
         self.normalize = Normalize(config.num_features)
         self.encoder = build_encoder(config.encoder)
         self.encoder.hop_ms = config.framing.hop_ms
-        self.head = (CTC if config.head == "ctc" else FrameClassifier)(config.encoder.d_model, len(config.classes))
+        self.head = _build_head(config)
 
     def forward(self, waveform: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return logits [B, T, C] and frame lengths [B] of waveforms [B, N] with `lengths` [B] in samples."""
+        """Return logits [B, T, C] and frame lengths [B] of waveforms [B, N] with `lengths` [B] in samples.
+
+        With ``head="utterance"`` logits are [B, C]; lengths are those of the frames in any case.
+        """
         return self.classify(*self.frontend(self._cast(waveform), lengths))
 
     def classify(self, frames: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -91,9 +106,14 @@ class SpeechModel(nn.Module):
         """Return the state of `batch_size` streams in lock-step before their first sample.
 
         Raises:
-            ValueError: frames are centred, or a layer's right context is unlimited, or it does not stream at all; or a
-                module of your own has no methods to stream with.
+            ValueError: the head labels whole utterances; frames are centred, or a layer's right context is unlimited,
+                or it does not stream at all; or a module of your own has no methods to stream with.
         """
+        if self.config.head == "utterance":
+            raise ValueError(
+                'a model with head="utterance" cannot stream, an utterance has one label: model(waveform) gives it for '
+                "a whole recording."
+            )
         for part in (self.frontend, self.encoder):
             if isinstance(part, FramesEncoder):  # which says by itself what cannot stream
                 continue
@@ -159,7 +179,8 @@ class SpeechModel(nn.Module):
     @property
     def is_described(self) -> bool:
         """True if the encoder is the one of the config, so that its context and latency are known."""
-        return getattr(self.encoder, "config", None) == self.config.encoder
+        own_blocks = getattr(self.encoder, "has_own_blocks", False)
+        return not own_blocks and getattr(self.encoder, "config", None) == self.config.encoder
 
     def describe(self) -> str:
         """Return a table of what is seen back, waited for and kept, from the frontend to the logits."""
@@ -186,10 +207,11 @@ class SpeechModel(nn.Module):
 def load(
     directory: str | Path,
     *,
-    frontend: nn.Module | None = None,
-    normalize: nn.Module | None = None,
-    encoder: nn.Module | None = None,
-    head: nn.Module | None = None,
+    frontend: Part | None = None,
+    normalize: Part | None = None,
+    encoder: Part | None = None,
+    head: Part | None = None,
+    block: BlockFactory | None = None,
     model_class: type[SpeechModel] | None = None,
 ) -> SpeechModel:
     """Return the model that `SpeechModel.save` wrote, in evaluation mode, on the CPU, in the dtypes of its weights.
@@ -197,10 +219,12 @@ def load(
     Args:
         directory: the folder.
         frontend: a module of your own in place of the one that the config describes, as it was in the model that was
-            saved. Its weights are read from the folder.
+            saved; or what returns it for the ModelConfig. Its weights are read from the folder.
         normalize: the same for the normalisation.
-        encoder: the same for the encoder.
-        head: the same for the head.
+        encoder: the same for the encoder; what returns it gets the EncoderConfig.
+        head: the same for the head; what returns it gets d_model and the number of classes.
+        block: what returns a block of your own for an EncoderConfig and a Context, if the usual encoder was saved with
+            such blocks.
         model_class: a subclass of SpeechModel that is built, ``model_class(config)``; needed if one was saved.
 
     Raises:
@@ -216,8 +240,9 @@ def load(
             f"{directory} was saved from {saved.model_class}, a subclass of SpeechModel: import it and load with "
             f"sa.load({str(directory)!r}, model_class={name})."
         )
+    given["encoder"] = make_encoder(saved.config, encoder, block)
     if model_class is None and (lost := [name for name in saved.own if given.get(name) is None]):
-        arguments = ", ".join(f"{name}=..." for name in lost)
+        arguments = ", ".join("block=..." if OWN_BLOCKS in saved.own[name] else f"{name}=..." for name in lost)
         raise UserError(
             f"{directory} was saved with a module of your own, {lost[0]} = {saved.own[lost[0]]}, which its config does "
             f"not describe: build it and load with sa.load({str(directory)!r}, {arguments})."
@@ -225,7 +250,7 @@ def load(
     model = (model_class or SpeechModel)(saved.config)
     for name, part in given.items():
         if part is not None:
-            setattr(model, name, part)
+            setattr(model, name, make_part(name, part, saved.config))
     if differences := differing_weights(model.state_dict(), saved.tensors):
         raise UserError(f"{directory / 'model.safetensors'} does not hold this model's weights: {differences}")
     for name, tensor in model.state_dict(keep_vars=True).items():

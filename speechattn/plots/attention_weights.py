@@ -1,7 +1,6 @@
-"""The attention of each head over time under the log-mel, and the mass outside its window, which must be 0.
+"""The attention of each head over time, a strip per head under the log-mel.
 
-The window is computed from `Context`, the weights come from a layer: the figure compares the two. Weights are drawn
-from [H, T, window]; only `mass_outside` reads [H, T, T].
+The window is computed from `Context`, the weights [H, T, window] come from a layer: the figure shows both.
 """
 
 from __future__ import annotations
@@ -26,7 +25,6 @@ from speechattn.plots.style import (
     GREY,
     HEAT,
     INK,
-    LINES,
     PALE,
     STYLE,
     as_array,
@@ -35,27 +33,6 @@ from speechattn.plots.style import (
     new_figure,
     say_empty,
 )
-
-
-def mass_outside(weights: ArrayLike, context: Context) -> float:
-    """Return the share of attention on keys outside `Context.visible`: exactly 0.0 if the layer respects its window.
-
-    `weights` is [H, T, T] or [T, T], queries in rows. Absolute values are summed, so that negative weights do
-    not cancel positive ones; rows of zeros (padding) add nothing; a NaN gives NaN. Without any weight it is 0.0.
-
-    Examples:
-        >>> mass_outside(np.eye(3), Context.truncated(0, 0)), mass_outside(np.ones((2, 2)), Context.causal())
-        (0.0, 0.25)
-    """
-    array = as_array(weights, "T, T" if np.ndim(weights) == 2 else "H, T, T")
-    array = np.abs(array if array.ndim == 3 else array[None])
-    if array.shape[-1] != array.shape[-2]:
-        raise ValueError(f"expected as many keys as queries, [H, T, T], got shape {list(array.shape)}.")
-    keys = np.arange(array.shape[-1])
-    spans = np.array([context.visible(i, len(keys)) for i in keys.tolist()], dtype=np.int64).reshape(-1, 2)
-    seen = (keys >= spans[:, :1]) & (keys < spans[:, 1:])
-    total, outside = float(array.sum()), float(array[:, ~seen].sum())
-    return outside / total if total or math.isnan(total) else 0.0
 
 
 @matplotlib.rc_context(STYLE)
@@ -68,38 +45,47 @@ def attention_heads(
     title: str = "Attention",
     outside: float | None = None,
     flavor: str = "kaldi",
+    width: float = WIDTH,
+    notes: Sequence[str] = (),
 ) -> Figure:
     """Draw the attention of each head over time: a strip per head, under the log-mel and its labels.
 
-    The x axis is time, the y axis the distance of the key: upwards is ahead, downwards is back. Keys that a frame may
-    not attend to are grey: before the start of the audio, after its end, outside the window. The profile on the right
-    is the mean over time; its title gives the largest mean weight and the distance of that key. Colour is the square
-    root of the weight, so that weak attention is visible, on one scale for all heads.
+    The x axis is time, the y axis *key minus query*, the time of the key that is looked at minus that of the frame
+    that looks: 0 is the frame itself, upwards is ahead, downwards is back. Keys that a frame may not attend to are
+    grey: before the start of the audio, after its end, outside the window. The profile on the right is the mean over
+    time, and its title its maximum: "0.43 at 0 ms" is a head whose mean weight on the frame itself, 0.43, is its
+    largest. Brightness is the square root of the weight, so that weak attention is visible, on one scale for all heads.
 
     `weights` is [H, T, window] as `attention_weights` returns it, `log_mel` [n, F] the frames of the same audio, of
-    which T groups went into the layer. `outside`, if given, is shown as the `mass_outside` of the layer.
+    which T groups went into the layer. `outside`, if given, is shown as the `mass_outside` of the layer. `width` is
+    that of the figure in inches; `notes`, one a head, are written beside the names of the heads.
     """
     array, mel = as_array(weights, "H, T, window"), as_array(log_mel, "T, F")
     num_heads, num_frames = array.shape[:2]
     height = min(1.1, max(0.5, 8.8 / max(1, num_heads)))
-    figure = new_figure(WIDTH, 2.6 + num_heads * height)
-    notes = [] if outside is None else [f"mass outside the window: {outside:.2g}"]
-    notes += [f"window: {context}", "right: mean over time, and its maximum"]
-    heading(figure, title, "     ".join(notes), alarm=outside not in (None, 0))
+    figure = new_figure(width, 2.6 + num_heads * height)
+    line = [] if outside is None else [f"mass outside the window: {outside:.2g}"]
+    line += [f"window: {context}", "right: mean over time, and its maximum"]
+    heading(figure, title, "     ".join(line), alarm=outside not in (None, 0))
     if not array.size or not mel.size:
         say_empty(figure.subplots(), "no frames")
         return figure
     ratios = [1.3, 0.22, *[height] * num_heads]
-    grid = figure.subplots(num_heads + 2, 2, squeeze=False, height_ratios=ratios, width_ratios=[1, 0.085])
+    beside = 1.5 / width  # room for the title of a profile
+    grid = figure.subplots(num_heads + 2, 2, squeeze=False, height_ratios=ratios, width_ratios=[1, beside])
     edges = frame_edges(framing, len(mel))
     _draw_audio(grid[:2], mel, edges, reference, framing, flavor)
     rows, strips, label = _by_distance(array, context, framing.hop_ms * (stack := max(1, len(mel) // num_frames)))
+    whole = label.endswith("seconds")
+    ends = (rows[:2].mean(), rows[-2:].mean())
+    ticks = [0, math.floor(rows[-1])] if whole else sorted({float(ends[0]), 0.0, float(ends[1])})
     max_weight = _max_weight(array)
     seconds = (float(edges[0]), float(edges[min(stack * num_frames, len(mel))]))
     for head, (strip, profile) in enumerate(grid[2:]):
-        heat = _draw_strip(strip, strips[head], (*seconds, float(rows[0]), float(rows[-1])), max_weight)
-        _draw_profile(profile, strips[head], rows)
-        strip.set_title(f"head {head + 1}", fontsize=9, fontweight="normal", pad=2.5)
+        heat = _draw_strip(strip, strips[head], (*seconds, float(rows[0]), float(rows[-1])), max_weight, ticks)
+        _draw_profile(profile, strips[head], rows, "s" if whole else "ms")
+        own = f"   {notes[head]}" if notes else ""
+        strip.set_title(f"head {head + 1}{own}", fontsize=9, fontweight="normal", pad=2.5)
         strip.tick_params(axis="x", labelbottom=head + 1 == num_heads)
     for axes in grid[:, 0]:
         axes.set_xlim(max(0.0, seconds[0]), seconds[1])
@@ -151,7 +137,7 @@ def _by_distance(
     found = np.where(inside, weights[:, queries, columns.clip(0, window - 1)], np.nan)
     if whole:
         return np.arange(num_frames + 1) * frame_ms / 1000, found, "key, seconds"
-    return np.append(offsets, offsets[-1] + 1) - 0.5, found, "key minus query, frames"
+    return (np.append(offsets, offsets[-1] + 1) - 0.5) * frame_ms, found, "key minus query, ms"
 
 
 def _max_weight(weights: NDArray[np.float64]) -> float:
@@ -161,9 +147,13 @@ def _max_weight(weights: NDArray[np.float64]) -> float:
 
 
 def _draw_strip(
-    axes: Axes, weights: NDArray[np.float64], extent: tuple[float, float, float, float], max_weight: float
+    axes: Axes,
+    weights: NDArray[np.float64],
+    extent: tuple[float, float, float, float],
+    max_weight: float,
+    ticks: Sequence[float],
 ) -> AxesImage:
-    """Draw the weights [R, T] of one head over seconds."""
+    """Draw the weights [R, T] of one head over seconds, with ticks on the y axis."""
     heat = axes.imshow(
         weights,
         cmap=matplotlib.colormaps[HEAT].with_extremes(bad=PALE),
@@ -173,22 +163,24 @@ def _draw_strip(
         origin="lower",
         extent=extent,
     )
-    first, last = extent[2:]
-    axes.set_yticks(sorted({math.ceil(first), 0, math.floor(last)}))
+    axes.set_yticks(ticks)
     axes.tick_params(labelsize=8, length=2)
     axes.spines[:].set_visible(False)
     return heat
 
 
-def _draw_profile(axes: Axes, weights: NDArray[np.float64], rows: NDArray[np.float64]) -> None:
-    """Draw the mean weight of each row over the frames that see it, and write its maximum and where that is."""
+def _draw_profile(axes: Axes, weights: NDArray[np.float64], rows: NDArray[np.float64], unit: str) -> None:
+    """Draw the mean weight of each row over the frames that see it, and write its maximum and where that is.
+
+    Grey, as the colours of this figure are those of phone families.
+    """
     seen = np.isfinite(weights).sum(1)
     mean = np.nansum(weights, 1) / np.maximum(seen, 1)
-    axes.stairs(mean, rows, orientation="horizontal", fill=True, color=LINES[0], alpha=0.3, linewidth=0)
-    axes.stairs(mean, rows, orientation="horizontal", baseline=None, color=LINES[0], linewidth=1.2)
+    axes.stairs(mean, rows, orientation="horizontal", fill=True, color=GREY, alpha=0.3, linewidth=0)
+    axes.stairs(mean, rows, orientation="horizontal", baseline=None, color=INK, linewidth=1.0)
     axes.axhline(0, color=GREY, linewidth=0.6, linestyle=(0, (3, 3)))
     peak = int(np.argmax(mean))
     at = f"{(rows[peak] + rows[peak + 1]) / 2:.3g}"
-    axes.set_title(f"{mean[peak]:.2f} at {at}", fontsize=8, fontweight="normal", color=INK, pad=2.5)
+    axes.set_title(f"{mean[peak]:.2f} at {at} {unit}", fontsize=8, fontweight="normal", color=INK, pad=2.5)
     axes.set(ylim=(rows[0], rows[-1]), xlim=(0, 1.08 * (mean[peak] or 1.0)), xticks=[], yticks=[])
     axes.spines[["left", "bottom"]].set_visible(False)

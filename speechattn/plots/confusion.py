@@ -1,10 +1,9 @@
-"""Scores of a run: confusion matrix, recall of each class, accuracy of each encoder."""
+"""Scores of a run: confusion matrix, and recall of each class."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -12,16 +11,15 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
+from speechattn.data.labels.families import family
 from speechattn.plots.style import (
     GREY,
+    HEAT,
     INK,
-    LIGHT_HEAT,
-    LINES,
     PALE,
     STYLE,
     as_array,
     by_family,
-    family,
     family_legend,
     fill,
     heading,
@@ -33,12 +31,14 @@ from speechattn.plots.style import (
 
 
 @matplotlib.rc_context(STYLE)
-def confusion(matrix: ArrayLike, classes: Sequence[str], title: str = "Confusion") -> Figure:
+def confusion(matrix: ArrayLike, classes: Sequence[str], title: str = "Confusion", unit: str = "frames") -> Figure:
     """Draw a confusion matrix: rows are the reference, in shares of its frames, columns the prediction.
 
+    `unit` says what is counted, if it is not frames.
+
     `matrix` is counts [C, C]. Classes are sorted by family, with lines between families. Classes that neither occur nor
-    are predicted are left out, and of more than 48 the less frequent ones. A row without frames is grey. Colour is the
-    square root of the share, which is written out where there is room.
+    are predicted are left out, and of more than 48 the less frequent ones. A row without frames is grey. Brightness is
+    the square root of the share, which is written out where there is room.
     """
     counts = as_array(matrix, "C, C")
     if counts.shape != (len(classes), len(classes)):
@@ -52,12 +52,15 @@ def confusion(matrix: ArrayLike, classes: Sequence[str], title: str = "Confusion
     figure = new_figure(size + 0.9, size + 0.6)
     axes = figure.subplots()
     if not order:
-        say_empty(axes, "no frames")
+        say_empty(axes, f"no {unit}")
         return figure
     rows, totals = counts[np.ix_(order, order)], counts[order].sum(1, keepdims=True)
     shares = np.divide(rows, totals, out=np.full_like(rows, np.nan), where=totals > 0)
     heat = axes.imshow(
-        shares, cmap=LIGHT_HEAT.with_extremes(bad=PALE), norm=PowerNorm(0.5, vmin=0, vmax=1), interpolation="nearest"
+        shares,
+        cmap=matplotlib.colormaps[HEAT].with_extremes(bad=PALE),
+        norm=PowerNorm(0.5, vmin=0, vmax=1),
+        interpolation="nearest",
     )
     for at in range(1, len(names)):
         if family(names[at]) != family(names[at - 1]):
@@ -66,18 +69,18 @@ def confusion(matrix: ArrayLike, classes: Sequence[str], title: str = "Confusion
     if len(names) <= 12:
         digits, size = (3, 10) if len(names) <= 4 else (2, 7)
         for (row, column), share in np.ndenumerate(np.nan_to_num(shares)):
-            colour = "white" if share > 0.4 else INK
+            colour = INK if share > 0.4 else "white"
             axes.text(column, row, f"{share:.{digits}f}", ha="center", va="center", color=colour, fontsize=size)
     phone_ticks(axes.xaxis, names)
     axes.tick_params(axis="x", labelrotation=90)
     phone_ticks(axes.yaxis, names)
     axes.set(xlabel="predicted", ylabel="reference")
     axes.spines[:].set_visible(False)
-    bar = figure.colorbar(heat, ax=axes, shrink=0.7, aspect=35, pad=0.015, label="share of the reference frames")
+    bar = figure.colorbar(heat, ax=axes, shrink=0.7, aspect=35, pad=0.015, label=f"share of the reference {unit}")
     bar.outline.set_visible(False)
     family_legend(figure, names)
     right, total = float(np.trace(counts)), float(counts.sum())
-    note = f"{right / total:.1%} of {total:,.0f} frames on the diagonal"
+    note = f"{right / total:.1%} of {total:,.0f} {unit} on the diagonal"
     heading(figure, title, "     ".join(filter(None, (note, left_out))))
     if max(map(len, names)) > 4:
         figure.draw_without_rendering()  # beside long names the layout needs a second pass
@@ -85,7 +88,9 @@ def confusion(matrix: ArrayLike, classes: Sequence[str], title: str = "Confusion
 
 
 @matplotlib.rc_context(STYLE)
-def per_class_bars(per_class: Mapping[str, tuple[float, int]], title: str = "Accuracy of each class") -> Figure:
+def per_class_bars(
+    per_class: Mapping[str, tuple[float, int]], title: str = "Accuracy of each class", unit: str = "frames"
+) -> Figure:
     """Draw the recall of each class as a bar in the colour of its family, best first, with its frames at the foot.
 
     `per_class` is what `FrameScores.per_class` returns. Classes without frames are left out, and of more than 48 the
@@ -99,7 +104,7 @@ def per_class_bars(per_class: Mapping[str, tuple[float, int]], title: str = "Acc
     figure = new_figure(min(13.0, max(6.0, 0.32 * len(names) + 1.5)), 4.2)
     axes = figure.subplots()
     if not names:
-        say_empty(axes, "no frames")
+        say_empty(axes, f"no {unit}")
         return figure
     recalls = [seen[name][0] for name in names]
     axes.bar(range(len(names)), recalls, width=0.82, color=[fill(name) for name in names])
@@ -114,7 +119,7 @@ def per_class_bars(per_class: Mapping[str, tuple[float, int]], title: str = "Acc
     axes.spines[["left", "bottom"]].set_visible(False)
     axes.grid(axis="y")
     family_legend(figure, names)
-    note = "top: recall in percent     foot: frames of the class"
+    note = f"top: recall in percent     foot: {unit} of the class"
     heading(figure, title, "     ".join(filter(None, (note, left_out))))
     return figure
 
@@ -125,39 +130,3 @@ def _short(count: int) -> str:
         if count >= size:
             return f"{count / size:.1f}{letter}" if count < 10 * size else f"{count / size:.0f}{letter}"
     return str(count)
-
-
-@matplotlib.rc_context(STYLE)
-def encoder_bars(results: Sequence[Mapping[str, Any]], title: str = "Frame accuracy of each encoder") -> Figure:
-    """Draw the accuracy of every row of the final table, with and without silence, in the order of the table.
-
-    A row is {"encoder", "accuracy", "accuracy_no_sil", ...}; a value that is missing or None has no bar.
-    """
-    figure = new_figure(9.5, 0.62 * len(results) + 1.5)
-    axes = figure.subplots()
-    if not results:
-        say_empty(axes, "no results")
-        return figure
-    for offset, key, colour, label in (
-        (-0.19, "accuracy", LINES[0], "all frames"),
-        (0.19, "accuracy_no_sil", "#b3c6dd", "without silence"),
-    ):
-        values = [_finite(row.get(key)) for row in results]
-        axes.barh(np.arange(len(results)) + offset, [value or 0.0 for value in values], 0.36, color=colour, label=label)
-        for at, value in enumerate(values):
-            text = "" if value is None else f"{value:.3f}"
-            axes.text((value or 0) + 0.006, at + offset, text, va="center", fontsize=8.5, color=INK)
-    axes.set_yticks(range(len(results)), [str(row.get("encoder", "?")) for row in results])
-    axes.tick_params(axis="y", length=0, labelcolor=INK, labelsize=10)
-    axes.set(ylim=(len(results) - 0.5, -0.5), xlabel="frame accuracy")
-    axes.spines["left"].set_visible(False)
-    axes.grid(axis="x", color=PALE)
-    axes.set_xlim(0, 1.1 * max([0.1, *(_finite(row.get("accuracy")) or 0.0 for row in results)]))
-    heading(figure, title)
-    figure.legend(loc="upper right", ncols=2, fontsize=9)
-    return figure
-
-
-def _finite(value: Any) -> float | None:
-    """Return a finite number, or None."""
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None

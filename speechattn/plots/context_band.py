@@ -24,10 +24,11 @@ SECONDS_MS = 10_000
 """Times from here on are written in seconds."""
 
 
-def draw_band(axes: Axes, context: Context, name: str) -> None:
+def draw_band(axes: Axes, context: Context, name: str, square: bool = True) -> None:
     """Draw the mask of `context` over enough frames to show its shape, with one chunk of queries highlighted.
 
-    With many chunks the drawing ends before the left context does; the caption still gives its length.
+    With many chunks the drawing ends before the left context does; the caption still gives its length. Several masks
+    above each other are not `square`: each takes the whole width.
     """
     num_frames = shown_frames(context)
     step = context.chunk * -(-num_frames // (MAX_ROWS * context.chunk))
@@ -43,7 +44,7 @@ def draw_band(axes: Axes, context: Context, name: str) -> None:
             top, bottom = queries[chosen : chosen + 2]
             axes.fill_betweenx([top, bottom], left[chosen], right[chosen], color=colour, linewidth=0.8)
     _draw_edges(axes, num_frames, context.chunk)
-    axes.set(xlim=(0, num_frames), ylim=(num_frames, 0), box_aspect=1, anchor="NW")
+    axes.set(xlim=(0, num_frames), ylim=(num_frames, 0), box_aspect=1 if square else None, anchor="NW")
     own = "itself" if context.chunk == 1 else f"its chunk of {context.chunk}"
     before, after = ("all" if side is None else f"{side:,}" for side in (context.left, context.right))
     caption(axes, name, [(f"{before} before,", PAST), (f"{own},", OWN), (f"{after} after", FUTURE)])

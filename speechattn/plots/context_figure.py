@@ -31,7 +31,7 @@ def receptive_field(
     title: str = "",
     frontend_ms: float = 0.0,
 ) -> Figure:
-    """Draw the mask of each different layer, the receptive field of a chunk down to the input, and the latency.
+    """Draw the mask of each different layer, the receptive field of a chunk after each layer, and the latency.
 
     `contexts[0]` is the layer next to the input and `names` are what the layers are called, as in
     `speechattn.receptive_field.describe`; a frame is `hop_ms` long. `frontend_ms` is the wait of a frame itself,
@@ -82,19 +82,20 @@ def _note(contexts: Sequence[Context], hop_ms: float, frontend_ms: float) -> str
 
 
 def _draw_bands(figure: Figure, place: SubplotSpec, contexts: Sequence[Context], names: Sequence[str]) -> None:
-    """Draw one mask for each different context, under the names of its layers."""
+    """Draw one mask for each different context, under the names of its layers, the input's at the bottom."""
     layers: dict[Context, list[str]] = {}
     for context, name in zip(contexts, names, strict=True):
         layers.setdefault(context, []).append(name)
-    shown = list(layers.items())[:MAX_BANDS]
+    shown = list(layers.items())[:MAX_BANDS][::-1]  # upwards, as the layers are drawn beside them
     grid = place.subgridspec(max(1, len(shown)), 1)
-    for number, (context, own) in enumerate(shown):
-        axes = figure.add_subplot(grid[number])
-        draw_band(axes, context, "every layer" if len(own) == len(contexts) > 1 else format_layers(own))
-        if number + 1 < len(shown):
+    for number, (context, own) in enumerate(shown, start=1):
+        axes = figure.add_subplot(grid[number - 1])
+        name = "every layer" if len(own) == len(contexts) > 1 else format_layers(own)
+        draw_band(axes, context, name, square=len(shown) == 1)
+        if number < len(shown):
             axes.set_xlabel("")
         elif len(layers) > len(shown):
-            axes.set_xlabel(f"{len(layers) - len(shown)} more are not drawn", fontsize=9, loc="left")
+            axes.set_xlabel(f"key, frames; {len(layers) - len(shown)} more contexts are not drawn", fontsize=9)
     if not shown:
         axes = figure.add_subplot(grid[0])
         say_empty(axes, "no layer attends to other frames")

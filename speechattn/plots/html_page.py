@@ -9,7 +9,7 @@ import base64
 import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from html import escape
 from pathlib import Path
 
@@ -56,8 +56,17 @@ class Report:
         boxes = "".join(f'<div class="number">{cell}</div>' for cell in cells)
         return self._add(f'<div class="numbers">{boxes}</div>')
 
-    def table(self, header: Sequence[str], rows: Sequence[Sequence[object]]) -> Report:
-        """Add a table. Numbers are rounded and aligned to the right; None and NaN are a dash.
+    def table(
+        self, header: Sequence[str], rows: Sequence[Sequence[object]], right: Collection[int] | None = None
+    ) -> Report:
+        """Add a table. Numbers are rounded; None and NaN are a dash.
+
+        On a narrow screen each row becomes a block, with the header in front of each cell.
+
+        Args:
+            header: titles of the columns.
+            rows: cells; text stays as it is.
+            right: columns that are aligned to the right; None is those with numbers.
 
         Raises:
             ValueError: a row has more or fewer cells than the header.
@@ -65,12 +74,14 @@ class Report:
         for row in rows:
             if len(row) != len(header):
                 raise ValueError(f"a row of {len(row)} cells under a header of {len(header)}: {list(row)!r}.")
-        sides = [any(isinstance(row[i], int | float) for row in rows) for i in range(len(header))]
-        classes = [' class="right"' if side else "" for side in sides]
+        if right is None:
+            right = [i for i in range(len(header)) if any(isinstance(row[i], int | float) for row in rows)]
+        classes = [' class="right"' if i in right else "" for i in range(len(header))]
         head = "".join(f"<th{c}>{escape(name)}</th>" for c, name in zip(classes, header, strict=True))
+        names = [f' data-name="{escape(name)}"' for name in header]
         body = "".join(
             "<tr>"
-            + "".join(f"<td{c}>{escape(_cell(value))}</td>" for c, value in zip(classes, row, strict=True))
+            + "".join(f"<td{c}{n}>{escape(_cell(value))}</td>" for c, n, value in zip(classes, names, row, strict=True))
             + "</tr>"
             for row in rows
         )
@@ -93,13 +104,12 @@ class Report:
         data = base64.b64encode(self._pictures[name]).decode("ascii")
         # 1131 pixels for 13 inches in every figure, so that letters have the same size in all.
         width = figure.get_figwidth()
-        size = f'width="{87 * width:.0f}"' + (' class="wide"' if width > 10 else "")
-        image = f'<img {size} alt="{escape(caption or name)}" src="data:image/png;base64,{data}">'
+        image = f'<img width="{87 * width:.0f}" alt="{escape(caption or name)}" src="data:image/png;base64,{data}">'
         note = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
-        return self._add(f'<figure><div class="scroll">{image}</div>{note}</figure>')
+        return self._add(f"<figure>{image}{note}</figure>")
 
-    def write(self, directory: str | Path) -> Path:
-        """Write `report.html` and `pictures/<name>.png` into `directory`; return the path of the page.
+    def write(self, directory: str | Path, name: str = "report.html") -> Path:
+        """Write the page and `pictures/<name>.png` into `directory`; return the path of the page.
 
         Each file is written to a temporary one and renamed, the page last, so that no file is ever half written.
 
@@ -108,12 +118,12 @@ class Report:
         """
         directory = Path(directory)
         if directory.exists() and not directory.is_dir():
-            raise UserError(f"{directory} is a file: the report needs a directory to write report.html into.")
+            raise UserError(f"{directory} is a file: the report needs a directory to write {name} into.")
         folder = directory / "pictures"
         folder.mkdir(parents=True, exist_ok=True)
-        for name, data in self._pictures.items():
-            write_bytes(folder / f"{name}.png", data)
-        page = directory / "report.html"
+        for picture, data in self._pictures.items():
+            write_bytes(folder / f"{picture}.png", data)
+        page = directory / name
         write_bytes(page, self._html().encode("utf-8", errors="replace"))
         return page
 

@@ -67,6 +67,19 @@ pre {
   background: var(--card); border: 1px solid var(--line); border-radius: 12px; padding: 0.9rem 1.1rem; overflow-x: auto;
   font: 0.84rem/1.5 ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace;
 }
-@media (max-width: 700px) { figure img.wide { max-width: none; width: 760px; } }
+@media (max-width: 700px) {
+  main { padding: 1.2rem 0.7rem 3rem; }
+  .numbers { grid-template-columns: repeat(auto-fit, minmax(132px, 1fr)); gap: 0.5rem; }
+  .number { padding: 0.6rem 0.8rem; }
+  .number b { font-size: 1.6rem; }
+  table, tbody, tr, td { display: block; }
+  tr:has(th) { display: none; }
+  tr { padding: 0.5rem 0.8rem; border-bottom: 1px solid var(--line); }
+  tr:last-child { border-bottom: 0; }
+  td { display: flex; justify-content: space-between; gap: 1rem; padding: 0.1rem 0; border: 0; white-space: normal; }
+  td::before { content: attr(data-name); color: var(--soft); }
+  td:first-child { font-weight: 600; }
+  td:first-child::before { content: none; }
+}
 @media print { body { background: #ffffff; } figure, table, .number { break-inside: avoid; } }
 """

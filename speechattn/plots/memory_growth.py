@@ -63,6 +63,7 @@ class End(NamedTuple):
     y: float
     name: str
     text: str
+    crossed: bool = False
 
 
 class Limits(NamedTuple):
@@ -80,11 +81,13 @@ def memory_growth(lines: Sequence[Line], limits: Limits, title: str, note: str =
     left, right = figure.subplots(1, 2)
     ends = _panel(left, lines, "memory")
     if ends:
+        _make_room(left, limits.memory_bytes, limits.machine_bytes)
         _level(left, limits.memory_bytes, f"ceiling, {format_bytes(limits.memory_bytes or 0)}", above=False)
         _level(left, limits.machine_bytes, f"this machine, {format_bytes(limits.machine_bytes or 0)}", above=True)
         _name_ends(left, ends)
     ends = _panel(right, lines, "time")
     if ends:
+        _make_room(right, limits.timeout_s)
         _level(right, limits.timeout_s, f"time limit of a pass, {limits.timeout_s or 0:g} s", above=True)
         _real_time(right)
         _name_ends(right, ends)
@@ -105,10 +108,10 @@ def _panel(axes: Axes, lines: Sequence[Line], kind: str) -> list[End]:
         if failure is not None and failure.limit is not None and crossed:
             points.append((failure.audio_s, failure.limit))
         elif failure is not None and failure.kind in KINDS:
-            why = f", out of {failure.kind}"
+            why = f"\nout of {failure.kind}"
         if points:
             _draw(axes, line.name, points, crossed)
-            ends.append(End(*points[-1], line.name, line.name + why))
+            ends.append(End(*points[-1], line.name, line.name + why, crossed))
     if not ends:
         say_empty(axes, "nothing ran")
         return ends
@@ -131,11 +134,11 @@ def _draw(axes: Axes, name: str, points: Sequence[tuple[float, float]], crossed:
 
 
 def _scales(axes: Axes, lengths_s: Sequence[float], kind: str) -> None:
-    """Set logarithmic axes with ticks at the measured lengths, and room at the right for names."""
+    """Set logarithmic axes with ticks at the measured lengths; names stand to the right of them."""
     axes.set(xscale="log", yscale="log", xlabel="length of audio")
     first, last = lengths_s[0], lengths_s[-1]
     decades = math.log10(last / first) or 1.0
-    axes.set_xlim(first / 10 ** (0.06 * decades), last * 10 ** (0.36 * decades))
+    axes.set_xlim(first / 10 ** (0.05 * decades), last * 10 ** (0.03 * decades))
     axes.xaxis.set_major_locator(FixedLocator(list(lengths_s)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: format_duration(seconds)))
     axes.xaxis.set_minor_locator(NullLocator())
@@ -148,6 +151,14 @@ def _scales(axes: Axes, lengths_s: Sequence[float], kind: str) -> None:
 
 def _format_work(seconds: float) -> str:
     return f"{seconds:g} s"
+
+
+def _make_room(axes: Axes, *levels: float | None) -> None:
+    """Raise the top of the axis so that a limit and its text lie below it."""
+    low, high = axes.get_ylim()
+    highest = max([high, *(level for level in levels if level is not None)])
+    room = (highest / low) ** 0.09
+    axes.set_ylim(low, highest * room)
 
 
 def _level(axes: Axes, value: float | None, text: str, above: bool) -> None:
@@ -191,15 +202,22 @@ def _name_ends(axes: Axes, ends: Sequence[End]) -> None:
     """Write names beside the ends of lines, moved apart so that none overlap; above the lines that end early."""
     low, high = (math.log10(limit) for limit in axes.get_ylim())
     last = max(end.x for end in ends)
-    late = sorted((end for end in ends if end.x == last), key=lambda end: end.y)
+    late = sorted((end for end in ends if end.x == last and not end.crossed), key=lambda end: end.y)
     places = spread([(math.log10(end.y) - low) / (high - low) for end in late], APART)
     left, right = (math.log10(limit) for limit in axes.get_xlim())
-    beside = (math.log10(last) - left) / (right - left) + 0.03
+    beside = max(1.02, (math.log10(last) - left) / (right - left) + 0.03)
     for end in ends:
         colour = COLOURS.get(end.name, GREY)
         style: Any = {"color": colour, "fontweight": "bold" if end.name in BOLD else "normal", "path_effects": HALO}
-        if end not in late:
-            axes.annotate(end.text, end[:2], (0, 7), textcoords="offset points", ha="center", fontsize=9.5, **style)
+        if end.crossed:  # below the limit that it ran into
+            side: Any = {"xytext": (0, -9), "textcoords": "offset points", "ha": "center", "va": "top"}
+            axes.annotate(end.text, end[:2], fontsize=9.5, **side, **style)
+            continue
+        if end not in late:  # before the point, or above it where the axis begins, so that no line is under the name
+            begins = (math.log10(end.x) - left) / (right - left) < 0.4
+            place, align = ((0, 7), "center") if begins else ((-5, 5), "right")
+            side = {"xytext": place, "textcoords": "offset points", "ha": align, "va": "bottom"}
+            axes.annotate(end.text, end[:2], fontsize=9.5, **side, **style)
             continue
         axes.annotate(
             end.text,

@@ -16,6 +16,10 @@ from speechattn.system.units import format_bytes
 
 MAX_PARTS = len(LINES) - 1
 REST = "the rest"
+NAMES = {"blocks": "sums of the blocks", "encoder": "encoder itself", "outside": "outside the encoder"}
+"""What is drawn for parts that are no layer: tensors made by a block itself are its residual sums."""
+ELSEWHERE = 2.0
+"""A part that is so many times larger at another moment than at the peak is written with both sizes."""
 APART = 0.062
 """Distance of two lines of text, as a share of the axis."""
 
@@ -30,6 +34,8 @@ def memory_alive(
     note: str = "",
 ) -> Figure:
     """Draw the live bytes of each part [points] over `seconds` as stacked areas, the largest at the peak lowest.
+
+    The parts that are large at any moment are drawn, and the sum of the others.
 
     `peak` is the index of the peak, whose bytes are written on the right; `turn` is where the backward pass begins.
     """
@@ -58,10 +64,11 @@ def memory_alive(
 
 
 def _largest(parts: Mapping[str, Sequence[int]], peak: int) -> list[tuple[str, NDArray[np.int64]]]:
-    """Return the parts that are largest at the peak, and the sum of the others."""
-    ordered = sorted(parts.items(), key=lambda part: (-part[1][peak], -max(part[1])))
-    shown = [(name, np.asarray(sizes)) for name, sizes in ordered[:MAX_PARTS]]
-    others = [sizes for _, sizes in ordered[MAX_PARTS:]]
+    """Return the parts that are largest at any moment, in the order of the peak, and the sum of the others."""
+    by_size = sorted(parts.items(), key=lambda part: (-max(part[1]), -part[1][peak]))
+    kept = sorted(by_size[:MAX_PARTS], key=lambda part: (-part[1][peak], -max(part[1])))
+    shown = [(NAMES.get(name, name), np.asarray(sizes)) for name, sizes in kept]
+    others = [sizes for _, sizes in by_size[MAX_PARTS:]]
     return [*shown, (REST, np.sum(others, axis=0))] if others else shown
 
 
@@ -78,8 +85,15 @@ def _write_peak(axes: Axes, drawn: Sequence[tuple[str, NDArray[np.int64]]], peak
     whole = sum(int(sizes[peak]) for _, sizes in drawn)
     words = [(f"{format_bytes(whole)} at the peak", INK, "bold")]
     for (name, sizes), colour in reversed(list(zip(drawn, LINES, strict=False))):
-        size = f"  {format_bytes(int(sizes[peak]))}" if sizes[peak] else ""
-        words.append((name + size, colour, "normal"))
+        words.append((f"{name}  {_size(sizes, peak)}", colour, "normal"))
     for number, (text, colour, weight) in enumerate(words):
         height = 0.86 - number * APART
         axes.text(1.012, height, text, transform=axes.transAxes, color=colour, fontweight=weight, va="center")
+
+
+def _size(sizes: NDArray[np.int64], peak: int) -> str:
+    """Return the bytes of a part at the peak, and its own maximum where that is another."""
+    now, most = int(sizes[peak]), int(sizes.max())
+    if most > ELSEWHERE * now:
+        return f"{format_bytes(now) if now >= most / 100 else '0'}, once {format_bytes(most)}"
+    return format_bytes(now)

@@ -1,6 +1,7 @@
-"""The receptive field of a stack as a fan that widens towards the input.
+"""The receptive field after each layer of a stack, as a fan that widens from layer to layer.
 
-Level n is the output of layer n, level 0 the input; the output of the stack is on top.
+Level n is the output of layer n, level 0 the input itself; the output of the stack is on top. Layers are counted from
+the input, as in the table of `describe`: a bar is the input that an output of that layer depends on.
 """
 
 from __future__ import annotations
@@ -23,29 +24,31 @@ MAX_CELLS = 80
 
 
 def levels(contexts: Sequence[Context]) -> tuple[list[Level], range]:
-    """Return the frames of each level that one chunk of output frames needs, the input first, and that chunk.
+    """Return the input frames that one chunk of frames depends on after each layer, none first, and that chunk.
 
-    It is the chunk with the largest receptive field, far enough from the start of the audio to be whole.
+    It is the chunk of the last layer with the largest receptive field, far enough from the start of the audio for it
+    to be whole.
 
     Examples:
         >>> levels([Context.chunked(4, left=3, right=1)] * 2)
-        ([(5, 21), (9, 17), (12, 16)], range(12, 16))
+        ([(12, 16), (9, 17), (5, 21)], range(12, 16))
     """
     period, chunk = math.lcm(*(context.chunk for context in contexts)), contexts[-1].chunk if contexts else 1
-    above = [contexts[depth:] for depth in range(len(contexts) + 1)]
-    past = [lookback(layers) for layers in above]
+    through = [contexts[:depth] for depth in range(len(contexts) + 1)]
+    past = [lookback(layers) for layers in through]
     origin = -(-max(frames or 0 for frames in past) // period) * period
 
-    def needed(depth: int, first: int) -> Level:
-        start, stop = receptive_field(above[depth], first)[0], receptive_field(above[depth], first + chunk - 1)[1]
+    def seen(depth: int, first: int) -> Level:
+        layers = through[depth]
+        start, stop = receptive_field(layers, first)[0], receptive_field(layers, first + chunk - 1)[1]
         return None if past[depth] is None else start, stop
 
     def width(first: int) -> int:
-        start, stop = needed(0, first)
+        start, stop = seen(-1, first)
         return 0 if start is None or stop is None else stop - start
 
     first = max(range(origin, origin + period, chunk), key=width)
-    return [needed(depth, first) for depth in range(len(above))], range(first, first + chunk)
+    return [seen(depth, first) for depth in range(len(through))], range(first, first + chunk)
 
 
 def draw_fan(axes: Axes, contexts: Sequence[Context], hop_ms: float, labelled: Sequence[int]) -> None:
@@ -77,10 +80,10 @@ def draw_fan(axes: Axes, contexts: Sequence[Context], hop_ms: float, labelled: S
         _write_distances(axes, found[depth], own, depth, x, hop_ms)
     one = len(own) == 1
     target, itself, first = (
-        ("output", "itself,", "its frame") if one else (f"chunk of {len(own)} frames", "the chunk,", "its first frame")
+        ("one frame", "itself,", "its frame") if one else (f"{len(own)} frames", "the chunk,", "its first frame")
     )
-    words = [("frames before,", PAST), (itself, OWN), ("frames after", FUTURE)]
-    caption(axes, f"Receptive field of one {target}", words)
+    words = [("input before,", PAST), (itself, OWN), ("input after", FUTURE)]
+    caption(axes, f"Input that {target} depend{'s' * one} on, after each layer", words)
     axes.set(xlim=x(left, right), xlabel=f"{unit} from {first}")
     axes.tick_params(axis="y", length=0, labelcolor=INK)
     axes.spines["left"].set_visible(False)

@@ -1,7 +1,8 @@
 """The common style of all figures: colours of phone families and lines, fonts, titles and legends.
 
 Fills are Paul Tol's "light" scheme and lines his "bright" one (personal.sron.nl/~pault): colour-blind readers can
-distinguish both, and black text is readable on every fill. Heat maps are matplotlib's magma.
+distinguish both, and black text is readable on every fill. Heat maps are matplotlib's magma: bright is high in all of
+them.
 """
 
 from __future__ import annotations
@@ -10,14 +11,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import ArrayLike, NDArray
 
+from speechattn.data.labels.families import family
 from speechattn.framing import Framing
 
 DPI = 110
@@ -33,28 +33,18 @@ MAX_CLASSES = 48
 """Classes that a figure has room for: all phones, and the most frequent of many words."""
 
 
-def _on_white(dark: str) -> LinearSegmentedColormap:
-    """Return a reversed heat map that starts at white, for matrices that are mostly 0."""
-    at = np.linspace(0, 1, 64)[:, None]
-    strength = np.minimum(at / 0.35, 1)
-    colours = colormaps[dark](1 - at[:, 0])[:, :3] * strength + (1 - strength)
-    return LinearSegmentedColormap.from_list(f"{dark} on white", list(map(tuple, colours)))
-
-
-LIGHT_HEAT = _on_white(HEAT)
-
-FAMILIES: dict[str, tuple[str, str]] = {
-    "silence": ("#dddddd", "SIL SP SPN NSN"),
-    "vowel": ("#ee8866", "AA AE AH AO EH ER IH IY UH UW AX IX AXR"),
-    "diphthong": ("#eedd88", "AW AY EY OW OY"),
-    "approximant": ("#bbcc33", "L R W Y"),
-    "nasal": ("#44bb99", "M N NG"),
-    "fricative": ("#77aadd", "DH F HH S SH TH V Z ZH"),
-    "affricate": ("#99ddff", "CH JH"),
-    "stop": ("#ffaabb", "B D G K P T"),
-    "other": ("#b3c6dd", ""),
+FAMILIES: dict[str, str] = {
+    "silence": "#dddddd",
+    "vowel": "#ee8866",
+    "diphthong": "#eedd88",
+    "approximant": "#bbcc33",
+    "nasal": "#44bb99",
+    "fricative": "#77aadd",
+    "affricate": "#99ddff",
+    "stop": "#ffaabb",
+    "other": "#b3c6dd",
 }
-"""Family -> (fill colour, its ARPAbet phones), in the order in which figures list them."""
+"""Fill colour of each family of phones, in the order of `data.labels.families`. They mean families and nothing else."""
 
 STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -82,22 +72,9 @@ STYLE: Any = {
 """Settings of matplotlib while a figure is built: each public function has `matplotlib.rc_context(STYLE)`."""
 
 
-def family(phone: str) -> str:
-    """Return the family of a phone, such as "vowel" or "stop", without its stress digit; other labels are "other".
-
-    Phones are in capitals: "uh" is a word.
-
-    Examples:
-        >>> family("AA1"), family("T"), family("seven")
-        ('vowel', 'stop', 'other')
-    """
-    plain = phone.rstrip("0123456789")
-    return next((name for name, (_, phones) in FAMILIES.items() if plain in phones.split()), "other")
-
-
 def fill(phone: str) -> str:
     """Return the fill colour of the family of a phone."""
-    return FAMILIES[family(phone)][0]
+    return FAMILIES[family(phone)]
 
 
 def by_family(classes: Sequence[str]) -> list[int]:
@@ -153,7 +130,7 @@ def family_legend(figure: Figure, phones: Sequence[str], extra: Sequence[Patch] 
     present = {family(phone) for phone in phones}
     if present <= {"silence", "other"}:
         present = set()
-    patches = [Patch(facecolor=colour, label=name) for name, (colour, _) in FAMILIES.items() if name in present]
+    patches = [Patch(facecolor=colour, label=name) for name, colour in FAMILIES.items() if name in present]
     handles = [*patches, *extra]
     if handles:
         figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=9, handlelength=1.1)

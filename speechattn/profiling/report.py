@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from speechattn.plots.html_page import Report
 from speechattn.plots.memory_growth import Failure, Limits, Line, memory_growth
 from speechattn.profiling.isolated import KILLED, OUT_OF_MEMORY, TIMEOUT
-from speechattn.profiling.results import OK, Measurement, Profile
+from speechattn.profiling.results import OK, SKIPPED, Measurement, Profile
 from speechattn.system.text_table import text_table
 from speechattn.system.units import format_bytes, format_duration, format_power
 
@@ -36,15 +36,16 @@ def plot_growth(profile: Profile) -> Figure:
     settings = profile.settings
     config = settings.config
     gpu = settings.device == "cuda"
+    lines = [_line(profile, encoder) for encoder in profile.encoders]
     limits = Limits(
         settings.memory_bytes,
         profile.machine.get("gpu_memory_bytes" if gpu else "memory_bytes"),
-        settings.timeout_s if any(point.status == TIMEOUT for point in profile.points) else None,
+        settings.timeout_s if "time" in {line.failure.kind for line in lines if line.failure} else None,
     )
     title = f"{settings.mode.capitalize()}: memory and time over the length of audio"
     where = profile.machine.get("gpu") if gpu else f"{profile.machine.get('cpu')}, {_threads(settings.threads)}"
     note = f"{where}, float32; {config.num_layers} layers of {config.d_model}     cross: ran out of memory or time"
-    return memory_growth([_line(profile, encoder) for encoder in profile.encoders], limits, title, note)
+    return memory_growth(lines, limits, title, note)
 
 
 def write_page(profile: Profile, directory: Path) -> Path:
@@ -88,14 +89,21 @@ def _threads(count: int) -> str:
 
 def _line(profile: Profile, encoder: str) -> Line:
     ran = [point for point in profile.of(encoder) if point.status == OK]
-    failure = profile.failure(encoder)
     return Line(
         encoder,
         [point.audio_s for point in ran],
         [point.peak_extra_bytes or 0 for point in ran],
         [point.seconds or 0.0 for point in ran],
-        Failure(failure.audio_s, WHY.get(failure.status, failure.status), failure.limit) if failure else None,
+        _failure(profile, encoder),
     )
+
+
+def _failure(profile: Profile, encoder: str) -> Failure | None:
+    """Return the first length that failed, or that was skipped without a failure: it would have taken too long."""
+    if failed := profile.failure(encoder):
+        return Failure(failed.audio_s, WHY.get(failed.status, failed.status), failed.limit)
+    skipped = [point.audio_s for point in profile.of(encoder) if point.status == SKIPPED]
+    return Failure(min(skipped), "time", profile.settings.timeout_s) if skipped else None
 
 
 def _headline(profile: Profile, encoder: str) -> tuple[str, str, str]:

@@ -20,13 +20,18 @@ from torch import Tensor
 
 from speechattn.amplitude import MAX_INTEGER
 from speechattn.data.audio.samples import Samples, as_floats, first_fault, whole_rate
+from speechattn.decoding.best_paths import ViterbiState
+from speechattn.decoding.smoothing import Smoothing
+from speechattn.decoding.viterbi import ViterbiStream
 from speechattn.dtypes import widened
 from speechattn.encoder.encoder import Encoder
 from speechattn.errors import UserError
 from speechattn.models.heads import CTC
 from speechattn.models.speech_model import ModelState, SpeechModel
 from speechattn.receptive_field import lookahead
+from speechattn.stream_state import num_bytes
 from speechattn.streaming.labels import FrameLabels
+from speechattn.streaming.rows import label_rows
 from speechattn.system.renamed_arguments import renamed
 
 SECONDS_AT_ONCE = 20
@@ -48,6 +53,10 @@ class _Progress:
     num_bad_samples: int = 0
     num_labels: int = 0
     last_class: int = 0
+    paths: ViterbiState | None = None
+    """The state of the smoothing."""
+    pending: Tensor | None = None
+    """Log probabilities [h, C] of the frames that wait for the smoothing."""
     ended: bool = False
 
 
@@ -61,9 +70,11 @@ class Stream:
         model: in evaluation mode (or it warns), with limited right context; its dtype is computed in.
         nan_policy: "error" refuses a push with samples that are not finite or beyond 2^31; "zero" replaces them by 0
             and counts them. Samples beyond 100 are integers that were not scaled, and are always refused.
+        smoothing: replaces the most probable class of each frame by the best sequence so far; None does not. Its
+            `lag_frames` are frames of the encoder, and part of the latency.
 
     Raises:
-        ValueError: the model cannot stream, or nan_policy is neither.
+        ValueError: the model cannot stream, nan_policy is neither, or smoothing is given and the head is CTC.
 
     Examples:
         >>> from speechattn import EncoderConfig, ModelConfig
@@ -73,12 +84,15 @@ class Stream:
         (36, 64, 652.5)
     """
 
-    def __init__(self, model: SpeechModel, nan_policy: str = "error") -> None:
+    def __init__(self, model: SpeechModel, nan_policy: str = "error", smoothing: Smoothing | None = None) -> None:
         if nan_policy not in NAN_POLICIES:
             raise ValueError(f'nan_policy must be "error" or "zero", got {nan_policy!r}.')
-        self.model, self.nan_policy = model, nan_policy
+        if smoothing is not None and isinstance(model.head, CTC):
+            raise ValueError("smoothing is for one label a frame, and this model has a CTC head: leave it out.")
+        self.model, self.nan_policy, self.smoothing = model, nan_policy, smoothing
+        self._paths = None if smoothing is None else ViterbiStream(len(model.config.classes), smoothing)
         self._busy = threading.Lock()
-        self._progress = _Progress(model.initial_state())
+        self._progress = self._beginning()
         if isinstance(model.encoder, Encoder):
             model.encoder.warn_in_training("model", stacklevel=3)
 
@@ -97,7 +111,7 @@ class Stream:
         """
         if self._progress.resampler is not None:
             raise TypeError("a stream that resamples cannot be copied: push samples of the model's own rate.")
-        return {"model": self.model, "nan_policy": self.nan_policy, "_progress": self._progress}
+        return {name: value for name, value in vars(self).items() if name != "_busy"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -106,7 +120,7 @@ class Stream:
     def reset(self) -> None:
         """Begin another recording with the next push."""
         with self._exclusive():
-            self._progress = _Progress(self.model.initial_state())
+            self._progress = self._beginning()
 
     def push(self, samples: Tensor | Samples, sample_rate: int | None = None) -> FrameLabels:
         """Return the labels that are final after the next samples.
@@ -134,25 +148,34 @@ class Stream:
     @property
     def state_bytes(self) -> int:
         """Memory that the stream keeps, in bytes, without a resampler's own kilobytes."""
-        return self._progress.state.num_bytes
+        return self._progress.state.num_bytes + num_bytes((self._progress.paths, self._progress.pending))
 
     @property
     def algorithmic_latency_ms(self) -> float:
         """The longest delay of a label, from the centre of its frame until it is final, in ms.
 
-        It is half a window plus the look-ahead of all layers. A resampler adds 40 ms at 44.1 kHz, 116 ms at 8 kHz. It
-        is NaN if the encoder is a module of your own, whose look-ahead is not known.
+        It is half a window plus the look-ahead of all layers plus the lag of the smoothing. A resampler adds 40 ms at
+        44.1 kHz, 116 ms at 8 kHz. It is NaN if the encoder is a module of your own, whose look-ahead is not known, and
+        infinite with ``Smoothing(lag_frames=None)``.
         """
+        lag = 0 if self.smoothing is None else self.smoothing.lag_frames
+        if lag is None:
+            return math.inf
         if not self.model.is_described:
             return math.nan
         waited = lookahead(self.model.config.contexts)
         assert waited is not None
-        return self.model.config.framing.latency_ms(waited)
+        return self.model.config.framing.latency_ms(waited + lag)
 
     @property
     def seconds(self) -> float:
         """Audio since the start, at the model's rate, in seconds."""
         return self._progress.state.frontend.num_samples / self.model.config.framing.sample_rate
+
+    def _beginning(self) -> _Progress:
+        """Return the progress before the first sample."""
+        paths = None if self._paths is None else self._paths.initial_state()
+        return _Progress(self.model.initial_state(), paths=paths)
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
@@ -211,6 +234,8 @@ class Stream:
         if self._progress.resampler is not None and not self._progress.is_torn:
             rest = self._step(self._resample(np.zeros(0, self._dtype), last=True))
         rest += self._label(self.model.flush(self._progress.state)[0])
+        if self._paths is not None and self._progress.paths is not None and self._progress.pending is not None:
+            rest += self._rows(self._paths.flush(self._progress.paths), self._progress.pending)
         self._progress = replace(self._progress, ended=True)
         return rest
 
@@ -232,21 +257,23 @@ class Stream:
         return labels
 
     def _label(self, logits: Tensor) -> FrameLabels:
-        """Return the labels of the next frames' logits [m, C]."""
-        probabilities, classes = logits.softmax(-1, dtype=widened(logits.dtype)).max(-1)
-        names, first, last = self.model.config.classes, self._progress.num_labels, self._progress.last_class
-        rows = []
-        for i, (c, p) in enumerate(zip(classes.tolist(), probabilities.tolist(), strict=True), first):
-            if not isinstance(self.model.head, CTC) or c not in (0, last):
-                rows.append((self._edge_s(i), self._edge_s(i + 1), names[c], p))
-            last = c
-        self._progress = replace(self._progress, num_labels=first + len(classes), last_class=last)
-        return FrameLabels(*zip(*rows, strict=True)) if rows else FrameLabels()
+        """Return the labels that are final after the next frames' logits [m, C]."""
+        log_probs = logits.log_softmax(-1, dtype=widened(logits.dtype))
+        if self._paths is None or self._progress.paths is None:
+            return self._rows(log_probs.argmax(-1), log_probs)
+        classes, paths = self._paths.step(log_probs, self._progress.paths)
+        if self._progress.pending is not None:
+            log_probs = torch.cat((self._progress.pending, log_probs))
+        self._progress = replace(self._progress, paths=paths, pending=log_probs[len(classes) :].clone())
+        return self._rows(classes, log_probs)
 
-    def _edge_s(self, i: int) -> float:
-        """Return where label i begins, in seconds."""
-        framing = self.model.config.framing
-        return framing.edge_sample(i * self.model.config.encoder.stack) / framing.sample_rate
+    def _rows(self, classes: Tensor, log_probs: Tensor) -> FrameLabels:
+        """Return the labels of the next frames, of the given classes [m]; log_probs [m or more, C] begin with them."""
+        first, last = self._progress.num_labels, self._progress.last_class
+        rows = label_rows(self.model, classes, log_probs, first, last)
+        last = int(classes[-1]) if len(classes) else last
+        self._progress = replace(self._progress, num_labels=first + len(classes), last_class=last)
+        return rows
 
     @property
     def _dtype(self) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor
 
 Batch = tuple[Tensor, Tensor, Tensor]
-"""Frames [B, T, F], lengths [B] and labels [B, T]."""
+"""Frames [B, T, F], lengths [B] and labels [B, L]."""
 
 
 def own_rows(num_rows: int, rank: int, size: int, accumulate: int) -> list[slice]:
@@ -27,8 +27,8 @@ def own_rows(num_rows: int, rank: int, size: int, accumulate: int) -> list[slice
     return [slice(first, None, count) for first in range(rank, min(num_rows, count), size)]
 
 
-def take_rows(batch: Batch, rows: slice) -> Batch:
-    """Return rows of a batch, cut to the longest of them."""
+def take_rows(batch: Batch, rows: slice, per_frame: bool = True) -> Batch:
+    """Return rows of a batch, frames cut to the longest of them; and labels, if they are one a frame."""
     frames, lengths, labels = batch
     longest = int(lengths[rows].max())
-    return frames[rows, :longest], lengths[rows], labels[rows, :longest]
+    return frames[rows, :longest], lengths[rows], labels[rows, :longest] if per_frame else labels[rows]

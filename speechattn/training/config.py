@@ -2,49 +2,36 @@
 
 from __future__ import annotations
 
-import math
 import posixpath
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, get_args, get_type_hints
 
 from speechattn.config import EncoderConfig
 from speechattn.context import Context
 from speechattn.errors import ConfigError
-from speechattn.model_config import ModelConfig, check_features, count_features
-from speechattn.system.serialization import check_choice, from_dict, take_numbers, to_dict
+from speechattn.framing import Framing
+from speechattn.model_config import ModelConfig, count_features
+from speechattn.system.serialization import from_dict, take_numbers, to_dict
+from speechattn.training.baseline_settings import parse_baseline_setting
+from speechattn.training.config_checks import check_copies, check_encoders, check_numbers, check_task, check_types
 from speechattn.training.trick_settings import check_tricks
 
+TaskName = Literal["frames", "utterance", "ctc"]
+Labels = Literal["phones", "words", "speech", "classes", "speakers", "characters"]
 EncoderKind = Literal["truncated", "conformer", "full", "cnn", "bigru", "mlp", "linear"]
 PositionEncoding = Literal["none", "sinusoidal", "learned", "rotary", "relative", "alibi"]
-
-MINIMUM: dict[str, float] = {
-    "num_words": 1,
-    "cnn_kernel": 1,
-    "gru_width": 2,
-    "mlp_width": 1,
-    "mlp_splice": 0,
-    "epochs": 1,
-    "batch_frames": 1,
-    "accumulate": 1,
-    "crop_frames": 10,
-    "warmup_steps": 0,
-    "weight_decay": 0.0,
-    "valid_every": 1,
-    "checkpoint_seconds": 0.0,
-    "seed": 0,
-    "threads": 0,
-}
-"""Smallest values that have a meaning. EncoderConfig checks the sizes of the encoders."""
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One run of the frame-classifier recipe: data, encoder, training."""
+    """One run of a recipe: task, data, encoder, training."""
 
     # Old names of settings, for error messages.
     RENAMED: ClassVar[Mapping[str, str]] = {"output": "out", "positions": "position_encoding", "scores": "activation"}
 
+    task: TaskName = "frames"
+    """frames (a label for each frame), utterance (one label) or ctc (a sequence of labels, without their times)."""
     data: str = "synthetic"
     """"synthetic" (made with espeak-ng, no download), or a folder in LibriSpeech layout, or one of sound files with a
     <name>.txt each."""
@@ -56,8 +43,15 @@ class TrainConfig:
     Labels speech needs none: a detector of loud sound replaces it."""
     lexicon: str | None = None
     """Pronunciation dictionary for alignments that the run makes; other words are looked up in espeak-ng."""
-    labels: Literal["phones", "words", "speech"] = "phones"
-    """Classes of a frame: phones (41), words (the num_words most frequent, and <OTHER>), or speech and silence."""
+    labels: Labels = "phones"
+    """Of a frame: phones (41), words (the num_words most frequent, and <OTHER>), or speech and silence. Of an
+    utterance: classes (of `layout`) or speakers. With ctc: phones or characters, from the transcripts."""
+    unknown_characters: Literal["stop", "drop"] = "stop"
+    """Characters of a transcript that are not a to z, apostrophe or space, with labels characters: stop and list them,
+    or drop them; dashes then separate words."""
+    layout: str = "auto"
+    """Where the paths of sound files have class and speaker, with labels classes: for example
+    "{class}_{speaker}_{take}" or "{class}/{speaker}/{file}"; auto takes the one of the known layouts that fits."""
     num_words: int = 100
     """Words that have a class of their own, with labels words."""
     test_subsets: tuple[str, ...] = ()
@@ -85,6 +79,10 @@ class TrainConfig:
     """Context of a layer after each frame, in frames."""
     chunk: int = 1
     """Frames that share one view; 1 is a window per frame."""
+    stack: int = 1
+    """Frames that are joined to one at the input of the encoder; more than 1 not with task frames."""
+    pooling: Literal["mean", "attention"] = "mean"
+    """How the frames of an utterance become one, with task utterance."""
     splice: int = 3
     """Neighbours on each side that are joined to a frame at the input of the attention encoders, in frames."""
     d_model: int = 160
@@ -119,6 +117,9 @@ class TrainConfig:
     """Rows of the table of position_encoding learned: the longest recording, in frames."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass instead of keeping them: less memory, more time."""
+    sample_rate: int = Framing().sample_rate
+    """Sample rate of the model, in Hz; recordings of another rate are resampled. Recordings of 8000 Hz need 8000 here:
+    at 16000 a fourth of their mel bins is empty, and noise that training adds there is in no recording."""
     features: Literal["logmel", "mfcc"] = "logmel"
     """logmel, or mfcc: cepstra of the mel bins and their deltas. Each order of deltas adds two frames of latency."""
     num_mels: int = 40
@@ -129,6 +130,9 @@ class TrainConfig:
     """Orders of time derivatives, with features mfcc: 0 is none, 2 is deltas and delta-deltas."""
     flavor: Literal["kaldi", "librosa"] = "kaldi"
     """Definition of the mel bins."""
+    baseline_settings: tuple[str, ...] = ()
+    """Settings of one baseline that differ from those of the run, each as ENCODER.SETTING=VALUE, for example
+    mlp.dropout=0.3 mlp.augment=false mlp.epochs=12: a baseline is compared at settings that suit it."""
     epochs: int = 40
     """Passes over the training data."""
     batch_frames: int = 2000
@@ -165,7 +169,14 @@ class TrainConfig:
     workers: int | Literal["auto"] = "auto"
     """Processes that make the features; 0 is this one, auto is one for each processor unless there is little to do."""
     valid_fraction: float = 0.1
-    """Share of the speakers held out for validation."""
+    """Share of the speakers held out for validation, or of the utterances with split utterances."""
+    valid_speakers: tuple[str, ...] = ()
+    """Ids of the speakers held out for validation, in place of a share."""
+    split: Literal["speakers", "utterances"] = "speakers"
+    """speakers: no validation speaker is in the training data. utterances: every one is, with other utterances, as in
+    benchmarks whose speakers are known."""
+    split_seed: int | None = None
+    """Seed of the choice of the validation side; None is `seed`. Runs of several seeds share it."""
     valid_every: int = 2
     """Epochs between two validations."""
     checkpoint_seconds: float = 60.0
@@ -204,101 +215,15 @@ class TrainConfig:
         object.__setattr__(self, "subset", self.subset and posixpath.normpath(self.subset))
         object.__setattr__(self, "test_subsets", tuple(map(posixpath.normpath, self.test_subsets)))
         object.__setattr__(self, "speakers", tuple(sorted(set(self.speakers))))
-        self._check_types()
-        self._check_ranges()
-        self._check_copies()
-        self._check_encoders()
-        self._check_labels()
+        object.__setattr__(self, "valid_speakers", tuple(sorted(set(self.valid_speakers))))
+        check_types(self, get_type_hints(TrainConfig))
+        check_numbers(self)
+        check_copies(self)
+        check_encoders(self, get_args(EncoderKind))
+        check_task(self)
         check_tricks(self)
-
-    def _check_types(self) -> None:
-        for name, hint in get_type_hints(TrainConfig).items():
-            value = getattr(self, name)
-            if hint is int and type(value) is not int:
-                raise ConfigError(f"TrainConfig.{name} must be a whole number, got {value!r}.")
-            if hint is bool and type(value) is not bool:
-                raise ConfigError(f"TrainConfig.{name} must be True or False, got {value!r}.")
-            if hint in (float, float | None) and not (_is_number(value) or (value is None and hint is not float)):
-                raise ConfigError(f"TrainConfig.{name} must be a number, got {value!r}.")
-            if float in get_args(hint) and type(value) is tuple and not all(map(_is_number, value)):
-                raise ConfigError(f"TrainConfig.{name} must be numbers, got {list(value)}.")
-
-    def _check_ranges(self) -> None:
-        for name, minimum in MINIMUM.items():
-            if not minimum <= getattr(self, name) < math.inf:  # nor NaN
-                raise ConfigError(f"TrainConfig.{name} must be {minimum} or more, got {getattr(self, name)}.")
-        if not 0 < self.learning_rate < math.inf:
-            raise ConfigError(f"TrainConfig.learning_rate must be positive, got {self.learning_rate}.")
-        if self.workers != "auto" and (type(self.workers) is not int or self.workers < 0):
-            raise ConfigError(f"TrainConfig.workers must be auto or a whole number from 0, got {self.workers!r}.")
-        check_choice("TrainConfig", "feature_dtype", self.feature_dtype, ("float32", "float16"))
-        if self.max_bad is not None and not 0 <= self.max_bad <= 1:
-            raise ConfigError(f"TrainConfig.max_bad must be a share from 0 to 1, got {self.max_bad}: 5 % is 0.05.")
-        if self.max_hours is not None and not 0 < self.max_hours < math.inf:
-            raise ConfigError(f"TrainConfig.max_hours must be positive, got {self.max_hours}: half an hour is 0.5.")
-        if not 0 <= self.stretch < 1:
-            raise ConfigError(f"TrainConfig.stretch must be in [0, 1), got {self.stretch}.")
-        if not 0 < self.valid_fraction < 1:
-            raise ConfigError(f"TrainConfig.valid_fraction must be between 0 and 1, got {self.valid_fraction}.")
-        check_choice("TrainConfig", "precision", self.precision, ("float32", "bf16"))
-        if self.freeze_encoder and self.init is None:
-            raise ConfigError("TrainConfig.freeze_encoder needs init, the folder of a trained model: --init DIR.")
-        check_features("TrainConfig", self.features, self.num_mels, self.num_ceps, self.deltas)
-
-    def _check_copies(self) -> None:
-        speeds = self.speed_perturb
-        if not speeds or len(set(speeds)) != len(speeds):
-            raise ConfigError(f"TrainConfig.speed_perturb must be different speeds, 1.0 for none, got {list(speeds)}.")
-        for speed in speeds:
-            if not 0.5 <= speed <= 2 or speed != round(speed, 2):
-                raise ConfigError(
-                    f"TrainConfig.speed_perturb must be speeds from 0.5 to 2 with at most two decimals, got {speed}."
-                )
-        if self.on_the_fly and speeds == (1.0,) and self.noise is None:
-            raise ConfigError(
-                "TrainConfig.on_the_fly has nothing to draw: give --speed-perturb 0.9 1.0 1.1 or --noise DIR too."
-            )
-        ratio = self.noise_snr_db
-        if len(ratio) != 2 or not -math.inf < ratio[0] <= ratio[1] < math.inf:
-            raise ConfigError(
-                f"TrainConfig.noise_snr_db must be the lowest and the highest ratio in dB, got {list(ratio)}."
-            )
-
-    def _check_encoders(self) -> None:
-        """Refuse an impossible encoder now, not after an hour of training."""
-        kinds = (self.encoder, *self.baselines)
-        longest = round(self.crop_frames / (1 - self.stretch))
-        if self.learns_positions and self.max_frames < longest:
-            raise ConfigError(
-                f"TrainConfig.max_frames={self.max_frames} rows of learned positions are too few for pieces of up to "
-                f"{longest} frames (crop_frames={self.crop_frames}): use max_frames={longest} or more."
-            )
-        if "bigru" in kinds and self.gru_width % 2:
-            raise ConfigError(
-                f"TrainConfig.gru_width must be even, half for each direction, got {self.gru_width}: use "
-                f"{self.gru_width + 1}."
-            )
-        for kind in kinds:
-            check_choice("TrainConfig", "encoder", kind, get_args(EncoderKind))
-            try:
-                self.encoder_config(kind)
-            except (TypeError, ValueError) as error:
-                raise error if isinstance(error, ConfigError) else ConfigError(str(error)) from error
-
-    def _check_labels(self) -> None:
-        check_choice("TrainConfig", "labels", self.labels, ("phones", "words", "speech"))
-        if self.alignments is not None and self.data == "synthetic":
-            raise ConfigError(
-                f"TrainConfig.alignments={self.alignments!r} has no effect on synthetic speech: give the "
-                "recordings with --data DIR."
-            )
-        if self.lexicon is not None and (
-            self.alignments is not None or self.data == "synthetic" or self.labels == "speech"
-        ):
-            raise ConfigError(
-                f"TrainConfig.lexicon={self.lexicon!r} has no effect: only alignments that the run makes need "
-                "pronunciations (real speech, labels phones or words, no --alignments)."
-            )
+        for kind in self.baselines:
+            self.of_encoder(kind)
 
     @property
     def learns_positions(self) -> bool:
@@ -316,12 +241,34 @@ class TrainConfig:
         """Features of a frame."""
         return count_features(self.features, self.num_mels, self.num_ceps, self.deltas)
 
+    def of_encoder(self, kind: EncoderKind) -> TrainConfig:
+        """Return the settings of one encoder of the run: those of the run, and of `baseline_settings` its own.
+
+        Raises:
+            ConfigError: one is no ENCODER.SETTING=VALUE, of no baseline, or of all encoders alike.
+        """
+        own = {}
+        for text in self.baseline_settings:
+            encoder, setting, value = parse_baseline_setting(text)
+            if encoder not in self.baselines or encoder == self.encoder:
+                raise ConfigError(
+                    f"TrainConfig.baseline_settings has {text}, and {encoder} is no baseline of this run."
+                )
+            if encoder == kind:
+                own[setting] = value
+        return replace(self, baseline_settings=(), baselines=(), encoder=kind, **own) if own else self
+
+    @property
+    def framing(self) -> Framing:
+        """What a frame is at the sample rate of the run."""
+        return Framing(sample_rate=self.sample_rate)
+
     def encoder_config(self, kind: EncoderKind) -> EncoderConfig:
         """Return the configuration of the encoder `kind` in this run.
 
         The conformer's two feed-forward layers have a third of `d_ff` each: about as many parameters as a transformer.
         """
-        shared: dict[str, Any] = {"input_dim": self.num_features, "dropout": self.dropout}
+        shared: dict[str, Any] = {"input_dim": self.num_features, "dropout": self.dropout, "stack": self.stack}
         if kind == "linear":
             return EncoderConfig(**shared, d_model=self.d_model, block="linear")
         if kind == "mlp":
@@ -358,10 +305,12 @@ class TrainConfig:
             self.encoder_config(kind),
             num_mels=self.num_mels,
             flavor=self.flavor,
+            framing=self.framing,
             features=self.features,
             num_ceps=self.num_ceps,
             deltas=self.deltas,
             head=head,
+            pooling=self.pooling if head == "utterance" else "mean",
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -377,7 +326,3 @@ class TrainConfig:
             ConfigError: a setting is unknown or has the wrong type.
         """
         return from_dict(cls, data)
-
-
-def _is_number(value: object) -> bool:
-    return type(value) in (int, float)

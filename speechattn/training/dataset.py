@@ -31,7 +31,7 @@ from speechattn.training.cache.pool import choose_workers
 from speechattn.training.config import TrainConfig
 from speechattn.training.pieces import Piece as Piece
 from speechattn.training.prefetch import Prefetcher
-from speechattn.training.tasks.frames import FrameTask
+from speechattn.training.tasks.task import Task
 
 FRAMES_PER_S = 20_000
 """Frames that one process makes from sound files in a second, changes of speed included."""
@@ -39,7 +39,7 @@ FRAMES_PER_S = 20_000
 
 @dataclass(frozen=True)
 class Example:
-    """One utterance: its frames [T, F] and labels [T], -100 where no label is known."""
+    """One utterance: its frames [T, F] and labels [L]; L = T for labels of frames, -100 where none is known."""
 
     utterance: LabelledUtterance
     frames: Tensor
@@ -48,7 +48,7 @@ class Example:
     @property
     def num_frames(self) -> int:
         """T."""
-        return len(self.labels)
+        return len(self.frames)
 
     @property
     def speaker(self) -> str:
@@ -56,8 +56,9 @@ class Example:
         return self.utterance.speaker
 
     def cut(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        """Return frames and labels [start, stop)."""
-        return self.frames[start:stop], self.labels[start:stop]
+        """Return frames [start, stop), and their labels if these are one a frame, else all labels."""
+        labels = self.labels
+        return self.frames[start:stop], labels[start:stop] if len(labels) == self.num_frames else labels
 
     def sound_digest(self) -> bytes:
         """Return the sha256 of the sound file, which is read whole."""
@@ -72,7 +73,7 @@ Waveforms = Iterable[tuple[LabelledUtterance, Tensor]]
 def make_examples(
     corpus: Corpus,
     frontend: LogMel,
-    task: FrameTask,
+    task: Task,
     stop: StopSignal | None = None,
     copies: Callable[[Waveforms], Waveforms] = iter,
 ) -> list[Example]:
@@ -84,7 +85,7 @@ def make_examples(
 def read_examples(
     corpus: Corpus,
     frontend: LogMel,
-    task: FrameTask,
+    task: Task,
     stop: StopSignal | None = None,
     copies: Callable[[Waveforms], Waveforms] = iter,
 ) -> Iterator[Example]:
@@ -103,10 +104,10 @@ def read_examples(
             stop.poll()
         frames, lengths = frontend(waveform[None])
         try:
-            labels = task.targets(labelled.segments, len(waveform), frontend.framing)
+            labels = task.targets(labelled, frontend.framing)
         except DataError as error:
             raise DataError(f"{corpus.subset}: utterance {labelled.id}: {error}") from error
-        if len(labels) != int(lengths[0]):
+        if task.per_frame and len(labels) != int(lengths[0]):
             raise AssertionError(f"{labelled.utterance.id}: {lengths[0]} frames but {len(labels)} labels")
         yield Example(labelled, frames[0], labels)
 
@@ -155,7 +156,7 @@ class ChangingExamples(Protocol):
         """Return the number of frames of each example in an epoch."""
 
     def drawn(self, index: int, epoch: int) -> tuple[Tensor, Tensor]:
-        """Return frames [T, F] and labels [T] of an example in an epoch."""
+        """Return frames [T, F] and labels [L] of an example in an epoch."""
 
 
 class TrainingBatches:
@@ -164,14 +165,14 @@ class TrainingBatches:
     Args:
         examples: where the pieces come from.
         config: sizes, seed and number of workers.
+        per_frame: whether labels are one a frame; else each piece has all labels of its utterance.
+        whole: whether utterances are not cut.
     """
 
     def __init__(
-        self,
-        examples: Sequence[Example],
-        config: TrainConfig,
+        self, examples: Sequence[Example], config: TrainConfig, per_frame: bool = True, whole: bool = False
     ) -> None:
-        self.examples, self.config = examples, config
+        self.examples, self.config, self.per_frame, self.whole = examples, config, per_frame, whole
         self._changing = examples if isinstance(examples, ChangingExamples) else None
         self._lengths = [example.num_frames for example in examples]
         self._epochs: dict[int, _Pieces] = {}
@@ -186,7 +187,7 @@ class TrainingBatches:
         return EpochBatches(self, epoch, len(self.pieces(epoch).edges) - 1)
 
     def load(self, batch: Sequence[Piece]) -> tuple[Tensor, Tensor, Tensor]:
-        """Return frames [B, T, F], lengths [B] and labels [B, T] of one batch."""
+        """Return frames [B, T, F], lengths [B] and labels [B, L] of one batch."""
         return self.make(batch) if self._ahead is None else self._ahead.load(batch)
 
     def close(self) -> None:
@@ -197,11 +198,11 @@ class TrainingBatches:
     def make(self, batch: Sequence[Piece]) -> tuple[Tensor, Tensor, Tensor]:
         """Return the same, made in this process."""
         frames, labels = zip(*(self._cut(piece) for piece in batch), strict=True)
-        return collate(list(frames), list(labels))
+        return collate(list(frames), list(labels), self.per_frame)
 
     def alone(self) -> TrainingBatches:
         """Return the same batches, made in the process that asks for them."""
-        return TrainingBatches(self.examples, replace(self.config, workers=0))
+        return TrainingBatches(self.examples, replace(self.config, workers=0), self.per_frame, self.whole)
 
     def pieces(self, epoch: int) -> _Pieces:
         """Return the pieces of an epoch; those of the last two that were asked for are kept."""
@@ -223,7 +224,7 @@ class TrainingBatches:
             first = int(random.integers(1, crop + 1))
             if not length:
                 continue
-            cuts = [*range(first, length, crop), length] if length > crop else [length]
+            cuts = [*range(first, length, crop), length] if length > crop and not self.whole else [length]
             items.extend([item] * len(cuts))
             starts.extend([0, *cuts[:-1]])
             stops.extend(cuts)
@@ -241,8 +242,14 @@ class TrainingBatches:
         if self._changing is None:
             frames, labels = self.examples[piece.item].cut(piece.start, piece.stop)
         else:
-            frames, labels = (x[piece.start : piece.stop] for x in self._changing.drawn(piece.item, piece.epoch))
-        return (frames, labels) if piece.speed == 1 else time_stretch(frames, labels, 1 / piece.speed)
+            frames, labels = self._changing.drawn(piece.item, piece.epoch)
+            frames = frames[piece.start : piece.stop]
+            labels = labels[piece.start : piece.stop] if self.per_frame else labels
+        if piece.speed == 1:
+            return frames, labels
+        if self.per_frame:
+            return time_stretch(frames, labels, 1 / piece.speed)
+        return time_stretch(frames, frames.new_zeros(len(frames), dtype=torch.int64), 1 / piece.speed)[0], labels
 
 
 class _Pieces(NamedTuple):

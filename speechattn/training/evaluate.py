@@ -4,126 +4,117 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
-from speechattn.data.labelled_corpus import load_corpus
-from speechattn.data.labels.classes import label_set
 from speechattn.dtypes import like
 from speechattn.errors import UserError
 from speechattn.models.speech_model import SpeechModel, load
 from speechattn.system.atomic_files import write_json
 from speechattn.system.stop_signal import StopSignal
 from speechattn.training.dataset import Example, read_examples
-from speechattn.training.metrics import FrameScores, constant_accuracy
-from speechattn.training.tasks.frames import FrameTask
+from speechattn.training.labelled_subset import TASKS, labelled_subset
+from speechattn.training.metrics import constant_accuracy
+from speechattn.training.speaker_scores import add_to_speaker
+from speechattn.training.tasks.ctc_targets import UnknownCharacters
+from speechattn.training.tasks.task import Scores, Task
+
+NUMBERS = ("accuracy", "accuracy_no_sil", "error_rate", "word_error_rate")
+COUNTS = ("frames", "labels", "utterances")
+"""What an evaluation prints, where its task has it."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores on one labelled subset.
+    """Scores on one labelled subset, and the mean loss in nats.
 
-    Accuracies are shares of the `frames` that have a label; `frames_per_s` is the speed of encoder and head on
-    frames that are in memory, one utterance at a time.
+    `frames_per_s` is the speed of encoder and head on frames that are in memory, one utterance at a time.
     """
 
-    accuracy: float
-    accuracy_no_sil: float
-    always_sil: float
+    scores: Scores
     loss: float
-    frames: int
     utterances: int
     frames_per_s: float
-    per_class: dict[str, tuple[float, int]]
-    confusion: list[list[int]]
+    by_speaker: dict[str, list[float]]
+    """Speaker -> [what was right, what was counted]: frames, utterances, or labels less errors of sequences."""
+
+    def row(self) -> dict[str, Any]:
+        """Return all of it as plain JSON types."""
+        return {
+            **self.scores.summary(),
+            "loss": self.loss,
+            "utterances": self.utterances,
+            "frames_per_s": self.frames_per_s,
+            "by_speaker": self.by_speaker,
+        }
 
 
-@dataclass(frozen=True)
-class Baseline:
-    """Accuracy of a model that gives `label` to every frame: the lower bound of any useful model."""
+def majority_baseline(
+    classes: Sequence[str], summary: Mapping[str, Any], label: int | None = None
+) -> dict[str, Any] | None:
+    """Return the accuracy of a model that always gives one class, by default the most frequent, from its `summary`.
 
-    label: str
-    accuracy: float
-    accuracy_no_sil: float
-
-    @classmethod
-    def of(cls, confusion: Sequence[Sequence[int]], classes: Sequence[str], label: int | None = None) -> Baseline:
-        """Return the baseline of one class, by default the most frequent, on the reference of a confusion matrix."""
-        counts = torch.tensor(confusion).sum(1)
-        chosen = int(counts.argmax()) if label is None else label
-        return cls(classes[chosen], *constant_accuracy(counts, chosen))
-
-
-def score_examples(
-    model: SpeechModel, task: FrameTask, examples: Iterable[Example], stop: StopSignal | None = None
-) -> tuple[float, FrameScores]:
-    """Return mean loss in nats over labelled frames, and the scores, of a model in evaluation mode."""
-    scored = _score(model, task, examples, stop)
-    return scored.loss, scored.scores
-
-
-def evaluate_examples(
-    model: SpeechModel, task: FrameTask, examples: Iterable[Example], stop: StopSignal | None = None
-) -> Evaluation:
-    """Return the scores of a model; each example is asked for once, and none is kept."""
-    scored = _score(model, task, examples, stop)
-    scores = scored.scores
-    return Evaluation(
-        accuracy=scores.accuracy,
-        accuracy_no_sil=scores.accuracy_no_sil,
-        always_sil=scores.always_silence,
-        loss=scored.loss,
-        frames=scores.frames,
-        utterances=scored.utterances,
-        frames_per_s=scored.num_frames / max(scored.seconds, 1e-9),
-        per_class=scores.per_class(model.config.classes),
-        confusion=scores.confusion.tolist(),
-    )
-
-
-class _Scored(NamedTuple):
-    """Scores of a model, and what it took: frames with and without a label, and seconds of the model alone."""
-
-    loss: float
-    scores: FrameScores
-    utterances: int
-    num_frames: int
-    seconds: float
+    None for a task without a confusion matrix of classes: sequences.
+    """
+    if "confusion" not in summary:
+        return None
+    counts = torch.tensor(summary["confusion"]).sum(1)
+    chosen = int(counts.argmax()) if label is None else label
+    accuracy, without_silence = constant_accuracy(counts, chosen)
+    found = {"label": classes[chosen], "accuracy": accuracy}
+    return {**found, "accuracy_no_sil": without_silence} if "accuracy_no_sil" in summary else found
 
 
 @torch.no_grad()
-def _score(model: SpeechModel, task: FrameTask, examples: Iterable[Example], stop: StopSignal | None) -> _Scored:
+def evaluate_examples(
+    model: SpeechModel, task: Task, examples: Iterable[Example], stop: StopSignal | None = None
+) -> Evaluation:
+    """Return the scores of a model in evaluation mode; each example is asked for once, and none is kept."""
     was_training = model.training
     model.eval()
     device = like(model).device
     scores = task.scores()
-    total, seconds, utterances, num_frames = 0.0, 0.0, 0, 0
+    by_speaker: dict[str, list[float]] = {}
+    total, seconds, utterances, num_frames, num_targets = 0.0, 0.0, 0, 0, 0
     for example in examples:
         if stop is not None:
             stop.poll()
         frames, labels = example.frames, example.labels[None]
         begin = time.perf_counter()
-        logits = model.classify(frames[None].to(device))[0].cpu()
-        total += float(task.loss(logits, labels)) * int(task.num_targets(labels))
-        scores.update(logits, labels)
+        logits, lengths = (found.cpu() for found in model.classify(frames[None].to(device)))
         seconds += time.perf_counter() - begin
-        utterances, num_frames = utterances + 1, num_frames + labels.shape[1]
+        weight = int(task.num_targets(labels))
+        total += float(task.loss(logits, lengths, labels)) * weight
+        scores.update(logits, lengths, labels)
+        add_to_speaker(by_speaker, example.speaker, task, logits, lengths, labels)
+        utterances, num_frames, num_targets = utterances + 1, num_frames + len(frames), num_targets + weight
     model.train(was_training)
-    return _Scored(total / max(1, scores.frames), scores, utterances, num_frames, seconds)
+    speed = num_frames / max(seconds, 1e-9)
+    return Evaluation(scores, total / max(1, num_targets), utterances, speed, by_speaker)
 
 
 def evaluate_directory(
-    model_directory: str, data: str, subset: str, alignments: str | None, json_path: str | None, max_bad: float = 0.0
+    model_directory: str,
+    data: str,
+    subset: str,
+    alignments: str | None,
+    json_path: str | None,
+    max_bad: float = 0.0,
+    *,
+    task: str | None = None,
+    layout: str = "auto",
+    lexicon: str | None = None,
+    unknown_characters: UnknownCharacters = "stop",
 ) -> dict[str, Any]:
     """Score a saved model on a labelled subset, print it and write it as JSON.
 
-    The classes of the model decide which labels are read. A model of speech and silence needs no alignments: its
+    Head and classes of the model decide which labels are read. A model of speech and silence needs no alignments: its
     reference is then the detector of energy_vad.py. Utterances without an alignment are counted under "skipped".
-    `max_bad` is the share of unusable recordings that is accepted.
+    `max_bad` is the share of unusable recordings that is accepted, `task` the only task that is.
 
     Raises:
         UserError, DataError: the model, the data or the path of the JSON cannot be used.
@@ -133,41 +124,48 @@ def evaluate_directory(
     if json_path is not None:
         _check_writable(Path(json_path))
     model = load(model_directory)
-    if model.config.head != FrameTask.head:
-        raise UserError(
-            f"{model_directory} is a model with head={model.config.head!r}, whose labels have no frames, and evaluate "
-            f'scores frames: give it a model with head="{FrameTask.head}". Sequences are compared after sa.CTC.decode.'
-        )
-    labels = label_set(model.config.classes)
-    if alignments is None and labels != "speech":
-        raise UserError(
-            f"--alignments DIR is missing: {model_directory} labels {labels}, and only speech needs none. "
-            "speechattn align makes them from transcripts."
-        )
-    corpus = load_corpus(
-        data, subset, alignments, model.config.classes, max_bad, sample_rate=model.config.framing.sample_rate
+    _check_task(model_directory, model.config.head, task)
+    found, corpus = labelled_subset(
+        model, model_directory, data, subset, alignments, max_bad, layout, lexicon, unknown_characters
     )
-    task = FrameTask(model.config.classes)
-    scores = evaluate_examples(model, task, read_examples(corpus, model.frontend, task))
-    if not scores.frames:
-        raise UserError(f"no frame of {subset} has a label: nothing to score. Look at {alignments or data}.")
-    baseline = Baseline.of(scores.confusion, task.classes)
+    evaluation = evaluate_examples(model, found, read_examples(corpus, model.frontend, found))
+    if not evaluation.scores.count:
+        raise UserError(f"nothing of {subset} has a label: nothing to score. Look at {alignments or data}.")
+    row = evaluation.row()
     result = {
-        **asdict(scores),
-        "baseline": asdict(baseline),
+        **row,
+        "baseline": majority_baseline(found.classes, row),
         "skipped": corpus.skipped,
         "model": model_directory,
+        "task": found.name,
         "subset": subset,
     }
     print(corpus.summary())
-    print(
-        f"accuracy {result['accuracy']:.4f}   without silence {result['accuracy_no_sil']:.4f}   "
-        f"always {baseline.label} {baseline.accuracy:.4f}   frames {result['frames']:,}"
-    )
+    print(format_scores(result))
     if json_path is not None:
         write_json(json_path, result)
         print(f"written to {json_path}")
     return result
+
+
+def format_scores(result: Mapping[str, Any]) -> str:
+    """Return the numbers of an evaluation as one line."""
+    parts = [f"{name.replace('_', ' ')} {result[name]:.4f}" for name in NUMBERS if name in result]
+    if result.get("baseline"):
+        parts.append(f"always {result['baseline']['label']} {result['baseline']['accuracy']:.4f}")
+    parts += [f"{name} {result[name]:,}" for name in COUNTS if name in result]
+    return "   ".join(parts).replace("accuracy no sil", "without silence")
+
+
+def _check_task(directory: str, head: str, wanted: str | None) -> None:
+    """Raise UserError, with the recipe that a model belongs to, if its task is not the wanted one."""
+    task = next(task for task in TASKS if task.head == head)
+    if wanted not in (None, task.name):
+        recipe = next(other.recipe for other in TASKS if other.name == wanted)
+        raise UserError(
+            f"{directory} is a model of recipes/{task.recipe} (head={head!r}), and this is recipes/{recipe}: use "
+            f"recipes/{task.recipe}/evaluate.py, or speechattn evaluate, which takes every model."
+        )
 
 
 def _check_writable(path: Path) -> None:

@@ -8,13 +8,21 @@ from typing import Any
 
 import torch
 
+from speechattn.config import CONVOLUTION_BLOCKS
 from speechattn.errors import UserError
 from speechattn.models.speech_model import SpeechModel, load
 from speechattn.system.atomic_files import write_json
 from speechattn.training.config import TrainConfig
 from speechattn.training.run_folder import read_object
 
-MAY_DIFFER = ("classes", "head", "encoder.dropout", "encoder.layer_dropout", "encoder.gradient_checkpointing")
+MAY_DIFFER = (
+    "classes",
+    "head",
+    "pooling",
+    "encoder.dropout",
+    "encoder.layer_dropout",
+    "encoder.gradient_checkpointing",
+)
 """Settings of a model that its weights do not depend on, or only those of the head."""
 
 
@@ -29,8 +37,10 @@ def load_initial(config: TrainConfig) -> SpeechModel | None:
     path = Path(config.init)
     initial = load(path / "model" if (path / "model" / "config.json").exists() else path)
     found = _flat(initial.config.to_dict())
-    wanted = _flat(config.model_config(config.encoder, initial.config.classes).to_dict())
-    differing = [key for key in sorted({*found, *wanted} - {*MAY_DIFFER}) if found.get(key) != wanted.get(key)]
+    wanted = _flat(config.model_config(config.encoder, initial.config.classes, initial.config.head).to_dict())
+    unused = {key for key in found if key.startswith("encoder.conv_")}  # unless the blocks have convolutions
+    may_differ = {*MAY_DIFFER} if initial.config.encoder.block in CONVOLUTION_BLOCKS else {*MAY_DIFFER} | unused
+    differing = [key for key in sorted({*found, *wanted} - may_differ) if found.get(key) != wanted.get(key)]
     if differing:
         changes = ", ".join(f"{key} is {found.get(key)!r} there and {wanted.get(key)!r} here" for key in differing[:5])
         raise UserError(
@@ -42,15 +52,22 @@ def load_initial(config: TrainConfig) -> SpeechModel | None:
 
 def start_from(model: SpeechModel, initial: SpeechModel) -> str:
     """Copy the weights of `initial` into `model`, except those of another head; return a line about it."""
-    same_head = (initial.config.head, initial.config.classes) == (model.config.head, model.config.classes)
+    same_head = _head(initial) == _head(model)
     for part in ("normalize", "encoder", "head") if same_head else ("normalize", "encoder"):
         getattr(model, part).load_state_dict(getattr(initial, part).state_dict())
     if same_head:
         return "initial weights: normalisation, encoder and head"
+    other_classes = initial.config.classes != model.config.classes
+    why = f"has {len(initial.config.classes)} other classes" if other_classes else "is of another kind"
     return (
         "initial weights: normalisation and encoder. The head is new, because that of the saved model "
-        f"({initial.config.head}) has {len(initial.config.classes)} other classes."
+        f"({initial.config.head}) {why}."
     )
+
+
+def _head(model: SpeechModel) -> tuple[str, str, tuple[str, ...]]:
+    """Return what a head's weights depend on, besides the encoder."""
+    return model.config.head, model.config.pooling, model.config.classes
 
 
 def check_initial(run: Path, initial: SpeechModel, folder: str) -> None:

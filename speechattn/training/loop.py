@@ -18,12 +18,11 @@ from speechattn.system.stop_signal import Interrupted, StopSignal
 from speechattn.training.config import TrainConfig
 from speechattn.training.dataset import Example, TrainingBatches
 from speechattn.training.distributed import Ranks
-from speechattn.training.evaluate import score_examples
+from speechattn.training.evaluate import evaluate_examples
 from speechattn.training.initial_weights import fingerprint_weights
-from speechattn.training.metrics import FrameScores
 from speechattn.training.run_log import RunLog
-from speechattn.training.tasks.frames import FrameTask
-from speechattn.training.trainer import Progress, Trainer
+from speechattn.training.tasks.task import Scores, Task
+from speechattn.training.trainer import Augmentation, Progress, Trainer
 
 RECORD_EVERY = 10
 """Steps from one record of the training loss to the next."""
@@ -31,7 +30,7 @@ RECORD_EVERY = 10
 
 def train(
     model: SpeechModel,
-    task: FrameTask,
+    task: Task,
     batches: TrainingBatches,
     valid: Sequence[Example],
     config: TrainConfig,
@@ -42,13 +41,14 @@ def train(
     stop: StopSignal,
     ranks: Ranks | None = None,
     stages: Sequence[int] = (),
+    augment: Augmentation | None = None,
 ) -> Progress:
     """Train `model` in place for `config.epochs`; return the counters of the run.
 
     Checkpoints go to `directory`/checkpoints; the newest whole one there is continued. `name` stands for the model in
     the log and in the progress bar. `ranks` are the processes of the run; None is one. Each of them calls this with
     the same arguments, those other than rank 0 without a `log`. `stages` are the epochs at which earlier stages of the
-    learning rate ended, if the run was given more epochs.
+    learning rate ended, if the run was given more epochs. `augment` is as in `Trainer`.
 
     Raises:
         Interrupted: a signal came; everything up to the last finished step is saved.
@@ -60,7 +60,7 @@ def train(
     ranks.check_equal("the batches", lambda: repr((stages, list(schedule[0]))).encode())
     stage_epochs = [*stages, config.epochs]
     trainer = Trainer(
-        model, task, config, [ends[epoch - 1] for epoch in stage_epochs], directory / "checkpoints", ranks
+        model, task, config, [ends[epoch - 1] for epoch in stage_epochs], directory / "checkpoints", ranks, augment
     )
     progress, total = trainer.progress, ends[-1]
     if log is not None:
@@ -94,13 +94,13 @@ def train(
 
 def _validate(
     trainer: Trainer, valid: Sequence[Example], epoch: int, name: str, log: RunLog, stop: StopSignal
-) -> FrameScores:
+) -> Scores:
     """Score the model on `valid` and record it; if a signal comes, save the steps before it."""
     try:
         with trainer.averaged():
-            loss, scores = score_examples(trainer.model, trainer.task, valid, stop)
+            found = evaluate_examples(trainer.model, trainer.task, valid, stop)
     except Interrupted:
         trainer.save_if_due(force=True)
         raise
-    log.valid(name, trainer.progress.step, epoch, loss, scores)
-    return scores
+    log.valid(name, trainer.progress.step, epoch, found.loss, found.scores)
+    return found.scores

@@ -18,7 +18,8 @@ FOLDER = "alignments"
 
 def makes_alignments(config: TrainConfig) -> bool:
     """Return whether a run makes its labels from transcripts: real speech, no alignments, and labels that need them."""
-    return config.data != "synthetic" and config.alignments is None and config.labels != "speech"
+    needed = config.task == "frames" and config.labels != "speech"
+    return needed and config.data != "synthetic" and config.alignments is None
 
 
 def make_alignments(config: TrainConfig, stop: StopSignal) -> str:

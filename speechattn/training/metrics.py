@@ -1,4 +1,4 @@
-"""Accuracy of frame labels. Nothing here trains, draws or prints.
+"""Accuracy of labels of frames or utterances. Nothing here trains, draws or prints.
 
 Conventions of every function:
 
@@ -23,7 +23,7 @@ from speechattn.errors import UserError
 
 
 def validate(predicted: Tensor, labels: Tensor, num_classes: int) -> None:
-    """Check the arguments of `FrameScores.update`: predictions of the labels' shape, classes in [0, num_classes).
+    """Check the arguments of `ClassScores.update`: predictions of the labels' shape, classes in [0, num_classes).
 
     Raises:
         TypeError: predictions or labels are not integers.
@@ -44,7 +44,7 @@ def validate(predicted: Tensor, labels: Tensor, num_classes: int) -> None:
             raise ValueError(f"{name} must be in [0, {num_classes}), or {IGNORE} to ignore; got {int(wrong[0])}.")
 
 
-class FrameScores:
+class ClassScores:
     """A confusion matrix that grows batch by batch, and the accuracies read from it.
 
     Args:
@@ -52,9 +52,9 @@ class FrameScores:
         silence: the class that `accuracy_no_sil` leaves out and `always_silence` predicts.
 
     Examples:
-        >>> scores = FrameScores(num_classes=3)
+        >>> scores = ClassScores(num_classes=3)
         >>> scores.update(torch.tensor([[0, 1, 2, 2]]), torch.tensor([[0, 1, 1, -100]]))
-        >>> scores.frames, round(scores.accuracy, 3), scores.accuracy_no_sil
+        >>> scores.count, round(scores.accuracy, 3), scores.accuracy_no_sil
         (3, 0.667, 0.5)
     """
 
@@ -92,20 +92,20 @@ class FrameScores:
         return logits.argmax(-1)
 
     @property
-    def frames(self) -> int:
-        """Frames counted."""
+    def count(self) -> int:
+        """Labels counted."""
         return int(self.confusion.sum())
 
     @property
     def accuracy(self) -> float:
         """Share of frames with the correct label."""
-        return _share(int(self.confusion.diagonal().sum()), self.frames)
+        return _share(int(self.confusion.diagonal().sum()), self.count)
 
     @property
     def accuracy_no_sil(self) -> float:
         """Share of correct labels among the frames whose reference is not silence."""
         right = int(self.confusion.diagonal().sum() - self.confusion[self.silence, self.silence])
-        return _share(right, self.frames - int(self.confusion[self.silence].sum()))
+        return _share(right, self.count - int(self.confusion[self.silence].sum()))
 
     @property
     def always_silence(self) -> float:
@@ -117,7 +117,7 @@ class FrameScores:
         return per_class(self.confusion, classes)
 
     def __repr__(self) -> str:
-        return f"FrameScores({self.frames} frames, accuracy {self.accuracy:.3f}, no sil {self.accuracy_no_sil:.3f})"
+        return f"ClassScores({self.count} labels, accuracy {self.accuracy:.3f}, no sil {self.accuracy_no_sil:.3f})"
 
 
 def per_class(confusion: Tensor, classes: Sequence[str]) -> dict[str, tuple[float, int]]:

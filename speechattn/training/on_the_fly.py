@@ -21,7 +21,7 @@ from speechattn.training.cache.stored_examples import StoredExamples
 from speechattn.training.config import TrainConfig
 from speechattn.training.dataset import Fingerprint
 from speechattn.training.perturbed_copies import at_speed
-from speechattn.training.tasks.frames import FrameTask
+from speechattn.training.tasks.task import Task
 
 
 class DrawnExamples(StoredExamples):
@@ -35,10 +35,16 @@ class DrawnExamples(StoredExamples):
         detect: whether speech is detected, for there are no alignments.
     """
 
-    def __init__(
-        self, stored: StoredExamples, config: TrainConfig, frontend: LogMel, task: FrameTask, detect: bool
-    ) -> None:
-        super().__init__(stored.utterances, stored.digests, stored.shards, stored.places, stored.rows, stored.sources)
+    def __init__(self, stored: StoredExamples, config: TrainConfig, frontend: LogMel, task: Task, detect: bool) -> None:
+        super().__init__(
+            stored.utterances,
+            stored.digests,
+            stored.shards,
+            stored.places,
+            stored.rows,
+            stored.sources,
+            stored.targets,
+        )
         self.frontend, self.task, self.detect = frontend, task, detect
         self.speeds, self.snr_db, self.seed = config.speed_perturb, config.noise_snr_db, config.seed
         rate = frontend.framing.sample_rate
@@ -56,7 +62,7 @@ class DrawnExamples(StoredExamples):
 
     @torch.no_grad()
     def drawn(self, index: int, epoch: int) -> tuple[Tensor, Tensor]:
-        """Return frames [T, F] and labels [T] of an example in an epoch.
+        """Return frames [T, F] and labels [L] of an example in an epoch.
 
         Raises:
             AudioError: its sound file, or that of the noise, does not decode any more.
@@ -73,7 +79,7 @@ class DrawnExamples(StoredExamples):
             piece = self.noise.cut(len(waveform), generator)
             waveform = mix_noise(waveform[None], piece.waveform[None], snr_db)[0]
         frames, _ = self.frontend(waveform[None])
-        return frames[0], self.task.targets(item.segments, len(waveform), self.frontend.framing)
+        return frames[0], self.task.targets(item, self.frontend.framing)
 
     def _digest(self, item: LabelledUtterance, epoch: int) -> bytes:
         return hashlib.sha256(f"{self.seed} {epoch} {item.id}".encode("utf-8", "surrogateescape")).digest()

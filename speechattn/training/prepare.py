@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from speechattn.data.labelled_corpus import Corpus, load_corpus
-from speechattn.data.labels.classes import PHONES, SPEECH, word_classes
+from speechattn.data.labelled_corpus import Corpus, LabelledUtterance
 from speechattn.data.selection import select
-from speechattn.data.speaker_split import check_disjoint, split_by_speaker
+from speechattn.data.speaker_split import check_disjoint, split_by_speaker, split_off_speakers
+from speechattn.data.utterance_split import split_by_utterance
 from speechattn.errors import UserError
 from speechattn.frontend.factory import build_frontend
 from speechattn.frontend.logmel import LogMel
@@ -26,9 +26,10 @@ from speechattn.training.cache.features import FeatureCache
 from speechattn.training.cache.stored_examples import StoredExamples
 from speechattn.training.config import TrainConfig
 from speechattn.training.dataset import fingerprint
-from speechattn.training.made_alignments import explain_missing, make_alignments, makes_alignments
+from speechattn.training.made_alignments import make_alignments, makes_alignments
 from speechattn.training.on_the_fly import DrawnExamples, noise_fingerprint
-from speechattn.training.tasks.frames import FrameTask
+from speechattn.training.source import Source
+from speechattn.training.tasks.task import Task
 
 MAX_BAD = 0.01
 """Share of the training subset that may be unusable unless the user gives one; of a test subset it is 0."""
@@ -41,7 +42,7 @@ class Data:
     `corpora` are the subsets that the examples come from; they list the utterances that were left out.
     """
 
-    task: FrameTask
+    task: Task
     train: StoredExamples
     valid: StoredExamples
     tests: dict[str, StoredExamples]
@@ -63,63 +64,80 @@ class Data:
 def prepare(config: TrainConfig, stop: StopSignal) -> Data:
     """Return the data of a run; the speakers of training, validation and tests are disjoint.
 
+    With split utterances, or speakers as classes, they are the same speakers with other utterances.
+
     Raises:
         UserError, DataError: data or alignments are missing, damaged or too long for the table of learned positions.
     """
     root, alignments, tests = _locate(config, stop)
     frontend = make_frontend(config)
     rate = frontend.framing.sample_rate
-    fixed = {"phones": PHONES, "speech": SPEECH}.get(config.labels)
     max_bad = MAX_BAD if config.max_bad is None else config.max_bad
     cache = FeatureCache(Path(config.cache) if config.cache else cache_folder.default_cache(), config.workers, stop)
-    load_all = partial(load_corpus, sample_rate=rate, headers=cache.headers, read_alignments=cache.alignments)
-
-    def load(name: str, classes: Sequence[str] | None, max_bad: float) -> Corpus:
-        corpus = load_all(root, name, alignments, classes, max_bad)
-        if alignments is not None and makes_alignments(config):
-            explain_missing(corpus, alignments)
-        return corpus
-
-    corpus = load(config.subset, fixed, max_bad)
+    source = Source(config, root, alignments, rate, cache)
+    corpus = source.corpus(config.subset, max_bad)
     corpus.utterances = select(corpus.utterances, rate, max_hours=config.max_hours, speakers=config.speakers)
     print(corpus.summary())
-    classes = fixed or word_classes((item.segments for item in corpus.utterances), config.num_words)
-    print(f"labels: {config.labels}, {len(classes)} classes")
-    train_side, valid_side = split_by_speaker(corpus.utterances, config.valid_fraction, config.seed)
+    task = source.task(corpus)
+    print(f"labels: {config.labels}, {len(task.classes)} classes")
+    source.leave_out_unusable(task, corpus, frontend.framing)
+    train_side, valid_side = _split(config, corpus.utterances)
+    source.check_training(task, train_side)
     others = {}
     for name in tests:
-        others[name] = load(name, classes, config.max_bad or 0.0)
-        check_disjoint(corpus.utterances, others[name].utterances)
+        others[name] = source.corpus(name, config.max_bad or 0.0, task)
+        source.leave_out_unusable(task, others[name], frontend.framing)
+        if config.labels != "speakers":
+            check_disjoint(corpus.utterances, others[name].utterances)
         print(others[name].summary())
-    task = FrameTask(classes)
     held_out = {item.id for item in valid_side}
     is_held_out = np.array([item.id in held_out for item in corpus.utterances])
-    plain = shard_settings(config, classes)
+    plain = shard_settings(config, source.frame_classes(task))
     settings = replace(
         plain, speeds=config.speed_perturb, noise=config.noise, noise_snr_db=config.noise_snr_db, seed=config.seed
     )
     copied = {item.id for item in train_side} if config.has_copies else set()
     examples = cache.examples(corpus, settings if config.has_copies else plain, copied)
+    test_examples = {name: cache.examples(other, plain) for name, other in others.items()}
+    if not task.per_frame:
+        targets = partial(task.targets, framing=frontend.framing)
+        examples = examples.with_targets(targets)
+        test_examples = {name: test.with_targets(targets) for name, test in test_examples.items()}
     train = examples.select(~is_held_out)
     if config.on_the_fly:
         train = DrawnExamples(train, config, frontend, task, corpus.detect)
-    data = Data(
-        task,
-        train,
-        examples.select(is_held_out),
-        {name: cache.examples(other, plain) for name, other in others.items()},
-        [corpus, *others.values()],
-    )
+    data = Data(task, train, examples.select(is_held_out), test_examples, [corpus, *others.values()])
     speakers = (len({item.speaker for item in side}) for side in (train_side, valid_side))
-    print("speakers: {} for training, {} others for validation".format(*speakers))
+    others_or_shared = "others" if _splits_speakers(config) else "of them"
+    print("speakers: {} for training, {} {} for validation".format(*speakers, others_or_shared))
     _check_length(config, data)
     return data
+
+
+def _splits_speakers(config: TrainConfig) -> bool:
+    """Return whether no validation speaker is in the training data."""
+    return config.split == "speakers" and config.labels != "speakers"
+
+
+def _split(
+    config: TrainConfig, utterances: Sequence[LabelledUtterance]
+) -> tuple[list[LabelledUtterance], list[LabelledUtterance]]:
+    """Return the training and the validation side."""
+    if config.valid_speakers:
+        return split_off_speakers(utterances, config.valid_speakers)
+    split = split_by_speaker if _splits_speakers(config) else split_by_utterance
+    return split(utterances, config.valid_fraction, config.seed if config.split_seed is None else config.split_seed)
 
 
 def make_frontend(config: TrainConfig) -> LogMel:
     """Return the frontend of a run."""
     return build_frontend(
-        config.features, config.num_mels, flavor=config.flavor, num_ceps=config.num_ceps, deltas=config.deltas
+        config.features,
+        config.num_mels,
+        config.framing,
+        flavor=config.flavor,
+        num_ceps=config.num_ceps,
+        deltas=config.deltas,
     )
 
 
@@ -133,6 +151,7 @@ def shard_settings(config: TrainConfig, classes: Sequence[str]) -> ShardSettings
         config.deltas,
         config.feature_dtype,
         tuple(classes),
+        sample_rate=config.sample_rate,
     )
 
 
@@ -142,6 +161,12 @@ def _locate(config: TrainConfig, stop: StopSignal) -> tuple[Path, str | None, tu
         return Path(config.data), make_alignments(config, stop), config.test_subsets
     if config.data != "synthetic":
         return Path(config.data), config.alignments, config.test_subsets
+    if config.task == "utterance" and config.labels == "classes":
+        from speechattn.data.synthetic.spoken_words import synthesize_words
+
+        root = synthesize_words(cache_folder.default_cache())
+        stop.poll()
+        return root, None, config.test_subsets or ("test",)
     from speechattn.data.synthetic.config import SyntheticConfig
     from speechattn.data.synthetic.corpus import synthesize_corpus
 

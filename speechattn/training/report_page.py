@@ -1,228 +1,197 @@
-"""The HTML page of a training run: scores, examples, learning curves, attention weights and confusions."""
+"""The HTML page of a training run: what the reports of all tasks share; `report_sections/` has the rest."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import ArrayLike
-
-from speechattn.context import Context
-from speechattn.framing import Framing
-from speechattn.plots.alignment import phone_strips
-from speechattn.plots.attention_weights import attention_heads
-from speechattn.plots.confusion import confusion, encoder_bars, per_class_bars
 from speechattn.plots.html_page import Report
 from speechattn.plots.learning_curves import curves, has_curves
-from speechattn.plots.posteriors import posteriors
-from speechattn.training.metrics import per_class
+from speechattn.plots.result_bars import result_bars
+from speechattn.training.encoder_costs import AUDIO_S, encoder_costs
+from speechattn.training.report_notes import data_name, format_hours, hours, notes, plural
+from speechattn.training.report_sections import ctc, frames, utterance
+from speechattn.training.report_sections.inputs import ReportInputs
+from speechattn.training.result_columns import (
+    SCORES,
+    SENTENCES,
+    Column,
+    best_first,
+    cost_columns,
+    main_score,
+    number,
+    score_columns,
+    subset_columns,
+    with_tests,
+)
+from speechattn.training.run_folder import read_object
 
-COLUMNS = {
-    "encoder": "encoder",
-    "accuracy": "accuracy",
-    "accuracy_no_sil": "without silence",
-    "frames_per_s": "frames/s",
-    "parameters": "parameters",
-    "peak_memory_mb": "peak memory, MB",
-    "seconds": "seconds",
+TITLES = {
+    "phones": "A phone for every frame",
+    "words": "A word for every frame",
+    "speech": "Speech or silence",
+    "classes": "A class for every utterance",
+    "speakers": "A speaker for every utterance",
+    "characters": "Characters of an utterance",
 }
-"""Keys of a result and the titles of their columns; further keys are accuracies on test subsets, under their name."""
-
-CAPTIONS = {
-    "phones": "A red bar marks where the prediction differs.",
-    "encoders": "Accuracy on held-out speakers. Every encoder had the same data and epochs; pale bars exclude silence.",
-    "curves": "If validation still improves at the end, more epochs help; if it gets worse, fewer do. Training frames "
-    "are augmented, so the training loss is higher than on plain frames.",
-    "attention": "A horizontal line is a head that attends at a fixed distance, like a tap of a convolution; a falling "
-    "line is a head that keeps attending to one moment.",
-    "posteriors": "Rows that are bright at the same time are classes that the model confuses; a dark outline is a "
-    "reference that it missed.",
-    "confusion": "Off the diagonal, a row shows the classes that its class is confused with.",
-    "classes": "Recall of each class; the number at the foot of a bar is its reference frames.",
+CTC_TITLES = {"phones": "Phones of an utterance"}
+FIRST_PICTURES: dict[str, Callable[[Report, ReportInputs], None]] = {
+    "frames": frames.add_first_picture,
+    "utterance": utterance.add_first_picture,
+    "ctc": ctc.add_first_picture,
 }
-"""The caption of each picture."""
-
-ATTENTION_S = 3.0
-"""Seconds of an example whose attention is drawn; in longer ones a frame would be less than a pixel wide."""
-
-
-class LayerAttention(NamedTuple):
-    """The attention of one layer in the first ATTENTION_S seconds of an example.
-
-    `weights` is [H, T, window] as `attention_weights` returns it, `outside` the result of `mass_outside`.
-    """
-
-    context: Context
-    weights: ArrayLike
-    outside: float
+SECTIONS: dict[str, Callable[[Report, ReportInputs], None]] = {
+    "frames": frames.add_sections,
+    "utterance": utterance.add_sections,
+    "ctc": ctc.add_sections,
+}
+CURVES = (
+    "If validation still improves at the end, more epochs help; if it gets worse, fewer do. Training frames are "
+    "augmented, so the training loss is higher than on plain frames. A point of training is the mean of the steps "
+    "since the last point."
+)
 
 
-def write_run_report(
-    directory: str | Path,
-    title: str,
-    results: Sequence[Mapping[str, Any]],
-    examples: Sequence[Mapping[str, Any]],
-    records: Sequence[Mapping[str, Any]],
-    confusion_matrix: ArrayLike,
-    classes: Sequence[str],
-    framing: Framing,
-    notes: str | Sequence[str] = (),
-    description: str = "",
-    flavor: str = "kaldi",
-) -> Path:
-    """Write `report.html` and its pictures into `directory`; return the path of the page.
+def report_run(directory: Path, inputs: ReportInputs, left_out: Sequence[str] = ()) -> Path:
+    """Write report.html and its pictures; return the path of the page.
 
     Args:
-        directory: folder of the run.
-        title: heading of the page.
-        results: rows of the final table, **the run's own encoder first**: {"encoder", "accuracy",
-            "accuracy_no_sil", "frames_per_s", "parameters", "peak_memory_mb", "seconds"}; keys may be missing.
-        examples: utterances, the one to show first first: {"id", "transcript", "log_mel" [T, F],
-            "reference" and "predicted" (segments in seconds), "posteriors" [T, C], "attention" (a LayerAttention for
-            each layer that attends); the last two may be missing.
-        records: the records of the run, as `run_log.read_metrics` returns them.
-        confusion_matrix: counts [C, C], reference in rows.
-        classes: the C names of the classes.
-        framing: the frames of the examples.
-        notes: closing paragraphs: data, command, versions.
-        description: context and latency of the encoder, as `SpeechModel.describe` returns them.
-        flavor: of the log-mel, for its frequency axis.
+        directory: folder of the run; hours and speakers are read from its data.json.
+        inputs: settings, model, examples and numbers of the run.
+        left_out: a paragraph for each subset of which utterances were left out.
     """
-    report = Report(title)
-    outside = _outside(examples)
-    report.numbers(_headline(results, framing, outside))
-    if examples:
-        _strips(report, examples[0], framing, flavor, "phones")
-    if results:
-        report.heading("Results").table(*_table(results))
-        report.figure("encoders", encoder_bars(results), CAPTIONS["encoders"])
-    if has_curves(records):
-        report.heading("Learning").figure("curves", curves(records), CAPTIONS["curves"])
-    _attention(report, examples, framing, flavor, outside, description)
-    _mistakes(report, examples, confusion_matrix, classes, framing)
-    if len(examples) > 1:
-        report.heading("More examples")
-        for number, example in enumerate(examples[1:], start=2):
-            _strips(report, example, framing, flavor, f"phones-{number}")
-    paragraphs = [notes] if isinstance(notes, str) else list(notes)
-    if any(paragraphs):
-        report.heading("Notes")
-        for paragraph in paragraphs:
-            report.text(paragraph)
+    path = directory / "data.json"
+    data = read_object(path) if path.exists() else {}
+    report = Report(page_title(inputs))
+    report.numbers(headline(inputs, data))
+    FIRST_PICTURES[inputs.task.name](report, inputs)
+    _add_results(report, inputs)
+    if has_curves(inputs.records):
+        score, errors = SENTENCES[inputs.task.name].capitalize(), not main_score(inputs.task.name).higher_is_better
+        report.heading("Learning").figure("curves", curves(inputs.records, score=score, errors=errors), CURVES)
+    report.heading("Context and latency").code(inputs.model.describe())
+    SECTIONS[inputs.task.name](report, inputs)
+    report.heading("Notes")
+    for paragraph in notes(inputs, data, left_out):
+        report.text(paragraph)
     return report.write(directory)
 
 
-def _headline(
-    results: Sequence[Mapping[str, Any]], framing: Framing, outside: Sequence[float]
-) -> list[tuple[str, str, str]]:
-    """Return the headline numbers: accuracy, lead over the next encoder, speed, size, mass outside the window."""
-    if not results:
+def page_title(inputs: ReportInputs) -> str:
+    """Return the heading of the page: task, encoder and data."""
+    config = inputs.config
+    title = CTC_TITLES.get(config.labels, TITLES[config.labels]) if config.task == "ctc" else TITLES[config.labels]
+    return f"{title}: {config.encoder} encoder on {data_name(config)}"
+
+
+def headline(inputs: ReportInputs, data: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Return the headline numbers: scores, lead over the next encoder, latency, data, size and speed."""
+    if not inputs.results:
         return []
-    own, others = results[0], [row for row in results[1:] if _number(row, "accuracy") is not None]
-    name, accuracy, bare = str(own.get("encoder", "")), _number(own, "accuracy"), _number(own, "accuracy_no_sil")
-    numbers = []
-    if accuracy is not None:
-        numbers.append((f"{accuracy:.1%}", "frame accuracy", name))
-    if bare is not None:
-        numbers.append((f"{bare:.1%}", "without silence", "frames whose reference is not silence"))
-    if accuracy is not None and others:
-        best = max(others, key=lambda row: float(row["accuracy"]))
-        gain = 100 * (accuracy - float(best["accuracy"]))
-        what = f"points {'above' if gain >= 0 else 'below'} {best.get('encoder', 'the next')}"
-        numbers.append((f"{abs(gain):.1f}", what, f"{best['accuracy']:.1%}"))
-    speed, parameters = _number(own, "frames_per_s"), _number(own, "parameters")
-    if speed is not None:
-        times = f"{speed / framing.frames_per_second:,.0f}x"
-        numbers.append((times, "real time", f"{speed:,.0f} frames/s, frames in memory"))
+    task, own = inputs.task.name, inputs.results[0]
+    main = main_score(task)
+    cards = [_score_card(column, own, task) for column in score_columns(task, [own])]
+    others = [row for row in best_first(task, inputs.results[1:]) if number(row.get(main.key)) is not None]
+    score = number(own.get(main.key))
+    if score is not None and others:
+        cards.append(_lead(main, own, others[0]))
+    if task != "utterance" and inputs.model.is_described:
+        latency = encoder_costs(inputs.config, inputs.config.encoder)["latency_ms"]
+        if latency is not None:
+            unlimited = math.isinf(latency)
+            remark = "waits for the end of the recording" if unlimited else "longest wait of a frame for later audio"
+            cards.append(("no limit" if unlimited else f"{latency:,.0f} ms", "latency", remark))
+    if "train" in data:
+        train = data["train"]
+        cards.append((format_hours(hours(train)), "of training speech", plural(train["speakers"], "speaker")))
+    return [*cards, *_size_and_speed(own, inputs.model.config.framing.frames_per_second)]
+
+
+def _score_card(column: Column, own: Mapping[str, Any], task: str) -> tuple[str, str, str]:
+    value = number(own.get(column.key)) or 0.0
+    remark = {
+        "accuracy": str(own.get("encoder", "")),
+        "accuracy_no_sil": "frames whose reference is not silence",
+        "error_rate": f"{own.get('encoder', '')}; lower is better",
+    }.get(column.key, "lower is better")
+    name = SENTENCES[task] if column.key == "accuracy" else column.title
+    return f"{value:.1%}", name, remark
+
+
+def _lead(main: Column, own: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Return how far the run's own encoder is ahead of the best other one, and what that one had."""
+    difference = 100 * (float(own[main.key]) - float(other[main.key]))
+    name = str(other.get("encoder", "the next"))
+    side = "above" if difference >= 0 else "below"
+    return f"{abs(difference):.1f}", f"points {side} {name}", f"{name} has {float(other[main.key]):.1%}"
+
+
+def _size_and_speed(own: Mapping[str, Any], frames_per_second: float) -> list[tuple[str, str, str]]:
+    cards = []
+    parameters, speed = number(own.get("parameters")), number(own.get("frames_per_s"))
     if parameters is not None:
         size = f"{parameters / 1e6:.2f} M" if parameters >= 1e5 else f"{parameters:,.0f}"
-        numbers.append((size, "parameters", ""))
-    if outside:
-        numbers.append((f"{max(outside):.2g}", "attention outside the window", "must be 0"))
-    return numbers
+        cards.append((size, "parameters", "encoder and head"))
+    if speed is not None:
+        times = f"{speed / frames_per_second:,.0f}x"
+        cards.append((times, "real time", f"{speed:,.0f} frames/s, frames in memory"))
+    return cards
 
 
-def _number(row: Mapping[str, Any], key: str) -> float | None:
-    """Return a finite number of a result, or None."""
-    value = row.get(key)
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+def result_rows(inputs: ReportInputs) -> list[dict[str, Any]]:
+    """Return the rows of the final table, best first: results with costs, and last the most frequent class."""
+    task, config = inputs.task.name, inputs.config
+    rows = []
+    for place, result in enumerate(inputs.results):
+        kind = result["encoder"]
+        described = place > 0 or inputs.model.is_described
+        costs = encoder_costs(config, kind) if described else {}
+        rows.append({**with_tests(task, result), **costs})
+    found = [dict(row) for row in best_first(task, rows)]
+    baseline = inputs.results[0].get("baseline") if inputs.results else None
+    if not baseline:
+        return found
+    tests = {f"tests/{name}": accuracy for name, accuracy in (baseline.get("tests") or {}).items()}
+    return [*found, {**baseline, **tests, "encoder": f"always {baseline['label']}"}]
 
 
-def _table(results: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[object]]]:
-    """Return header and rows of the final table, accuracies on test subsets third; empty columns are left out."""
-    known, further = list(COLUMNS), dict.fromkeys(key for row in results for key in row if key not in COLUMNS)
-    keys = [*known[:3], *further, *known[3:]]
-    keys = [
-        key for key in keys if any(isinstance(row.get(key), str) or _number(row, key) is not None for row in results)
-    ]
-    return [COLUMNS.get(key, key) for key in keys], [[row.get(key) for key in keys] for row in results]
-
-
-def _strips(report: Report, example: Mapping[str, Any], framing: Framing, flavor: str, name: str) -> None:
-    """Add the log-mel with reference and predicted phones of one example, its transcript as the caption."""
-    picture = phone_strips(
-        example["log_mel"], framing, example["reference"], example["predicted"], str(example["id"]), flavor
-    )
-    transcript = str(example.get("transcript") or "").rstrip(".")
-    report.figure(name, picture, ". ".join(filter(None, (transcript, CAPTIONS["phones"]))))
-
-
-def _outside(examples: Sequence[Mapping[str, Any]]) -> list[float]:
-    """Return the largest mass outside the window of each layer, over all examples; NaN if there is one."""
-    masses = [[layer.outside for layer in example.get("attention", ())] for example in examples]
-    return [float(np.max(column)) for column in zip(*(row for row in masses if row), strict=True)]
-
-
-def _mistakes(
-    report: Report,
-    examples: Sequence[Mapping[str, Any]],
-    confusion_matrix: ArrayLike,
-    classes: Sequence[str],
-    framing: Framing,
-) -> None:
-    """Add the posteriors of the first example, and the confusions in all of the validation data."""
-    report.heading("Mistakes")
-    if examples and examples[0].get("posteriors") is not None:
-        first = examples[0]
-        title = f"{first['id']}: posteriors"
-        picture = posteriors(first["posteriors"], classes, framing, first["reference"], title=title)
-        report.figure("posteriors", picture, CAPTIONS["posteriors"])
-    counts = torch.as_tensor(confusion_matrix)
-    report.figure("confusion", confusion(counts, classes), CAPTIONS["confusion"])
-    report.figure("classes", per_class_bars(per_class(counts, classes)), CAPTIONS["classes"])
-
-
-def _attention(
-    report: Report,
-    examples: Sequence[Mapping[str, Any]],
-    framing: Framing,
-    flavor: str,
-    outside: Sequence[float],
-    description: str,
-) -> None:
-    """Add the context of the encoder, and the attention of its first and last layer in one example."""
-    if description:
-        report.heading("Context and latency").code(description)
-    example = next((example for example in examples if example.get("attention")), None)
-    if example is None:
+def _add_results(report: Report, inputs: ReportInputs) -> None:
+    """Add the table and the bars of all encoders, and what the columns are."""
+    if not inputs.results:
         return
-    layers: Sequence[LayerAttention] = example["attention"]
-    report.heading("Attention")
-    rows = [(str(n), str(layers[n - 1].context), f"{mass:.2g}") for n, mass in enumerate(outside, start=1)]
-    report.table(["layer", "context", "mass outside the window, all examples"], rows)
-    mel = example["log_mel"][: round(ATTENTION_S * framing.frames_per_second)]
-    for number in sorted({1, len(layers)}):
-        context, weights, mass = layers[number - 1]
-        title = f"{example['id']}, layer {number} of {len(layers)}"
-        picture = attention_heads(weights, context, mel, framing, example["reference"], title, mass, flavor)
-        caption = CAPTIONS["attention"] if number == 1 else _last_layer(len(layers))
-        report.figure(f"attention-{number}", picture, caption)
+    task, rows = inputs.task.name, result_rows(inputs)
+    columns = [*score_columns(task, rows), *subset_columns(task, inputs.results), *cost_columns(rows)]
+    report.heading("Results")
+    header = ["encoder", *(column.title for column in columns)]
+    cells = [[str(row["encoder"]), *(column.text(row) for column in columns)] for row in rows]
+    report.table(header, cells, right=range(1, len(header)))
+    report.text(" ".join(_explained(inputs, [column.key for column in columns])))
+    shown = SCORES[task][: 2 if task == "frames" else 1]
+    series = {column.title: [number(row.get(column.key)) for row in rows] for column in shown}
+    picture = result_bars(
+        [str(row["encoder"]) for row in rows], series, f"{SENTENCES[task].capitalize()} of each encoder"
+    )
+    better = "higher" if main_score(task).higher_is_better else "lower"
+    report.figure("encoders", picture, f"Validation data, as in the table; {better} is better.")
 
 
-def _last_layer(num_layers: int) -> str:
-    hidden = {2: "", 3: "; layer 2 is not drawn"}.get(num_layers, f"; layers 2 to {num_layers - 1} are not drawn")
-    return f"The last of {num_layers} layers{hidden}."
+def _explained(inputs: ReportInputs, keys: Sequence[str]) -> list[str]:
+    """Return a sentence for each column that needs one."""
+    name = main_score(inputs.task.name).title
+    validation = "utterances" if inputs.config.split == "utterances" else "speakers"
+    found = [f"Scores are those of the validation {validation}; all encoders had the same data."]
+    tests = [key.removeprefix("tests/") for key in keys if key.startswith("tests/")]
+    if tests:
+        whose = "is the subset of that name" if len(tests) == 1 else "are the subsets of these names"
+        found.append(f"{', '.join(tests)}: {name} on speakers in neither training nor validation data; it {whose}.")
+    sentences = {
+        "accuracy_no_sil": "Without silence: only frames whose reference is not silence.",
+        "latency_ms": "Latency: the most audio after a frame that its output waits for.",
+        "memory_mb": f"Memory: weights and the largest tensors of a pass over {AUDIO_S:g} s of audio, by the planner; "
+        "a dash is an encoder that it does not know.",
+        "frames_per_s": "Frames/s: encoder and head, one utterance at a time.",
+        "seconds": "Training: time in training steps.",
+    }
+    return [*found, *(text for key, text in sentences.items() if key in keys)]

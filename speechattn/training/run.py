@@ -4,6 +4,7 @@ The folder of a run, which the same command continues:
 
     config.json, data.json         settings and fingerprints of the data; a start with others is refused
     stages.json                    epochs at which earlier stages ended, if the run was given more epochs
+    own.json                       names of the parts that the caller gave, if there are any
     init.json                      fingerprint of the weights that the run started from, with --init
     skipped.jsonl                  utterances that were left out, one a line, with the reason
     metrics.jsonl, tensorboard/    the log
@@ -16,37 +17,78 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from speechattn.errors import UserError
+from speechattn.models.factories import BlockFactory, EncoderFactory, HeadFactory
 from speechattn.models.speech_model import SpeechModel, load
 from speechattn.system.atomic_files import to_json, write_bytes, write_json
 from speechattn.system.process_memory import peak_memory_bytes, reset_peak_memory
 from speechattn.system.run_lock import RunLock
 from speechattn.system.stop_signal import StopSignal
+from speechattn.training import loop
 from speechattn.training.config import EncoderKind, TrainConfig
 from speechattn.training.dataset import TrainingBatches
 from speechattn.training.distributed import Ranks, lost_rank_as_one_line, process_group
-from speechattn.training.evaluate import Baseline, Evaluation, evaluate_examples
+from speechattn.training.evaluate import evaluate_examples, majority_baseline
 from speechattn.training.initial_weights import check_initial, load_initial, start_from
-from speechattn.training.loop import train
-from speechattn.training.metrics import most_frequent
+from speechattn.training.own_parts import OwnParts
 from speechattn.training.prefetch import lost_worker_as_one_line
 from speechattn.training.prepare import Data, prepare
-from speechattn.training.report_data import report_run
+from speechattn.training.provenance import provenance
+from speechattn.training.report_page import report_run
+from speechattn.training.report_sections.inputs import ReportInputs
 from speechattn.training.results_table import print_table
-from speechattn.training.run_folder import check_data, check_settings, comparable, make_folder, move_aside, read_object
+from speechattn.training.run_folder import (
+    check_data,
+    check_own_parts,
+    check_settings,
+    comparable,
+    make_folder,
+    move_aside,
+    read_object,
+)
 from speechattn.training.run_log import RunLog
 from speechattn.training.stages import earlier_stages, record_stages
-from speechattn.training.trainer import Progress
+from speechattn.training.trainer import Augmentation, Progress
 
 
-def run(config: TrainConfig, restart: bool = False) -> Path:
+def train(
+    config: TrainConfig,
+    *,
+    block: BlockFactory | None = None,
+    encoder: EncoderFactory | None = None,
+    head: HeadFactory | None = None,
+    augment: Augmentation | None = None,
+    restart: bool = False,
+) -> Path:
+    """Train, evaluate and report with parts of your own; return the path of the report.
+
+    Load the model with the same parts: ``sa.load(folder, block=..., encoder=..., head=...)``.
+
+    Args:
+        config: the settings of the run.
+        block: ``block(config, context)`` returns a block of the encoder, an EncoderConfig and a Context given; it
+            replaces that of the run's own encoder, not of its baselines.
+        encoder: ``encoder(config)`` returns the whole encoder, a module as `Encoder`.
+        head: ``head(d_model, num_classes)`` returns a module with the inputs and outputs of the task's head.
+        augment: ``augment(frames, lengths, generator)`` returns changed frames [B, T, F]; all random numbers must come
+            from the generator, so that a run that was stopped continues alike.
+        restart: move an earlier run in the folder aside.
+
+    Raises:
+        UserError: as `run`.
+    """
+    return run(config, restart, OwnParts(block, encoder, head, augment))
+
+
+def run(config: TrainConfig, restart: bool = False, own: OwnParts | None = None, report: bool = True) -> Path:
     """Train, evaluate and report; return the path of the report. `restart` moves an earlier run aside.
+
+    Without `report` the run ends with results.json, whose path is returned: pictures take longer than a short training.
 
     Every process of the run calls this. Rank 0 alone holds the lock of the folder, writes and prints; the others wait
     where it works alone.
@@ -56,6 +98,7 @@ def run(config: TrainConfig, restart: bool = False) -> Path:
             process has ended.
         Interrupted: SIGINT or SIGTERM came; the same command continues.
     """
+    own = own or OwnParts()
     if config.threads:
         torch.set_num_threads(config.threads)
     with (
@@ -64,15 +107,15 @@ def run(config: TrainConfig, restart: bool = False) -> Path:
         lost_rank_as_one_line(ranks, stop),
         lost_worker_as_one_line(),
         ranks.quiet_others(),
-        _locked_folder(config, restart, ranks) as out,
+        _locked_folder(config, restart, ranks, own) as out,
     ):
         ranks.check_equal("the settings", lambda: _comparable_settings(config))
         initial = load_initial(config)
         with ranks.main_first():  # the others find prepared data
             data = prepare(config, stop)
             if ranks.is_main:
-                _write_inputs(out, config, data, initial)
-        return _train_all(config, data, initial, out, stop, ranks)
+                _write_inputs(out, config, data, initial, own)
+        return _train_all(config, data, initial, own, out, stop, ranks, report)
 
 
 def _comparable_settings(config: TrainConfig) -> bytes:
@@ -82,7 +125,7 @@ def _comparable_settings(config: TrainConfig) -> bytes:
 
 
 @contextlib.contextmanager
-def _locked_folder(config: TrainConfig, restart: bool, ranks: Ranks) -> Iterator[Path]:
+def _locked_folder(config: TrainConfig, restart: bool, ranks: Ranks, own: OwnParts) -> Iterator[Path]:
     """Make and lock the folder of the run on rank 0, and check the settings before the work of preparing the data."""
     out = Path(config.out)
     if not ranks.is_main:
@@ -93,11 +136,12 @@ def _locked_folder(config: TrainConfig, restart: bool, ranks: Ranks) -> Iterator
     make_folder(out)
     with RunLock(out):
         check_settings(out, config)
+        check_own_parts(out, own.names())
         earlier_stages(out, config.epochs)
         yield out
 
 
-def _write_inputs(out: Path, config: TrainConfig, data: Data, initial: SpeechModel | None) -> None:
+def _write_inputs(out: Path, config: TrainConfig, data: Data, initial: SpeechModel | None, own: OwnParts) -> None:
     """Write settings, fingerprints of the data and utterances left out, unless the folder has a run on other data."""
     contents = data.fingerprints()
     check_data(out, contents)
@@ -105,6 +149,8 @@ def _write_inputs(out: Path, config: TrainConfig, data: Data, initial: SpeechMod
         assert config.init is not None
         check_initial(out, initial, config.init)
     record_stages(out, earlier_stages(out, config.epochs))
+    if own.names():
+        write_json(out / "own.json", own.names())
     write_json(out / "config.json", config.to_dict())
     write_json(out / "data.json", contents)
     losses = "".join(to_json(loss) + "\n" for corpus in data.corpora for loss in corpus.losses())
@@ -112,22 +158,33 @@ def _write_inputs(out: Path, config: TrainConfig, data: Data, initial: SpeechMod
 
 
 def _train_all(
-    config: TrainConfig, data: Data, initial: SpeechModel | None, out: Path, stop: StopSignal, ranks: Ranks
+    config: TrainConfig,
+    data: Data,
+    initial: SpeechModel | None,
+    own: OwnParts,
+    out: Path,
+    stop: StopSignal,
+    ranks: Ranks,
+    report: bool,
 ) -> Path:
-    """Train and score every encoder of the run, and report; return the path of the report."""
-    page = out / "report.html"
+    """Train and score every encoder of the run, and report; return the path of the report, or of the results."""
+    page = out / ("report.html" if report else "results.json")
     results = []
     with RunLog(out) if ranks.is_main else contextlib.nullcontext() as log:
         for kind in dict.fromkeys((config.encoder, *config.baselines)):
-            own = kind == config.encoder
-            folder = out if own else out / "baselines" / kind
-            results.append(_train_one(kind, config, data, initial if own else None, folder, log, stop, ranks))
+            first = kind == config.encoder
+            folder = out if first else out / "baselines" / kind
+            parts = own if first else OwnParts(augment=own.augment)
+            results.append(_train_one(kind, config, data, initial if first else None, parts, folder, log, stop, ranks))
         if log is not None:
             write_json(out / "results.json", results)
-            left_out = [corpus.summary() for corpus in data.corpora if corpus.skipped]
-            page = report_run(out, config, load(out / "model"), data.valid, results, log.records(), left_out)
+            if report:
+                left_out = [corpus.summary() for corpus in data.corpora if corpus.skipped]
+                model = load(out / "model", block=own.block, encoder=own.encoder, head=own.head)
+                inputs = ReportInputs(config, model, data.task, data.valid, results, log.records())
+                page = report_run(out, inputs, left_out)
             print_table(results)
-            print(f"\nmodel   {out / 'model'}\nreport  {page}")
+            print(f"\nmodel   {out / 'model'}\n{page.stem:7} {page}")
     ranks.barrier()
     return page
 
@@ -137,18 +194,20 @@ def _train_one(
     config: TrainConfig,
     data: Data,
     initial: SpeechModel | None,
+    own: OwnParts,
     folder: Path,
     log: RunLog | None,
     stop: StopSignal,
     ranks: Ranks,
 ) -> dict[str, Any]:
     """Train and score one encoder, or read the result if that is done; ranks other than 0 return no result."""
-    stages = earlier_stages(Path(config.out), config.epochs)
+    of_run, config = config, config.of_encoder(kind)
+    stages = earlier_stages(Path(config.out), config.epochs) if config.epochs == of_run.epochs else ()
     result = _read_result(folder, (*stages, config.epochs)) if ranks.is_main else None
     if ranks.from_main(result is not None):
         return result or {}
     torch.manual_seed(config.seed)
-    model = SpeechModel(config.model_config(kind, data.task.classes, data.task.head))
+    model = own.build(config.model_config(kind, data.task.classes, data.task.head))
     if initial is None:
         model.normalize = data.normalize()
     else:
@@ -159,8 +218,9 @@ def _train_one(
         print(f"the encoder is frozen: {trained:,} of {sum(p.numel() for p in model.parameters()):,} parameters train")
     model.to(ranks.device)
     reset_peak_memory()
-    with contextlib.closing(TrainingBatches(data.train, config)) as batches:
-        progress = train(
+    task = data.task
+    with contextlib.closing(TrainingBatches(data.train, config, task.per_frame, task.whole_utterances)) as batches:
+        progress = loop.train(
             model,
             data.task,
             batches,
@@ -172,6 +232,7 @@ def _train_one(
             stop=stop,
             ranks=ranks,
             stages=stages,
+            augment=own.augment,
         )
     peak_bytes = peak_memory_bytes()
     if ranks.is_main:
@@ -183,6 +244,7 @@ def _train_one(
             **_costs(progress),
             "epochs": config.epochs,
             "peak_memory_mb": peak_bytes / 1e6,
+            "made": provenance(ranks.device.type),
         }
         write_json(folder / "result.json", result)
     ranks.barrier()
@@ -209,25 +271,20 @@ def _read_result(folder: Path, stage_ends: Sequence[int]) -> dict[str, Any] | No
 
 
 def _score(model: SpeechModel, data: Data, stop: StopSignal) -> dict[str, Any]:
-    """Return the scores on the validation speakers and on each test subset, and those of the majority class."""
+    """Return the scores on the validation side and on each test subset, and those of the majority class."""
     classes = data.task.classes
-    majority = most_frequent((example.labels for example in data.train), len(classes))
-    valid = evaluate_examples(model, data.task, data.valid, stop)
-    tests = {name: evaluate_examples(model, data.task, examples, stop) for name, examples in data.tests.items()}
-    floors = {name: Baseline.of(test.confusion, classes, majority).accuracy for name, test in tests.items()}
-    return {
-        **_accuracies(valid),
-        "tests": {name: _accuracies(test) for name, test in tests.items()},
-        "always_sil": valid.always_sil,
-        "baseline": {**asdict(Baseline.of(valid.confusion, classes, majority)), "tests": floors},
-        "frames_per_s": valid.frames_per_s,
-        "per_class": valid.per_class,
-        "confusion": valid.confusion,
+    majority = data.task.majority(example.labels for example in data.train)
+    valid = evaluate_examples(model, data.task, data.valid, stop).row()
+    tests = {name: evaluate_examples(model, data.task, examples, stop).row() for name, examples in data.tests.items()}
+    baseline = majority_baseline(classes, valid, majority)
+    if baseline is not None:
+        floors = {name: majority_baseline(classes, test, majority) for name, test in tests.items()}
+        baseline["tests"] = {name: floor["accuracy"] for name, floor in floors.items() if floor is not None}
+    numbers = {
+        name: {key: x for key, x in test.items() if isinstance(x, int | float) or key == "by_speaker"}
+        for name, test in tests.items()
     }
-
-
-def _accuracies(scores: Evaluation) -> dict[str, float]:
-    return {"accuracy": scores.accuracy, "accuracy_no_sil": scores.accuracy_no_sil, "frames": scores.frames}
+    return {**valid, "tests": numbers, "baseline": baseline}
 
 
 def _costs(progress: Progress) -> dict[str, float]:

@@ -56,6 +56,20 @@ def check_settings(folder: Path, config: TrainConfig) -> None:
         raise _another_run(folder, "settings", changes)
 
 
+def check_own_parts(folder: Path, names: Mapping[str, str]) -> None:
+    """Raise UserError if `folder` holds a run with other parts of the caller than those of these `names`."""
+    if not (folder / "config.json").exists():
+        return
+    found = read_object(folder / "own.json") if (folder / "own.json").exists() else {}
+    changes = [
+        f"{part} was {found.get(part, 'the usual one')} and is {names.get(part, 'the usual one')}"
+        for part in {**found, **names}
+        if found.get(part) != names.get(part)
+    ]
+    if changes:
+        raise _another_run(folder, "parts", changes)
+
+
 def comparable(key: str, value: Any) -> Any:
     """Return the part of a setting that two starts of a run must have in common."""
     if key in MAY_CHANGE:

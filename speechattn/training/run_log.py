@@ -9,7 +9,7 @@ from typing import Any
 from speechattn.errors import UserError
 from speechattn.system.atomic_files import to_json, write_bytes
 from speechattn.system.serialization import parse_json
-from speechattn.training.metrics import FrameScores
+from speechattn.training.tasks.task import Scores
 
 
 class RunLog:
@@ -43,10 +43,9 @@ class RunLog:
         """Record the means over the training steps since the last record."""
         self._write("train", encoder, step, epoch, loss=loss, accuracy=accuracy, frames_per_s=frames_per_s)
 
-    def valid(self, encoder: str, step: int, epoch: int, loss: float, scores: FrameScores) -> None:
+    def valid(self, encoder: str, step: int, epoch: int, loss: float, scores: Scores) -> None:
         """Record one validation."""
-        values = {"accuracy": scores.accuracy, "accuracy_no_sil": scores.accuracy_no_sil}
-        self._write("valid", encoder, step, epoch, loss=loss, **values)
+        self._write("valid", encoder, step, epoch, loss=loss, **scores.curve())
 
     def records(self) -> list[dict[str, Any]]:
         """Return every whole record so far."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,14 @@ from speechattn.training.moving_average import MovingAverage
 from speechattn.training.objective import Objective
 from speechattn.training.optimizer_state import pack_optimizer, unpack_optimizer
 from speechattn.training.optimizers import learning_rate, make_optimizers, stage_of
-from speechattn.training.tasks.frames import FrameTask
+from speechattn.training.tasks.task import Task
 
 MAX_BAD_STEPS = 10
 """Steps in a row whose loss or gradient is not finite, after which a run stops."""
 GRADIENT_NORM = 1.0
 """Gradients are scaled down to this norm."""
+Augmentation = Callable[[Tensor, Tensor, torch.Generator], Tensor]
+"""Frames [B, T, F], lengths [B] and the only source of random numbers -> frames [B, T, F]."""
 
 
 @dataclass
@@ -80,6 +82,7 @@ class Trainer:
         stage_ends: steps after which the stages of the learning rate end; the last one is that of the whole run.
         directory: folder of the checkpoints.
         ranks: the processes of the run; every one has a Trainer.
+        augment: changes the frames of a batch, in place of the augmentation that `config` names.
 
     Raises:
         UserError: a rank has found another checkpoint than rank 0.
@@ -88,17 +91,20 @@ class Trainer:
     def __init__(
         self,
         model: SpeechModel,
-        task: FrameTask,
+        task: Task,
         config: TrainConfig,
         stage_ends: Sequence[int],
         directory: Path,
         ranks: Ranks,
+        augment: Augmentation | None = None,
     ) -> None:
         self.model, self.task, self.config, self.stage_ends, self.directory = model, task, config, stage_ends, directory
         self.ranks = ranks
         self.device = next(model.parameters()).device
         self.optimizers = make_optimizers(model, config)
-        self.augment = make_augment(config, model.normalize.mean) if config.augment else None
+        if augment is None and config.augment:
+            augment = make_augment(config, model.normalize.mean)
+        self.augment = augment
         self.objective = Objective(task, config, model)
         self.average = MovingAverage(model, config.ema) if config.ema else None
         self.progress = Progress()
@@ -116,7 +122,7 @@ class Trainer:
             )
 
     def step(self, frames: Tensor, lengths: Tensor, labels: Tensor) -> tuple[float, float]:
-        """Train on frames [B, T, F] with lengths [B] and labels [B, T]; return loss in nats and accuracy.
+        """Train on frames [B, T, F] with lengths [B] and labels [B, L]; return loss in nats and accuracy.
 
         Each rank gets the whole batch and takes its rows; loss and accuracy are those of the whole batch.
 
@@ -154,7 +160,7 @@ class Trainer:
         rows = own_rows(len(frames), self.ranks.rank, self.ranks.size, self.config.accumulate)
         targets, loss_sum, accuracy_sum = int(self.task.num_targets(labels)), 0.0, 0.0
         for index, part in enumerate(rows or [slice(1)]):
-            part_frames, part_lengths, part_labels = take_rows((frames, lengths, labels), part)
+            part_frames, part_lengths, part_labels = take_rows((frames, lengths, labels), part, self.task.per_frame)
             share = int(self.task.num_targets(part_labels)) / max(1, targets) if rows else 0.0
             part_frames, part_labels = part_frames.to(self.device), part_labels.to(self.device)
             part_frames, part_lengths, part_labels = self.objective.inputs(part_frames, part_lengths, part_labels)
@@ -162,11 +168,11 @@ class Trainer:
             with contextlib.nullcontext() if last else _unsynchronized(self.logits):
                 with self._autocast():
                     soft_targets = self.objective.targets(part_frames, part_lengths.to(self.device))
-                    logits = self.logits(part_frames, part_lengths.to(self.device))
+                    logits, part_lengths = self.logits(part_frames, part_lengths.to(self.device))
                 loss = self.objective.loss(logits, part_lengths, part_labels, soft_targets)
                 (loss * (share * self.ranks.size)).backward()  # type: ignore[no-untyped-call]
             loss_sum += float(loss.detach()) * share
-            accuracy_sum += float(self.task.accuracy(logits.detach(), part_labels)) * share
+            accuracy_sum += float(self.task.accuracy(logits.detach(), part_lengths, part_labels)) * share
         return loss_sum, accuracy_sum
 
     def _autocast(self) -> torch.autocast:
@@ -240,9 +246,9 @@ class _Logits(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
-        """Return logits [B, T, C]."""
-        return self.model.classify(frames, lengths)[0]
+    def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits of the head, and lengths [B] in frames of the encoder."""
+        return self.model.classify(frames, lengths)
 
 
 def _unsynchronized(module: nn.Module) -> contextlib.AbstractContextManager[None]:

@@ -1,17 +1,17 @@
-"""Checks of the settings that make a model more accurate without changing it: averages, views, teachers, masks."""
+"""Checks of the settings that make a model more accurate without changing it: averages, views, teachers, masks.
+
+Each `config` is a TrainConfig, whose file imports this one.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import Any
 
 from speechattn.errors import ConfigError
 
-if TYPE_CHECKING:
-    from speechattn.training.config import TrainConfig
 
-
-def check_tricks(config: TrainConfig) -> None:
+def check_tricks(config: Any) -> None:
     """Raise ConfigError unless the settings have a meaning."""
     if not 0 <= config.ema < 1:
         raise ConfigError(f"TrainConfig.ema must be a decay from 0 (off) to below 1, 0.999 say, got {config.ema}.")

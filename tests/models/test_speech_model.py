@@ -15,7 +15,8 @@ from rounding import assert_same
 import speechattn as sa
 from speechattn.config import EncoderConfig
 from speechattn.context import Context
-from speechattn.errors import UserError
+from speechattn.errors import ConfigError, UserError
+from speechattn.export.streaming_step import StreamingStep
 from speechattn.framing import Framing
 from speechattn.model_config import ModelConfig
 from speechattn.models.pretrained import FOLDER
@@ -190,3 +191,41 @@ def test_a_saved_framing_keeps_its_samples_whatever_the_defaults(tmp_path: Path)
     assert config.framing.hop_ms == 20
     assert sa.load_pretrained("small-en-phones").config.framing == Framing(16_000, 400, 160)
     assert ModelConfig.from_dict(config.to_dict()) == config
+
+
+@pytest.fixture(params=["mean", "attention"])
+def utterance_model(request: pytest.FixtureRequest) -> SpeechModel:
+    encoder = EncoderConfig(20, d_model=16, num_heads=2, num_layers=1, d_ff=32, context=Context.truncated(4, 2))
+    config = ModelConfig(CLASSES, encoder, num_mels=20, head="utterance", pooling=request.param)
+    model = SpeechModel(config).eval()
+    for parameter in model.head.parameters():
+        torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(0))
+    return model
+
+
+def test_an_utterance_model_gives_one_row_of_logits_a_recording(utterance_model: SpeechModel, tmp_path: Path) -> None:
+    waveform = torch.randn(2, 8000, generator=torch.Generator().manual_seed(0))
+    logits, lengths = utterance_model(waveform, torch.tensor([8000, 4000]))
+    assert logits.shape == (2, 3) and lengths.tolist() == [50, 25]
+    assert_same(logits[1], utterance_model(waveform[1:, :4000])[0][0])
+    utterance_model.save(tmp_path)
+    again = load(tmp_path)
+    assert again.config == utterance_model.config
+    assert_same(again(waveform)[0], utterance_model(waveform)[0])
+
+
+def test_an_utterance_model_says_that_it_does_not_stream(utterance_model: SpeechModel) -> None:
+    for use in (utterance_model.initial_state, lambda: sa.Stream(utterance_model)):
+        with pytest.raises(ValueError, match=r"an utterance has one label: .* a whole recording"):
+            use()
+    with pytest.raises(UserError, match=r"does not stream: export its encoder, model\.encoder"):
+        StreamingStep(utterance_model, push_frames=4)
+
+
+def test_an_utterance_model_may_stack_frames_and_other_heads_have_no_pooling() -> None:
+    encoder = EncoderConfig(20, d_model=16, num_heads=2, num_layers=1, d_ff=32, stack=4)
+    model = SpeechModel(ModelConfig(CLASSES, encoder, num_mels=20, head="utterance", pooling="attention"))
+    logits, lengths = model(torch.randn(1, 8000))
+    assert logits.shape == (1, 3) and lengths.tolist() == [12]
+    with pytest.raises(ConfigError, match=r"pooling has no effect with head='ctc'"):
+        ModelConfig(CLASSES, encoder, num_mels=20, head="ctc", pooling="attention")

@@ -88,7 +88,7 @@ def test_the_picture_has_a_line_for_each_and_a_cross_where_it_ended(make_profile
     assert truncated.get_ydata() == pytest.approx([1e7, 6e7, 6e8, 3.6e9])
     texts = {text.get_text() for text in memory.texts}
     assert {"truncated", "full", "ceiling, 4 GB", "this machine, 8 GB"} <= texts
-    assert "full, out of memory" in {text.get_text() for text in time.texts}
+    assert "full\nout of memory" in {text.get_text() for text in time.texts}
     assert memory.get_xscale() == memory.get_yscale() == time.get_yscale() == "log"
 
 
@@ -98,7 +98,7 @@ def test_running_out_of_time_is_a_cross_in_the_other_panel() -> None:
     assert [np.asarray(line.get_xydata()).tolist() for line in time.lines if line.get_marker() == "X"] == [
         [[600.0, 100.0]]
     ]
-    assert "full, out of time" in {text.get_text() for text in memory.texts}
+    assert "full\nout of time" in {text.get_text() for text in memory.texts}
 
 
 def test_names_are_not_over_another(make_profile: Make) -> None:

@@ -22,7 +22,7 @@ from speechattn.lengths import check_lengths
 from speechattn.system.atomic_files import write_json
 from speechattn.system.serialization import from_dict
 from speechattn.training.config import TrainConfig
-from speechattn.training.metrics import FrameScores
+from speechattn.training.metrics import ClassScores
 from speechattn.training.run import run
 
 
@@ -78,7 +78,7 @@ def test_numbers_must_be_numbers(name: str, value: float) -> None:
 
 def test_a_diverged_model_is_reported_to_the_user() -> None:
     with pytest.raises(UserError, match="diverged"):
-        FrameScores(2).update(torch.full((1, 3, 2), torch.nan), torch.zeros(1, 3, dtype=torch.int64))
+        ClassScores(2).update(torch.full((1, 3, 2), torch.nan), torch.zeros(1, 3, dtype=torch.int64))
 
 
 def test_odd_types_are_refused_with_the_promised_error() -> None:

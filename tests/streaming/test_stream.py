@@ -14,6 +14,7 @@ import pytest
 import soundfile
 import torch
 from rounding import CERTAIN, assert_labels
+from small_streams import CLASSES, labels_of, logits_of, model_of, sound
 
 from speechattn.config import EncoderConfig
 from speechattn.context import Context
@@ -29,57 +30,6 @@ from speechattn.stream_state import tensors
 from speechattn.streaming.labels import FrameLabels
 from speechattn.streaming.long_form import encode_long
 from speechattn.streaming.stream import Stream
-
-CLASSES = ("SIL", "AA", "B", "CH", "D")
-
-
-def model_of(head: Any = "frames", features: Any = "logmel", framing: Any = None, **wanted: Any) -> Any:
-    """A small model whose labels change from frame to frame, as an untrained one's would not."""
-    encoder: dict[str, Any] = {
-        "d_model": 16,
-        "num_heads": 2,
-        "num_layers": 2,
-        "d_ff": 32,
-        "context": Context.chunked(4, 9, 2),
-    }
-    encoder.update(wanted)
-    config = ModelConfig(
-        CLASSES,
-        EncoderConfig(12, **encoder),
-        12,
-        features=features,
-        num_ceps=4,
-        head=head,
-        framing=Framing() if framing is None else framing,
-    )
-    model = SpeechModel(config).eval()
-    with torch.no_grad():
-        logits = model(sound(3)[None])[0][0]
-        model.head.output.weight *= 30
-        model.head.output.bias -= 30 * (logits.mean(0) - model.head.output.bias) + model.head.output.bias  # type: ignore[misc]
-    return model
-
-
-def sound(seconds: Any, rate: Any = 16_000, seed: int = 0) -> Any:
-    """Noise of changing loudness."""
-    generator = torch.manual_seed(seed)
-    loudness = torch.rand(round(seconds * 20) + 1, generator=generator).repeat_interleave(rate // 20)
-    count = round(seconds * rate)
-    return torch.randn(count, generator=generator) * 0.1 * loudness[:count]
-
-
-def labels_of(stream: Any, pieces: Any, **options: Any) -> Any:
-    """All labels of pushes of these pieces and of the flush."""
-    labels = FrameLabels()
-    for piece in pieces:
-        labels += stream.push(piece, **options)
-    return labels + stream.flush()
-
-
-def logits_of(model: Any, waveform: Any) -> Any:
-    """Logits [T, C] of the model on the whole waveform [N]."""
-    with torch.no_grad():
-        return model(waveform[None])[0][0]
 
 
 def assert_are_those_of(labels: Any, model: Any, waveform: Any, tolerance: Any = 1e-5) -> None:

@@ -260,13 +260,13 @@ def test_the_baseline_is_the_class_that_most_training_frames_have(
 # A model without frames
 
 
-def test_evaluate_reports_that_a_sequence_has_no_frames(
+def test_a_recipe_says_to_which_recipe_the_model_of_another_belongs(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Of a model of characters with CTC the error was that SIL is an unknown phone."""
     encoder = EncoderConfig(input_dim=10, d_model=4, num_heads=2, num_layers=1)
     SpeechModel(ModelConfig(("<blank>", "a", "b"), encoder, num_mels=10, head="ctc")).save(tmp_path / "ctc")
     arguments = ["--model", str(tmp_path / "ctc"), "--data", str(root), "--subset", "test"]
-    assert cli.main(["evaluate", *arguments, "--alignments", str(root / "alignments")]) == 2
+    assert cli.main(["evaluate", *arguments, "--alignments", str(root / "alignments")], task="frames") == 2
     error = capsys.readouterr().err
-    assert "ctc is a model with head='ctc'" in error and 'head="frames"' in error and "SIL" not in error
+    assert "is a model of recipes/ctc" in error and "this is recipes/frame_classifier" in error
+    assert "recipes/ctc/evaluate.py" in error

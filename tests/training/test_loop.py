@@ -156,7 +156,7 @@ def test_a_signal_in_the_validation_saves_the_steps_before_it(
     def interrupted(*_: object) -> None:
         raise Interrupted(signal.SIGTERM)
 
-    monkeypatch.setattr("speechattn.training.loop.score_examples", interrupted)
+    monkeypatch.setattr("speechattn.training.loop.evaluate_examples", interrupted)
     with pytest.raises(Interrupted):
         run(examples, config_of(epochs=1), tmp_path)
     checkpoint = load_checkpoint(tmp_path / "checkpoints")
@@ -237,7 +237,7 @@ def test_every_parameter_has_one_optimizer_and_learns(examples: list[Example], k
     frames, labels = examples[0].frames[None], examples[0].labels[None]
     losses = []
     for _ in range(25):
-        loss = TASK.loss(model.classify(frames)[0], labels)
+        loss = TASK.loss(*model.classify(frames), labels)
         model.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         for optimizer in optimizers.values():

@@ -8,16 +8,16 @@ import pytest
 import torch
 
 from speechattn.errors import UserError
-from speechattn.training.metrics import FrameScores, constant_accuracy, most_frequent, per_class, validate
+from speechattn.training.metrics import ClassScores, constant_accuracy, most_frequent, per_class, validate
 from speechattn.training.run_log import read_metrics
 
 
-def filled(seed: int = 0, num_classes: int = 5) -> tuple[FrameScores, torch.Tensor, torch.Tensor]:
+def filled(seed: int = 0, num_classes: int = 5) -> tuple[ClassScores, torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(0, num_classes, (3, 40), generator=generator)
     labels[1, 25:] = -100
     predicted = torch.randint(0, num_classes, (3, 40), generator=generator)
-    scores = FrameScores(num_classes)
+    scores = ClassScores(num_classes)
     scores.update(predicted, labels)
     return scores, predicted, labels
 
@@ -25,7 +25,7 @@ def filled(seed: int = 0, num_classes: int = 5) -> tuple[FrameScores, torch.Tens
 def test_the_floor_is_a_constant_class_and_the_most_frequent_one_is_the_highest() -> None:
     labels = [torch.tensor([1, 1, 2, -100]), torch.tensor([0, 1]), torch.tensor([], dtype=torch.int64)]
     assert most_frequent(labels, 4) == 1
-    scores = FrameScores(4)
+    scores = ClassScores(4)
     for row in labels:
         scores.update(torch.ones_like(row), row)
     assert constant_accuracy(scores.confusion.sum(1), 1) == (scores.accuracy, scores.accuracy_no_sil) == (0.6, 0.75)
@@ -37,21 +37,21 @@ def test_accuracies_equal_the_plain_formula() -> None:
     counted = labels != -100
     right = (predicted == labels) & counted
     phones = counted & (labels != 0)
-    assert scores.frames == int(counted.sum()) == 105
+    assert scores.count == int(counted.sum()) == 105
     assert scores.accuracy == pytest.approx(right.sum().item() / counted.sum().item())
     assert scores.accuracy_no_sil == pytest.approx((right & phones).sum().item() / phones.sum().item())
     assert scores.always_silence == pytest.approx(((labels == 0) & counted).sum().item() / counted.sum().item())
 
 
 def test_confusion_has_the_reference_in_rows() -> None:
-    scores = FrameScores(3)
+    scores = ClassScores(3)
     scores.update(torch.tensor([[2, 2, 1]]), torch.tensor([[0, 0, 1]]))
     assert scores.confusion.tolist() == [[0, 0, 2], [0, 1, 0], [0, 0, 0]]
     assert scores.confusion.dtype == torch.int64
 
 
 def test_accuracy_no_sil_counts_silence_in_speech_as_an_error_and_ignores_speech_in_silence() -> None:
-    scores = FrameScores(3, silence=2)
+    scores = ClassScores(3, silence=2)
     scores.update(torch.tensor([2, 0, 0, 1]), torch.tensor([0, 0, 2, 1]))
     assert scores.accuracy == 0.5
     assert scores.accuracy_no_sil == pytest.approx(2 / 3)
@@ -61,7 +61,7 @@ def test_accuracy_no_sil_counts_silence_in_speech_as_an_error_and_ignores_speech
 def test_logits_and_their_best_classes_count_the_same() -> None:
     logits = torch.randn(2, 30, 7)
     labels = torch.randint(0, 7, (2, 30))
-    from_logits, from_classes = FrameScores(7), FrameScores(7)
+    from_logits, from_classes = ClassScores(7), ClassScores(7)
     from_logits.update(logits, labels)
     from_classes.update(logits.argmax(-1), labels)
     assert torch.equal(from_logits.confusion, from_classes.confusion)
@@ -69,7 +69,7 @@ def test_logits_and_their_best_classes_count_the_same() -> None:
 
 def test_batches_equal_one_update() -> None:
     whole, predicted, labels = filled()
-    parts = FrameScores(5)
+    parts = ClassScores(5)
     for rows in (slice(0, 1), slice(1, 3)):
         parts.update(predicted[rows], labels[rows])
     assert torch.equal(parts.confusion, whole.confusion)
@@ -78,29 +78,29 @@ def test_batches_equal_one_update() -> None:
 def test_ignored_frames_may_hold_anything() -> None:
     logits = torch.randn(1, 4, 3)
     labels = torch.tensor([[0, 2, -100, -100]])
-    clean, dirty = FrameScores(3), FrameScores(3)
+    clean, dirty = ClassScores(3), ClassScores(3)
     clean.update(logits, labels)
     logits[0, 2:] = float("nan")
     dirty.update(logits, labels)
     assert torch.equal(clean.confusion, dirty.confusion)
     predicted = torch.tensor([[0, 1, 99, -7]])
     dirty.update(predicted, labels)
-    assert dirty.frames == 4
+    assert dirty.count == 4
 
 
 def test_no_frames_is_nan_and_never_a_number() -> None:
-    scores = FrameScores(4)
+    scores = ClassScores(4)
     scores.update(torch.zeros(0, 5, 4), torch.zeros(0, 5, dtype=torch.int64))
     scores.update(torch.zeros(2, 0, 4), torch.zeros(2, 0, dtype=torch.int64))
-    assert scores.frames == 0
+    assert scores.count == 0
     assert math.isnan(scores.accuracy) and math.isnan(scores.accuracy_no_sil) and math.isnan(scores.always_silence)
     recall, count = scores.per_class(["SIL", "A", "B", "C"])["A"]
     assert math.isnan(recall) and count == 0
-    assert "0 frames" in repr(scores)
+    assert "0 labels" in repr(scores)
 
 
 def test_only_silence_has_no_accuracy_without_it() -> None:
-    scores = FrameScores(2)
+    scores = ClassScores(2)
     scores.update(torch.tensor([0, 1]), torch.tensor([0, 0]))
     assert scores.accuracy == 0.5 and scores.always_silence == 1.0
     assert math.isnan(scores.accuracy_no_sil)
@@ -128,22 +128,22 @@ def test_per_class_is_recall_and_count() -> None:
 def test_what_cannot_be_counted_says_why_and_counts_nothing(
     predicted: torch.Tensor, labels: torch.Tensor, error: type[Exception], message: str
 ) -> None:
-    scores = FrameScores(5)
+    scores = ClassScores(5)
     with pytest.raises(error, match=message):
         scores.update(predicted, labels)
-    assert scores.frames == 0
+    assert scores.count == 0
 
 
 def test_scores_need_classes_and_one_of_them_for_silence() -> None:
     with pytest.raises(ValueError, match="silence"):
-        FrameScores(5, silence=5)
+        ClassScores(5, silence=5)
     with pytest.raises(ValueError, match="num_classes"):
-        FrameScores(0)
+        ClassScores(0)
 
 
 def test_validate_accepts_small_integers() -> None:
     validate(torch.zeros(2, 3, dtype=torch.int16), torch.zeros(2, 3, dtype=torch.uint8), 5)
-    scores = FrameScores(41)
+    scores = ClassScores(41)
     scores.update(torch.full((1, 3), 40, dtype=torch.uint8), torch.full((1, 3), 40, dtype=torch.int8))
     assert scores.confusion[40, 40] == 3
 

@@ -39,7 +39,7 @@ def test_a_run_in_bf16_learns(tmp_path: Path) -> None:
 
 @torch.no_grad()
 def loss_of(model: SpeechModel, labelled: Example) -> float:
-    return float(TASK.loss(model.classify(labelled.frames[None])[0], labelled.labels[None]))
+    return float(TASK.loss(*model.classify(labelled.frames[None]), labelled.labels[None]))
 
 
 @pytest.mark.parametrize(("settings", "named"), [({"precision": "fp16"}, "bf16"), ({"accumulate": 0}, "1 or more")])

@@ -106,7 +106,7 @@ class Alignment:
 
 @dataclass(frozen=True)
 class Utterance:
-    """One recording of one speaker: its file, and its transcript if there is one."""
+    """One recording of one speaker: its file, and its transcript or, of a whole recording, its class if it has one."""
 
     id: str
     speaker: str
@@ -114,6 +114,7 @@ class Utterance:
     transcript: str | None = None
     subset: str = ""
     chapter: str = ""
+    label: str = ""
 
 
 def cut_segments(segments: Sequence[Segment], duration: float) -> list[Segment]:

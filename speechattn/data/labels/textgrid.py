@@ -10,17 +10,18 @@ chronological form are refused with a message that names the remedy.
 from __future__ import annotations
 
 import codecs
+import itertools
 import math
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from speechattn.data.labels.segments import Segment, sort_segments
 from speechattn.data.text_files import check_not_device
 from speechattn.errors import DataError
-from speechattn.system.atomic_files import write_bytes
+from speechattn.system.atomic_files import write_lines
 
 _TOKEN = re.compile(r'"(?P<text>(?:[^"]|"")*)"(?!\S)|!.*|<(?P<flag>\w+)>|(?P<other>\S+)')
 _NUMBER = re.compile(r"[-+]?\d+(\.\d*)?([eE][-+]?\d+)?")
@@ -31,7 +32,7 @@ class Tier(NamedTuple):
     """One interval tier: its segments in order, labels as they are written, and its end in seconds."""
 
     name: str
-    segments: list[Segment]
+    segments: Sequence[Segment]
     stop_s: float
 
 
@@ -64,39 +65,40 @@ def write_textgrid(path: str | Path, tiers: Sequence[Tier]) -> None:
     """Write interval tiers that begin at 0 s as a TextGrid in long form, in UTF-8, atomically.
 
     Praat needs intervals without a gap: gaps, and the rest up to the end of the longest tier, get an interval with an
-    empty text. `read_textgrid` returns the same times, bit for bit.
+    empty text. `read_textgrid` returns the same times, bit for bit. One line at a time is in memory.
 
     Raises:
         ValueError: two segments of a tier overlap, or there are no tiers.
     """
     if not tiers:
         raise ValueError("a TextGrid needs at least one tier.")
+    write_lines(path, _lines(tiers))
+
+
+def _lines(tiers: Sequence[Tier]) -> Iterator[str]:
     end = max(max(tier.stop_s, *(segment.stop_s for segment in tier.segments[-1:]), 0.0) for tier in tiers)
-    lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", f"xmax = {_number(end)}"]
-    lines += ["tiers? <exists>", f"size = {len(tiers)}", "item []:"]
+    yield from ('File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", f"xmax = {_number(end)}")
+    yield from ("tiers? <exists>", f"size = {len(tiers)}", "item []:")
     for number, tier in enumerate(tiers, start=1):
-        intervals = _without_gaps(tier, end)
-        lines += [f"    item [{number}]:", '        class = "IntervalTier"', f"        name = {_quoted(tier.name)}"]
-        lines += ["        xmin = 0", f"        xmax = {_number(end)}", f"        intervals: size = {len(intervals)}"]
-        for index, segment in enumerate(intervals, start=1):
-            lines += [f"        intervals [{index}]:", f"            xmin = {_number(segment.start_s)}"]
-            lines += [f"            xmax = {_number(segment.stop_s)}", f"            text = {_quoted(segment.label)}"]
-    write_bytes(path, ("\n".join(lines) + "\n").encode())
+        size = sum(1 for _ in _without_gaps(tier, end))
+        yield from (f"    item [{number}]:", '        class = "IntervalTier"', f"        name = {_quoted(tier.name)}")
+        yield from ("        xmin = 0", f"        xmax = {_number(end)}", f"        intervals: size = {size}")
+        for index, segment in enumerate(_without_gaps(tier, end), start=1):
+            yield from (f"        intervals [{index}]:", f"            xmin = {_number(segment.start_s)}")
+            yield from (f"            xmax = {_number(segment.stop_s)}", f"            text = {_quoted(segment.label)}")
 
 
-def _without_gaps(tier: Tier, end: float) -> list[Segment]:
-    """Return the segments of a tier, and segments without label in the gaps between 0 and `end` seconds."""
-    filled: list[Segment] = []
+def _without_gaps(tier: Tier, end: float) -> Iterator[Segment]:
+    """Yield the segments of a tier, and segments without label in the gaps between 0 and `end` seconds."""
     at = 0.0
-    for segment in [*tier.segments, Segment(end, end, "")]:
+    for segment in itertools.chain(tier.segments, [Segment(end, end, "")]):
         if segment.start_s < at:
             raise ValueError(f"tier {tier.name!r}: {segment.label!r} begins at {segment.start_s} s, before {at} s.")
         if segment.start_s > at:
-            filled.append(Segment(at, segment.start_s, ""))
+            yield Segment(at, segment.start_s, "")
         if segment.stop_s > segment.start_s:
-            filled.append(segment)
+            yield segment
         at = segment.stop_s
-    return filled
 
 
 def _number(seconds: float) -> str:

@@ -13,13 +13,9 @@ makes the audio. Nothing here imports torch.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 import shutil
-import sys
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,13 +23,17 @@ from typing import Any
 from speechattn.data.synthetic.arpabet import CLASSES
 from speechattn.data.synthetic.config import SUBSETS, SyntheticConfig
 from speechattn.data.synthetic.espeak import engine_version
+from speechattn.data.synthetic.finished_folder import (
+    finish,
+    folder_contents,
+    is_complete,
+    locked,
+    partial_folder,
+    remove_partial,
+)
 from speechattn.data.synthetic.voices import voices
 from speechattn.data.synthetic.worker_pool import run_workers
 from speechattn.errors import UserError
-from speechattn.system.serialization import parse_json
-
-if sys.platform != "win32":
-    import fcntl
 
 _BYTES_PER_UTTERANCE = 120_000  # 3.9 s at 16 bits, before FLAC
 _CODE = (
@@ -63,12 +63,12 @@ def synthesize_corpus(root: Path, config: SyntheticConfig = _DEFAULT, progress: 
     recipe = {"engine": f"espeak-ng {engine_version()}", "config": asdict(config), "code": _fingerprint()}
     key = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
     folder = Path(root) / f"synthetic-{key}"
-    if _is_complete(folder):
+    if is_complete(folder):
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(folder.with_suffix(".lock")):
-            if not _is_complete(folder):
+        with locked(folder.with_suffix(".lock")):
+            if not is_complete(folder):
                 _make(folder, config, recipe, progress)
     except OSError as error:
         raise UserError(
@@ -86,53 +86,22 @@ def _fingerprint() -> str:
     return code.hexdigest()[:12]
 
 
-def _is_complete(folder: Path) -> bool:
-    """Return whether the manifest exists, and the files that it counted."""
-    try:
-        manifest = parse_json((folder / "manifest.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(manifest, dict) and manifest.get("contents") == _contents(folder)
-
-
-def _contents(folder: Path) -> dict[str, int]:
-    sizes = [path.stat().st_size for path in folder.glob("*/**/*.*")]
-    return {"files": len(sizes), "bytes": sum(sizes)}
-
-
-@contextlib.contextmanager
-def _locked(lock: Path) -> Iterator[None]:
-    """Wait until no other process holds the lock. The system releases it when its holder ends, however it ends."""
-    with lock.open("w") as file:
-        if sys.platform != "win32":
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def _make(folder: Path, config: SyntheticConfig, recipe: dict[str, Any], progress: bool) -> None:
     """Write the corpus next to `folder`, then rename it. The caller holds the lock: partial folders have no owner."""
-    _remove_partial(folder)
+    remove_partial(folder)
     needed = _BYTES_PER_UTTERANCE * (config.train_utterances + config.test_utterances)
     if (free := shutil.disk_usage(folder.parent).free) < needed:
         raise OSError(f"about {needed / 1e6:.0f} MB are needed, {free / 1e6:.0f} MB are free")
-    partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
+    partial = partial_folder(folder)
     try:
         (partial / "alignments").mkdir(parents=True)
         seconds = run_workers(partial, config, progress)
         minutes = _write_tables(partial, config, seconds)
-        manifest = {**recipe, "minutes": minutes, "contents": _contents(partial)}
+        manifest = {**recipe, "minutes": minutes, "contents": folder_contents(partial)}
         (partial / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-        if folder.exists():  # damaged, or it would have been used
-            shutil.rmtree(folder)
-        partial.rename(folder)
+        finish(partial, folder)
     finally:
-        _remove_partial(folder)  # again: a worker whose parent was killed may have written one more file
-
-
-def _remove_partial(folder: Path) -> None:
-    """Remove unfinished corpora next to `folder`."""
-    for leftover in folder.parent.glob(f"{folder.name}.partial-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
+        remove_partial(folder)  # again: a worker whose parent was killed may have written one more file
 
 
 def _write_tables(partial: Path, config: SyntheticConfig, seconds: dict[str, float]) -> dict[str, float]:

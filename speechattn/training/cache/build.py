@@ -24,6 +24,7 @@ from speechattn.data.labels.frame_labels import frame_labels
 from speechattn.data.labels.segment_arrays import SegmentSlice
 from speechattn.data.labels.segments import IGNORE, Utterance
 from speechattn.errors import DataError
+from speechattn.framing import Framing
 from speechattn.frontend.factory import build_frontend
 from speechattn.frontend.logmel import LogMel
 from speechattn.frontend.normalize import moments
@@ -48,19 +49,27 @@ class ShardSettings:
     dtype: str
     """float32 or float16."""
     classes: tuple[str, ...]
+    """Of the labels of frames; without any all labels are -100."""
     subset: str = ""
     """For messages."""
     alignments: str | None = None
-    """File of an AlignmentTable; None: speech is detected."""
+    """File of an AlignmentTable; None: speech is detected, if there are classes."""
     speeds: tuple[float, ...] = (1.0,)
     noise: str | None = None
     noise_snr_db: tuple[float, float] = (0.0, 0.0)
     seed: int = 0
+    sample_rate: int = Framing().sample_rate
+    """Of the waveforms, in Hz."""
 
     def frontend(self) -> LogMel:
         """Return the frontend."""
         return build_frontend(
-            self.features, self.num_mels, flavor=self.flavor, num_ceps=self.num_ceps, deltas=self.deltas
+            self.features,
+            self.num_mels,
+            Framing(sample_rate=self.sample_rate),
+            flavor=self.flavor,
+            num_ceps=self.num_ceps,
+            deltas=self.deltas,
         )
 
     @property
@@ -136,7 +145,7 @@ class ShardBuilder:
                     Utterance(id, speaker, Path(path)), num_samples, self._segments(id, num_samples)
                 )
                 try:
-                    pair = labelled_waveform(item, self.rate, self.alignments is None)
+                    pair = labelled_waveform(item, self.rate, bool(self.settings.classes) and self.alignments is None)
                 except AudioError as error:
                     faults.append((place, error.reason, str(error)))
                     continue

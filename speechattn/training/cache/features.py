@@ -130,7 +130,8 @@ class FeatureCache:
             DataError: too many do not decode, or labels cannot be labels of frames.
             UserError: the cache cannot be written.
         """
-        alignments = None if corpus.detect else str(self._alignments[corpus.subset].resolve())
+        aligned = bool(settings.classes) and not corpus.detect
+        alignments = str(self._alignments[corpus.subset].resolve()) if aligned else None
         settings = replace(settings, subset=corpus.subset, alignments=alignments)
         folder = (self.folder / _digest(settings.key())).resolve()
         shards = ShardSet(corpus, shard_tasks(corpus, settings, folder, copied, self._digests))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, overload
 
@@ -26,6 +26,7 @@ class StoredExamples(Sequence[Example]):
         digests: sha256 of the sound file of each utterance [U, 32].
         shards: open shards.
         places, rows, sources: for each example its shard, its row in there, and its utterance [N].
+        targets: returns the labels [L] of an utterance, where they are not those of frames, which the shards hold.
     """
 
     def __init__(
@@ -36,9 +37,10 @@ class StoredExamples(Sequence[Example]):
         places: NDArray[np.int32],
         rows: NDArray[np.int32],
         sources: NDArray[np.int32],
+        targets: Callable[[LabelledUtterance], Tensor] | None = None,
     ) -> None:
         self.utterances, self.digests, self.shards = utterances, digests, shards
-        self.places, self.rows, self.sources = places, rows, sources
+        self.places, self.rows, self.sources, self.targets = places, rows, sources, targets
         self._ids: tuple[int, list[str]] = -1, []
 
     @classmethod
@@ -67,8 +69,18 @@ class StoredExamples(Sequence[Example]):
         """Return the examples of the utterances [U] that are wanted."""
         kept = wanted[self.sources]
         return StoredExamples(
-            self.utterances, self.digests, self.shards, self.places[kept], self.rows[kept], self.sources[kept]
+            self.utterances,
+            self.digests,
+            self.shards,
+            self.places[kept],
+            self.rows[kept],
+            self.sources[kept],
+            self.targets,
         )
+
+    def with_targets(self, targets: Callable[[LabelledUtterance], Tensor]) -> StoredExamples:
+        """Return the same examples with labels [L] made from their utterances."""
+        return StoredExamples(self.utterances, self.digests, self.shards, self.places, self.rows, self.sources, targets)
 
     def moments(self) -> Iterator[Moments]:
         """Yield the moments of the frames of each example, which were computed with them."""
@@ -139,14 +151,18 @@ class StoredExample(Example):
         return shard.frames(row)
 
     def cut(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        """Return frames and labels [start, stop); no others are read."""
+        """Return frames [start, stop); and their labels, or all labels if they are not those of frames."""
         shard, row = self._owner.shard_and_row(self._index)
+        if self._owner.targets is not None:
+            return shard.frames(row, start, stop), self.labels
         labels = shard.labels(row, start, stop).astype(np.int64)
         return shard.frames(row, start, stop), torch.from_numpy(labels)
 
     @property
     def labels(self) -> Tensor:
-        """Labels [T], -100 where no label is known."""
+        """Labels [L]; L = T for labels of frames, -100 where none is known."""
+        if self._owner.targets is not None:
+            return self._owner.targets(self._owner.source(self._index))
         shard, row = self._owner.shard_and_row(self._index)
         return torch.from_numpy(shard.labels(row).astype(np.int64))
 

@@ -1,0 +1,1 @@
+"""Logits of frames to labels: smoothing and search. Needs no model."""
