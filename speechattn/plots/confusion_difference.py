@@ -77,4 +77,4 @@ def _note(names: tuple[str, str]) -> str:
 def _shares(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return each row of counts in shares of its sum; a row without counts is 0."""
     totals = counts.sum(1, keepdims=True)
-    return np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
+    return np.asarray(np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0))
