@@ -39,8 +39,9 @@ def start_from_package(config: TrainConfig) -> TrainConfig:
         num_layers=encoder.num_layers,
         d_ff=encoder.feed_forward_dim,
         batch_frames=4000,
-        learning_rate=2e-3,
-        epochs=8,
+        learning_rate=1e-3,
+        warmup_steps=50,
+        epochs=4,
         valid_every=1,
     )
 

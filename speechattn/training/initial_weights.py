@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from speechattn.config import CONVOLUTION_BLOCKS
 from speechattn.errors import UserError
@@ -57,12 +58,40 @@ def start_from(model: SpeechModel, initial: SpeechModel) -> str:
         getattr(model, part).load_state_dict(getattr(initial, part).state_dict())
     if same_head:
         return "initial weights: normalisation, encoder and head"
+    if (initial.config.head, model.config.head) == ("frames", "ctc"):
+        count = _copy_phones(model, initial)
+        if count:
+            return (
+                f"initial weights: normalisation, encoder, and the head of {count} classes with equal names; "
+                f"the blank begins as {initial.config.classes[0]}."
+            )
     other_classes = initial.config.classes != model.config.classes
     why = f"has {len(initial.config.classes)} other classes" if other_classes else "is of another kind"
     return (
         "initial weights: normalisation and encoder. The head is new, because that of the saved model "
         f"({initial.config.head}) {why}."
     )
+
+
+def _copy_phones(model: SpeechModel, initial: SpeechModel) -> int:
+    """Copy the rows of a head of frames to the classes of a CTC head with equal names; return how many there are.
+
+    Frames of silence need no label: the blank gets the row of the first class. So CTC begins with labels that are right
+    in most frames, and has to learn only which of them to leave out.
+    """
+    here, there = model.head.output, initial.head.output
+    if not isinstance(here, nn.Linear) or not isinstance(there, nn.Linear):
+        return 0
+    pairs = [
+        (i, initial.config.classes.index(n)) for i, n in enumerate(model.config.classes) if n in initial.config.classes
+    ]
+    if not pairs:
+        return 0
+    rows = dict([(0, 0), *pairs])
+    with torch.no_grad():
+        for to, source in rows.items():
+            here.weight[to], here.bias[to] = there.weight[source], there.bias[source]
+    return len(pairs)
 
 
 def _head(model: SpeechModel) -> tuple[str, str, tuple[str, ...]]:
