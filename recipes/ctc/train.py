@@ -71,8 +71,12 @@ PRESETS = {
     "phones": PHONES,
     # From the frame classifier of the package: the same encoder, with its look-ahead.
     "streaming": start_from_package(replace(PHONES, out="runs/ctc_streaming")),
-    # The same with characters, of which there are about fourteen in a second.
-    "characters": start_from_package(replace(PHONES, labels="characters", out="runs/ctc_characters")),
+    # The same with characters, of which there are about fourteen in a second. Better --init runs/ctc_streaming.
+    "characters": replace(
+        start_from_package(replace(PHONES, labels="characters", out="runs/ctc_characters")),
+        learning_rate=2e-3,
+        epochs=8,
+    ),
 }
 
 if __name__ == "__main__":
