@@ -36,7 +36,7 @@ PRESETS = {
     # Ten digits spoken by 40 voices of espeak-ng, and by 26 others to test: minutes.
     "demo": replace(SMALL, subset="train", out="runs/words", baselines=("mlp",), epochs=12),
     # A folder of recordings at 8 kHz whose paths have class and speaker, such as the Free Spoken Digit Dataset.
-    "digits": replace(SMALL, data="free-spoken-digit-dataset", out="runs/digits", epochs=40),
+    "digits": replace(SMALL, data="free-spoken-digit-dataset", out="runs/digits", augment_strength=0.3, epochs=40),
     # Other utterances of the same speakers.
     "speakers": replace(
         SMALL,

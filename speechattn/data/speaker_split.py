@@ -40,6 +40,10 @@ def split_by_speaker(utterances: Sequence[S], fraction: float = 0.1, seed: int =
     if not 0 < fraction < 1:
         raise ValueError(f"fraction must lie between 0 and 1, got {fraction}.")
     place = {speaker: hash_place(speaker, seed) for speaker in {item.speaker for item in utterances}}
+    if set(place) == {""}:
+        raise DataError(
+            "the layout of the recordings names no speakers: use --split utterances, or give a --layout with {speaker}."
+        )
     if len(place) < 2:
         found = f"{len(place)}" + "".join(f" ({speaker})" for speaker in place)
         raise DataError(

@@ -71,6 +71,9 @@ class TrainConfig:
     init: str | None = None
     """Folder of a saved model, or of a run, whose weights the run's own encoder starts from: normalisation, encoder,
     and the head where the classes are equal. Baselines start from random weights."""
+    refit_normalize: bool = False
+    """With init, normalise by the training frames of this run instead of those of the saved model: for recordings of
+    another band or level."""
     freeze_encoder: bool = False
     """Train only the head, with init: the encoder stays as it is and computes without dropout."""
     left: int = 15
@@ -149,6 +152,8 @@ class TrainConfig:
     """Decay of the encoder's weight matrices per step, times the learning rate."""
     augment: bool = True
     """Warp, tilt, noise and masks on the training frames."""
+    augment_strength: float = 1.0
+    """Scale of the warp, filter, gain and masks over bins of augment, and of the noise's amplitude; 0 is no change."""
     stretch: float = 0.0
     """Largest change of speed of a training piece, drawn for each: 0.1 is 10 percent slower or faster."""
     speed_perturb: tuple[float, ...] = (1.0,)

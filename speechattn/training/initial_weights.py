@@ -51,26 +51,28 @@ def load_initial(config: TrainConfig) -> SpeechModel | None:
     return initial
 
 
-def start_from(model: SpeechModel, initial: SpeechModel) -> str:
-    """Copy the weights of `initial` into `model`, except those of another head; return a line about it."""
+def start_from(model: SpeechModel, initial: SpeechModel, keep_normalize: bool = False) -> str:
+    """Copy the weights of `initial` into `model`, except those of another head; return a line about it.
+
+    `keep_normalize` keeps the model's own normalisation.
+    """
     same_head = _head(initial) == _head(model)
-    for part in ("normalize", "encoder", "head") if same_head else ("normalize", "encoder"):
+    parts = {"normalize": "normalisation", "encoder": "encoder", "head": "head"}
+    if keep_normalize:
+        del parts["normalize"]
+    if not same_head:
+        del parts["head"]
+    for part in parts:
         getattr(model, part).load_state_dict(getattr(initial, part).state_dict())
+    *others, last = parts.values()
+    taken = f"initial weights: {', '.join(others)}{' and ' if others else ''}{last}"
     if same_head:
-        return "initial weights: normalisation, encoder and head"
-    if (initial.config.head, model.config.head) == ("frames", "ctc"):
-        count = _copy_phones(model, initial)
-        if count:
-            return (
-                f"initial weights: normalisation, encoder, and the head of {count} classes with equal names; "
-                f"the blank begins as {initial.config.classes[0]}."
-            )
+        return taken
+    if (initial.config.head, model.config.head) == ("frames", "ctc") and (count := _copy_phones(model, initial)):
+        return f"{taken}; and the head of {count} classes with equal names, the blank of {initial.config.classes[0]}."
     other_classes = initial.config.classes != model.config.classes
     why = f"has {len(initial.config.classes)} other classes" if other_classes else "is of another kind"
-    return (
-        "initial weights: normalisation and encoder. The head is new, because that of the saved model "
-        f"({initial.config.head}) {why}."
-    )
+    return f"{taken}. The head is new, because that of the saved model ({initial.config.head}) {why}."
 
 
 def _copy_phones(model: SpeechModel, initial: SpeechModel) -> int:

@@ -208,10 +208,10 @@ def _train_one(
         return result or {}
     torch.manual_seed(config.seed)
     model = own.build(config.model_config(kind, data.task.classes, data.task.head))
-    if initial is None:
+    if initial is None or config.refit_normalize:
         model.normalize = data.normalize()
-    else:
-        print(start_from(model, initial))
+    if initial is not None:
+        print(start_from(model, initial, keep_normalize=config.refit_normalize))
     if initial is not None and config.freeze_encoder:
         model.encoder.requires_grad_(False)
         trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
