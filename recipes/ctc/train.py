@@ -39,8 +39,9 @@ def start_from_package(config: TrainConfig) -> TrainConfig:
         num_layers=encoder.num_layers,
         d_ff=encoder.feed_forward_dim,
         batch_frames=4000,
-        learning_rate=2e-3,
-        epochs=8,
+        learning_rate=1e-3,
+        warmup_steps=50,
+        epochs=4,
         valid_every=1,
     )
 
@@ -70,8 +71,12 @@ PRESETS = {
     "phones": PHONES,
     # From the frame classifier of the package: the same encoder, with its look-ahead.
     "streaming": start_from_package(replace(PHONES, out="runs/ctc_streaming")),
-    # The same with characters, of which there are about fourteen in a second.
-    "characters": start_from_package(replace(PHONES, labels="characters", out="runs/ctc_characters")),
+    # The same with characters, of which there are about fourteen in a second. Better --init runs/ctc_streaming.
+    "characters": replace(
+        start_from_package(replace(PHONES, labels="characters", out="runs/ctc_characters")),
+        learning_rate=2e-3,
+        epochs=8,
+    ),
 }
 
 if __name__ == "__main__":

@@ -8,14 +8,29 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from numpy.typing import ArrayLike, NDArray
 
 from speechattn.framing import Framing
 from speechattn.plots.alignment import WIDTH, draw_mel, mel_range
-from speechattn.plots.style import GREY, INK, LINES, STYLE, as_array, frame_edges, heading, new_figure, say_empty
+from speechattn.plots.style import (
+    GREY,
+    INK,
+    STYLE,
+    as_array,
+    family_legend,
+    fill,
+    frame_edges,
+    heading,
+    new_figure,
+    say_empty,
+)
 
 LINE_S = 3.3
 """Longest line of the picture, in seconds."""
+SHOWN = 0.01
+"""Smallest probability that is drawn."""
+BLANK_COLOUR = "#eef0f3"
 
 
 @matplotlib.rc_context(STYLE)
@@ -36,7 +51,7 @@ def ctc_spikes(
     edges = frame_edges(framing, len(mel))
     figure_lines = max(1, int(np.ceil((edges[-1] - edges[0]) / LINE_S)))
     span = (edges[-1] - edges[0]) / figure_lines if len(mel) else 1.0
-    figure = new_figure(WIDTH, 2.35 * figure_lines + 1.0)
+    figure = new_figure(WIDTH, 2.7 * figure_lines + 1.3)
     grid = figure.subplots(2 * figure_lines, 1, squeeze=False, height_ratios=[1.0, 1.15] * figure_lines)[:, 0]
     if not len(array):
         for axes in grid:
@@ -51,7 +66,9 @@ def ctc_spikes(
             axes.set_xlim(*limits)
     grid[-1].set_xlabel("seconds")
     hop_ms = framing.hop_ms * stack
-    heading(figure, title or "CTC", f"probability of each label in frames of {hop_ms:g} ms; grey is the blank")
+    heading(figure, title or "CTC", f"probability of each label in frames of {hop_ms:g} ms")
+    patch = Patch(facecolor=BLANK_COLOUR, label="blank")
+    family_legend(figure, [classes[label] for label, _ in best_runs(array)], [patch])
     return figure
 
 
@@ -85,12 +102,15 @@ def _draw_spikes(
     classes: Sequence[str],
     limits: tuple[float, float],
 ) -> None:
-    """Draw the blank as an area and each label that wins a frame as a line, named at its peak."""
-    axes.fill_between(centers, array[:, 0], color="#e5e7eb", linewidth=0)
+    """Draw the blank and each label that wins a frame as areas in the colour of their family, named at the peak."""
+    axes.fill_between(centers, array[:, 0], color=BLANK_COLOUR, linewidth=0)
     runs = best_runs(array)
-    colours = {label: LINES[i % (len(LINES) - 1)] for i, label in enumerate(dict.fromkeys(label for label, _ in runs))}
-    for label, colour in colours.items():
-        axes.plot(centers, np.where(array[:, label] > 0.01, array[:, label], np.nan), color=colour, linewidth=1.3)
+    for label in dict.fromkeys(label for label, _ in runs):
+        shown = array[:, label] > SHOWN
+        shown = shown | np.roll(shown, 1) | np.roll(shown, -1)  # down to the foot of each spike
+        height = np.where(shown, array[:, label], np.nan)
+        axes.fill_between(centers, height, color=fill(classes[label]), linewidth=0, alpha=0.9)
+        axes.plot(centers, height, color=INK, linewidth=0.7)
     for label, frame in runs:
         if limits[0] <= centers[frame] < limits[1]:
             axes.text(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from speechattn.config import CONVOLUTION_BLOCKS
 from speechattn.errors import UserError
@@ -67,9 +68,32 @@ def start_from(model: SpeechModel, initial: SpeechModel, keep_normalize: bool = 
     taken = f"initial weights: {', '.join(others)}{' and ' if others else ''}{last}"
     if same_head:
         return taken
+    if (initial.config.head, model.config.head) == ("frames", "ctc") and (count := _copy_phones(model, initial)):
+        return f"{taken}; and the head of {count} classes with equal names, the blank of {initial.config.classes[0]}."
     other_classes = initial.config.classes != model.config.classes
     why = f"has {len(initial.config.classes)} other classes" if other_classes else "is of another kind"
     return f"{taken}. The head is new, because that of the saved model ({initial.config.head}) {why}."
+
+
+def _copy_phones(model: SpeechModel, initial: SpeechModel) -> int:
+    """Copy the rows of a head of frames to the classes of a CTC head with equal names; return how many there are.
+
+    Frames of silence need no label: the blank gets the row of the first class. So CTC begins with labels that are right
+    in most frames, and has to learn only which of them to leave out.
+    """
+    here, there = model.head.output, initial.head.output
+    if not isinstance(here, nn.Linear) or not isinstance(there, nn.Linear):
+        return 0
+    pairs = [
+        (i, initial.config.classes.index(n)) for i, n in enumerate(model.config.classes) if n in initial.config.classes
+    ]
+    if not pairs:
+        return 0
+    rows = dict([(0, 0), *pairs])
+    with torch.no_grad():
+        for to, source in rows.items():
+            here.weight[to], here.bias[to] = there.weight[source], there.bias[source]
+    return len(pairs)
 
 
 def _head(model: SpeechModel) -> tuple[str, str, tuple[str, ...]]:

@@ -6,16 +6,20 @@ from pathlib import Path
 import pytest
 import torch
 from noise_corpus import write_utterance
+from rounding import assert_same
 from torch.nn.functional import ctc_loss
 
 from speechattn.config import EncoderConfig
 from speechattn.data.labelled_corpus import Corpus, LabelledUtterance, load_corpus
+from speechattn.data.labels.classes import PHONES
 from speechattn.data.labels.segments import IGNORE, Segment, Utterance
 from speechattn.data.labels.text_targets import CHARACTERS, PHONE_TARGETS
 from speechattn.data.synthetic import espeak
 from speechattn.errors import DataError, UserError
 from speechattn.framing import Framing
 from speechattn.model_config import ModelConfig
+from speechattn.models.speech_model import SpeechModel
+from speechattn.training.initial_weights import start_from
 from speechattn.training.tasks.ctc import TOO_SHORT, CTCTask
 
 LEXICON = "hello HH AH0 L OW1\nworld W ER1 L D\nyes Y EH1 S\n"
@@ -192,3 +196,16 @@ def test_an_empty_folder_is_one_line(tmp_path: Path) -> None:
 def test_load_corpus_without_labels_has_no_segments(tmp_path: Path) -> None:
     write_utterance(tmp_path, "test", "9-1-0000", "HELLO")
     assert list(load_corpus(tmp_path, "test", None, ()).utterances[0].segments) == []
+
+
+def test_the_head_begins_as_that_of_frames_with_the_same_phones() -> None:
+    encoder = EncoderConfig(input_dim=8, d_model=16, num_layers=1, num_heads=2)
+    frames = SpeechModel(ModelConfig(PHONES, encoder, num_mels=8)).eval()
+    model = SpeechModel(ModelConfig(PHONE_TARGETS, encoder, num_mels=8, head="ctc")).eval()
+    assert "the head of 39 classes with equal names, the blank of SIL" in start_from(model, frames)
+    x = torch.randn(1, 30, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        logits = frames.classify(x)[0][:, :, :40]  # without spoken noise, which CTC does not have
+        assert_same(model.classify(x)[0], logits.log_softmax(-1))
+    characters = SpeechModel(ModelConfig(CHARACTERS, encoder, num_mels=8, head="ctc"))
+    assert "The head is new" in start_from(characters, frames)

@@ -61,7 +61,7 @@ def add_sections(report: Report, inputs: ReportInputs) -> None:
         found = decode(model, example)
         classes = [" " if name == "|" else name for name in model.config.classes]
         stack, flavor = model.config.encoder.stack, model.config.flavor
-        title = f"Probability of each label: {example_title(example)}"
+        title = example_title(example)
         picture = ctc_spikes(log_mel, found.posteriors, classes, model.config.framing, stack, title, flavor)
         report.figure("spikes", picture, SPIKES)
     _add_decoders(report, inputs)
