@@ -97,9 +97,11 @@ def trimmed(output: str) -> str:
 
 @functools.cache
 def help_text(*command: str) -> str:
-    """What `speechattn [COMMAND] --help` prints, for train with --preset as in the recipe."""
+    """What `speechattn [COMMAND] --help` prints, train with --preset; sweep is a script of the recipe."""
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
+        if command == ("sweep",):
+            runpy.run_path(str(ROOT / "recipes" / "frame_classifier" / "sweep.py"))["main"](["--help"])
         cli.main([*command, "--help"], presets={"demo": TrainConfig()})
     return printed.getvalue()
 
@@ -248,6 +250,8 @@ def test_blocks_are_found_in_order_and_on_their_lines() -> None:
         ("python recipes/frame_classifier/train.py --preset demo --epochs 2", True),
         ("python recipes/frame_classifier/train.py --preset demo --epoch 2", False),
         ("cd speechattn && make test", True),
+        ("python recipes/frame_classifier/sweep.py --redraw sweep.json --plot sweep.png", True),
+        ("python recipes/frame_classifier/sweep.py --redrawn sweep.json", False),
         ("python recipes/lost.py --x", False),
         (".venv/bin/python -m pytest", True),
     ],

@@ -8,12 +8,42 @@
 The same command continues a run that was stopped. `--help` lists all settings; README.md has the results.
 """
 
+import json
 import sys
 from dataclasses import replace
+from pathlib import Path
 
+import speechattn
 from speechattn.cli.main import main
-from speechattn.models.pretrained import FOLDER
+from speechattn.model_config import ModelConfig
 from speechattn.training.config import TrainConfig
+
+SHIPPED = Path(speechattn.__file__).parent / "models" / "small-en-phones"
+
+
+def start_from_package(config: TrainConfig) -> TrainConfig:
+    """Return `config` with the encoder of the frame classifier that is part of the package, and its weights."""
+    encoder = ModelConfig.from_dict(json.loads((SHIPPED / "config.json").read_text())["model"]).encoder
+    window, splice = encoder.layer_contexts[0], encoder.splice
+    assert encoder.block == "transformer" and window.left is not None and window.right is not None
+    return replace(
+        config,
+        init=str(SHIPPED),
+        encoder="truncated",
+        stack=encoder.stack,
+        left=window.left,
+        right=window.right,
+        splice=splice.left or 0,
+        d_model=encoder.d_model,
+        num_heads=encoder.num_heads,
+        num_layers=encoder.num_layers,
+        d_ff=encoder.feed_forward_dim,
+        batch_frames=4000,
+        learning_rate=2e-3,
+        epochs=8,
+        valid_every=1,
+    )
+
 
 PHONES = TrainConfig(
     task="ctc",
@@ -38,25 +68,10 @@ PRESETS = {
     ),
     # An hour of real speech: 40 ms a frame, for there are about twelve phones in a second.
     "phones": PHONES,
-    # From the frame classifier that is part of the package: the same encoder, which streams with 202 ms of latency.
-    "streaming": replace(
-        PHONES,
-        out="runs/ctc_streaming",
-        init=str(FOLDER / "small-en-phones"),
-        encoder="truncated",
-        stack=1,
-        splice=3,
-        left=26,
-        right=4,
-        d_model=128,
-        d_ff=512,
-        batch_frames=4000,
-        learning_rate=2e-3,
-        epochs=8,
-        valid_every=1,
-    ),
-    # About fourteen characters in a second, and a blank between equal ones.
-    "characters": replace(PHONES, labels="characters", out="runs/ctc_characters"),
+    # From the frame classifier of the package: the same encoder, with its look-ahead.
+    "streaming": start_from_package(replace(PHONES, out="runs/ctc_streaming")),
+    # The same with characters, of which there are about fourteen in a second.
+    "characters": start_from_package(replace(PHONES, labels="characters", out="runs/ctc_characters")),
 }
 
 if __name__ == "__main__":

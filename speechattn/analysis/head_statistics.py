@@ -75,7 +75,10 @@ class HeadStatistics:
         total = weights.sum(2)
         looks = total > 0
         weights = weights / torch.where(looks, total, 1.0)[:, :, None]
-        offsets = torch.arange(self.offsets.start, self.offsets.stop)
+        # The distances that occur in this block: without limits there are many more in a recording.
+        begin = max(self.offsets.start, int(keys[0] - queries[-1]))
+        end = min(self.offsets.stop, int(keys[-1] - queries[0]) + 1)
+        offsets, part = torch.arange(begin, end), slice(begin - self.offsets.start, end - self.offsets.start)
         column = queries[:, None] + offsets - keys[0]
         first, last = _ends(self.context, queries, num_frames)
         visible = (offsets >= first[:, None]) & (offsets <= last[:, None])
@@ -84,9 +87,9 @@ class HeadStatistics:
         self.queries += own.sum(0)
         self.total += (total @ own).T
         self.empty += ((1 - active) @ own).T
-        self.mass += torch.einsum("ng,hnd->ghd", own, by_offset)
+        self.mass[:, :, part] += torch.einsum("ng,hnd->ghd", own, by_offset)
         self.entropy += (-torch.xlogy(weights, weights).sum(2) / torch.log(torch.tensor(2.0)).double() @ own).T
-        self.seen += active @ visible.double()
+        self.seen[:, part] += active @ visible.double()
         for view in set(zip(first.tolist(), last.tolist(), strict=True)):
             same = (first == view[0]) & (last == view[1])
             self.views[view] += active[:, same].sum(1)

@@ -27,12 +27,12 @@ class Spoken(NamedTuple):
         if not self.text:
             return ""
         speaker = f" (speaker {self.speaker})" if self.speaker else ""
-        sentence = self.text.capitalize() if self.text.isupper() else self.text
-        words = sentence.split()
-        kept = words
-        while len(kept) > 1 and len(" ".join(kept)) + 4 * (kept != words) > max_characters - len(speaker):
-            kept = kept[:-1]
-        return f'"{" ".join(kept)}{" ..." if len(kept) < len(words) else ""}"{speaker}'
+        words = (self.text.capitalize() if self.text.isupper() else self.text).split()
+        for count in range(len(words), 0, -1):
+            title = f'"{" ".join(words[:count])}{" ..." * (count < len(words))}"{speaker}'
+            if len(title) <= max_characters:
+                break
+        return title
 
 
 def find_spoken(path: Path, text: str | None = None) -> Spoken:

@@ -1,4 +1,4 @@
-"""What a window is worth: frame accuracy against the context that an encoder sees, and the memory that it costs.
+"""What a window is worth: frame accuracy against the context that an encoder sees, and the time that it costs.
 
 The x axis is logarithmic; encoders without limit stand behind a break at its right end. Bars are the lowest and the
 highest of the seeds. Points with the same context stand side by side.
@@ -18,7 +18,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from speechattn.plots.point_names import Named, name_points
 from speechattn.plots.style import GREY, INK, LINES, STYLE, heading, new_figure, say_empty
-from speechattn.system.units import format_bytes
+from speechattn.system.units import format_duration
 
 FAMILIES: dict[str, tuple[str, str, str]] = {
     "two-sided": (LINES[0], "o", "attention, as much future as past"),
@@ -39,7 +39,7 @@ DODGE = (1.0, 0.9, 1.11, 0.81, 1.23, 0.73, 1.37)
 
 
 class Mark(NamedTuple):
-    """One encoder: mean, lowest and highest accuracy of its seeds, and the memory in bytes of one long input.
+    """One encoder: mean, lowest and highest accuracy of its seeds, and the seconds of work for one long input.
 
     `context_ms` is None without limit; `named` writes the label at the point.
     """
@@ -50,21 +50,21 @@ class Mark(NamedTuple):
     mean: float
     low: float
     high: float
-    memory_bytes: float | None = None
+    cost_s: float | None = None
     named: bool = False
 
 
 @matplotlib.rc_context(STYLE | {"font.size": 11})
-def window_sweep(marks: Sequence[Mark], title: str, note: str = "", memory_of: str = "") -> Figure:
-    """Draw accuracy over context, and below it memory over context if any was measured.
+def window_sweep(marks: Sequence[Mark], title: str, note: str = "", cost_of: str = "") -> Figure:
+    """Draw accuracy over context, and below it time over context if any was measured.
 
     Args:
         marks: the encoders; those of the family "two-sided" are joined by a line.
         title: above the figure.
         note: the grey line below it.
-        memory_of: the length of the input whose memory is drawn, such as "10 min".
+        cost_of: the length of the input whose time is drawn, such as "10 min".
     """
-    measured = any(mark.memory_bytes for mark in marks)
+    measured = any(mark.cost_s for mark in marks)
     figure = new_figure(9.0, 7.0 if measured else 5.6)
     ratios = [3.8, 1.0] if measured else [1.0]
     panels = figure.subplots(len(ratios), 1, sharex=True, squeeze=False, height_ratios=ratios)
@@ -77,7 +77,7 @@ def window_sweep(marks: Sequence[Mark], title: str, note: str = "", memory_of: s
     places = _places(marks, widest)
     _draw_accuracy(above, places)
     if measured:
-        _draw_memory(below, places, memory_of)
+        _draw_cost(below, places, cost_of)
     _scale(below, marks, widest)
     _name_points(figure, above, places)
     return figure
@@ -137,15 +137,16 @@ def _name_points(figure: Figure, axes: Axes, places: Sequence[tuple[Mark, float]
     name_points(figure, axes, points, line)
 
 
-def _draw_memory(axes: Axes, places: Sequence[tuple[Mark, float]], memory_of: str) -> None:
+def _draw_cost(axes: Axes, places: Sequence[tuple[Mark, float]], cost_of: str) -> None:
     for mark, x in places:
-        if mark.memory_bytes:
+        if mark.cost_s:
             colour, marker, _ = FAMILIES[mark.family]
             fill = "white" if mark.family == "depth" else colour
-            axes.plot(x, mark.memory_bytes, marker, color=colour, markerfacecolor=fill, markersize=6.5)
+            axes.plot(x, mark.cost_s, marker, color=colour, markerfacecolor=fill, markersize=6.5)
     axes.set_yscale("log")
-    axes.set_ylabel(f"memory\nfor {memory_of}" if memory_of else "memory")
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_bytes(value)))
+    axes.margins(y=0.2)
+    axes.set_ylabel(f"time for\n{cost_of}" if cost_of else "time")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_duration(value)))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.grid(axis="y")
 

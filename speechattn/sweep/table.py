@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from matplotlib.figure import Figure
@@ -16,11 +17,11 @@ NAMED = ("baseline", "full")
 
 
 def markdown_table(records: Records) -> str:
-    """Return one row a point, as a Markdown table: accuracies as mean (lowest to highest) of the seeds.
+    """Return one row a point, by context: accuracies as mean (lowest to highest) of the seeds.
 
     Context and look-ahead are of the whole encoder; costs are one pass over one long input on one thread.
     """
-    summaries = records.summaries()
+    summaries = sorted(records.summaries(), key=lambda summary: (summary.first.context_ms or math.inf, summary.mean))
     tests = list(summaries[0].tests) if summaries else []
     audio = format_duration(records.costs[0].audio_s) if records.costs else "a long input"
     header = ["encoder", "context", "look-ahead", "new speakers", *tests, "seeds", "parameters", "training"]
@@ -31,7 +32,7 @@ def markdown_table(records: Records) -> str:
 
 
 def figure(records: Records) -> Figure:
-    """Return the figure of a sweep: accuracy, and memory of a long input, over context."""
+    """Return the figure of a sweep: accuracy, and time of a long input, over context."""
     summaries = records.summaries()
     marks = [
         Mark(
@@ -41,7 +42,7 @@ def figure(records: Records) -> Figure:
             mean=summary.mean,
             low=summary.low,
             high=summary.high,
-            memory_bytes=summary.cost.peak_extra_bytes if summary.cost else None,
+            cost_s=summary.cost.seconds if summary.cost else None,
             named=summary.first.family in NAMED,
         )
         for summary in summaries

@@ -9,14 +9,14 @@ from matplotlib.text import Annotation
 from speechattn.plots.window_sweep import Mark, window_sweep
 
 MARKS = [
-    Mark("wide", "two-sided", 970.0, 0.67, 0.66, 0.68, 4e7),
-    Mark("narrow", "two-sided", 70.0, 0.59, 0.58, 0.60, 4e7),
-    Mark("past", "past only", 970.0, 0.63, 0.63, 0.63, 4e7),
-    Mark("MLP, 11 frames", "baseline", 110.0, 0.62, 0.61, 0.63, 4e7, named=True),
+    Mark("wide", "two-sided", 970.0, 0.67, 0.66, 0.68, 0.4),
+    Mark("narrow", "two-sided", 70.0, 0.59, 0.58, 0.60, 0.4),
+    Mark("past", "past only", 970.0, 0.63, 0.63, 0.63, 0.4),
+    Mark("MLP, 11 frames", "baseline", 110.0, 0.62, 0.61, 0.63, 0.4, named=True),
     Mark("MLP, 31 frames", "baseline", 310.0, 0.625, 0.62, 0.63, None, named=True),
-    Mark("CNN", "baseline", 390.0, 0.63, 0.62, 0.64, 4e7, named=True),
-    Mark("full attention", "full", None, 0.68, 0.67, 0.69, 1e10, named=True),
-    Mark("BiGRU", "baseline", None, 0.66, 0.65, 0.67, 9e7, named=True),
+    Mark("CNN", "baseline", 390.0, 0.63, 0.62, 0.64, 0.4, named=True),
+    Mark("full attention", "full", None, 0.68, 0.67, 0.69, 60.0, named=True),
+    Mark("BiGRU", "baseline", None, 0.66, 0.65, 0.67, 9.0, named=True),
 ]
 
 
@@ -48,13 +48,13 @@ def test_names_cover_neither_points_nor_each_other() -> None:
     assert not any(box.contains(x, y) for box in boxes for x, y in pixels)
 
 
-def test_memory_is_drawn_where_it_was_measured() -> None:
-    figure = window_sweep(MARKS, "title", memory_of="10 min")
+def test_time_is_drawn_where_it_was_measured() -> None:
+    figure = window_sweep(MARKS, "title", cost_of="10 min")
     above, below = figure.axes
-    assert below.get_ylabel() == "memory\nfor 10 min"
-    assert len(below.lines) == sum(mark.memory_bytes is not None for mark in MARKS)
+    assert below.get_ylabel() == "time for\n10 min"
+    assert len(below.lines) == sum(mark.cost_s is not None for mark in MARKS)
     assert above.get_xlim() == below.get_xlim()
-    assert len(window_sweep([mark._replace(memory_bytes=None) for mark in MARKS], "title").axes) == 1
+    assert len(window_sweep([mark._replace(cost_s=None) for mark in MARKS], "title").axes) == 1
 
 
 def test_a_sweep_without_runs_says_so() -> None:
