@@ -9,12 +9,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
+from speechattn.data.labels.families import family
 from speechattn.plots.style import (
     GREY,
     STYLE,
     as_array,
     by_family,
-    family,
     family_legend,
     heading,
     most_frequent,

@@ -358,15 +358,16 @@ def test_result_bars_show_every_row_and_its_interval() -> None:
     figure = result_bars(names, scores, "Accuracy", [(0.6, 0.8), None, None])
     assert all(text in words(figure) for text in (*names, "0.700", "0.650", "0.400"))
     (line,) = figure.axes[0].lines
-    assert list(line.get_xdata()) == [0.6, 0.8]
+    assert np.asarray(line.get_xdata()).tolist() == [0.6, 0.8]
     drawn(figure)
     drawn(result_bars([], {}, "Nothing"))
 
 
 def test_recall_differences_leave_out_classes_that_one_run_does_not_know() -> None:
-    first = {"SIL": [0.9, 400], "AA": [0.5, 70], "B": [None, 0]}
+    first: dict[str, list[float | None]] = {"SIL": [0.9, 400], "AA": [0.5, 70], "B": [None, 0]}
     figure = recall_differences(first, {"other": {"SIL": [0.8, 400], "AA": [0.75, 70], "B": [0.5, 2]}})
-    heights = [bar.get_height() for bar in figure.axes[0].patches]
+    bars: list[Any] = list(figure.axes[0].patches)
+    heights = [bar.get_height() for bar in bars]
     assert heights == pytest.approx([-10, 25])
     drawn(figure)
     drawn(recall_differences({}, {}))
@@ -389,7 +390,7 @@ def test_curves_of_an_error_rate_go_down() -> None:
         for step, accuracy in ((1, 0.2), (2, 0.6))
     ]
     figure = curves(records, score="Error rate", errors=True)
-    assert list(figure.axes[1].lines[0].get_ydata()) == pytest.approx([0.8, 0.4])
+    assert np.asarray(figure.axes[1].lines[0].get_ydata()).tolist() == pytest.approx([0.8, 0.4])
     assert "Error rate" in words(figure)
 
 
