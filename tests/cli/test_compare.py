@@ -126,7 +126,7 @@ def test_a_baseline_inside_a_run_is_a_run(run: Run, capsys: pytest.CaptureFixtur
 
 
 def test_an_error_rate_is_better_when_it_is_lower(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    rates = {"error_rate": 0.4, "substitutions": 1, "insertions": 2, "deletions": 3, "labels": 1200}
+    rates: dict[str, Any] = {"error_rate": 0.4, "substitutions": 1, "insertions": 2, "deletions": 3, "labels": 1200}
     first = row(**rates, confusions=[["AA", "B", 9], ["", "B", 4]])
     second = row(shift=5, **{**rates, "error_rate": 0.35}, confusions=[["AA", "B", 3]])
     for one in (first, second):
