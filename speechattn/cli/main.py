@@ -118,11 +118,13 @@ def _run(arguments: list[str], presets: Mapping[str, TrainConfig], task: str | N
 def _parser() -> Parser:
     parser = Parser(
         "speechattn",
+        usage="speechattn [-h] [--version] COMMAND ...",
         description="Truncated self-attention over speech: train, evaluate, stream, extract features.",
         epilog="SPEECHATTN_DEBUG=1, or --debug before the command, shows the traceback of an error.",
     )
     parser.add_argument("--version", action="version", version=_version())
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
+    # The width of the metavar is that of the column of names, to argparse: "attention" has to fit.
+    commands = parser.add_subparsers(required=True, metavar="COMMAND ...", parser_class=Parser)
     for name, text in COMMANDS.items():
         commands.add_parser(name, help=text, add_help=False)
     return parser
