@@ -10,14 +10,14 @@ from typing import Any, TextIO
 
 import torch
 
-from speechattn.cli.label import Job
 from speechattn.cli.label_index import LabelIndex, file_digest
+from speechattn.cli.label_jobs import Job
 from speechattn.cli.smoothing_options import SmoothingMs
 from speechattn.data.audio.errors import AudioError
 from speechattn.data.audio.sound_file import open_sound_file
 from speechattn.decoding.smoothing import Smoothing
 from speechattn.errors import UserError
-from speechattn.models.pretrained import FOLDER, PRETRAINED
+from speechattn.models.pretrained import FOLDER
 from speechattn.models.speech_model import SpeechModel, load
 from speechattn.streaming.label_formats import check_format, write_labels
 from speechattn.streaming.recording import label_recording, labels_frames
@@ -48,7 +48,7 @@ def run_label(
         Interrupted: a signal came.
     """
     torch.set_num_threads(threads)
-    folder = FOLDER / PRETRAINED[0] if model is None else Path(model)
+    folder = FOLDER / "small-en-phones" if model is None else Path(model)
     loaded = load(folder)
     frames = _frames(loaded, smoothing, folder)
     for job in jobs:

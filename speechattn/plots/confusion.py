@@ -111,7 +111,7 @@ def per_class_bars(
     for at, (name, recall) in enumerate(zip(names, recalls, strict=True)):
         above = max(recall, 0.035) + 0.012  # and above the number at the foot
         axes.text(at, above, f"{100 * recall:.0f}", ha="center", va="bottom", fontsize=7.5, color=INK)
-        axes.text(at, 0.012, _short(seen[name][1]), ha="center", va="bottom", fontsize=6.2, color=INK)
+        axes.text(at, 0.012, short_count(seen[name][1]), ha="center", va="bottom", fontsize=6.2, color=INK)
     phone_ticks(axes.xaxis, names, size=8)
     if max(map(len, names)) > 4 and len(names) > 8:
         axes.tick_params(axis="x", labelrotation=90)
@@ -124,7 +124,7 @@ def per_class_bars(
     return figure
 
 
-def _short(count: int) -> str:
+def short_count(count: int) -> str:
     """Return a count in at most four characters: 873, 1.2k, 45k, 3.1M."""
     for size, letter in ((1_000_000, "M"), (1000, "k")):
         if count >= size:

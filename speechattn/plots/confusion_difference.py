@@ -9,12 +9,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
+from speechattn.data.labels.families import family
 from speechattn.plots.style import (
     GREY,
     STYLE,
     as_array,
     by_family,
-    family,
     family_legend,
     heading,
     most_frequent,
@@ -77,4 +77,4 @@ def _note(names: tuple[str, str]) -> str:
 def _shares(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return each row of counts in shares of its sum; a row without counts is 0."""
     totals = counts.sum(1, keepdims=True)
-    return np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
+    return np.asarray(np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0))

@@ -53,8 +53,8 @@ table {
   border-collapse: collapse; width: 100%; margin: 0.8rem 0; background: var(--card); font-variant-numeric: tabular-nums;
   border: 1px solid var(--line); border-radius: 12px; border-spacing: 0; overflow: hidden;
 }
-th, td { padding: 0.5rem 0.95rem; text-align: left; border-bottom: 1px solid var(--line); white-space: nowrap; }
-th { color: var(--soft); font-weight: 600; font-size: 0.86rem; }
+th, td { padding: 0.5rem 0.75rem; text-align: left; border-bottom: 1px solid var(--line); white-space: nowrap; }
+th { color: var(--soft); font-weight: 600; font-size: 0.86rem; white-space: normal; vertical-align: bottom; }
 tr:last-child td { border-bottom: 0; }
 .right { text-align: right; }
 figure { margin: 1.2rem 0; background: #ffffff; border: 1px solid var(--line); border-radius: 12px; overflow: hidden; }

@@ -49,6 +49,7 @@ def pooling_weights(
     lines = math.ceil(len(recordings) / columns)
     figure = new_figure(WIDTH, 2.75 * max(1, lines) + 0.75)
     heading(figure, title, "curve: weight of a frame, as a multiple of mean pooling's     dashed: mean pooling")
+    figure.get_layout_engine().set(h_pad=0.02, hspace=0.01)  # type: ignore[union-attr, call-arg]
     if not recordings:
         say_empty(figure.subplots(), "no recordings")
         return figure

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from speechattn.plots.confusion import short_count
 from speechattn.plots.style import (
     GREY,
     INK,
@@ -39,7 +40,11 @@ def recall_differences(first: Recalls, others: Mapping[str, Recalls], title: str
     kept, left_out = most_frequent([float(first[name][1] or 0) for name in classes])
     classes = [classes[index] for index in kept]
     figure = new_figure(min(13.0, max(6.5, 0.32 * len(classes) + 1.5)), 2.5 * max(1, len(others)) + 1.5)
-    heading(figure, title, "     ".join(filter(None, ("points; above 0 the run is better", left_out))))
+    heading(
+        figure,
+        title,
+        "     ".join(filter(None, ("points; above 0 the run is better     foot: reference frames", left_out))),
+    )
     panels = figure.subplots(max(1, len(others)), 1, squeeze=False, sharex=True, sharey=True)[:, 0]
     if not classes or not others:
         say_empty(panels[0], "no classes in common")
@@ -48,9 +53,13 @@ def recall_differences(first: Recalls, others: Mapping[str, Recalls], title: str
     best_first = np.argsort(-np.array(next(iter(differences.values()))), kind="stable").tolist()
     order = [best_first[index] for index in by_family([classes[index] for index in best_first])]
     names = [classes[index] for index in order]
-    limit = 1.25 * max(1.0, max(abs(value) for values in differences.values() for value in values))
+    every = [value for values in differences.values() for value in values]
+    room = 0.14 * max(2.0, max(every) - min(every))
+    limits = (min(0.0, *every) - 2 * room, max(0.0, *every) + room)
     for axes, (run, values) in zip(panels, differences.items(), strict=True):
-        _draw_panel(axes, run, [values[index] for index in order], names, limit)
+        _draw_panel(axes, run, [values[index] for index in order], names, limits)
+    for at, name in enumerate(names):
+        panels[-1].text(at, limits[0], short_count(int(first[name][1] or 0)), ha="center", va="bottom", fontsize=6.2)
     phone_ticks(panels[-1].xaxis, names, size=8)
     if max(map(len, names)) > 4 and len(names) > 8:
         panels[-1].tick_params(axis="x", labelrotation=90)
@@ -58,7 +67,9 @@ def recall_differences(first: Recalls, others: Mapping[str, Recalls], title: str
     return figure
 
 
-def _draw_panel(axes: Axes, run: str, values: Sequence[float], names: Sequence[str], limit: float) -> None:
+def _draw_panel(
+    axes: Axes, run: str, values: Sequence[float], names: Sequence[str], limits: tuple[float, float]
+) -> None:
     axes.bar(range(len(names)), values, width=0.82, color=[fill(name) for name in names])
     for at, value in enumerate(values):
         side = "bottom" if value >= 0 else "top"
@@ -68,7 +79,7 @@ def _draw_panel(axes: Axes, run: str, values: Sequence[float], names: Sequence[s
         )
     axes.axhline(0, color=GREY, linewidth=0.8)
     axes.set_title(run, fontsize=10, fontweight="normal", pad=3)
-    axes.set(xlim=(-0.6, len(names) - 0.4), ylim=(-limit, limit), ylabel="points")
+    axes.set(xlim=(-0.6, len(names) - 0.4), ylim=limits, ylabel="points")
     axes.spines[["left", "bottom"]].set_visible(False)
     axes.tick_params(axis="x", length=0)
     axes.grid(axis="y")

@@ -133,10 +133,8 @@ def _size_and_speed(own: Mapping[str, Any], frames_per_second: float) -> list[tu
     parameters, speed = number(own.get("parameters")), number(own.get("frames_per_s"))
     if parameters is not None:
         size = f"{parameters / 1e6:.2f} M" if parameters >= 1e5 else f"{parameters:,.0f}"
-        cards.append((size, "parameters", "encoder and head"))
-    if speed is not None:
-        times = f"{speed / frames_per_second:,.0f}x"
-        cards.append((times, "real time", f"{speed:,.0f} frames/s, frames in memory"))
+        fast = f"; {speed / frames_per_second:,.0f}x real time" if speed else ""
+        cards.append((size, "parameters", f"encoder and head{fast}"))
     return cards
 
 

@@ -7,7 +7,7 @@ definition decides.
 
 import itertools
 import math
-import pickle
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 import pytest
@@ -151,7 +151,7 @@ def test_a_state_is_constant_in_size_pure_and_can_be_pickled() -> None:
         sizes.add(state.num_bytes)
     assert state.num_bytes == max(sizes) and len(sizes) == 6, "it grows for the first 6 frames only"
     before = [tensor.clone() for tensor in tensors(state)]
-    first, after = decoder.step(scores[50:], pickle.loads(pickle.dumps(state)))
+    first, after = decoder.step(scores[50:], ForkingPickler.loads(ForkingPickler.dumps(state)))
     again, _ = decoder.step(scores[50:], state)
     assert first.tolist() == again.tolist() and after.frames == 60
     assert decoder.flush(state).tolist() == decoder.flush(state).tolist()

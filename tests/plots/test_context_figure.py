@@ -13,7 +13,7 @@ from speechattn.context import Context
 from speechattn.plots.context_band import draw_band, shown_frames
 from speechattn.plots.context_figure import receptive_field
 from speechattn.plots.receptive_field import levels
-from speechattn.receptive_field import latency_frames, lookahead, lookback, max_receptive_field
+from speechattn.receptive_field import describe, latency_frames, lookahead, lookback, max_receptive_field
 
 side = st.one_of(st.integers(0, 9), st.none())
 stacks = st.lists(st.builds(Context, side, side, st.integers(1, 5)), min_size=0, max_size=4)
@@ -38,18 +38,18 @@ def seen_through(contexts: list[Context], frames: set[int], num_frames: int) -> 
 
 @given(stacks)
 @settings(max_examples=30, deadline=None)
-def test_levels_are_the_receptive_field_of_one_chunk(contexts: list[Context]) -> None:
+def test_levels_are_the_input_that_one_chunk_depends_on_after_each_layer(contexts: list[Context]) -> None:
     found, own = levels(contexts)
-    assert len(found) == len(contexts) + 1 and found[-1] == (own.start, own.stop)
+    assert len(found) == len(contexts) + 1 and found[0] == (own.start, own.stop)
     assert len(own) == (contexts[-1].chunk if contexts else 1) and own.start % len(own) == 0
     num_frames = own.stop + 80
     for depth, (start, stop) in enumerate(found):
-        above = contexts[depth:]
-        assert (start is None) == (lookback(above) is None) and (stop is None) == (lookahead(above) is None)
-        field = seen_through(above, set(own), num_frames)
+        through = contexts[:depth]
+        assert (start is None) == (lookback(through) is None) and (stop is None) == (lookahead(through) is None)
+        field = seen_through(through, set(own), num_frames)
         assert start is None or start == min(field)
         assert stop is None or stop == max(field) + 1
-    start, stop = found[0]
+    start, stop = found[-1]
     if start is not None and stop is not None:
         assert stop - start == max_receptive_field(contexts)
 
@@ -111,10 +111,34 @@ def test_the_numbers_are_those_of_describe() -> None:
     assert {"input", *(f"layer {n}" for n in range(1, 7))} <= set(shown)
 
 
+def test_rows_count_layers_from_the_input_like_the_table() -> None:
+    contexts = [Context.truncated(26, 4)] * 3
+    figure = receptive_field(contexts)
+    fan = figure.axes[1]
+    heights = dict(zip([label.get_text() for label in fan.get_yticklabels()], fan.get_yticks(), strict=True))
+    placed = {text.get_text(): text.xy[1] for text in fan.texts if isinstance(text, matplotlib.text.Annotation)}
+    table = describe(contexts).splitlines()
+    for depth in (1, 2, 3):
+        back = f"{26 * depth} = {260 * depth} ms"
+        assert placed[back] == heights[f"layer {depth}"] == depth
+        assert f"{26 * depth} frames ({260 * depth} ms)" in table[depth]
+
+
+def test_several_masks_take_the_whole_width_and_the_input_is_at_the_bottom() -> None:
+    figure = receptive_field([Context.truncated(3, 1), Context.truncated(8, 0), Context.truncated(1, 9)])
+    figure.draw_without_rendering()
+    bands = [axes for axes in figure.axes if axes.get_title(loc="left").startswith("Layer ")]
+    heights = [axes.get_position().y0 for axes in sorted(bands, key=lambda axes: axes.get_title(loc="left"))]
+    assert len(bands) == 3 and heights == sorted(heights)
+    for axes in bands:
+        box = axes.get_position()
+        assert box.width * figure.get_figwidth() > 1.5 * box.height * figure.get_figheight()
+
+
 def test_a_side_without_a_limit_is_written_in_words() -> None:
     full = words(receptive_field([Context.full()] * 2))
     assert full.count("unlimited") == full.count("until the end of the audio") == 2
-    assert full.count("all after") == 3 and full.count("all before") == 2
+    assert full.count("all after") == 3 and full.count("all before") == 2  # of the mask, and after two layers
     assert any("waits for the end of the audio" in text for text in full)
     causal = words(receptive_field([Context.causal()] * 2))
     assert "unlimited" not in causal and "all after" not in causal and causal.count("all before") == 2

@@ -26,10 +26,13 @@ from speechattn.model_config import ModelConfig
 from speechattn.models.speech_model import SpeechModel
 from speechattn.plots.alignment import phone_strips
 from speechattn.plots.attention_weights import attention_heads
-from speechattn.plots.confusion import confusion, encoder_bars, per_class_bars
+from speechattn.plots.confusion import confusion, per_class_bars
+from speechattn.plots.confusion_difference import confusion_difference
 from speechattn.plots.disagreement import disagreements
 from speechattn.plots.learning_curves import curves, has_curves
 from speechattn.plots.posteriors import posteriors
+from speechattn.plots.recall_differences import recall_differences
+from speechattn.plots.result_bars import result_bars
 from speechattn.plots.style import ALARM, frame_edges
 
 CLASSES = ("SIL", "AA", "AY", "B", "CH", "DH", "N", "R", "SPN")
@@ -349,16 +352,46 @@ def test_two_classes_are_written_out() -> None:
     drawn(phone_strips(np.zeros((50, 20)), Framing(), segments("SIL", "SPEECH"), segments("SPEECH")))
 
 
-def test_encoder_bars_show_every_row() -> None:
-    results = [
-        {"encoder": "truncated", "accuracy": 0.7, "accuracy_no_sil": 0.65},
-        {"encoder": "linear", "accuracy": 0.4},
-        {"encoder": "failed", "accuracy": math.nan, "accuracy_no_sil": None},
-    ]
-    figure = encoder_bars(results)
-    assert all(name in words(figure) for name in ("truncated", "linear", "failed", "0.700", "0.650", "0.400"))
+def test_result_bars_show_every_row_and_its_interval() -> None:
+    names = ["truncated", "linear", "failed"]
+    scores = {"accuracy": [0.7, 0.4, None], "without silence": [0.65, None, None]}
+    figure = result_bars(names, scores, "Accuracy", [(0.6, 0.8), None, None])
+    assert all(text in words(figure) for text in (*names, "0.700", "0.650", "0.400"))
+    (line,) = figure.axes[0].lines
+    assert np.asarray(line.get_xdata()).tolist() == [0.6, 0.8]
     drawn(figure)
-    drawn(encoder_bars([]))
+    drawn(result_bars([], {}, "Nothing"))
+
+
+def test_recall_differences_leave_out_classes_that_one_run_does_not_know() -> None:
+    first: dict[str, list[float | None]] = {"SIL": [0.9, 400], "AA": [0.5, 70], "B": [None, 0]}
+    figure = recall_differences(first, {"other": {"SIL": [0.8, 400], "AA": [0.75, 70], "B": [0.5, 2]}})
+    bars: list[Any] = list(figure.axes[0].patches)
+    heights = [bar.get_height() for bar in bars]
+    assert heights == pytest.approx([-10, 25])
+    drawn(figure)
+    drawn(recall_differences({}, {}))
+
+
+def test_a_difference_of_confusions_is_one_of_shares_and_is_signed() -> None:
+    first, second = [[8, 2, 0], [0, 4, 0], [0, 0, 0]], [[40, 60, 0], [0, 4, 0], [0, 0, 0]]
+    figure = confusion_difference(first, second, ("SIL", "AA", "B"), ("one", "two"))
+    assert image_of(figure.axes[0]) == pytest.approx(np.array([[-40, 40], [0, 0]]))
+    assert "red: more often in two" in words(figure)
+    drawn(figure)
+    drawn(confusion_difference(np.zeros((2, 2)), np.zeros((2, 2)), ("a", "b"), ("one", "two")))
+    with pytest.raises(ValueError, match="square"):
+        confusion_difference(first, [[1]], ("SIL", "AA", "B"), ("one", "two"))
+
+
+def test_curves_of_an_error_rate_go_down() -> None:
+    records = [
+        {"kind": "valid", "encoder": "a", "step": step, "loss": 1.0, "accuracy": accuracy}
+        for step, accuracy in ((1, 0.2), (2, 0.6))
+    ]
+    figure = curves(records, score="Error rate", errors=True)
+    assert np.asarray(figure.axes[1].lines[0].get_ydata()).tolist() == pytest.approx([0.8, 0.4])
+    assert "Error rate" in words(figure)
 
 
 def test_families_cover_arpabet_once() -> None:
@@ -372,7 +405,7 @@ def test_families_cover_arpabet_once() -> None:
 
 def test_nothing_global_changes() -> None:
     before = dict(matplotlib.rcParams)
-    encoder_bars([{"encoder": "a", "accuracy": 0.5}])
+    result_bars(["a"], {"accuracy": [0.5]}, "Accuracy")
     heads(np.eye(3)[None], Context.full())
     assert dict(matplotlib.rcParams) == before
     assert pyplot.get_fignums() == []

@@ -101,6 +101,17 @@ def test_running_out_of_time_is_a_cross_in_the_other_panel() -> None:
     assert "full\nout of time" in {text.get_text() for text in memory.texts}
 
 
+def test_a_length_that_was_skipped_as_too_slow_is_a_cross_at_the_time_limit(make_profile: Make) -> None:
+    found = make_profile()
+    found.points = [
+        replace(p, status="skipped", limit=None) if p.status == "out of memory" else p for p in found.points
+    ]
+    _, time = plot_growth(found).axes
+    crosses = [np.asarray(line.get_xydata()).tolist() for line in time.lines if line.get_marker() == "X"]
+    assert crosses == [[[600.0, found.settings.timeout_s]]]
+    assert f"time limit of a pass, {found.settings.timeout_s:g} s" in {text.get_text() for text in time.texts}
+
+
 def test_names_are_not_over_another(make_profile: Make) -> None:
     names = ["truncated", "chunked", "full", "streaming", "emformer", "conformer"]
     lines = [Line(name, [10.0, 60.0], [1e7, 6e7 + place], [1.0, 2.0 + place // 3]) for place, name in enumerate(names)]

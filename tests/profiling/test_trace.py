@@ -289,6 +289,9 @@ def test_a_picture_of_memory_tells_the_peak_by_part() -> None:
         message
     )
     FigureCanvasAgg(figure).draw()  # type: ignore[no-untyped-call]
+    moments = memory_alive({"blocks": [0, 10**6], "outside": [25 * 10**6, 8]}, seconds=1.0, peak=1)
+    message = [text.get_text() for text in moments.findobj(matplotlib.text.Text)]
+    assert {"sums of the blocks  1 MB", "outside the encoder  0, once 25 MB"} <= set(message)
     empty = memory_alive({}, 0.0, 0)
     assert "no tensors" in [text.get_text() for text in empty.findobj(matplotlib.text.Text)]
 

@@ -2,7 +2,7 @@
 
 import copy
 import math
-import pickle
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 import numpy as np
@@ -97,7 +97,7 @@ def test_copies_and_pickles_go_on_by_themselves_and_reset_begins_anew() -> None:
     model, waveform, smoothing = model_of().double(), sound(1).double(), Smoothing(4.0, 2, 7)
     stream = Stream(model, smoothing=smoothing)
     first = stream.push(waveform[:9000])
-    others = [copy.deepcopy(stream), pickle.loads(pickle.dumps(stream))]
+    others = [copy.deepcopy(stream), ForkingPickler.loads(ForkingPickler.dumps(stream))]
     for each in (*others, stream):
         labels = first + each.push(waveform[9000:]) + each.flush()
         assert list(labels.labels) == expected(model, waveform, smoothing) and each.smoothing == smoothing

@@ -80,6 +80,7 @@ def test_an_interrupted_sweep_continues_to_the_same_records(
     assert [run.point for run in read_records(tmp_path / "stopped" / RECORDS).runs] == ["window"]
     again = run_sweep(POINTS, base, [0, 1], tmp_path / "stopped", "sweep.py", say=said.append)
     assert scores(again) == scores(whole)
+    assert not list(tmp_path.rglob("report.html"))  # no pictures for each of many runs
     assert steps == sum(run.steps for run in whole.runs)  # nothing was trained twice
     assert scores(read_records(tmp_path / "stopped" / RECORDS)) == scores(whole)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,11 @@ from speechattn.cli import main as cli
 from speechattn.data.labelled_corpus import load_corpus
 from speechattn.errors import ConfigError, DataError, UserError
 from speechattn.frontend.logmel import LogMel
-from speechattn.training import report_data
 from speechattn.training.config import TrainConfig
 from speechattn.training.dataset import make_examples
 from speechattn.training.evaluate import evaluate_directory
+from speechattn.training.report_notes import notes
+from speechattn.training.report_sections.inputs import ReportInputs
 from speechattn.training.run import run
 from speechattn.training.run_folder import comparable
 from speechattn.training.tasks.frames import FrameTask
@@ -77,11 +78,11 @@ def reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
     """The arguments of the report of a run, which is not drawn."""
     given: dict[str, Any] = {}
 
-    def keep(directory: Path, title: str, results: object, *arguments: object, **_: object) -> Path:
-        given.update(results=results, notes=arguments[-1])
+    def keep(directory: Path, inputs: ReportInputs, left_out: Sequence[str]) -> Path:
+        given.update(results=inputs.results, notes=notes(inputs, {}, left_out))
         return directory / "report.html"
 
-    monkeypatch.setattr(report_data, "write_run_report", keep)
+    monkeypatch.setattr("speechattn.training.run.report_run", keep)
     return given
 
 

@@ -12,14 +12,17 @@ import soundfile
 import torch
 
 from speechattn.cli.main import main
+from speechattn.config import EncoderConfig
 from speechattn.data.labelled_corpus import LabelledUtterance
 from speechattn.data.labels.segments import Utterance
 from speechattn.errors import ConfigError, DataError, UserError
 from speechattn.framing import Framing
-from speechattn.models.speech_model import load
+from speechattn.model_config import ModelConfig
+from speechattn.models.speech_model import SpeechModel, load
 from speechattn.training.config import TrainConfig
 from speechattn.training.cross_validation import CrossValidation, cross_validate, make_folds
 from speechattn.training.evaluate import evaluate_directory
+from speechattn.training.initial_weights import start_from
 from speechattn.training.run import run
 from speechattn.training.tasks.utterance import UtteranceTask
 
@@ -224,3 +227,21 @@ def test_a_table_of_folds_has_the_mean_of_folds_of_different_sizes() -> None:
     assert found.rows()[0][3:5] == ["x (2)", "y (4)"] and found.seconds == {"mlp": 2.0}
     with pytest.raises(UserError, match="no result of the encoder mlp"):
         CrossValidation.of(["x", "y"], [[one], [{**two, "encoder": "cnn"}]])
+
+
+def test_a_model_of_phones_gives_its_encoder_and_the_run_may_fit_its_own_normalisation() -> None:
+    encoder = EncoderConfig(20, d_model=16, num_heads=2, num_layers=1, d_ff=32)
+    phones = SpeechModel(ModelConfig(("SIL", "AA"), encoder, num_mels=20))
+    phones.normalize.mean.fill_(7)
+    for keep, mean in ((False, 7.0), (True, 0.0)):
+        model = SpeechModel(ModelConfig(("no", "yes"), encoder, num_mels=20, head="utterance", pooling="attention"))
+        said = start_from(model, phones, keep_normalize=keep)
+        weights = phones.encoder.state_dict()
+        assert all(torch.equal(tensor, weights[name]) for name, tensor in model.encoder.state_dict().items())
+        assert torch.all(model.normalize.mean == mean)
+        assert "The head is new, because that of the saved model (frames) has 2 other classes" in said
+        assert ("normalisation" in said) is not keep
+    other = SpeechModel(ModelConfig(("no", "yes"), encoder, num_mels=20, head="utterance"))
+    assert "(utterance) is of another kind" in start_from(other, model)
+    with pytest.raises(ConfigError, match="refit_normalize needs init"):
+        TrainConfig(refit_normalize=True)

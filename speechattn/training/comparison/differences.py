@@ -93,7 +93,7 @@ def _part_difference(part: str, first: RunResult, other: RunResult) -> str:
     if one is None or two is None:
         has, lacks = (first, other) if two is None else (other, first)
         return f"Only {has.name} has the {part}, not {lacks.name}."
-    counts = [f"{one.get(key):,} and {two.get(key):,} {key}" for key in COUNTS if one.get(key) != two.get(key)]
+    counts = [f"{one.get(key)} and {two.get(key)} {key}" for key in COUNTS if one.get(key) != two.get(key)]
     kinds = [key for key in ("ids", "labels", "sound") if one.get(key) != two.get(key)]
     if not counts and not kinds:
         return ""

@@ -24,21 +24,26 @@ MAX_CONFUSIONS = 3
 MAX_PAIRS = 20
 """Rows of the table of confused labels of sequences."""
 CURVES = "Validation (thick, with dots) and training (thin) of every run over its own steps."
-BARS = "The line on a bar is the 95 % interval over validation speakers, drawn with replacement."
+BARS = (
+    "The line on a bar is the 95 % interval over validation speakers. The intervals of differences, in the table, are "
+    "narrower: each speaker is in both runs, and how hard a speaker is cancels."
+)
 RECALLS = "Bars above 0 are classes that the run recognises more often than the first one."
 
 
 def write_comparison(directory: Path, results: Sequence[RunResult]) -> Path:
     """Write compare.html and its pictures into `directory`; return the path of the page."""
     task = results[0].task
-    report = Report(f"{SENTENCES[task].capitalize()} of {' and '.join(_shown([result.name for result in results]))}")
+    report = Report(f"{SENTENCES[task].capitalize()}: {_listed([result.name for result in results])}")
     report.numbers(_headline(results))
     for text in warnings_of(results):
         report.text(text)
     header, rows = table_of(results)
     report.heading("Results").table(header, rows, right=range(2, len(header)))
     report.text("; ".join(remarks_of(results)) + ".")
-    report.figure("compare-scores", _bars(results), BARS)
+    report.figure(
+        "compare-scores", _bars(results), BARS if any(result.row.get("by_speaker") for result in results) else ""
+    )
     header, rows = settings_table(results)
     report.heading("Settings that differ")
     if rows:
@@ -58,8 +63,10 @@ def write_comparison(directory: Path, results: Sequence[RunResult]) -> Path:
     return report.write(directory, PAGE)
 
 
-def _shown(names: Sequence[str]) -> list[str]:
-    return list(names) if len(names) <= 4 else [f"{len(names)} runs: {', '.join(names[:3])}", "others"]
+def _listed(names: Sequence[str]) -> str:
+    """Return at most four names, or the first three and how many others."""
+    shown, last = (names[:-1], names[-1]) if len(names) <= 4 else (names[:3], f"{len(names) - 3} others")
+    return f"{', '.join(shown)} and {last}"
 
 
 def _headline(results: Sequence[RunResult]) -> list[tuple[str, str, str]]:
@@ -71,7 +78,7 @@ def _headline(results: Sequence[RunResult]) -> list[tuple[str, str, str]]:
         found = score_difference(results[0], other)
         limits = found.interval
         known = f"95 %: {limits.low:+.1f} to {limits.high:+.1f}" if limits else found.why
-        cards.append((f"{found.points:+.1f}", f"points, {other.name} to {results[0].name}", known))
+        cards.append((f"{found.points:+.1f}", f"points, {other.name} against {results[0].name}", known))
     return cards
 
 

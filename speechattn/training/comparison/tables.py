@@ -55,7 +55,7 @@ def table_of(results: Sequence[RunResult]) -> tuple[list[str], list[list[str]]]:
         if place == 0:
             header.append(f"points to {results[0].name}")
             for row, result in zip(rows, results, strict=True):
-                row.append("" if result is results[0] else score_difference(results[0], result).text())
+                row.append("-" if result is results[0] else score_difference(results[0], result).text())
     return header, rows
 
 
