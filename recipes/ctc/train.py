@@ -79,9 +79,9 @@ PRESETS = {
         left=50,
         right=50,
         batch_frames=4000,
-        learning_rate=1e-3,
+        learning_rate=3e-4,
         warmup_steps=50,
-        epochs=5,
+        epochs=4,
         valid_every=1,
     ),
     # From the frame classifier of the package: the same encoder, with its look-ahead.
