@@ -69,6 +69,21 @@ PRESETS = {
     ),
     # An hour of real speech: 40 ms a frame, for there are about twelve phones in a second.
     "phones": PHONES,
+    # From the best frame classifier, which recipes/frame_classifier/train.py --preset best makes.
+    "offline": replace(
+        PHONES,
+        out="runs/ctc_offline",
+        init="runs/best",
+        stack=1,
+        splice=3,
+        left=50,
+        right=50,
+        batch_frames=4000,
+        learning_rate=3e-4,
+        warmup_steps=50,
+        epochs=4,
+        valid_every=1,
+    ),
     # From the frame classifier of the package: the same encoder, with its look-ahead.
     "streaming": start_from_package(replace(PHONES, out="runs/ctc_streaming")),
     # The same with characters, of which there are about fourteen in a second. Better --init runs/ctc_streaming.

@@ -154,7 +154,7 @@ def test_presets_can_be_built_and_the_weights_of_the_package_fit() -> None:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    assert set(module.PRESETS) == {"demo", "phones", "streaming", "characters"}
+    assert set(module.PRESETS) == {"demo", "phones", "offline", "streaming", "characters"}
     assert all(preset.task == "ctc" and preset.baselines == () for preset in module.PRESETS.values())
     for name in ("streaming", "characters"):
         assert load_initial(module.PRESETS[name]) is not None
