@@ -40,6 +40,7 @@ class StopSignal:
     def __exit__(self, *exception: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        outer = getattr(self._before.get(self.received), "__self__", None) if self.received is not None else None
+        before = None if self.received is None else self._before.get(signal.Signals(self.received))
+        outer = getattr(before, "__self__", None)
         if isinstance(outer, StopSignal) and exception[0] is None:
             outer.received = self.received

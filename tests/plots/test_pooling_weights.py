@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from matplotlib.patches import StepPatch
@@ -24,7 +26,7 @@ def test_each_recording_has_its_weights_as_multiples_of_the_mean() -> None:
     assert [axes.get_title(loc="left") for axes in above] == ["4 frames", "2 frames"]
     titles = [text for axes in above for text in axes.get_children() if isinstance(text, Text) and text.get_text()]
     assert [text.get_text() for text in titles if text.get_color() == ALARM] == ["2 frames"]
-    steps = [next(patch for patch in axes.patches if isinstance(patch, StepPatch)) for axes in below]
+    steps: list[Any] = [next(patch for patch in axes.patches if isinstance(patch, StepPatch)) for axes in below]
     values = [np.asarray(patch.get_data().values) for patch in steps]
     assert values[0].tolist() == pytest.approx([1, 1, 1, 1]) and values[1].tolist() == pytest.approx([1.8, 0.2])
     assert below[0].get_xlim() == below[1].get_xlim() and below[0].get_ylim() == below[1].get_ylim()
