@@ -37,9 +37,9 @@ def add_to_speaker(
     """Count one utterance of a speaker: logits and labels of a batch of one, with the scores of the task."""
     own = task.scores()
     own.update(logits, lengths, labels)
-    right = round(own.accuracy * own.count) if own.count else 0
+    hits = round(own.accuracy * own.count) if own.count else 0
     before = by_speaker.setdefault(speaker, [0, 0])
-    before[0], before[1] = before[0] + right, before[1] + own.count
+    before[0], before[1] = before[0] + hits, before[1] + own.count
 
 
 def interval(counts: Counts, seed: int = 0) -> Interval | None:
@@ -49,8 +49,8 @@ def interval(counts: Counts, seed: int = 0) -> Interval | None:
         >>> interval({str(i): (70 + i, 100) for i in range(20)}) == interval({str(i): (70 + i, 100) for i in range(20)})
         True
     """
-    right, total = _arrays(counts)
-    return None if len(total) < MIN_SPEAKERS else _middle(_share(right, total, _draws(len(total), seed)))
+    hits, total = _arrays(counts)
+    return None if len(total) < MIN_SPEAKERS else _middle(_share(hits, total, _draws(len(total), seed)))
 
 
 def paired_interval(first: Counts, second: Counts, seed: int = 0) -> Interval | None:
@@ -60,13 +60,13 @@ def paired_interval(first: Counts, second: Counts, seed: int = 0) -> Interval | 
     """
     if first.keys() != second.keys() or any(first[name][1] != second[name][1] for name in first):
         return None
-    (right, total), (other, _) = _arrays(first), _arrays({name: second[name] for name in first})
-    return None if len(total) < MIN_SPEAKERS else _middle(_share(other - right, total, _draws(len(total), seed)))
+    (hits, total), (other, _) = _arrays(first), _arrays({name: second[name] for name in first})
+    return None if len(total) < MIN_SPEAKERS else _middle(_share(other - hits, total, _draws(len(total), seed)))
 
 
 def _arrays(counts: Counts) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return what was right and what was counted, of speakers with anything counted."""
-    pairs = [(right, total) for right, total in counts.values() if total]
+    pairs = [(hits, total) for hits, total in counts.values() if total]
     array = np.array(pairs, dtype=np.float64).reshape(-1, 2)
     return array[:, 0], array[:, 1]
 
