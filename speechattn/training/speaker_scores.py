@@ -37,9 +37,9 @@ def add_to_speaker(
     """Count one utterance of a speaker: logits and labels of a batch of one, with the scores of the task."""
     own = task.scores()
     own.update(logits, lengths, labels)
-    correct = round(own.accuracy * own.count) if own.count else 0
+    hits = round(own.accuracy * own.count) if own.count else 0
     before = by_speaker.setdefault(speaker, [0, 0])
-    before[0], before[1] = before[0] + correct, before[1] + own.count
+    before[0], before[1] = before[0] + hits, before[1] + own.count
 
 
 def interval(counts: Counts, seed: int = 0) -> Interval | None:
@@ -65,7 +65,7 @@ def paired_interval(first: Counts, second: Counts, seed: int = 0) -> Interval | 
 
 
 def _arrays(counts: Counts) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return hits and what was counted, of the speakers with anything counted."""
+    """Return what was right and what was counted, of speakers with anything counted."""
     pairs = [(hits, total) for hits, total in counts.values() if total]
     array = np.array(pairs, dtype=np.float64).reshape(-1, 2)
     return array[:, 0], array[:, 1]
