@@ -111,7 +111,7 @@ def test_each_query_has_a_mean_of_its_own_and_all_of_them_learn() -> None:
     assert_same(head.weights(hidden, LENGTHS)[2, :3], own.mean(1))
     assert_same(head(hidden, LENGTHS)[1], head.output.bias)
     fresh = UtteranceClassifier(4, 5, "attention", num_queries=2)
-    fresh.loss(fresh(hidden, LENGTHS), torch.tensor([1, 2, 3])).backward()
+    fresh.loss(fresh(hidden, LENGTHS), torch.tensor([1, 2, 3])).backward()  # type: ignore[no-untyped-call]
     assert fresh.query.weight.grad is not None
     first, second = fresh.query.weight.grad
     assert not torch.allclose(first, second), "queries that begin equal become different"
