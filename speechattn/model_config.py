@@ -54,6 +54,8 @@ class ModelConfig:
     classes[0]."""
     pooling: str = "mean"
     """How head="utterance" joins its frames: "mean", or "attention", a mean with learned weights."""
+    pooling_queries: int = 1
+    """Means with weights of their own, with pooling="attention"."""
 
     def __post_init__(self) -> None:
         take_numbers(self)
@@ -62,6 +64,10 @@ class ModelConfig:
         check_choice("ModelConfig", "pooling", self.pooling, POOLINGS)
         if self.pooling != "mean" and self.head != "utterance":
             raise ConfigError(f'ModelConfig.pooling has no effect with head={self.head!r}: use head="utterance".')
+        if whole("ModelConfig.pooling_queries", self.pooling_queries) != 1 and self.pooling != "attention":
+            raise ConfigError(
+                f'ModelConfig.pooling_queries has no effect with pooling={self.pooling!r}: use pooling="attention".'
+            )
         check_choice("ModelConfig", "flavor", self.flavor, FLAVORS)
         check_features("ModelConfig", self.features, self.num_mels, self.num_ceps, self.deltas)
         if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):

@@ -55,12 +55,14 @@ class UtteranceClassifier(nn.Module):
 
     With pooling="mean" all frames have one weight. With "attention" a frame's weight is the softmax, over the valid
     frames, of its product with a learned query (Safari et al. 2020, equation 1). The query is 0 at first, which is the
-    mean. An utterance without frames has a mean of zero, so its logits are the bias.
+    mean. Several queries give several weighted means, which are joined. An utterance without frames has a mean of zero,
+    so its logits are the bias.
 
     Args:
         d_model: D, features of a frame.
         num_classes: C.
         pooling: "mean" or "attention".
+        num_queries: queries of pooling="attention".
 
     Examples:
         >>> head = UtteranceClassifier(d_model=8, num_classes=10, pooling="attention")
@@ -69,15 +71,17 @@ class UtteranceClassifier(nn.Module):
         (torch.Size([2, 10]), [[0.25, 0.25, 0.25, 0.25], [0.5, 0.5, 0.0, 0.0]])
     """
 
-    def __init__(self, d_model: int, num_classes: int, pooling: str = "mean") -> None:
+    def __init__(self, d_model: int, num_classes: int, pooling: str = "mean", num_queries: int = 1) -> None:
         super().__init__()
-        d_model = whole("d_model", d_model)
+        d_model, num_queries = whole("d_model", d_model), whole("num_queries", num_queries)
         check_choice("UtteranceClassifier", "pooling", pooling, POOLINGS)
+        if pooling != "attention" and num_queries != 1:
+            raise ValueError(f'num_queries={num_queries} has no effect with pooling={pooling!r}: use "attention".')
         self.pooling = pooling
         if pooling == "attention":
-            self.query = nn.Linear(d_model, 1, bias=False)
-            nn.init.zeros_(self.query.weight)
-        self.output = nn.Linear(d_model, whole("num_classes", num_classes))
+            self.query = nn.Linear(d_model, num_queries, bias=False)
+            nn.init.zeros_(self.query.weight)  # the weights of `output` differ, so the queries become different
+        self.output = nn.Linear(num_queries * d_model, whole("num_classes", num_classes))
 
     def forward(self, hidden: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Return logits [B, C] of hidden frames [B, T, D] with `lengths` [B]."""
@@ -90,28 +94,31 @@ class UtteranceClassifier(nn.Module):
         else:
             hidden = zero_padding(hidden, lengths)
             weights = self._attention(hidden, lengths)
-            pooled = (weights[:, None] @ hidden.to(weights.dtype))[:, 0]
+            pooled = (weights.mT @ hidden.to(weights.dtype)).flatten(1)
         logits: Tensor = self.output(pooled.to(hidden.dtype))
         return logits
 
     def weights(self, hidden: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Return the weight of each frame [B, T]: 0 at and past `lengths` [B], with sum 1 over the frames of a row."""
+        """Return the weight of each frame [B, T]: 0 at and past `lengths` [B], with sum 1 over the frames of a row.
+
+        With several queries it is the mean of their weights.
+        """
         hidden = fitting(hidden, self, "head")
         lengths = check_lengths(lengths, hidden.shape[0], hidden.shape[1])
         if self.pooling == "attention":
-            return self._attention(zero_padding(hidden, lengths), lengths)
+            return self._attention(zero_padding(hidden, lengths), lengths).mean(2)
         counts = lengths_of(hidden, lengths).to(hidden.device)
         share = hidden.new_ones(hidden.shape[:2], dtype=widened(hidden.dtype)) / counts.clamp(min=1)[:, None]
         return zero_padding(share, lengths)
 
     def _attention(self, hidden: Tensor, lengths: Tensor | None) -> Tensor:
-        """Return the weights [B, T], float32 at least, of frames without padding values."""
-        scores = self.query(hidden)[:, :, 0]
+        """Return the weights [B, T, queries], float32 at least, of frames without padding values."""
+        scores = self.query(hidden)
         scores = scores.to(widened(scores.dtype))
         if lengths is not None:
             # The lowest finite score, and not -inf: a row without frames would be NaN, and so would its gradient.
             valid = valid_mask(lengths.to(hidden.device), hidden.shape[1])
-            scores = scores.masked_fill(~valid, torch.finfo(scores.dtype).min)
+            scores = scores.masked_fill(~valid[:, :, None], torch.finfo(scores.dtype).min)
         return zero_padding(scores.softmax(1), lengths)
 
     @staticmethod

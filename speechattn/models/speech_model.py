@@ -53,7 +53,7 @@ def _build_head(config: ModelConfig) -> nn.Module:
     """Return the head that a config describes."""
     d_model, num_classes = config.encoder.d_model, len(config.classes)
     if config.head == "utterance":
-        return UtteranceClassifier(d_model, num_classes, config.pooling)
+        return UtteranceClassifier(d_model, num_classes, config.pooling, config.pooling_queries)
     return (CTC if config.head == "ctc" else FrameClassifier)(d_model, num_classes)
 
 

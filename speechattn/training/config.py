@@ -86,6 +86,8 @@ class TrainConfig:
     """Frames that are joined to one at the input of the encoder; more than 1 not with task frames."""
     pooling: Literal["mean", "attention"] = "mean"
     """How the frames of an utterance become one, with task utterance."""
+    pooling_queries: int = 1
+    """Weighted means of the frames, each with weights of its own, with pooling attention."""
     splice: int = 3
     """Neighbours on each side that are joined to a frame at the input of the attention encoders, in frames."""
     d_model: int = 160
@@ -316,6 +318,7 @@ class TrainConfig:
             deltas=self.deltas,
             head=head,
             pooling=self.pooling if head == "utterance" else "mean",
+            pooling_queries=self.pooling_queries if head == "utterance" else 1,
         )
 
     def to_dict(self) -> dict[str, Any]:

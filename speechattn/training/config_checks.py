@@ -34,6 +34,7 @@ MINIMUM: dict[str, float] = {
     "warmup_steps": 0,
     "weight_decay": 0.0,
     "augment_strength": 0.0,
+    "pooling_queries": 1,
     "valid_every": 1,
     "checkpoint_seconds": 0.0,
     "seed": 0,

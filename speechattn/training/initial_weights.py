@@ -20,6 +20,7 @@ MAY_DIFFER = (
     "classes",
     "head",
     "pooling",
+    "pooling_queries",
     "encoder.dropout",
     "encoder.layer_dropout",
     "encoder.gradient_checkpointing",
@@ -96,9 +97,10 @@ def _copy_phones(model: SpeechModel, initial: SpeechModel) -> int:
     return len(pairs)
 
 
-def _head(model: SpeechModel) -> tuple[str, str, tuple[str, ...]]:
+def _head(model: SpeechModel) -> tuple[object, ...]:
     """Return what a head's weights depend on, besides the encoder."""
-    return model.config.head, model.config.pooling, model.config.classes
+    config = model.config
+    return config.head, config.pooling, config.pooling_queries, config.classes
 
 
 def check_initial(run: Path, initial: SpeechModel, folder: str) -> None:

@@ -12,14 +12,18 @@ from speechattn.models.heads import CTC, FrameClassifier, UtteranceClassifier
 LENGTHS = torch.tensor([7, 0, 3])
 
 
-def attention_head(d_model: int = 4, num_classes: int = 5) -> UtteranceClassifier:
-    """A head whose query is not the zeros it begins with."""
-    head = UtteranceClassifier(d_model, num_classes, "attention")
+def attention_head(d_model: int = 4, num_classes: int = 5, num_queries: int = 1) -> UtteranceClassifier:
+    """A head whose queries are not the zeros they begin with."""
+    head = UtteranceClassifier(d_model, num_classes, "attention", num_queries)
     torch.nn.init.normal_(head.query.weight, generator=torch.Generator().manual_seed(3))
     return head
 
 
-@pytest.mark.parametrize("kind", [FrameClassifier, UtteranceClassifier, attention_head, CTC])
+def two_queries(d_model: int, num_classes: int) -> UtteranceClassifier:
+    return attention_head(d_model, num_classes, num_queries=2)
+
+
+@pytest.mark.parametrize("kind", [FrameClassifier, UtteranceClassifier, attention_head, two_queries, CTC])
 def test_padding_changes_nothing_and_empty_rows_are_defined(kind: Any) -> None:
     head = kind(4, 5)
     hidden = torch.randn(3, 7, 4)
@@ -98,6 +102,21 @@ def test_attention_pooling_of_minutes_in_half_precision_is_finite_and_near_float
     assert half.weights(hidden.to(dtype)).dtype == torch.float32
     # Scores of about 30 are rounded to 0.03 in float16 and 0.25 in bfloat16; their exponential follows.
     assert torch.allclose(half.weights(hidden.to(dtype)).sum(), expected.sum(), atol=1e-3)
+
+
+def test_each_query_has_a_mean_of_its_own_and_all_of_them_learn() -> None:
+    head, hidden = attention_head(num_queries=2), torch.randn(3, 7, 4)
+    own = (hidden[2, :3] @ head.query.weight.T).softmax(0)
+    assert_same(head(hidden, LENGTHS)[2], head.output((own.T @ hidden[2, :3]).flatten()))
+    assert_same(head.weights(hidden, LENGTHS)[2, :3], own.mean(1))
+    assert_same(head(hidden, LENGTHS)[1], head.output.bias)
+    fresh = UtteranceClassifier(4, 5, "attention", num_queries=2)
+    fresh.loss(fresh(hidden, LENGTHS), torch.tensor([1, 2, 3])).backward()  # type: ignore[no-untyped-call]
+    assert fresh.query.weight.grad is not None
+    first, second = fresh.query.weight.grad
+    assert not torch.allclose(first, second), "queries that begin equal become different"
+    with pytest.raises(ValueError, match="no effect with pooling='mean'"):
+        UtteranceClassifier(4, 5, "mean", num_queries=2)
 
 
 def test_an_unknown_pooling_is_refused() -> None:

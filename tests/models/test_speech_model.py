@@ -196,7 +196,10 @@ def test_a_saved_framing_keeps_its_samples_whatever_the_defaults(tmp_path: Path)
 @pytest.fixture(params=["mean", "attention"])
 def utterance_model(request: pytest.FixtureRequest) -> SpeechModel:
     encoder = EncoderConfig(20, d_model=16, num_heads=2, num_layers=1, d_ff=32, context=Context.truncated(4, 2))
-    config = ModelConfig(CLASSES, encoder, num_mels=20, head="utterance", pooling=request.param)
+    queries = 3 if request.param == "attention" else 1
+    config = ModelConfig(
+        CLASSES, encoder, num_mels=20, head="utterance", pooling=request.param, pooling_queries=queries
+    )
     model = SpeechModel(config).eval()
     for parameter in model.head.parameters():
         torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(0))
@@ -229,3 +232,5 @@ def test_an_utterance_model_may_stack_frames_and_other_heads_have_no_pooling() -
     assert logits.shape == (1, 3) and lengths.tolist() == [12]
     with pytest.raises(ConfigError, match=r"pooling has no effect with head='ctc'"):
         ModelConfig(CLASSES, encoder, num_mels=20, head="ctc", pooling="attention")
+    with pytest.raises(ConfigError, match="pooling_queries has no effect with pooling='mean'"):
+        ModelConfig(CLASSES, encoder, num_mels=20, head="utterance", pooling_queries=4)
