@@ -90,7 +90,7 @@ PRESETS = {
     "characters": replace(
         start_from_package(replace(PHONES, labels="characters", out="runs/ctc_characters")),
         learning_rate=2e-3,
-        epochs=8,
+        epochs=5,
     ),
 }
 
