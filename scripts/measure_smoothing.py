@@ -218,6 +218,20 @@ def print_recording(model: SpeechModel, path: str, cost: float, least: int) -> N
         short = sum(count == 1 for count in lengths)
         table.append([name, str(len(lengths)), f"{100 * short / len(lengths):.1f} %", f"{len(lengths) / seconds:.1f}"])
     print("\n".join(text_table(table, "<>")))
+    waited = waits(logits, Smoothing(cost, least, None)).double() * model.config.framing.hop_ms
+    shares = ", ".join(f"{share:g} % {waited.quantile(share / 100):.0f} ms" for share in (50, 90, 99, 99.9, 100))
+    print(f"\nwhole: a label is certain after {shares}")
+
+
+def waits(logits: Tensor, smoothing: Smoothing) -> Tensor:
+    """Return by how many frames each label comes after its own, if frames come one by one."""
+    decoder = ViterbiStream(logits.shape[1], smoothing)
+    state, found = decoder.initial_state(), []
+    for t, row in enumerate(logits):
+        before = state.decided
+        _, state = decoder.step(row[None], state)
+        found += [t - i for i in range(before, state.decided)]
+    return torch.tensor(found)
 
 
 def parse() -> argparse.Namespace:

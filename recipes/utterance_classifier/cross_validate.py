@@ -13,4 +13,4 @@ from train import PRESETS
 from speechattn.cli.main import main
 
 if __name__ == "__main__":
-    sys.exit(main(["cross_validate", *sys.argv[1:]], presets=PRESETS))
+    sys.exit(main(["cross-validate", *sys.argv[1:]], presets=PRESETS))

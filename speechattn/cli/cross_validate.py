@@ -1,4 +1,4 @@
-"""`speechattn cross_validate`: train and score with each speaker held out in turn; also run by the recipe."""
+"""`speechattn cross-validate`: train and score with each speaker held out in turn; also run by the recipe."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from speechattn.training.config import TrainConfig
 
 def main(argv: Sequence[str], presets: Mapping[str, TrainConfig] | None = None) -> int:
     """Cross-validate with the options `argv`, those of train; return the exit status."""
-    config, restart = parse_train(argv, presets or {}, command="cross_validate")
+    config, restart = parse_train(argv, presets or {}, command="cross-validate")
     from speechattn.system.stop_signal import Interrupted
     from speechattn.system.text_table import text_table
     from speechattn.training.cross_validation import cross_validate

@@ -15,7 +15,7 @@ from speechattn.errors import UserError
 SUFFIXES = {"ctm": ".ctm", "textgrid": ".TextGrid", "audacity": ".txt", "jsonl": ".jsonl"}
 """As in streaming/label_formats.py, which needs torch."""
 DESCRIPTION = """Label recordings: phones, or the classes of --model, as segments with start and stop. <out>/ gets one
-file for each recording, <name> with the suffix of the format, in the same subfolders as below DIR. Memory does not grow
+file for each recording, <name> with the suffix of the format, in the same subfolders as below DIR. Memory hardly grows
 with the duration. A file that is there from the same sound, model and settings is not made again, so the same command
 continues after Ctrl-C. Labels are smoothed: a change costs --change-cost, which removes segments of one frame."""
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "download": "subsets of LibriSpeech from openslr.org or a mirror",
     "train": "train a classifier of frames or utterances, or CTC, and write its report",
-    "cross_validate": "train and score a classifier of utterances with each speaker held out in turn",
+    "cross-validate": "train and score a classifier of utterances with each speaker held out in turn",
     "align": "times of phones and words from recordings and their transcripts",
     "beam_search": "greedy decoding and beam search of a CTC run, side by side",
     "evaluate": "scores of a saved model on labelled speech",
@@ -103,8 +103,8 @@ def _run(arguments: list[str], presets: Mapping[str, TrainConfig], task: str | N
     if command in RENAMED_COMMANDS:
         raise UserError(f"the command {command} is now {RENAMED_COMMANDS[command]}.")
     if command in COMMANDS:
-        module = importlib.import_module(f"speechattn.cli.{command}")
-        given = {"train": (presets,), "cross_validate": (presets,), "evaluate": (task,)}.get(command, ())
+        module = importlib.import_module(f"speechattn.cli.{command.replace('-', '_')}")
+        given = {"train": (presets,), "cross-validate": (presets,), "evaluate": (task,)}.get(command, ())
         status: int = module.main(rest, *given)
         return status
     parser = _parser()
@@ -118,11 +118,13 @@ def _run(arguments: list[str], presets: Mapping[str, TrainConfig], task: str | N
 def _parser() -> Parser:
     parser = Parser(
         "speechattn",
+        usage="speechattn [-h] [--version] COMMAND ...",
         description="Truncated self-attention over speech: train, evaluate, stream, extract features.",
         epilog="SPEECHATTN_DEBUG=1, or --debug before the command, shows the traceback of an error.",
     )
     parser.add_argument("--version", action="version", version=_version())
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
+    # The width of the metavar is that of the column of names, to argparse: "attention" has to fit.
+    commands = parser.add_subparsers(required=True, metavar="COMMAND ...", parser_class=Parser)
     for name, text in COMMANDS.items():
         commands.add_parser(name, help=text, add_help=False)
     return parser

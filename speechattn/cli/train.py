@@ -37,7 +37,7 @@ def main(argv: Sequence[str], presets: Mapping[str, TrainConfig] | None = None) 
 
 DESCRIPTIONS = {
     "train": "Train a model and write its report; the same command resumes a run that was stopped.",
-    "cross_validate": "Train and score with each speaker held out in turn; the same command resumes what was stopped.",
+    "cross-validate": "Train and score with each speaker held out in turn; the same command resumes what was stopped.",
 }
 
 

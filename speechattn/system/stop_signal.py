@@ -15,7 +15,10 @@ class Interrupted(Exception):  # noqa: N818 - nothing went wrong
 
 
 class StopSignal:
-    """Context manager that stores SIGINT and SIGTERM in `received`; a second SIGINT raises KeyboardInterrupt."""
+    """Context manager that stores SIGINT and SIGTERM in `received`; a second SIGINT raises KeyboardInterrupt.
+
+    A signal that comes after the last `poll` is passed on to the StopSignal around this one, if there is one.
+    """
 
     def __init__(self) -> None:
         self.received: int | None = None
@@ -37,3 +40,7 @@ class StopSignal:
     def __exit__(self, *exception: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        before = None if self.received is None else self._before.get(signal.Signals(self.received))
+        outer = getattr(before, "__self__", None)
+        if isinstance(outer, StopSignal) and exception[0] is None:
+            outer.received = self.received

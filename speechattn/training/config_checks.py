@@ -33,6 +33,7 @@ MINIMUM: dict[str, float] = {
     "crop_frames": 10,
     "warmup_steps": 0,
     "weight_decay": 0.0,
+    "augment_strength": 0.0,
     "valid_every": 1,
     "checkpoint_seconds": 0.0,
     "seed": 0,
@@ -81,6 +82,8 @@ def check_numbers(config: Any) -> None:
     if config.split_seed is not None and (type(config.split_seed) is not int or config.split_seed < 0):
         raise ConfigError(f"TrainConfig.split_seed must be a whole number from 0, got {config.split_seed!r}.")
     check_choice("TrainConfig", "precision", config.precision, ("float32", "bf16"))
+    if config.refit_normalize and config.init is None:
+        raise ConfigError("TrainConfig.refit_normalize needs init: without it, a run fits its normalisation.")
     if config.freeze_encoder and config.init is None:
         raise ConfigError("TrainConfig.freeze_encoder needs init, the folder of a trained model: --init DIR.")
     check_features("TrainConfig", config.features, config.num_mels, config.num_ceps, config.deltas)

@@ -28,6 +28,7 @@ from speechattn.data.class_folder import ClassFolder
 from speechattn.errors import DataError, UserError
 from speechattn.plots.confusion import confusion
 from speechattn.system.atomic_files import write_bytes, write_json
+from speechattn.system.stop_signal import StopSignal
 from speechattn.training.config import TrainConfig
 from speechattn.training.provenance import format_machine, provenance
 from speechattn.training.run_folder import check_settings, make_folder
@@ -160,12 +161,14 @@ def cross_validate(config: TrainConfig, num_splits: int = NUM_SPLITS, restart: b
     out, folds = Path(config.out), make_folds(config, num_splits)
     make_folder(out)
     results = []
-    for number, fold in enumerate(folds, start=1):
-        print(f"fold {number} of {len(folds)}: {fold.name}")
-        file = Path(fold.config.out) / "results.json"
-        if restart or not file.exists() or not _is_done(fold):
-            run(fold.config, restart)
-        results.append(json.loads(file.read_text()))
+    with StopSignal() as stop:  # a signal that comes while a fold writes its report
+        for number, fold in enumerate(folds, start=1):
+            print(f"fold {number} of {len(folds)}: {fold.name}")
+            file = Path(fold.config.out) / "results.json"
+            if restart or not file.exists() or not _is_done(fold):
+                run(fold.config, restart)
+            results.append(json.loads(file.read_text()))
+            stop.poll()
     found = CrossValidation.of([fold.name for fold in folds], results)
     _write(out, config, found, time.time() - began)
     return found

@@ -152,7 +152,8 @@ def result_rows(inputs: ReportInputs) -> list[dict[str, Any]]:
     if not baseline:
         return found
     tests = {f"tests/{name}": accuracy for name, accuracy in (baseline.get("tests") or {}).items()}
-    return [*found, {**baseline, **tests, "encoder": f"always {baseline['label']}"}]
+    scores = {key: value for key, value in baseline.items() if key not in ("label", "tests")}
+    return [*found, {"encoder": f"always {baseline['label']}", **scores, **tests}]
 
 
 def _add_results(report: Report, inputs: ReportInputs) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.patches import StepPatch
+from matplotlib.text import Text
 
 from speechattn.framing import Framing
 from speechattn.plots.pooling_weights import PooledRecording, pooling_weights
@@ -22,10 +24,10 @@ def test_each_recording_has_its_weights_as_multiples_of_the_mean() -> None:
     figure = pooling_weights(recordings, Framing(), "Digits")
     above, below = figure.axes[:2], figure.axes[2:]
     assert [axes.get_title(loc="left") for axes in above] == ["4 frames", "2 frames"]
-    left: Any = above[1]
-    assert left.title.get_color() != ALARM and left._left_title.get_color() == ALARM
-    steps: list[Any] = [axes.patches[0] for axes in below]
-    values = [step.get_data().values for step in steps]
+    titles = [text for axes in above for text in axes.get_children() if isinstance(text, Text) and text.get_text()]
+    assert [text.get_text() for text in titles if text.get_color() == ALARM] == ["2 frames"]
+    steps: list[Any] = [next(patch for patch in axes.patches if isinstance(patch, StepPatch)) for axes in below]
+    values = [np.asarray(patch.get_data().values) for patch in steps]
     assert values[0].tolist() == pytest.approx([1, 1, 1, 1]) and values[1].tolist() == pytest.approx([1.8, 0.2])
     assert below[0].get_xlim() == below[1].get_xlim() and below[0].get_ylim() == below[1].get_ylim()
     figure.draw_without_rendering()

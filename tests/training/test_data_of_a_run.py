@@ -23,6 +23,7 @@ from speechattn.training.config import TrainConfig
 from speechattn.training.dataset import make_examples
 from speechattn.training.evaluate import evaluate_directory
 from speechattn.training.report_notes import notes
+from speechattn.training.report_page import result_rows
 from speechattn.training.report_sections.inputs import ReportInputs
 from speechattn.training.run import run
 from speechattn.training.run_folder import comparable
@@ -79,7 +80,7 @@ def reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
     given: dict[str, Any] = {}
 
     def keep(directory: Path, inputs: ReportInputs, left_out: Sequence[str]) -> Path:
-        given.update(results=inputs.results, notes=notes(inputs, {}, left_out))
+        given.update(results=result_rows(inputs), notes=notes(inputs, {}, left_out))
         return directory / "report.html"
 
     monkeypatch.setattr("speechattn.training.run.report_run", keep)
@@ -247,7 +248,7 @@ def test_the_baseline_is_the_class_that_most_training_frames_have(
         "encoder": "always AH",
         "accuracy": counts.max() / counts.sum(),
         "accuracy_no_sil": 1.0,
-        "test": result["baseline"]["tests"]["test"],
+        "tests/test": result["baseline"]["tests"]["test"],
     }
     scores = evaluate_directory(str(tmp_path / "run" / "model"), str(root), "test", str(root / "alignments"), None)
     assert scores["baseline"] == {

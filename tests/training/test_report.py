@@ -1,6 +1,7 @@
 """Facts about the report: one file that needs nothing else, nothing given to it becomes markup, never half written."""
 
 import base64
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -10,27 +11,30 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
+from small_runs import config_of, new_model
+from small_runs import example as small_example
 
 from speechattn.config import EncoderConfig
 from speechattn.context import Context
+from speechattn.data.labelled_corpus import LabelledUtterance
+from speechattn.data.labels.segments import Utterance
+from speechattn.data.synthetic.arpabet import CLASSES as ARPABET
 from speechattn.errors import UserError
-from speechattn.framing import Framing
 from speechattn.model_config import ModelConfig
 from speechattn.models.speech_model import SpeechModel
 from speechattn.plots.html_page import Report
 from speechattn.system.atomic_files import write_bytes
-from speechattn.training.report_data import layer_attention
-from speechattn.training.report_page import CAPTIONS, LayerAttention, write_run_report
+from speechattn.training.dataset import Example
+from speechattn.training.report_page import headline, report_run
+from speechattn.training.report_sections.attention import add_attention, layer_attention
+from speechattn.training.report_sections.examples import cut_transcript, example_title
+from speechattn.training.report_sections.inputs import ReportInputs
 from speechattn.training.results_table import print_table
+from speechattn.training.tasks.frames import FrameTask
 
 CLASSES = ("SIL", "AA", "B")
 CONTEXT = Context.truncated(30, 30)
 EVIL = """<script>alert("1")</script> & 'quoted' {title}"""
-
-
-class Segment:
-    def __init__(self, start: float, stop: float, label: str) -> None:
-        self.start_s, self.stop_s, self.label = start, stop, label
 
 
 class Reader(HTMLParser):
@@ -57,50 +61,37 @@ def small_figure() -> Figure:
     return figure
 
 
-def example(name: str, num_frames: int = 40, layers: int = 2, leak: float = 0.0) -> dict[str, Any]:
-    rng = np.random.default_rng(num_frames)
-    layer = LayerAttention(CONTEXT, torch.full((2, num_frames, 61), 1 / 61), leak)
-    return {
-        "id": name,
-        "transcript": f"WORDS OF {name}",
-        "log_mel": torch.tensor(rng.normal(size=(num_frames, 20))),
-        "reference": [Segment(0.0, 0.2, "SIL"), Segment(0.2, 0.4, "AA")],
-        "predicted": [Segment(0.0, 0.25, "SIL"), Segment(0.25, 0.4, "B")],
-        "posteriors": rng.dirichlet(np.ones(3), num_frames),
-        "attention": [layer] * layers,
-    }
-
-
-RESULTS = [
+MADE = {
+    "command": "python train.py",
+    "commit": "abc",
+    "date": "2026-12-01 02:00 UTC",
+    "cpu": "a processor",
+    "cores": 2,
+    "threads": 1,
+    "versions": {"torch": "2"},
+}
+RESULTS: list[dict[str, Any]] = [
     {
         "encoder": "truncated",
         "accuracy": 0.7012,
         "accuracy_no_sil": 0.65,
+        "frames": 1200,
         "frames_per_s": 51234.5,
         "parameters": 1234567,
+        "peak_memory_mb": 1055.0,
+        "tests": {"test-other": {"accuracy": 0.6}},
+        "baseline": {"label": "SIL", "accuracy": 0.193, "accuracy_no_sil": 0.0, "tests": {"test-other": 0.1}},
+        "confusion": [[int(i == j) for j in range(41)] for i in range(41)],
+        "per_class": {name: (1.0, 1) for name in ARPABET},
+        "made": MADE,
     },
-    {"encoder": "mlp", "accuracy": 0.652, "accuracy_no_sil": 0.6, "seconds": 600.0},
-    {"encoder": "always silence", "accuracy": 0.193, "accuracy_no_sil": 0.0, "own column": float("nan")},
+    {"encoder": "linear", "accuracy": 0.4, "tests": {}, "seconds": 8.3},
+    {"encoder": "mlp", "accuracy": 0.652, "accuracy_no_sil": 0.6, "seconds": 600.0, "tests": {}},
 ]
 RECORDS = [
     {"kind": "valid", "encoder": "truncated", "step": step, "loss": 2.0, "accuracy": 0.5, "accuracy_no_sil": 0.4}
     for step in (1, 2)
 ]
-
-
-def run_report(directory: Path, **changed: object) -> Path:
-    given: dict[str, Any] = {
-        "title": "A run",
-        "results": RESULTS,
-        "examples": [example("first"), example("second", 55)],
-        "records": RECORDS,
-        "confusion_matrix": torch.tensor([[8, 1, 1], [0, 4, 2], [1, 0, 3]]),
-        "classes": CLASSES,
-        "framing": Framing(),
-        "description": CONTEXT.describe(num_layers=2),
-        "notes": ["Labels come from an aligner.", "python train.py"],
-    }
-    return write_run_report(directory, **{**given, **changed})
 
 
 def test_the_page_is_one_file_with_its_pictures_inside(tmp_path: Path) -> None:
@@ -174,75 +165,135 @@ def test_text_that_is_not_unicode_does_not_stop_the_page(tmp_path: Path) -> None
     assert "caf?" in Report("T").text("caf\udce9").write(tmp_path).read_text(encoding="utf-8")
 
 
+class SpokenDigits:
+    """A finished run of the frame classifier, which is not trained: small model, examples of three speakers."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.config = config_of(labels="phones", baselines=("mlp", "linear"), stretch=0.0, **settings)
+        self.model = new_model(self.config, self.config.encoder).eval()
+        self.valid = [spoken(i, 40 + 15 * i) for i in range(3)]
+        self.task = FrameTask(ARPABET)
+
+    def inputs(self, **changed: Any) -> ReportInputs:
+        given = {"results": RESULTS, "records": RECORDS, "valid": self.valid, **changed}
+        return ReportInputs(self.config, self.model, self.task, given["valid"], given["results"], given["records"])
+
+
+def spoken(i: int, num_frames: int) -> Example:
+    made = small_example(i, num_frames)
+    utterance = Utterance(made.utterance.id, str(i), Path("none.flac"), f"WORDS OF {i}")
+    return Example(LabelledUtterance(utterance, num_frames * 160, []), made.frames, made.labels)
+
+
+def write_run(folder: Path, made: SpokenDigits | None = None, **changed: Any) -> str:
+    folder.mkdir(exist_ok=True)
+    part = {"utterances": 30, "speakers": 3, "frames": 180_000, "ids": "", "labels": "", "sound": ""}
+    (folder / "data.json").write_text(json.dumps({"train": part, "valid": {**part, "speakers": 1}}))
+    return report_run(folder, (made or SpokenDigits()).inputs(**changed)).read_text(encoding="utf-8")
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of one whole run."""
-    return run_report(tmp_path_factory.mktemp("run"))
+    folder = tmp_path_factory.mktemp("run")
+    write_run(folder)
+    return folder / "report.html"
 
 
 def test_a_run_begins_with_its_numbers_and_the_best_picture(run: Path) -> None:
     source = run.read_text(encoding="utf-8")
     words = Reader(source).words
-    for shown in ("70.1%", "65.0%", "4.9", "points above mlp", "512x", "1.23 M", "WORDS OF first", "python train.py"):
+    for shown in ("70.1%", "65.0%", "4.9", "points above mlp", "mlp has 65.2%", "1.23 M", "512x real time"):
         assert shown in words, shown
-    marks = ('class="numbers"', "<figure>", "WORDS OF first", ">Results</h2>", "<table>", ">More examples</h2>")
+    assert "30.0 min" in words and "3 speakers" in words and "60 ms" not in words.split("latency")[0]
+    assert "40 mslatency" in words, "two layers, each 2 frames ahead"
+    marks = ('class="numbers"', "<figure>", ">Results</h2>", "<table>", ">Learning</h2>", ">More examples</h2>")
     order = [source.index(mark) for mark in marks]
     assert order == sorted(order)
-    assert words.count("left 30, right 30") >= 4
-    assert "own column" not in words, "a column in which no row has a value is not shown"
+
+
+def test_rows_are_sorted_by_accuracy_and_columns_have_one_precision(run: Path) -> None:
+    rows = re.findall(r"<tr><td.*?</tr>", run.read_text(encoding="utf-8"))
+    cells = [re.findall(r"<td[^>]*>(.*?)</td>", line) for line in rows][:4]
+    assert [line[:2] for line in cells] == [
+        ["truncated", "0.7012"],
+        ["mlp", "0.6520"],
+        ["linear", "0.4000"],
+        ["always SIL", "0.1930"],
+    ]
+    assert [line[3] for line in cells] == ["0.6000", "-", "-", "0.1000"], "the test subset"
+
+
+def test_every_cell_says_its_column_because_rows_become_blocks_on_a_narrow_screen(run: Path) -> None:
+    source = run.read_text(encoding="utf-8")
+    assert source.count("<td") == source.count("data-name=")
+    assert "content: attr(data-name)" in source and "max-width: 100%" in source
+    assert "max-width: none" not in source, "pictures shrink"
+
+
+def test_the_notes_have_data_command_commit_date_and_machine(run: Path) -> None:
+    words = Reader(run.read_text(encoding="utf-8")).words
+    for shown in ("30.0 min, 30 utterances of 3 speakers", "over 1,200 validation frames", "python train.py"):
+        assert shown in words, shown
+    assert "Commit abc, 2026-12-01" in words and "a processor, one thread of 2 cores" in words
+    assert "peak memory" not in words, "that of the process says nothing about an encoder"
 
 
 def test_a_run_stores_its_pictures(run: Path) -> None:
     names = {picture.stem for picture in (run.parent / "pictures").iterdir()}
-    wanted = "phones phones-2 encoders curves posteriors confusion classes attention-1 attention-2"
+    wanted = "phones phones-2 phones-3 encoders curves posteriors confusion classes attention-1 attention-2"
     assert names == set(wanted.split())
 
 
-def test_every_picture_of_a_run_says_what_to_look_at(run: Path) -> None:
-    source = run.read_text(encoding="utf-8")
-    captions = re.findall(r"<figcaption>(.*?)</figcaption>", source)
-    assert len(captions) == source.count("<figure>") == 9
-    assert set(CAPTIONS.values()) <= {caption.removeprefix("WORDS OF first. ") for caption in captions}
+def test_no_caption_is_repeated(run: Path) -> None:
+    captions = re.findall(r"<figcaption>(.*?)</figcaption>", run.read_text(encoding="utf-8"))
+    assert len(captions) == len(set(captions)) == 8
 
 
-def test_the_same_run_gives_the_same_bytes(run: Path, tmp_path: Path) -> None:
-    assert run_report(tmp_path).read_bytes() == run.read_bytes()
+def test_the_same_run_gives_the_same_bytes(tmp_path: Path) -> None:
+    first, second = (write_run(tmp_path / name, valid=[], records=[]) for name in "ab")
+    assert first == second
 
 
-def test_mass_outside_the_window_reaches_the_headline(run: Path, tmp_path: Path) -> None:
-    assert "0attention outside the window" in Reader(run.read_text()).words
-    leaking = [example("first", layers=1), example("second", 55, layers=1, leak=0.009)]
-    outside = Reader(run_report(tmp_path, examples=leaking, records=[]).read_text()).words
-    assert "0.009attention outside the window" in outside
+def test_mass_outside_of_the_windows_is_a_sentence_and_an_error_if_there_is_any(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "No weight of the 2 layers lies outside of its window." in Reader(run.read_text(encoding="utf-8")).words
+    monkeypatch.setattr("speechattn.training.report_sections.attention.mass_outside", lambda *_: 0.009)
+    made, report = SpokenDigits(), Report("T")
+    add_attention(report, made.model, spoken(1, 5), [], "what is seen")
+    assert "ERROR: a share of 0.009 of the weights" in report.write(tmp_path).read_text(encoding="utf-8")
 
 
-def test_each_layer_has_a_context_of_its_own(tmp_path: Path) -> None:
-    layers = [
-        LayerAttention(Context.causal(3), np.ones((1, 40, 4)), 0.0),
-        LayerAttention(Context.full(), np.ones((1, 40, 79)), 0.0),
-    ]
-    words = Reader(
-        run_report(tmp_path, examples=[{**example("first"), "attention": layers}], records=[]).read_text()
-    ).words
-    assert "left 3, right 0" in words and "full" in words
-
-
-def test_a_baseline_without_attention_has_a_report(tmp_path: Path) -> None:
-    absent = ("posteriors", "transcript")
-    plain = {key: value for key, value in example("first", layers=0).items() if key not in absent}
-    path = run_report(tmp_path, examples=[plain], records=[], description="", notes="one note")
-    words = Reader(path.read_text()).words
-    assert "Attention" not in words and "Learning" not in words and "one note" in words
+@pytest.mark.parametrize(
+    ("encoder", "latency"), [("full", "no limit"), ("bigru", "no limit"), ("mlp", "50 ms"), ("linear", "0 ms")]
+)
+def test_the_headline_has_the_latency_of_any_encoder(encoder: Any, latency: str) -> None:
+    inputs = SpokenDigits(encoder=encoder).inputs(results=[{**RESULTS[0], "encoder": encoder}])
+    assert (latency, "latency") in [card[:2] for card in headline(inputs, {})]
 
 
 def test_a_run_too_short_for_a_curve_has_none(tmp_path: Path) -> None:
     dots = [{**RECORDS[0], "encoder": name} for name in ("truncated", "mlp")]
-    assert "Learning" not in Reader(run_report(tmp_path, examples=[], records=dots).read_text()).words
+    assert "Learning" not in Reader(write_run(tmp_path, records=dots, valid=[])).words
 
 
-def test_a_run_without_anything_has_a_report(tmp_path: Path) -> None:
-    path = run_report(tmp_path, results=[], examples=[], records=[], confusion_matrix=np.zeros((3, 3)), notes=[])
-    assert "Mistakes" in Reader(path.read_text()).words
+def test_an_older_result_without_anything_new_has_a_report(tmp_path: Path) -> None:
+    old = {key: RESULTS[0][key] for key in ("encoder", "accuracy", "accuracy_no_sil", "tests", "baseline")}
+    inputs = SpokenDigits().inputs(results=[old], valid=[])
+    words = Reader(report_run(tmp_path, inputs).read_text(encoding="utf-8")).words
+    assert "70.1%" in words and "Command" not in words and "training speech" not in words
+
+
+def test_a_title_says_speaker_and_sentence_and_is_cut_between_words() -> None:
+    assert example_title(spoken(7, 10)) == "Speaker 7, “WORDS OF 7”"
+    assert cut_transcript(spoken(7, 10)) == ""
+    long = spoken(7, 10)
+    utterance = Utterance("7-1-0", "7", Path("none.flac"), "SEVEN " * 30)
+    long = Example(LabelledUtterance(utterance, 1600, []), long.frames, long.labels)
+    title = example_title(long)
+    assert title.endswith("SEVEN ...”") and len(title) < 80
+    assert cut_transcript(long).count("SEVEN") == 30
 
 
 @pytest.mark.parametrize("num_frames", [1, 40])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from speechattn.errors import ConfigError, DataError, UserError
 from speechattn.framing import Framing
 from speechattn.model_config import ModelConfig
 from speechattn.models.speech_model import SpeechModel, load
+from speechattn.system.stop_signal import Interrupted, StopSignal
 from speechattn.training.config import TrainConfig
 from speechattn.training.cross_validation import CrossValidation, cross_validate, make_folds
 from speechattn.training.evaluate import evaluate_directory
@@ -210,6 +213,24 @@ def test_each_speaker_is_held_out_once_and_a_second_start_trains_nothing(
     assert main(["cross_validate", "--task", "frames"]) == 2 and "for --task utterance" in capsys.readouterr().err
 
 
+def test_a_signal_while_a_fold_writes_its_report_stops_before_the_next(
+    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = []
+
+    def run_and_be_stopped(fold: TrainConfig, restart: bool) -> None:
+        started.append(fold.valid_speakers)
+        with StopSignal():  # that of a run, which polls it no more
+            os.kill(os.getpid(), signal.SIGTERM)
+        (Path(fold.out)).mkdir(parents=True)
+        (Path(fold.out) / "results.json").write_text("[]")
+
+    monkeypatch.setattr("speechattn.training.run.run", run_and_be_stopped)
+    with pytest.raises(Interrupted):
+        cross_validate(replace(config, valid_speakers=()))
+    assert started == [("ann",)]
+
+
 def test_models_of_speakers_are_cross_validated_over_splits_of_utterances(config: TrainConfig) -> None:
     folds = make_folds(replace(config, labels="speakers", valid_speakers=(), split="utterances"), num_splits=3)
     assert [fold.name for fold in folds] == ["split 0", "split 1", "split 2"]
@@ -236,8 +257,8 @@ def test_a_model_of_phones_gives_its_encoder_and_the_run_may_fit_its_own_normali
     for keep, mean in ((False, 7.0), (True, 0.0)):
         model = SpeechModel(ModelConfig(("no", "yes"), encoder, num_mels=20, head="utterance", pooling="attention"))
         said = start_from(model, phones, keep_normalize=keep)
-        weights = phones.encoder.state_dict()
-        assert all(torch.equal(tensor, weights[name]) for name, tensor in model.encoder.state_dict().items())
+        pairs = zip(model.encoder.parameters(), phones.encoder.parameters(), strict=True)
+        assert all(torch.equal(mine, theirs) for mine, theirs in pairs)
         assert torch.all(model.normalize.mean == mean)
         assert "The head is new, because that of the saved model (frames) has 2 other classes" in said
         assert ("normalisation" in said) is not keep
