@@ -80,8 +80,8 @@ PRESETS = {
         right=50,
         batch_frames=4000,
         learning_rate=3e-4,
-        warmup_steps=50,
-        epochs=4,
+        warmup_steps=20,
+        epochs=1,
         valid_every=1,
     ),
     # From the frame classifier of the package: the same encoder, with its look-ahead.
@@ -90,7 +90,7 @@ PRESETS = {
     "characters": replace(
         start_from_package(replace(PHONES, labels="characters", out="runs/ctc_characters")),
         learning_rate=2e-3,
-        epochs=8,
+        epochs=5,
     ),
 }
 
