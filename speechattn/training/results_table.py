@@ -6,21 +6,24 @@ from collections.abc import Sequence
 from typing import Any
 
 from speechattn.system.text_table import text_table
+from speechattn.training.result_columns import Column, score_columns, subset_columns, with_tests
 
-SCORES = {
-    "accuracy": "accuracy",
-    "accuracy_no_sil": "without SIL",
-    "error_rate": "error rate",
-    "word_error_rate": "word error rate",
-}
-"""Columns of scores, where the task has them."""
+COSTS = (
+    Column("parameters", "parameters", ",.0f"),
+    Column("train_frames_per_s", "train frames/s", ",.0f"),
+    Column("frames_per_s", "frames/s", ",.0f"),
+    Column("peak_memory_mb", "peak MB", ",.0f"),
+    Column("seconds", "s", ",.0f"),
+)
+"""Measured by the run; peak memory is that of the process."""
+
 MAX_CLASSES = 50
 """Classes whose accuracy is printed: all phones, and the most frequent of many words."""
 
 
-def print_table(results: Sequence[dict[str, Any]]) -> None:
-    """Print the final table of a run, and the accuracy of its own encoder per class, if its task has it."""
-    header, rows = summary_table(results)
+def print_table(task: str, results: Sequence[dict[str, Any]]) -> None:
+    """Print the final table of a run of a task, and the accuracy of its own encoder per class, if its task has it."""
+    header, rows = summary_table(task, results)
     print("\n" + "\n".join(text_table([header, *rows])))
     per_class = sorted(results[0].get("per_class", {}).items(), key=lambda item: -item[1][1])
     seen = [(name, share) for name, (share, count) in per_class if count][:MAX_CLASSES]
@@ -33,34 +36,15 @@ def print_table(results: Sequence[dict[str, Any]]) -> None:
         print("  " + "  ".join(cells[begin : begin + 10]))
 
 
-def summary_table(results: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Return header and rows as text: one row an encoder, last the most frequent class of the training data.
-
-    The scores are those of the task: accuracies, or error rates of sequences.
-    """
-    first = results[0]
-    tests = list(first["tests"])
-    scores = {name: title for name, title in SCORES.items() if name in first}
-    main = "accuracy" if "error_rate" not in scores else "error_rate"
-    if main == "error_rate":
-        del scores["accuracy"]
-    header = ["encoder", *scores.values(), *tests, "parameters", "train frames/s", "frames/s", "peak MB", "s"]
-    rows = [
-        [
-            result["encoder"],
-            *(f"{result[name]:.4f}" for name in scores),
-            *(f"{result['tests'][name][main]:.4f}" for name in tests),
-            f"{result['parameters']:,}",
-            f"{result['train_frames_per_s']:,.0f}",
-            f"{result['frames_per_s']:,.0f}",
-            f"{result['peak_memory_mb']:,.0f}",
-            f"{result['seconds']:,.0f}",
-        ]
-        for result in results
-    ]
-    floor = first["baseline"]
+def summary_table(task: str, results: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Return header and rows as text: one row an encoder, last the most frequent class of the training data."""
+    scores = [*score_columns(task, results), *subset_columns(task, results)]
+    columns = [*scores, *COSTS]
+    rows = [[str(result["encoder"]), *(c.text(with_tests(task, result)) for c in columns)] for result in results]
+    header = ["encoder", *(column.title for column in columns)]
+    floor = results[0].get("baseline")
     if floor is None:
         return header, rows
-    shares = [*(floor[name] for name in scores), *(floor["tests"][name] for name in tests)]
-    last = [f"always {floor['label']}", *(f"{share:.4f}" for share in shares)]
+    shares = {**floor, **{f"tests/{name}": accuracy for name, accuracy in floor["tests"].items()}}
+    last = [f"always {floor['label']}", *(column.text(shares) for column in scores)]
     return header, [*rows, last + [""] * (len(header) - len(last))]

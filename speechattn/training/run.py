@@ -183,7 +183,7 @@ def _train_all(
                 model = load(out / "model", block=own.block, encoder=own.encoder, head=own.head)
                 inputs = ReportInputs(config, model, data.task, data.valid, results, log.records())
                 page = report_run(out, inputs, left_out)
-            print_table(results)
+            print_table(config.task, results)
             print(f"\nmodel   {out / 'model'}\n{page.stem:7} {page}")
     ranks.barrier()
     return page

@@ -339,7 +339,7 @@ def test_the_printed_table_has_a_row_for_each_encoder_and_room_for_words(capsys:
         "never": (float("nan"), 0),
     }
     kinds = ("truncated", "conformer", "full", "cnn", "bigru", "mlp", "linear")
-    print_table([{"encoder": kind, **scores, **costs, "per_class": words} for kind in kinds])
+    print_table("frames", [{"encoder": kind, **scores, **costs, "per_class": words} for kind in kinds])
     table, classes = capsys.readouterr().out.strip().split("\n\n")
     assert [line.split()[0] for line in table.splitlines()] == ["encoder", *kinds, "always"]
     assert table.splitlines()[-1].split() == ["always", "word0", "0.2500", "0.3750", "0.1250"]
