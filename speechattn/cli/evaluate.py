@@ -18,7 +18,7 @@ class EvaluateConfig:
     """Folder of a saved model, for example runs/frame_classifier/model."""
     data: str
     """Folder in LibriSpeech layout, or of sound files with a <name>.txt each."""
-    subset: str
+    subset: str = "."
     """Subset to score, for example test-other; "." is the folder `data` itself, of sound files."""
     alignments: str | None = None
     """Folder or file with the reference labels, as for train; only models of phones or words of frames need it."""
