@@ -20,6 +20,8 @@ PAGES = {
     "CONTRIBUTING.md": "contributing.md",
     "SECURITY.md": "security.md",
     "recipes/frame_classifier/README.md": "frame_classifier.md",
+    "recipes/utterance_classifier/README.md": "utterance_classifier.md",
+    "recipes/ctc/README.md": "ctc_recipe.md",
     "speechattn/models/small-en-phones/README.md": "small_en_phones.md",
 }
 """Files outside docs/ that are pages of the site: path in the repository -> path under docs/."""
