@@ -3,8 +3,9 @@
     python scripts/score_frames.py RUN [MODEL ...] [--change-cost 0 2 3] [--lag-frames none 5 10] [--json-out FILE]
 
 RUN is the folder of a finished run; its settings name the data. Further models, or runs, are averaged with its model:
-an ensemble. Smoothing is speechattn/decoding/viterbi.py; a fixed lag adds to the latency of a stream. The change cost
-may be chosen by the validation speakers; nothing may be chosen by a test subset.
+an ensemble. With --last-weights the last weights of RUN are scored in place of their average (--ema). Smoothing is
+that of speechattn/decoding/viterbi.py; a fixed lag adds to the latency of a stream. The change cost may be chosen by
+the validation speakers; nothing may be chosen by a test subset.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from speechattn.decoding.viterbi import ViterbiStream
 from speechattn.models.speech_model import SpeechModel, load
 from speechattn.system.atomic_files import write_json
 from speechattn.system.stop_signal import StopSignal
+from speechattn.training.checkpoint import load_checkpoint
 from speechattn.training.config import TrainConfig
 from speechattn.training.dataset import Example
 from speechattn.training.prepare import prepare
@@ -68,6 +70,7 @@ def main() -> None:
     parser.add_argument("models", type=Path, nargs="*", help="further models or runs: an ensemble")
     parser.add_argument("--change-cost", type=float, nargs="+", default=[0.0, 2.0, 3.0], help="nats")
     parser.add_argument("--lag-frames", nargs="+", default=["none"], help="frames, or none")
+    parser.add_argument("--last-weights", action="store_true", help="of RUN's last checkpoint, not their average")
     parser.add_argument("--json-out", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -76,6 +79,11 @@ def main() -> None:
         data = prepare(config, stop)
     folders = [options.run, *options.models]
     models = [load(path / "model" if (path / "model" / "config.json").exists() else path) for path in folders]
+    if options.last_weights:
+        checkpoint = load_checkpoint(options.run / "checkpoints")
+        if checkpoint is None:
+            parser.error(f"{options.run} has no checkpoint")
+        models[0].load_state_dict(checkpoint.tensors["model"])
     lags = [None if lag == "none" else int(lag) for lag in options.lag_frames]
     settings = [(cost, lag) for cost in options.change_cost for lag in (lags if cost else [None])]
     parts = {"validation speakers": data.valid, **data.tests}
