@@ -14,7 +14,8 @@ class BeamSearchConfig:
     """Options of `speechattn beam_search`."""
 
     run: str
-    """Folder of a run with task ctc, for example runs/ctc_phones; its data must still be there."""
+    """Folder of a run with task ctc, for example runs/ctc_phones, or of a frame classifier of phones, which is read as
+    CTC with silence as the blank; its data must still be there."""
     beam: int = 32
     """Hypotheses that are kept at each frame."""
     order: int = 4

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from speechattn.data.labels.text_targets import PHONE_TARGETS
 from speechattn.decoding.ngram import NGram
 from speechattn.errors import UserError
-from speechattn.models.speech_model import load
+from speechattn.models.speech_model import SpeechModel, load
 from speechattn.system.atomic_files import write_json
 from speechattn.system.progress import progress_bar
 from speechattn.system.stop_signal import StopSignal
 from speechattn.system.text_table import text_table
 from speechattn.training.config import TrainConfig
 from speechattn.training.dataset import Example
+from speechattn.training.initial_weights import start_from
 from speechattn.training.prepare import prepare
 from speechattn.training.run_folder import read_object
 from speechattn.training.tasks.ctc import CTCTask
@@ -31,7 +34,7 @@ def decode_run(
     """Decode the held-out speech of a run; print the error rates of each decoder and return them as rows.
 
     Args:
-        run: folder of a run with task ctc, whose data are where they were.
+        run: folder of a run with task ctc, or of a frame classifier of phones, whose data are where they were.
         settings: of the beam search.
         ngram_file: ARPA file of an n-gram; None estimates one from the targets of the training utterances.
         ngram_out: ARPA file to write the n-gram to.
@@ -44,9 +47,14 @@ def decode_run(
     if not (folder / "config.json").exists():
         raise UserError(f"{folder} holds no run: config.json is missing. Train one with recipes/ctc/train.py.")
     config = TrainConfig.from_dict(read_object(folder / "config.json"))
-    if config.task != "ctc":
-        raise UserError(f"{folder} is a run with task {config.task}: beam search decodes runs of recipes/ctc.")
     model = load(folder / "model")
+    if (config.task, config.labels) == ("frames", "phones"):
+        config, model = replace(config, task="ctc", stack=1, baselines=(), baseline_settings=()), as_ctc(model)
+    if config.task != "ctc":
+        raise UserError(
+            f"{folder} is a run with task {config.task} and labels {config.labels}: beam search decodes runs of "
+            "recipes/ctc, and frame classifiers of phones."
+        )
     with StopSignal() as stop:
         data = prepare(config, stop)
         assert isinstance(data.task, CTCTask)
@@ -69,6 +77,16 @@ def decode_run(
         write_json(json_out, rows)
         print(f"written to {json_out}")
     return rows
+
+
+def as_ctc(model: SpeechModel) -> SpeechModel:
+    """Return a frame classifier of phones as a CTC model, without training: silence is the blank, runs are one label.
+
+    Its best path has a label too many wherever a frame flickers; beam search with a negative label bonus does not.
+    """
+    found = SpeechModel(replace(model.config, classes=PHONE_TARGETS, head="ctc"))
+    print(start_from(found, model))
+    return found.eval()
 
 
 def _sequences(task: CTCTask, examples: Sequence[Example]) -> list[list[str]]:

@@ -144,8 +144,9 @@ def test_decoders_are_compared_on_the_held_out_speech(
 def test_beam_search_of_something_else_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no run"):
         beam_search.main(["--run", str(tmp_path)])
-    (tmp_path / "config.json").write_text(json.dumps(TrainConfig().to_dict()))
-    with pytest.raises(UserError, match="a run with task frames: beam search decodes runs of recipes/ctc"):
+    (tmp_path / "config.json").write_text(json.dumps(TrainConfig(labels="words").to_dict()))
+    SpeechModel(ModelConfig(("SIL", "a"), TrainConfig().encoder_config("linear"), num_mels=40)).save(tmp_path / "model")
+    with pytest.raises(UserError, match="task frames and labels words: beam search decodes runs of recipes/ctc"):
         beam_search.main(["--run", str(tmp_path)])
 
 

@@ -19,6 +19,7 @@ from speechattn.errors import DataError, UserError
 from speechattn.framing import Framing
 from speechattn.model_config import ModelConfig
 from speechattn.models.speech_model import SpeechModel
+from speechattn.training.decode_run import as_ctc
 from speechattn.training.initial_weights import start_from
 from speechattn.training.tasks.ctc import TOO_SHORT, CTCTask
 
@@ -207,5 +208,6 @@ def test_the_head_begins_as_that_of_frames_with_the_same_phones() -> None:
     with torch.no_grad():
         logits = frames.classify(x)[0][:, :, :40]  # without spoken noise, which CTC does not have
         assert_same(model.classify(x)[0], logits.log_softmax(-1))
+        assert_same(as_ctc(frames).classify(x)[0], model.classify(x)[0])
     characters = SpeechModel(ModelConfig(CHARACTERS, encoder, num_mels=8, head="ctc"))
     assert "The head is new" in start_from(characters, frames)
