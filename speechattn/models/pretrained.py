@@ -15,7 +15,7 @@ def load_pretrained(name: str = "small-en-phones") -> SpeechModel:
     """Return a pretrained model in evaluation mode; nothing is downloaded.
 
     Args:
-        name: "small-en-phones" classifies frames as one of 41 English phones: 0.84 million weights, 190 ms look-ahead.
+        name: "small-en-phones" classifies frames as one of 41 English phones: 0.99 million weights, 170 ms look-ahead.
 
     Raises:
         UserError: the package has no model of that name.
