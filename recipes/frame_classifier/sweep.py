@@ -103,7 +103,8 @@ def main(argv: Sequence[str]) -> int:
     from speechattn.sweep.runner import RECORDS, run_sweep
     from speechattn.system.stop_signal import Interrupted
 
-    command = f"python recipes/frame_classifier/sweep.py {shlex.join(argv)}"
+    named = [f"DIR/{Path(word).name}" if Path(word).is_absolute() else word for word in argv]  # folders of this machine
+    command = f"python recipes/frame_classifier/sweep.py {shlex.join(named)}"
     try:
         run_sweep(chosen, base, options.seeds, Path(base.out), command, options.cost_duration)
     except Interrupted as interruption:

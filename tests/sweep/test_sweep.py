@@ -142,6 +142,13 @@ def test_table_and_figure_come_from_the_records_alone(recorded: Path, tmp_path: 
     assert all(each.command == "sweep.py --preset quick" and each.commit and each.date for each in records.runs)
 
 
+def test_the_page_has_the_table_of_the_recorded_sweep() -> None:
+    root = Path(__file__).parents[2]
+    recorded = read_records(root / "docs" / "data" / "window_sweep.json")
+    assert markdown_table(recorded) in (root / "docs" / "window.md").read_text(), "sweep.py --redraw prints the table"
+    assert not any("/work/" in run.command or "/tmp/" in run.command for run in recorded.runs)
+
+
 def test_damaged_records_are_one_line(recorded: Path, tmp_path: Path) -> None:
     data = json.loads(recorded.read_text())
     damaged = tmp_path / "damaged.json"
@@ -167,6 +174,8 @@ def test_the_script_sweeps_and_redraws(
     assert run_script(["--preset", "quick", "--points", "linear", *given], monkeypatch) == 0
     table = capsys.readouterr().out.partition("| encoder")[2].partition("\n\n")[0]
     assert "linear, 1 frame" in table
+    (run,) = read_records(tmp_path / "sweep" / RECORDS).runs
+    assert "--data DIR/LibriSpeech" in run.command and str(tmp_path) not in run.command
     redrawn = tmp_path / "again.png"
     records = str(tmp_path / "sweep" / RECORDS)
     assert run_script(["--redraw", records, "--plot", str(redrawn)], monkeypatch) == 0
