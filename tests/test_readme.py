@@ -116,7 +116,8 @@ def unknown_options(words: list[str]) -> list[str]:
     """Options of a command of speechattn, of the recipe or of a script that it does not have."""
     plain = [word for word in words if not word.startswith("-")]
     options = [word.split("=")[0] for word in words if word.startswith("--")]
-    command = next((Path(word).stem for word in plain if word.startswith("recipes/") and word.endswith(".py")), "")
+    recipes = (Path(word).stem for word in plain if word.startswith("recipes/") and word.endswith(".py"))
+    command = next(recipes, "").replace("_", "-")
     if plain[:1] == ["speechattn"]:
         command = next(iter(plain[1:]), "")
     if command:
@@ -275,6 +276,8 @@ def test_the_examples_of_docstrings_are_true(module: str) -> None:
         if error.name not in ("numba", "llvmlite"):
             raise
         pytest.skip("numba compiles this module, and is not installed")
+    if module == "speechattn.decoding.ctc_beam_search":
+        pytest.importorskip("flashlight", reason="needs flashlight-text: pip install 'speechattn[ctc]'")
     finder, runner = UnwrappingFinder(), doctest.DocTestRunner()
     for examples in finder.find(imported, module):
         runner.run(examples)

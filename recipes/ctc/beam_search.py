@@ -11,4 +11,4 @@ import sys
 from speechattn.cli.main import main
 
 if __name__ == "__main__":
-    sys.exit(main(["beam_search", *sys.argv[1:]]))
+    sys.exit(main(["beam-search", *sys.argv[1:]]))

@@ -1,4 +1,4 @@
-"""`speechattn beam_search`: greedy decoding and beam search of a CTC run, side by side; run by recipes/ctc."""
+"""`speechattn beam-search`: greedy decoding and beam search of a CTC run, side by side; run by recipes/ctc."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from speechattn.cli.options import Parser
 
 @dataclass(frozen=True)
 class BeamSearchConfig:
-    """Options of `speechattn beam_search`."""
+    """Options of `speechattn beam-search`."""
 
     run: str
     """Folder of a run with task ctc, for example runs/ctc_phones, or of a frame classifier of phones, which is read as
@@ -34,7 +34,7 @@ class BeamSearchConfig:
 
 def main(argv: Sequence[str]) -> int:
     """Decode with the options `argv` and print a table; return the exit status."""
-    parser = Parser("speechattn beam_search", description="Greedy decoding and beam search of a CTC run, side by side.")
+    parser = Parser("speechattn beam-search", description="Greedy decoding and beam search of a CTC run, side by side.")
     add_fields(parser, BeamSearchConfig)
     options = BeamSearchConfig(**given_fields(parser.parse_args(argv), BeamSearchConfig))
     from speechattn.training.decode_run import decode_run

@@ -27,7 +27,7 @@ COMMANDS = {
     "train": "train a classifier of frames or utterances, or CTC, and write its report",
     "cross-validate": "train and score a classifier of utterances with each speaker held out in turn",
     "align": "times of phones and words from recordings and their transcripts",
-    "beam_search": "greedy decoding and beam search of a CTC run, side by side",
+    "beam-search": "greedy decoding and beam search of a CTC run, side by side",
     "evaluate": "scores of a saved model on labelled speech",
     "compare": "runs side by side: scores, settings, and a page with curves and confusions",
     "stream": "phones of a file or a microphone, as soon as they are certain",

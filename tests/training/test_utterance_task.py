@@ -210,7 +210,7 @@ def test_each_speaker_is_held_out_once_and_a_second_start_trains_nothing(
     assert (tmp_path / "run" / "confusion.png").stat().st_size > 1000
     with pytest.raises(UserError, match="other settings: learning_rate"):
         cross_validate(replace(settings, learning_rate=1e-3))
-    assert main(["cross_validate", "--task", "frames"]) == 2 and "for --task utterance" in capsys.readouterr().err
+    assert main(["cross-validate", "--task", "frames"]) == 2 and "for --task utterance" in capsys.readouterr().err
 
 
 def test_a_signal_while_a_fold_writes_its_report_stops_before_the_next(
