@@ -64,6 +64,8 @@ def main() -> None:
 def draw(recording: Recording) -> dict[str, Figure]:
     """Return every picture by its name."""
     model = sa.load_pretrained("small-en-phones")
+    encoder = model.config.encoder
+    (window,) = set(encoder.layer_contexts)
     return {
         "frames": draw_frames(recording),
         "twins": draw_twins(recording),
@@ -72,9 +74,10 @@ def draw(recording: Recording) -> dict[str, Figure]:
         "cost": draw_cost(),
         "masks": draw_masks(),
         "receptive_field": receptive_field(
-            model.config.encoder.contexts,
-            names=model.config.encoder.context_names,
-            title="The pretrained model: 3 neighbours at the input, then 26 frames back and 4 ahead in four layers",
+            encoder.contexts,
+            names=encoder.context_names,
+            title=f"The pretrained model: {encoder.splice.left} neighbours at the input, then {window.left} frames back and "
+            f"{window.right} ahead in {encoder.num_layers} layers",
         ),
     }
 

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from speechattn.cli.smoothing_options import SmoothingMs
+from speechattn.cli.spoken import find_spoken
 from speechattn.data.audio.errors import AudioWarning
 from speechattn.data.audio.files import audio_blocks
 from speechattn.data.audio.samples import MAX_RATE, MIN_RATE, Samples, cut
@@ -127,7 +128,8 @@ def run_stream(
         except BrokenPipeError as error:  # the plot is still written
             errors.append(error)
     if plot is not None and (session.received_s or not errors):
-        _plot(session, Path(plot), "stdin" if source == "-" else Path(source).name)
+        title = "stdin" if source == "-" else find_spoken(Path(source)).title() or Path(source).name
+        _plot(session, Path(plot), title)
     if realtime and session.received_s:
         lag_ms = (stream.smoothing.lag_frames or 0) * stream.model.config.framing.hop_ms if stream.smoothing else 0.0
         latency_ms = stream.algorithmic_latency_ms

@@ -34,6 +34,9 @@ from speechattn.plots.style import (
     say_empty,
 )
 
+MIN_TICK_SHARE = 0.15
+"""Least distance of a tick from that of 0, as a share of a strip's height: nearer ones would overlap."""
+
 
 @matplotlib.rc_context(STYLE)
 def attention_heads(
@@ -163,7 +166,8 @@ def _draw_strip(
         origin="lower",
         extent=extent,
     )
-    axes.set_yticks(ticks)
+    height = abs(extent[3] - extent[2])
+    axes.set_yticks([tick for tick in ticks if tick == 0 or abs(tick) > MIN_TICK_SHARE * height])
     axes.tick_params(labelsize=8, length=2)
     axes.spines[:].set_visible(False)
     return heat
