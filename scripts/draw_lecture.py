@@ -76,8 +76,8 @@ def draw(recording: Recording) -> dict[str, Figure]:
         "receptive_field": receptive_field(
             encoder.contexts,
             names=encoder.context_names,
-            title=f"The pretrained model: {encoder.splice.left} neighbours at the input, then {window.left} frames back "
-            f"and {window.right} ahead in {encoder.num_layers} layers",
+            title=f"The pretrained model: {encoder.splice.left} neighbours at the input, then {window.left} frames "
+            f"back and {window.right} ahead in {encoder.num_layers} layers",
         ),
     }
 
