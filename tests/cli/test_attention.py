@@ -23,6 +23,7 @@ from speechattn.data.labels.segments import Segment
 from speechattn.errors import UserError
 from speechattn.framing import Framing
 from speechattn.model_config import ModelConfig
+from speechattn.models.pretrained import load_pretrained
 from speechattn.models.speech_model import SpeechModel
 
 RATE = Framing().sample_rate
@@ -69,8 +70,10 @@ def fails(capsys: pytest.CaptureFixture[str], *arguments: Any) -> str:
 def test_the_tables_of_the_shipped_model(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(file, "--json-out", tmp_path / "heads.json") == 0
     printed = capsys.readouterr().out
-    assert "left 26, right 4" in printed and "looks farthest" in printed
-    assert "1/2 of it" in printed and "202.5 ms" in printed and "itself only" in printed
+    config = load_pretrained().config
+    waits = config.framing.latency_ms(sum(context.right or 0 for context in config.contexts))
+    assert str(config.encoder.layer_contexts[0]) in printed and "looks farthest" in printed
+    assert "1/2 of it" in printed and f"{waits} ms" in printed and "itself only" in printed
     found = json.loads((tmp_path / "heads.json").read_text())
     assert len(found["heads"]) == 32 and found["labels"] == "model" and found["model"] == "small-en-phones"
     assert [window["name"] for window in found["windows"]][:2] == ["trained", "1/2 of it"]
