@@ -9,10 +9,9 @@ from typing import Any, ClassVar, Literal, get_args, get_type_hints
 
 from speechattn.config import EncoderConfig
 from speechattn.context import Context
-from speechattn.errors import ConfigError
 from speechattn.framing import Framing
 from speechattn.model_config import ModelConfig, count_features
-from speechattn.system.serialization import from_dict, take_numbers, to_dict
+from speechattn.system.serialization import check_choice, from_dict, take_numbers, to_dict
 from speechattn.training.baseline_settings import parse_baseline_setting
 from speechattn.training.config_checks import check_copies, check_encoders, check_numbers, check_task, check_types
 from speechattn.training.trick_settings import check_tricks
@@ -229,7 +228,7 @@ class TrainConfig:
         check_encoders(self, get_args(EncoderKind))
         check_task(self)
         check_tricks(self)
-        for kind in self.baselines:
+        for kind in (self.encoder, *self.baselines):
             self.of_encoder(kind)
 
     @property
@@ -251,17 +250,16 @@ class TrainConfig:
     def of_encoder(self, kind: EncoderKind) -> TrainConfig:
         """Return the settings of one encoder of the run: those of the run, and of `baseline_settings` its own.
 
+        Those of encoders that are no baseline of this run have no effect.
+
         Raises:
-            ConfigError: one is no ENCODER.SETTING=VALUE, of no baseline, or of all encoders alike.
+            ConfigError: one is no ENCODER.SETTING=VALUE, or a setting of all encoders alike.
         """
         own = {}
         for text in self.baseline_settings:
             encoder, setting, value = parse_baseline_setting(text)
-            if encoder not in self.baselines or encoder == self.encoder:
-                raise ConfigError(
-                    f"TrainConfig.baseline_settings has {text}, and {encoder} is no baseline of this run."
-                )
-            if encoder == kind:
+            check_choice("TrainConfig", f"baseline_settings {text}", encoder, get_args(EncoderKind))
+            if encoder == kind != self.encoder:
                 own[setting] = value
         return replace(self, baseline_settings=(), baselines=(), encoder=kind, **own) if own else self
 

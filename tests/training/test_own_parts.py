@@ -145,12 +145,13 @@ def test_a_head_that_is_no_module_is_refused(config: sa.TrainConfig) -> None:
 def test_settings_of_one_baseline_are_its_own(config: sa.TrainConfig) -> None:
     config = replace(config, baselines=("linear", "mlp"), baseline_settings=("mlp.epochs=1", "mlp.mlp_width=24"))
     assert config.of_encoder("mlp").epochs == 1 and config.of_encoder("linear") is config
+    assert replace(config, baselines=("linear",)).of_encoder("linear").epochs == config.epochs
     report = sa.train(config)
     model = sa.load(report.parent / "baselines" / "mlp" / "model")
     assert model.config.encoder.d_model == 24
     for text, message in [
         ("mlp.seed=1", "may have its own"),
-        ("cnn.dropout=0.1", "no baseline"),
+        ("dnn.dropout=0.1", "must be one of|cnn"),
         ("mlp", "ENCODER.SETTING=VALUE"),
         ("mlp.dropout=much", "no number"),
     ]:
