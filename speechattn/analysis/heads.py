@@ -6,7 +6,7 @@ must read it in one piece (unlimited windows, absolute positions) are given its 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -127,11 +127,10 @@ def analyse_heads(
     labels = REFERENCE if reference is not None else OWN if config.head == "frames" else NONE
     groups = query_groups(() if labels == NONE else classes)
     statistics: dict[int, HeadStatistics] = {}
-    windows = windows if per_frame else ()
-    comparison = WindowComparison(windows) if windows else None
+    comparison = WindowComparison(windows) if windows and per_frame else None
     comparable = reference is not None and classes == config.classes and config.head == "frames"
     complete, done, counted = True, 0, 0
-    for passage in _passages(model, blocks, windows, own_frames):
+    for passage in _passages(model, blocks, windows if comparison else (), own_frames):
         start, stop = passage.start // stack, passage.stop // stack
         frames = model.normalize(passage.frames[None])
         with layer_inputs(layers) as inputs:
@@ -140,8 +139,7 @@ def analyse_heads(
         known = torch.full((stop - start,), -1)
         if reference is not None:
             known = _stacked(reference, passage, stack, stop - start)
-        own = known if reference is not None or labels == NONE or logits is None else logits.argmax(1).cpu()
-        groups_of = groups.of_labels(own)
+        groups_of = groups.of_labels(_own_labels(logits, known, labels == OWN))
         for at, (layer, input) in enumerate(inputs):
             if at not in statistics:
                 statistics[at] = HeadStatistics(layer, len(groups.names), max(1, num_frames // stack))
@@ -154,18 +152,31 @@ def analyse_heads(
             complete = False
             break
     frame_ms = config.framing.hop_ms * stack
-    heads = [head for at, found in statistics.items() for head in summarize(found, at + 1, groups.names, frame_ms)]
-    occurring = {name for head in heads for name in head.by_group}
+    heads, occurring = _summaries(statistics, groups.names, frame_ms)
     return HeadAnalysis(
         frame_ms=frame_ms,
         frames=counted,
         contexts=tuple(found.context for found in statistics.values()),
-        groups=tuple(name for name in groups.names if name in occurring and name != ALL),
+        groups=occurring,
         labels=labels,
         heads=tuple(heads),
         windows=tuple(comparison.results(model)) if comparison is not None else (),
         complete=complete,
     )
+
+
+def _summaries(
+    statistics: Mapping[int, HeadStatistics], names: Sequence[str], frame_ms: float
+) -> tuple[list[HeadSummary], tuple[str, ...]]:
+    """Return the heads of all layers, and the groups of queries that occur, in the order of their names."""
+    heads = [head for at, found in statistics.items() for head in summarize(found, at + 1, names, frame_ms)]
+    occurring = {name for head in heads for name in head.by_group}
+    return heads, tuple(name for name in names if name in occurring and name != ALL)
+
+
+def _own_labels(logits: Tensor | None, known: Tensor, use: bool) -> Tensor:
+    """Return the model's own labels of the frames, or what is known of them."""
+    return logits.argmax(1).cpu() if use and logits is not None else known
 
 
 def _passages(

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from speechattn.data.text_files import read_lines
 from speechattn.errors import DataError
+from speechattn.plots.titles import sentence_title
 
 SUFFIX = ".trans.txt"
 
@@ -18,21 +19,8 @@ class Spoken(NamedTuple):
     speaker: str
 
     def title(self, max_characters: int = 60) -> str:
-        """Return the beginning of the sentence in quotation marks, and the speaker; "" if the words are not known.
-
-        Examples:
-            >>> Spoken("SHE SAYS YES", "19").title()
-            '"She says yes" (speaker 19)'
-        """
-        if not self.text:
-            return ""
-        speaker = f" (speaker {self.speaker})" if self.speaker else ""
-        words = (self.text.capitalize() if self.text.isupper() else self.text).split()
-        for count in range(len(words), 0, -1):
-            title = f'"{" ".join(words[:count])}{" ..." * (count < len(words))}"{speaker}'
-            if len(title) <= max_characters:
-                break
-        return title
+        """Return `sentence_title` of it; "" if the words are not known."""
+        return sentence_title(self.text, self.speaker, max_characters)
 
 
 def find_spoken(path: Path, text: str | None = None) -> Spoken:

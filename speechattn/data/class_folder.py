@@ -11,17 +11,15 @@ from __future__ import annotations
 import unicodedata
 import warnings
 from collections import Counter
-from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import overload
 
 from speechattn.data.audio.errors import AudioError, AudioWarning
 from speechattn.data.audio.sound_file import open_sound_file
 from speechattn.data.audio.source import SOUND_SUFFIXES
 from speechattn.data.labels.segments import Utterance
-from speechattn.data.librispeech import Speaker
 from speechattn.data.path_template import PathTemplate, choose_template
+from speechattn.data.utterance_list import UtteranceList
 from speechattn.errors import DataError
 from speechattn.system.folders import files_below
 from speechattn.system.progress import progress_bar
@@ -30,7 +28,7 @@ AUTO = "auto"
 """The layout that stands for the known one that fits."""
 
 
-class ClassFolder(Sequence[Utterance]):
+class ClassFolder(UtteranceList):
     """The recordings of a folder, sorted by id; the class of one is its `Utterance.label`.
 
     An id is the path below the folder without suffix, joined by "-"; spaces become "_". A layout without {speaker}
@@ -56,7 +54,7 @@ class ClassFolder(Sequence[Utterance]):
         names = _without_common_folder(list(parts.values()))
         below = dict(zip(paths, names, strict=True))
         self.template = choose_template(names) if layout == AUTO else PathTemplate(layout)
-        self._utterances: dict[str, Utterance] = {}
+        self._utterances = {}
         wrong = []
         for path, name in below.items():
             # A layout that is given may name the folders that all files have in common.
@@ -77,7 +75,6 @@ class ClassFolder(Sequence[Utterance]):
                 f"{len(wrong)} of {len(below)} sound files below {folder} do not fit the layout "
                 f"{self.template.text!r}: {', '.join(wrong[:3])}{', ...' if len(wrong) > 3 else ''}."
             )
-        self._ids = sorted(self._utterances)
         self._check_classes()
 
     def _sound_files(self) -> list[Path]:
@@ -121,12 +118,6 @@ class ClassFolder(Sequence[Utterance]):
         """The classes, sorted by name."""
         return tuple(sorted({utterance.label for utterance in self._utterances.values()}))
 
-    @cached_property
-    def speakers(self) -> dict[str, Speaker]:
-        """The speakers by id, nothing else is known of them; empty for a layout without speakers."""
-        present = sorted({utterance.speaker for utterance in self._utterances.values()} - {""})
-        return {id: Speaker(id, subset=self.subset) for id in present}
-
     def warn_of_sample_rates(self) -> None:
         """Warn if the recordings have different sample rates, with the number of each: a model may learn the rate.
 
@@ -148,18 +139,6 @@ class ClassFolder(Sequence[Utterance]):
                 AudioWarning,
                 stacklevel=2,
             )
-
-    def __len__(self) -> int:
-        return len(self._ids)
-
-    @overload
-    def __getitem__(self, index: int) -> Utterance: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Utterance]: ...
-    def __getitem__(self, index: int | slice) -> Utterance | list[Utterance]:
-        if isinstance(index, slice):
-            return [self._utterances[id] for id in self._ids[index]]
-        return self._utterances[self._ids[index]]
 
     def __repr__(self) -> str:
         return (

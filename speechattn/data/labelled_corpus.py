@@ -282,8 +282,19 @@ def load_corpus(
             corpus._count_bad(id, DAMAGED_ALIGNMENT, damaged[id])
         else:
             corpus._add(known[id], by_id.get(id), lengths[id])
-    if alignments is not None and known and not any(id in by_id or id in damaged for id in known):
-        hint = f" Give the folder that holds those of {corpus.subset} too." if Path(alignments).is_file() else ""
+    if alignments is not None:
+        _check_alignments(recordings, alignments, by_id, damaged)
+    corpus._check_limit()
+    return corpus
+
+
+def _check_alignments(
+    recordings: Recordings, alignments: str | Path, by_id: Mapping[str, Alignment], damaged: Mapping[str, str]
+) -> None:
+    """Raise DataError if no recording has an alignment; warn of damaged alignments that belong to none."""
+    known = {utterance.id for utterance in recordings}
+    if known and not any(id in by_id or id in damaged for id in known):
+        hint = f" Give the folder that holds those of {recordings.subset} too." if Path(alignments).is_file() else ""
         raise DataError(
             f"none of the {len(recordings)} recordings in {recordings.folder} has an alignment in {alignments}: "
             f"recordings are called {min(known)}, alignments {_first(sorted(by_id), 1) or 'nothing'}.{hint}"
@@ -291,12 +302,10 @@ def load_corpus(
     unknown = [error for id, error in damaged.items() if id not in known and id not in recordings.faults]
     if unknown:
         warnings.warn(
-            f"{len(unknown)} damaged alignments belong to no recording of {corpus.subset}: {_first(unknown, 3)}",
+            f"{len(unknown)} damaged alignments belong to no recording of {recordings.subset}: {_first(unknown, 3)}",
             AudioWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
-    corpus._check_limit()
-    return corpus
 
 
 def _first(names: Sequence[str], count: int) -> str:

@@ -12,9 +12,7 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
-from typing import overload
 
 from speechattn.data.audio.source import SOUND_SUFFIXES
 from speechattn.data.labels.segments import Utterance
@@ -24,9 +22,9 @@ from speechattn.data.librispeech import (
     NO_WORDS,
     TWO_RECORDINGS,
     TWO_TRANSCRIPTS,
-    Speaker,
 )
 from speechattn.data.text_files import read_lines
+from speechattn.data.utterance_list import UtteranceList
 from speechattn.errors import DataError
 from speechattn.system.folders import files_below, has_suffix, utterance_id
 
@@ -38,7 +36,7 @@ Key = tuple[Path, str]
 """The folder of a file, and its name without suffix."""
 
 
-class PlainFolder(Sequence[Utterance]):
+class PlainFolder(UtteranceList):
     """The utterances of a folder, sorted by id. `subset`, the name of its alignments, is by default the folder's name.
 
     An utterance's id is the file's name without suffix, or, where files in several folders have this name, its path
@@ -63,7 +61,7 @@ class PlainFolder(Sequence[Utterance]):
         if not sounds:
             raise DataError(f"{folder} holds no recordings: expected {PLAIN_LAYOUT}.")
         ids = _ids(self.folder, {**sounds, **texts})
-        self._utterances: dict[str, Utterance] = {}
+        self._utterances = {}
         for key, paths in sounds.items():
             id = ids[key]
             if len(paths) > 1 or id in self._utterances or self.faults.get(id) == TWO_RECORDINGS:
@@ -77,26 +75,7 @@ class PlainFolder(Sequence[Utterance]):
             self._utterances[id] = Utterance(id, speaker, paths[0], words, self.subset)
         for key in texts.keys() - sounds.keys():
             self.faults.setdefault(ids[key], NO_RECORDING)
-        self._ids = sorted(self._utterances)
         self.faults = dict(sorted(self.faults.items()))
-
-    def __len__(self) -> int:
-        return len(self._ids)
-
-    @overload
-    def __getitem__(self, index: int) -> Utterance: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Utterance]: ...
-    def __getitem__(self, index: int | slice) -> Utterance | list[Utterance]:
-        if isinstance(index, slice):
-            return [self._utterances[id] for id in self._ids[index]]
-        return self._utterances[self._ids[index]]
-
-    @cached_property
-    def speakers(self) -> dict[str, Speaker]:
-        """The speakers by id; nothing is known of them."""
-        present = sorted({utterance.speaker for utterance in self._utterances.values()})
-        return {id: Speaker(id, subset=self.subset) for id in present}
 
     def __repr__(self) -> str:
         return (

@@ -17,7 +17,8 @@ from speechattn.errors import ConfigError, UserError
 from speechattn.profiling.growth import curve, power
 from speechattn.profiling.settings import Settings
 from speechattn.system.atomic_files import write_bytes, write_json
-from speechattn.system.serialization import from_dict, parse_json, to_dict
+from speechattn.system.recorded_json import read_recorded
+from speechattn.system.serialization import from_dict, to_dict
 
 JSON, CSV = "profile.json", "profile.csv"
 KIND, FORMAT = "speechattn profile", 1
@@ -173,16 +174,7 @@ def read_profile(path: Path) -> Profile:
         UserError: the file cannot be read, is not JSON, or not a profile of this format.
     """
     hint = f"Give the {JSON} that speechattn profile --out DIR wrote."
-    try:
-        data = parse_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}). {hint}") from error
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON ({error}). {hint}") from error
-    if not isinstance(data, dict) or data.get("kind") != KIND:
-        raise UserError(f"{path} is not a profile. {hint}")
-    if data.get("format") != FORMAT:
-        raise UserError(f"{path} has format {data.get('format')!r}; this speechattn reads format {FORMAT}.")
+    data = read_recorded(path, KIND, FORMAT, "a profile", hint)
     machine, method, points = data.get("machine"), data.get("method"), data.get("points")
     if not isinstance(machine, dict) or not isinstance(method, list) or not isinstance(points, list):
         raise UserError(f"{path} is a damaged profile: machine, method or points are missing. {hint}")

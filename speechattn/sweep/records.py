@@ -10,7 +10,8 @@ from typing import Any
 
 from speechattn.errors import UserError
 from speechattn.system.atomic_files import to_json, write_bytes
-from speechattn.system.serialization import parse_json, to_dict
+from speechattn.system.recorded_json import read_recorded
+from speechattn.system.serialization import to_dict
 
 KIND, FORMAT = "speechattn sweep", 1
 
@@ -143,16 +144,7 @@ def read_records(path: Path) -> Records:
         UserError: the file cannot be read, is not JSON, or not the records of a sweep of this format.
     """
     hint = "Give the file that recipes/frame_classifier/sweep.py wrote."
-    try:
-        data = parse_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}). {hint}") from error
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON ({error}). {hint}") from error
-    if not isinstance(data, dict) or data.get("kind") != KIND:
-        raise UserError(f"{path} holds no records of a sweep. {hint}")
-    if data.get("format") != FORMAT:
-        raise UserError(f"{path} has format {data.get('format')!r}; this speechattn reads format {FORMAT}.")
+    data = read_recorded(path, KIND, FORMAT, "the record of a sweep", hint)
     try:
         runs = [SweepRun(**run) for run in data["runs"]]
         return Records(dict(data["settings"]), runs, [Cost(**cost) for cost in data["costs"]])

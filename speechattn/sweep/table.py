@@ -57,7 +57,9 @@ def _note(records: Records) -> str:
     data = "synthetic speech" if records.settings.get("data") == "synthetic" else str(subset)
     frames = f"{records.runs[0].frames:,} frames of new speakers" if records.runs else "no runs"
     bars = f"mean, lowest and highest of {len(seeds)} seeds" if len(seeds) > 1 else "one seed"
-    return f"{data}, {records.settings.get('epochs')} epochs each, {frames}; {bars}"
+    counts = sorted({run.epochs for run in records.runs}) or [int(records.settings.get("epochs", 0))]
+    epochs = f"{counts[0]} epochs" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} epochs"
+    return f"{data}, {epochs}, {frames}; {bars}"
 
 
 def _row(summary: Summary, tests: Sequence[str]) -> list[str]:

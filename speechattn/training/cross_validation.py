@@ -213,7 +213,7 @@ def _write(out: Path, config: TrainConfig, found: CrossValidation, seconds: floa
     )
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     write_bytes(out / "cross_validation.md", f"{table}\n\n{note}\n".encode())
-    title = f"Every recording, labelled by a model that has not heard its speaker ({first})"
+    title = f"Every recording, labelled by a model that was not trained on its speaker ({first})"
     if config.labels == "speakers":
         title = f"Held-out recordings of all splits ({first})"
     figure = confusion(found.confusions[first], found.classes, title, unit="recordings")

@@ -19,13 +19,10 @@ from speechattn.system.stop_signal import StopSignal
 from speechattn.training.dataset import Example, read_examples
 from speechattn.training.labelled_subset import TASKS, labelled_subset
 from speechattn.training.metrics import constant_accuracy
-from speechattn.training.speaker_scores import add_to_speaker
+from speechattn.training.result_columns import UNITS, score_columns
+from speechattn.training.speaker_scores import update_scores
 from speechattn.training.tasks.ctc_targets import UnknownCharacters
 from speechattn.training.tasks.task import Scores, Task
-
-NUMBERS = ("accuracy", "accuracy_no_sil", "error_rate", "word_error_rate")
-COUNTS = ("frames", "labels", "utterances")
-"""What an evaluation prints, where its task has it."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +86,7 @@ def evaluate_examples(
         seconds += time.perf_counter() - begin
         weight = int(task.num_targets(labels))
         total += float(task.loss(logits, lengths, labels)) * weight
-        scores.update(logits, lengths, labels)
-        add_to_speaker(by_speaker, example.speaker, task, logits, lengths, labels)
+        update_scores(scores, by_speaker, example.speaker, logits, lengths, labels)
         utterances, num_frames, num_targets = utterances + 1, num_frames + len(frames), num_targets + weight
     model.train(was_training)
     speed = num_frames / max(seconds, 1e-9)
@@ -141,20 +137,19 @@ def evaluate_directory(
         "subset": subset,
     }
     print(corpus.summary())
-    print(format_scores(result))
+    print(format_scores(found.name, result))
     if json_path is not None:
         write_json(json_path, result)
         print(f"written to {json_path}")
     return result
 
 
-def format_scores(result: Mapping[str, Any]) -> str:
+def format_scores(task: str, result: Mapping[str, Any]) -> str:
     """Return the numbers of an evaluation as one line."""
-    parts = [f"{name.replace('_', ' ')} {result[name]:.4f}" for name in NUMBERS if name in result]
+    parts = [f"{column.title} {column.text(result)}" for column in score_columns(task, [result])]
     if result.get("baseline"):
         parts.append(f"always {result['baseline']['label']} {result['baseline']['accuracy']:.4f}")
-    parts += [f"{name} {result[name]:,}" for name in COUNTS if name in result]
-    return "   ".join(parts).replace("accuracy no sil", "without silence")
+    return "   ".join([*parts, f"{UNITS[task]} {result[UNITS[task]]:,}"])
 
 
 def _check_task(directory: str, head: str, wanted: str | None) -> None:

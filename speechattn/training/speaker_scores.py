@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from speechattn.training.tasks.task import Task
+from speechattn.training.tasks.task import Scores
 
 DRAWS = 10_000
 MIN_SPEAKERS = 10
@@ -31,15 +31,24 @@ class Interval(NamedTuple):
     high: float
 
 
-def add_to_speaker(
-    by_speaker: dict[str, list[float]], speaker: str, task: Task, logits: Tensor, lengths: Tensor, labels: Tensor
+def update_scores(
+    scores: Scores,
+    by_speaker: dict[str, list[float]],
+    speaker: str,
+    logits: Tensor,
+    lengths: Tensor,
+    labels: Tensor,
 ) -> None:
-    """Count one utterance of a speaker: logits and labels of a batch of one, with the scores of the task."""
-    own = task.scores()
-    own.update(logits, lengths, labels)
-    hits = round(own.accuracy * own.count) if own.count else 0
+    """Count an utterance in `scores`, and in the counts of its speaker what it adds to them."""
+    hits_before, count = hits(scores), scores.count
+    scores.update(logits, lengths, labels)
     before = by_speaker.setdefault(speaker, [0, 0])
-    before[0], before[1] = before[0] + hits, before[1] + own.count
+    before[0], before[1] = before[0] + hits(scores) - hits_before, before[1] + scores.count - count
+
+
+def hits(scores: Scores) -> int:
+    """Return what was right: frames, utterances, or labels less errors of sequences."""
+    return round(scores.accuracy * scores.count) if scores.count else 0
 
 
 def interval(counts: Counts, seed: int = 0) -> Interval | None:

@@ -74,7 +74,7 @@ def run(tmp_path: Path) -> Run:
     return write
 
 
-def told(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+def printed(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     status = main(["compare", *map(str, arguments)])
     captured = capsys.readouterr()
     assert status == 0, captured.err
@@ -91,7 +91,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 def test_the_table_has_a_row_a_run_with_the_difference_to_the_first(
     run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text = told(capsys, run("wide"), run("narrow", [row(shift=2)], left=5))
+    text = printed(capsys, run("wide"), run("narrow", [row(shift=2)], left=5))
     lines = [line.split() for line in text.splitlines()]
     wide, narrow = (next(line for line in lines if line[:1] == [name]) for name in ("wide", "narrow"))
     assert wide[1:4] == ["truncated", "0.6550", "-"]
@@ -103,15 +103,15 @@ def test_settings_that_a_run_lacks_are_defaults_and_folders_do_not_count(
     run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     older = run("older", leave_out=("dropout", "split"), out="a", cache="x")
-    assert "no setting differs" in told(capsys, older, run("newer", out="b"))
-    assert "dropout  0.1    0.3" in told(capsys, older, run("other", dropout=0.3))
+    assert "no setting differs" in printed(capsys, older, run("newer", out="b"))
+    assert "dropout  0.1    0.3" in printed(capsys, older, run("other", dropout=0.3))
 
 
 def test_other_validation_data_are_said_first_and_have_no_interval(
     run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = run("b", data={"train": {**TRAIN, "sound": "t"}, "valid": {**VALID, "labels": "m"}})
-    lines = told(capsys, run("a"), other).splitlines()
+    lines = printed(capsys, run("a"), other).splitlines()
     assert lines[0] == "! VALIDATION DATA of a and b differ (labels): their scores are not comparable."
     assert lines[1] == "! Training data of a and b differ (sound files)."
     assert "no interval for b: validation data differ" in lines
@@ -119,7 +119,7 @@ def test_other_validation_data_are_said_first_and_have_no_interval(
 
 def test_a_baseline_inside_a_run_is_a_run(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     folder = run("a", [row(), row("mlp", -10)], baselines=["mlp"], baseline_settings=["mlp.dropout=0.3"])
-    text = told(capsys, folder, folder / "baselines" / "mlp")
+    text = printed(capsys, folder, folder / "baselines" / "mlp")
     lines = [line.split() for line in text.splitlines()]
     assert ["encoder", "truncated", "mlp"] in lines and ["dropout", "0.1", "0.3"] in lines
     assert next(line for line in lines if line[:1] == ["a/mlp"])[1:4] == ["mlp", "0.5550", "-10.0"]
@@ -132,7 +132,7 @@ def test_an_error_rate_is_better_when_it_is_lower(run: Run, capsys: pytest.Captu
     for one in (first, second):
         one.update(confusion=[], per_class={}, tests={})
     folders = [run(name, [own], task="ctc") for name, own in (("a", first), ("b", second))]
-    text = told(capsys, *folders, "--out", folders[0].parent / "page")
+    text = printed(capsys, *folders, "--out", folders[0].parent / "page")
     assert "0.3500*  -5.0 (-5.0 to -5.0)" in text
     page = (folders[0].parent / "page" / "compare.html").read_text()
     assert "(inserted)" in page and "Errors</h2>" in page
@@ -144,7 +144,7 @@ def test_runs_of_one_name_are_told_apart_by_their_folders(run: Run) -> None:
 
 
 def test_json_has_the_numbers_of_the_table(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    found = json.loads(told(capsys, run("a"), run("b", [row(shift=1)], encoder="truncated"), "--format", "json"))
+    found = json.loads(printed(capsys, run("a"), run("b", [row(shift=1)], encoder="truncated"), "--format", "json"))
     assert found["runs"][1]["difference"]["points"] == pytest.approx(1.0)
     assert found["runs"][0]["tests/test-other"] == pytest.approx(0.605)
     assert found["warnings"] == [] and found["settings"] == {}
@@ -153,7 +153,8 @@ def test_json_has_the_numbers_of_the_table(run: Run, capsys: pytest.CaptureFixtu
 def test_the_page_shows_curves_scores_and_classes_of_all_runs(
     run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told(capsys, run("a"), run("b", [row(shift=3)], dropout=0.2), run("c", [row(shift=-3)]), "--out", tmp_path / "page")
+    runs = [run("a"), run("b", [row(shift=3)], dropout=0.2), run("c", [row(shift=-3)])]
+    printed(capsys, *runs, "--out", tmp_path / "page")
     pictures = {path.stem for path in (tmp_path / "page" / "pictures").iterdir()}
     names = "scores curves recall confusion-1 confusion-2"
     assert pictures == {f"compare-{name}" for name in names.split()}
@@ -166,7 +167,7 @@ def test_a_run_without_tables_or_machine_still_compares(
     bare = {"encoder": "truncated", "accuracy": 0.5, "tests": {}}
     old = run("old", [bare], data={})
     (old / "metrics.jsonl").unlink()
-    text = told(capsys, old, run("new"), "--out", tmp_path / "page")
+    text = printed(capsys, old, run("new"), "--out", tmp_path / "page")
     assert "old has no data.json" in text and "The machine of old is not known" in text
     assert "no interval for new" in text
 

@@ -104,7 +104,7 @@ def test_vowels_are_louder_than_silence(corpus: Path) -> None:
 
 
 def test_a_complete_cache_is_used_as_it_is(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(synthetic, "_make", lambda *_: pytest.fail("made again"))
+    monkeypatch.setattr(synthetic, "run_workers", lambda *_: pytest.fail("made again"))
     assert synthesize_corpus(corpus.parent, SMALL, progress=False) == corpus
 
 

@@ -286,13 +286,13 @@ def test_an_older_result_without_anything_new_has_a_report(tmp_path: Path) -> No
 
 
 def test_a_title_says_speaker_and_sentence_and_is_cut_between_words() -> None:
-    assert example_title(spoken(7, 10)) == "Speaker 7, “WORDS OF 7”"
+    assert example_title(spoken(7, 10)) == '"Words of 7" (speaker 7)'
     assert cut_transcript(spoken(7, 10)) == ""
     long = spoken(7, 10)
     utterance = Utterance("7-1-0", "7", Path("none.flac"), "SEVEN " * 30)
     long = Example(LabelledUtterance(utterance, 1600, []), long.frames, long.labels)
     title = example_title(long)
-    assert title.endswith("SEVEN ...”") and len(title) < 80
+    assert title.endswith('seven ..." (speaker 7)') and len(title) <= 64
     assert cut_transcript(long).count("SEVEN") == 30
 
 

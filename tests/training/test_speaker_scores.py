@@ -7,9 +7,9 @@ import torch
 from speechattn.training.speaker_scores import (
     MIN_SPEAKERS,
     Interval,
-    add_to_speaker,
     interval,
     paired_interval,
+    update_scores,
 )
 from speechattn.training.tasks.frames import FrameTask
 
@@ -56,10 +56,10 @@ def test_order_of_the_speakers_does_not_matter_for_a_pair() -> None:
 
 
 def test_utterances_of_a_speaker_are_added_up() -> None:
-    task, by_speaker = FrameTask(("SIL", "AA", "B")), dict[str, list[float]]()
+    scores, by_speaker = FrameTask(("SIL", "AA", "B")).scores(), dict[str, list[float]]()
     labels = torch.tensor([[0, 1, 2, -100]])
     logits = torch.nn.functional.one_hot(torch.tensor([[0, 1, 1, 1]]), 3).float()
     for speaker in ("19", "19", "26"):
-        add_to_speaker(by_speaker, speaker, task, logits, torch.tensor([4]), labels)
-    add_to_speaker(by_speaker, "27", task, logits, torch.tensor([4]), torch.full((1, 4), -100))
-    assert by_speaker == {"19": [4, 6], "26": [2, 3], "27": [0, 0]}
+        update_scores(scores, by_speaker, speaker, logits, torch.tensor([4]), labels)
+    update_scores(scores, by_speaker, "27", logits, torch.tensor([4]), torch.full((1, 4), -100))
+    assert by_speaker == {"19": [4, 6], "26": [2, 3], "27": [0, 0]} and scores.count == 9

@@ -13,8 +13,6 @@ makes the audio. Nothing here imports torch.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -23,17 +21,9 @@ from typing import Any
 from speechattn.data.synthetic.arpabet import CLASSES
 from speechattn.data.synthetic.config import SUBSETS, SyntheticConfig
 from speechattn.data.synthetic.espeak import engine_version
-from speechattn.data.synthetic.finished_folder import (
-    finish,
-    folder_contents,
-    is_complete,
-    locked,
-    partial_folder,
-    remove_partial,
-)
+from speechattn.data.synthetic.finished_folder import code_digest, make_once
 from speechattn.data.synthetic.voices import voices
 from speechattn.data.synthetic.worker_pool import run_workers
-from speechattn.errors import UserError
 
 _BYTES_PER_UTTERANCE = 120_000  # 3.9 s at 16 bits, before FLAC
 _CODE = (
@@ -60,48 +50,17 @@ def synthesize_corpus(root: Path, config: SyntheticConfig = _DEFAULT, progress: 
     Raises:
         UserError: espeak-ng is not installed (pip install espeakng-loader), or `root` cannot be written.
     """
-    recipe = {"engine": f"espeak-ng {engine_version()}", "config": asdict(config), "code": _fingerprint()}
-    key = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
-    folder = Path(root) / f"synthetic-{key}"
-    if is_complete(folder):
-        return folder
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with locked(folder.with_suffix(".lock")):
-            if not is_complete(folder):
-                _make(folder, config, recipe, progress)
-    except OSError as error:
-        raise UserError(
-            f"Cannot write the synthetic corpus to {folder}: {error}. Free some space or choose another place, "
-            "for instance with SPEECHATTN_CACHE=/folder/with/space."
-        ) from error
-    return folder
+    recipe = {"engine": f"espeak-ng {engine_version()}", "config": asdict(config), "code": code_digest(_CODE)}
 
+    def make(folder: Path) -> dict[str, Any]:
+        needed = _BYTES_PER_UTTERANCE * (config.train_utterances + config.test_utterances)
+        if (free := shutil.disk_usage(folder).free) < needed:
+            raise OSError(f"about {needed / 1e6:.0f} MB are needed, {free / 1e6:.0f} MB are free")
+        (folder / "alignments").mkdir()
+        seconds = run_workers(folder, config, progress)
+        return {"minutes": _write_tables(folder, config, seconds)}
 
-def _fingerprint() -> str:
-    """Return a digest of the code that makes the corpus, so that a change of the code makes a new one."""
-    code = hashlib.sha256()
-    for name in _CODE:
-        code.update(Path(__file__).with_name(name).read_bytes())
-    return code.hexdigest()[:12]
-
-
-def _make(folder: Path, config: SyntheticConfig, recipe: dict[str, Any], progress: bool) -> None:
-    """Write the corpus next to `folder`, then rename it. The caller holds the lock: partial folders have no owner."""
-    remove_partial(folder)
-    needed = _BYTES_PER_UTTERANCE * (config.train_utterances + config.test_utterances)
-    if (free := shutil.disk_usage(folder.parent).free) < needed:
-        raise OSError(f"about {needed / 1e6:.0f} MB are needed, {free / 1e6:.0f} MB are free")
-    partial = partial_folder(folder)
-    try:
-        (partial / "alignments").mkdir(parents=True)
-        seconds = run_workers(partial, config, progress)
-        minutes = _write_tables(partial, config, seconds)
-        manifest = {**recipe, "minutes": minutes, "contents": folder_contents(partial)}
-        (partial / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-        finish(partial, folder)
-    finally:
-        remove_partial(folder)  # again: a worker whose parent was killed may have written one more file
+    return make_once(root, "synthetic", recipe, make, "the synthetic corpus")
 
 
 def _write_tables(partial: Path, config: SyntheticConfig, seconds: dict[str, float]) -> dict[str, float]:

@@ -11,7 +11,6 @@ after the word, as in collections of short commands. Nothing here imports torch.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import subprocess
@@ -22,14 +21,7 @@ from typing import Any
 
 from speechattn.data.synthetic.config import SUBSETS
 from speechattn.data.synthetic.espeak import engine_version
-from speechattn.data.synthetic.finished_folder import (
-    finish,
-    folder_contents,
-    is_complete,
-    locked,
-    partial_folder,
-    remove_partial,
-)
+from speechattn.data.synthetic.finished_folder import code_digest, make_once
 from speechattn.data.synthetic.worker_pool import CANNOT_WRITE
 from speechattn.errors import UserError
 from speechattn.system.progress import progress_bar
@@ -89,38 +81,15 @@ def synthesize_words(root: Path, config: SpokenWordsConfig = _DEFAULT, progress:
     Raises:
         UserError: espeak-ng is not installed (pip install espeakng-loader), or `root` cannot be written.
     """
-    code = hashlib.sha256(b"".join(Path(__file__).with_name(name).read_bytes() for name in _CODE)).hexdigest()[:12]
-    recipe = {"engine": f"espeak-ng {engine_version()}", "config": asdict(config), "code": code}
-    key = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
-    folder = Path(root) / f"words-{key}"
-    if is_complete(folder):
-        return folder
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with locked(folder.with_suffix(".lock")):
-            if not is_complete(folder):
-                _make(folder, config, recipe, progress)
-    except OSError as error:
-        raise UserError(
-            f"Cannot write the spoken words to {folder}: {error}. Free some space or choose another place, for "
-            "instance with SPEECHATTN_CACHE=/folder/with/space."
-        ) from error
-    return folder
+    recipe = {"engine": f"espeak-ng {engine_version()}", "config": asdict(config), "code": code_digest(_CODE)}
 
-
-def _make(folder: Path, config: SpokenWordsConfig, recipe: dict[str, Any], progress: bool) -> None:
-    """Write the corpus next to `folder`, then rename it. The caller holds the lock."""
-    remove_partial(folder)
-    partial = partial_folder(folder)
-    try:
+    def make(folder: Path) -> dict[str, Any]:
         for subset in SUBSETS:
-            (partial / subset).mkdir(parents=True)
-        _run_worker(partial, config, progress)
-        manifest = {**recipe, "contents": folder_contents(partial)}
-        (partial / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-        finish(partial, folder)
-    finally:
-        remove_partial(folder)
+            (folder / subset).mkdir()
+        _run_worker(folder, config, progress)
+        return {}
+
+    return make_once(root, "words", recipe, make, "the spoken words")
 
 
 def _run_worker(folder: Path, config: SpokenWordsConfig, progress: bool) -> None:

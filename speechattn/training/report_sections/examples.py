@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from speechattn.plots.titles import sentence_title
 from speechattn.training.dataset import Example
 from speechattn.training.report_sections.inputs import ReportInputs
 
 EXAMPLE_S = 5.0
 """Utterances of about this length, in seconds, are shown."""
 NUM_EXAMPLES = 3
-MAX_QUOTED = 64
-"""Characters of a sentence in a title; with what else is in it, it fits above the widest pictures."""
 
 
 def choose_examples(inputs: ReportInputs) -> list[Example]:
@@ -27,9 +26,8 @@ def nearest_examples(examples: Sequence[Example], num_frames: float) -> list[Exa
 
 
 def example_title(example: Example) -> str:
-    """Return speaker and sentence of an example, or its id where there is no transcript."""
-    sentence = transcript(example)
-    return f"Speaker {example.speaker}, {quoted(sentence) if sentence else example.utterance.id}"
+    """Return sentence and speaker of an example, or its id where there is no transcript."""
+    return sentence_title(transcript(example), example.speaker) or f"{example.utterance.id} (speaker {example.speaker})"
 
 
 def transcript(example: Example) -> str:
@@ -39,17 +37,4 @@ def transcript(example: Example) -> str:
 
 def cut_transcript(example: Example) -> str:
     """Return the sentence of an example as a caption if it is cut in the title, else ""."""
-    sentence = transcript(example)
-    return f"{sentence.rstrip('.')}." if len(sentence) > MAX_QUOTED else ""
-
-
-def quoted(sentence: str) -> str:
-    """Return a sentence in quotation marks, cut between words if it is long.
-
-    Examples:
-        >>> quoted("ROBERT RETURNED"), len(quoted("SEVEN " * 50))
-        ('“ROBERT RETURNED”', 65)
-    """
-    if len(sentence) > MAX_QUOTED:
-        sentence = (sentence[: MAX_QUOTED - 3].rpartition(" ")[0] or sentence[: MAX_QUOTED - 4]) + " ..."
-    return f"“{sentence}”"
+    return f"{transcript(example).rstrip('.')}." if ' ..."' in example_title(example) else ""
