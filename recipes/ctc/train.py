@@ -65,7 +65,7 @@ PHONES = TrainConfig(
 PRESETS = {
     # A few minutes on two cores: phones of synthetic speech.
     "demo": replace(
-        PHONES, data="synthetic", subset="train", out="runs/ctc_demo", d_model=96, num_heads=6, d_ff=384, epochs=8
+        PHONES, data="synthetic", subset="train", out="runs/ctc_demo", d_model=96, num_heads=6, d_ff=384, epochs=25
     ),
     # An hour of real speech: 40 ms a frame, for there are about twelve phones in a second.
     "phones": PHONES,
